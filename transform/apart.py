@@ -1,0 +1,43 @@
+"""A run never overwrites what it reads, nor one of its outputs with another."""
+
+import os
+import sys
+from collections.abc import Mapping
+from itertools import combinations
+from stat import S_ISREG
+
+from transform.errors import OutputError
+from transform.s3 import is_uri
+
+
+def check_apart(locations: Mapping[str, object]) -> None:
+    """Raise if two of the locations are the same file or object.
+
+    Raises:
+        OutputError: Names them.
+    """
+    places = {role: _place(role, location) for role, location in locations.items() if location is not None}
+    for (role, place), (other_role, other) in combinations(places.items(), 2):
+        if place is not None and place == other:
+            raise OutputError(f"the {other_role} is the {role}: {locations[role]}. Give another place for one of them.")
+
+
+def _place(role: str, location: object) -> object:
+    """Return what two names of the same place have in common, None where that doesn't matter."""
+    if is_uri(location):
+        return str(location)
+    try:
+        status = os.fstat(_descriptor(role, location)) if not _is_path(location) else os.stat(str(location))  # noqa: PTH116
+    except (OSError, AttributeError, ValueError):
+        return os.path.realpath(str(location)) if _is_path(location) else None
+    return (status.st_dev, status.st_ino) if S_ISREG(status.st_mode) else None
+
+
+def _is_path(location: object) -> bool:
+    return isinstance(location, str | os.PathLike) and str(location) != "-"
+
+
+def _descriptor(role: str, location: object) -> int:
+    if location == "-":
+        return (sys.stdin if role == "input" else sys.stdout).fileno()
+    return location.fileno()  # type: ignore[attr-defined,no-any-return]

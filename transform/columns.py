@@ -1,0 +1,114 @@
+"""The values of a column: how msgspec reads them, how they become a series, and what to say of one that does not fit."""
+
+from collections.abc import Mapping
+from typing import Annotated, Any
+
+import msgspec
+import polars as pl
+
+from transform.members import LineError
+from transform.schema import INTEGER_BOUNDS, Column, MixedKindsError, kind_of, merge_types, type_of
+
+_INT64_MAX = 2**63 - 1
+_NOT_A_VALUE = (TypeError, OverflowError, pl.exceptions.PolarsError)  # what polars raises for a value out of range
+
+
+def to_frame(
+    values: Mapping[str, list[Any]], columns: Mapping[str, Column], height: int
+) -> tuple[pl.DataFrame, dict[int, LineError]]:
+    """Return the frame of the rows whose values are in range, and the errors of the others by row."""
+    try:
+        series = [_to_series(name, values[name], columns[name]) for name in values]
+    except _NOT_A_VALUE:
+        errors = {}
+        for row in range(height):
+            for name, column in values.items():
+                try:
+                    _to_series(name, column[row : row + 1], columns[name])
+                except _NOT_A_VALUE:
+                    errors[row] = range_error(name, columns[name], str(column[row]))
+                    break
+        if not errors:
+            raise
+        rest = {name: [v for row, v in enumerate(column) if row not in errors] for name, column in values.items()}
+        return to_frame(rest, columns, height - len(errors))[0], errors
+    return (pl.DataFrame(series) if series else pl.DataFrame(height=height)), {}
+
+
+def _to_series(name: str, values: list[Any], column: Column) -> pl.Series:
+    dtype = column.evaluated
+    if not isinstance(dtype, pl.Int128):
+        return pl.Series(name, msgspec.to_builtins(values) if dtype.is_nested() else values, dtype=dtype, strict=True)
+    try:
+        series = pl.Series(name, values, dtype=pl.Int64, strict=True).cast(pl.Int128)
+    except _NOT_A_VALUE:
+        series = pl.Series(name, values, dtype=pl.Int128, strict=True)
+    least, most = INTEGER_BOUNDS[type(column.dtype)]
+    if isinstance(column.dtype, pl.UInt64) and series.len() and not series.is_between(least, most).all():
+        raise OverflowError
+    return series
+
+
+def python_type(dtype: Any) -> Any:
+    """Return the type that msgspec reads a column's values as."""
+    if isinstance(dtype, pl.List):
+        return list[python_type(dtype.inner) | None]  # type: ignore[misc]
+    if isinstance(dtype, pl.Struct):
+        fields = [
+            (f"m{i}", python_type(f.dtype) | None, msgspec.field(name=f.name, default=None))
+            for i, f in enumerate(dtype.fields)
+        ]
+        return msgspec.defstruct("Object", fields, gc=False)
+    if type(dtype) in INTEGER_BOUNDS:
+        least, most = INTEGER_BOUNDS[type(dtype)]
+        # msgspec takes no bound beyond 64 bits; those are checked on the column
+        bounds = {"ge": least} if least >= -_INT64_MAX - 1 else {}
+        return Annotated[int, msgspec.Meta(**bounds, le=most if most <= _INT64_MAX else None)]
+    scalars = {pl.Float64: float, pl.String: str, pl.Boolean: bool, pl.Null: type(None)}
+    return scalars[type(dtype)]
+
+
+def widen(dtype: pl.DataType, text: bytes) -> pl.DataType | None:
+    """Return the type an inferred column needs, where all that is wrong with it is a float among integers."""
+    if isinstance(dtype, pl.Int128):
+        return pl.Float64() if kind_of(text) == "float" else None
+    if not dtype.is_nested():
+        return None
+    try:
+        msgspec.json.Decoder(python_type(dtype) | None).decode(text)
+    except msgspec.ValidationError:
+        try:
+            msgspec.json.Decoder(python_type(_with_floats(dtype)) | None).decode(text)
+            return merge_types([dtype, type_of(msgspec.json.decode(text))])
+        except (msgspec.ValidationError, MixedKindsError):
+            return None
+    return None
+
+
+def _with_floats(dtype: Any) -> pl.DataType:
+    if isinstance(dtype, pl.List):
+        return pl.List(_with_floats(dtype.inner))
+    if isinstance(dtype, pl.Struct):
+        return pl.Struct({field.name: _with_floats(field.dtype) for field in dtype.fields})
+    return pl.Float64() if isinstance(dtype, pl.Int128) else dtype
+
+
+def type_error(name: str, column: Column, text: bytes, message: str) -> LineError:
+    kind = kind_of(text)
+    expected = {pl.Float64: "a number", pl.String: "a string", pl.Boolean: "a boolean"}.get(type(column.dtype))
+    if "out of range" in message or "<=" in message or ">=" in message:
+        return range_error(name, column, text.decode())
+    if type(column.dtype) in INTEGER_BOUNDS:
+        expected = "an integer"
+    if expected is None:
+        return LineError(f"column `{name}`: not of type {column.dtype}", message)
+    article = "an" if kind[0] in "aio" else "a"
+    return LineError(f"column `{name}`: expected {expected}, found {article} {kind}", _shorten(text.decode()))
+
+
+def range_error(name: str, column: Column, text: str) -> LineError:
+    return LineError(f"column `{name}`: out of range for {column.dtype}", _shorten(text))
+
+
+def _shorten(text: str, limit: int = 40) -> str:
+    return text if len(text) <= limit else text[: limit - 1] + "…"

@@ -1,0 +1,257 @@
+"""A chunk of lines to a frame of the columns read, and what the splice needs to know of where things stand.
+
+The fast way is one call of msgspec for the whole chunk: a struct of just the members of interest, everything else
+validated and skipped. That call alone does not prove one object per line: it takes two objects on a line, and one over
+two lines. It does once every line starts with `{`, ends with `}`, and there are as many objects as lines, for within an
+object a `}` is never followed by a `{`. A run of lines that fails is halved until the lines at fault stand alone; those
+are judged one by one.
+"""
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import msgspec
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+import pyarrow as pa
+from msgspec import UNSET, Raw, UnsetType
+
+from transform.columns import python_type, range_error, to_frame, type_error, widen
+from transform.layout import CLOSE, OPEN, Layout, Positions, end_in, invalid_utf8, lay_out, many_openers
+from transform.lines import LONG_LINE_HEAD_BYTES, MAX_LINE_BYTES, Chunk
+from transform.members import LineError, is_deep, read_members
+from transform.rejects import Reject, reject_long
+from transform.schema import Column
+
+
+@dataclass(frozen=True, slots=True)
+class Spans:
+    """Where the values of one member stand: `rows` into the frame, `starts` and `stops` into the chunk."""
+
+    rows: Positions
+    starts: Positions
+    stops: Positions
+
+
+@dataclass(frozen=True, slots=True)
+class Decoded:
+    """What a chunk holds.
+
+    Attributes:
+        layout: Where its lines stand.
+        lines: The line of each row of the frame.
+        closes: Where the closing brace of each row's line stands.
+        empties: Whether that line is an object without members.
+        frame: The columns read, a row for each line that is not blank and not rejected.
+        spans: By name, where the members that results replace stand.
+        blank: How many lines are blank.
+        rejects: In the order of the lines.
+    """
+
+    layout: Layout
+    lines: Positions
+    closes: Positions
+    empties: npt.NDArray[np.bool_]
+    frame: pl.DataFrame
+    spans: dict[str, Spans]
+    blank: int
+    rejects: list[Reject]
+
+
+class WidenError(Exception):
+    """A column inferred as integer holds a float: it has to be read again with the wider type."""
+
+    def __init__(self, name: str, dtype: pl.DataType, offset: int) -> None:
+        super().__init__(name)
+        self.name = name
+        self.dtype = dtype
+        self.offset = offset
+
+
+@dataclass(slots=True)
+class _Rows:
+    """The rows found so far, line by line in order."""
+
+    lines: list[Positions] = field(default_factory=list)
+    objects: list[Any] = field(default_factory=list)
+    replaced: dict[str, list[Any]] = field(default_factory=dict)  # values of the columns both read and replaced
+    spans: dict[str, list[tuple[int, int, int]]] = field(default_factory=dict)
+    rejects: list[Reject] = field(default_factory=list)
+
+
+class Decoder:
+    """Decodes chunks for one calculation.
+
+    Args:
+        columns: The columns read, with their types.
+        targets: The names of the results, which replace members of the same name.
+        max_line_bytes: A longer line is rejected.
+    """
+
+    def __init__(
+        self, columns: Mapping[str, Column], targets: Collection[str] = (), max_line_bytes: int = MAX_LINE_BYTES
+    ) -> None:
+        self._columns = dict(columns)
+        self._targets = tuple(targets)
+        self._max_line_bytes = max_line_bytes
+        self._fields = {name: f"m{i}" for i, name in enumerate(dict.fromkeys([*columns, *targets]))}
+        types = {name: python_type(column.dtype) | None for name, column in columns.items()}
+        fields: list[tuple[str, Any, Any]] = [
+            (attribute, Raw | UnsetType, msgspec.field(name=name, default=UNSET))
+            if name in self._targets
+            else (attribute, types[name], msgspec.field(name=name, default=None))
+            for name, attribute in self._fields.items()
+        ]
+        self._struct = msgspec.defstruct("Line", fields, gc=False)
+        self._objects = msgspec.json.Decoder(self._struct)
+        self._values = {name: msgspec.json.Decoder(dtype) for name, dtype in types.items()}
+        self._arrays = {name: msgspec.json.Decoder(list[types[name]]) for name in types if name in self._targets}  # type: ignore[valid-type]
+
+    def decode(self, chunk: Chunk) -> Decoded:
+        """Return the rows of a chunk and the lines that are none.
+
+        Raises:
+            WidenError: See there.
+        """
+        layout = lay_out(chunk)
+        blank = layout.firsts == layout.lasts
+        plain, odd = self._sort_out(layout, blank)
+        rows = _Rows()
+        position = 0
+        for line in odd:
+            until = int(np.searchsorted(plain, line))
+            self._decode_run(layout, plain[position:until], rows)
+            self._judge(layout, int(line), rows)
+            position = until
+        self._decode_run(layout, plain[position:], rows)
+        return self._assemble(layout, rows, int(np.count_nonzero(blank)) - sum(bool(blank[r.line]) for r in rows.rejects))
+
+    def _sort_out(self, layout: Layout, blank: npt.NDArray[np.bool_]) -> tuple[Positions, Positions]:
+        """Return the lines that may be decoded together, and those that have to be judged one by one."""
+        data, firsts, lasts = layout.data, layout.firsts, layout.lasts
+        lengths = layout.stops - layout.bounds[:-1]
+        odd = lengths > self._max_line_bytes
+        odd |= ~blank & ((data[np.minimum(firsts, len(data) - 1)] != OPEN) | (data[lasts - 1] != CLOSE))
+        for line in many_openers(layout, lengths):
+            odd[line] |= is_deep(layout.line(line))
+        odd[invalid_utf8(layout)] = True
+        return np.flatnonzero(~blank & ~odd), np.flatnonzero(odd)
+
+    def _decode_run(self, layout: Layout, lines: Positions, rows: _Rows) -> None:
+        """Decode lines that have nothing but blank lines between them."""
+        if not len(lines):
+            return
+        run = layout.view[layout.firsts[lines[0]] : layout.lasts[lines[-1]]]
+        try:
+            objects = self._objects.decode_lines(run)
+            if len(objects) == len(lines):
+                raws = {name: [getattr(o, self._fields[name]) for o in objects] for name in self._targets}
+                replaced = {name: array.decode(_as_array(raws[name])) for name, array in self._arrays.items()}
+                self._add(rows, lines, objects, replaced)
+                self._add_spans(rows, raws, layout.data.ctypes.data, len(rows.objects) - len(objects))
+                return
+        except (msgspec.DecodeError, RecursionError):
+            pass
+        if len(lines) == 1:
+            self._judge(layout, int(lines[0]), rows)
+            return
+        middle = len(lines) // 2
+        self._decode_run(layout, lines[:middle], rows)
+        self._decode_run(layout, lines[middle:], rows)
+
+    def _judge(self, layout: Layout, index: int, rows: _Rows) -> None:
+        """Accept or reject a single line."""
+        start = int(layout.bounds[index])
+        length = int(layout.stops[index]) - start
+        if length > self._max_line_bytes:
+            head = bytes(layout.view[start : start + min(length, LONG_LINE_HEAD_BYTES)])
+            rows.rejects.append(reject_long(index, layout.offset + start, head, length, self._max_line_bytes))
+            return
+        try:
+            members = read_members(layout.line(index))
+            self._check_widening(members.values, layout.offset + start)
+            values = {name: self._value(name, members.values.get(name)) for name in self._columns}
+            for name in self._columns:
+                if name in members.lone_surrogates:
+                    raise LineError(f"column `{name}`: holds a lone surrogate escape", "no text has that value")
+        except LineError as error:
+            rows.rejects.append(layout.reject(index, error))
+            return
+        raws = {name: [members.values.get(name, UNSET)] for name in self._targets}
+        typed = {self._fields[name]: value for name, value in values.items() if name not in self._targets}
+        replaced = {name: [values[name]] for name in self._arrays}
+        self._add(rows, np.array([index]), [self._struct(**typed)], replaced)
+        base = int(np.frombuffer(members.text, np.uint8).ctypes.data) - start
+        self._add_spans(rows, raws, base, len(rows.objects) - 1)
+
+    def _check_widening(self, values: Mapping[str, Raw], offset: int) -> None:
+        for name, column in self._columns.items():
+            text = values.get(name)
+            if column.inferred and text is not None:
+                wider = widen(column.dtype, bytes(text))
+                if wider is not None:
+                    raise WidenError(name, wider, offset)
+
+    def _value(self, name: str, text: Raw | None) -> object:
+        if text is None:
+            return None
+        try:
+            return self._values[name].decode(text)
+        except msgspec.ValidationError as error:
+            raise type_error(name, self._columns[name], bytes(text), str(error)) from None
+
+    def _add(self, rows: _Rows, lines: Positions, objects: list[Any], replaced: Mapping[str, list[Any]]) -> None:
+        rows.lines.append(lines)
+        rows.objects.extend(objects)
+        for name, values in replaced.items():
+            rows.replaced.setdefault(name, []).extend(values)
+
+    def _add_spans(self, rows: _Rows, raws: Mapping[str, Sequence[Any]], base: int, first_row: int) -> None:
+        """Note where the raw values stand, as views of bytes of which position 0 of the chunk is at `base`."""
+        for name, values in raws.items():
+            if values.count(UNSET) == len(values):
+                continue
+            spans = rows.spans.setdefault(name, [])
+            for row, raw in enumerate(values, first_row):
+                if raw is not UNSET:
+                    buffer = pa.py_buffer(raw)
+                    start = buffer.address - base
+                    spans.append((row, start, start + buffer.size))
+
+    def _assemble(self, layout: Layout, rows: _Rows, blank: int) -> Decoded:
+        values = {
+            name: rows.replaced.get(name, []) if name in self._arrays else [getattr(o, attribute) for o in rows.objects]
+            for name, attribute in self._fields.items()
+            if name in self._columns
+        }
+        lines = np.concatenate(rows.lines) if rows.lines else np.empty(0, np.int64)
+        spans = {name: np.array(found, np.int64).reshape(-1, 3).T for name, found in rows.spans.items()}
+        frame, out_of_range = to_frame(values, self._columns, len(lines))
+        rejects = rows.rejects
+        if out_of_range:
+            keep = np.ones(len(lines), dtype=bool)
+            for row, error in out_of_range.items():
+                keep[row] = False
+                rejects.append(layout.reject(int(lines[row]), error))
+            rejects.sort(key=lambda reject: reject.line)
+            lines = lines[keep]
+            rows_before = np.cumsum(keep) - 1
+            spans = {name: s[:, keep[s[0]]] for name, s in spans.items()}
+            spans = {name: np.array([rows_before[s[0]], s[1], s[2]]) for name, s in spans.items()}
+        closes = layout.lasts[lines] - 1
+        return Decoded(
+            layout=layout,
+            lines=lines,
+            closes=closes,
+            empties=end_in(layout, OPEN, layout.firsts[lines], closes),
+            frame=frame,
+            spans={name: Spans(*s) for name, s in spans.items()},
+            blank=blank,
+            rejects=rejects,
+        )
+
+
+def _as_array(raws: Sequence[Any]) -> bytes:
+    return b"[" + b",".join([b"null" if raw is UNSET else raw for raw in raws]) + b"]"

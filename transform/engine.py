@@ -1,0 +1,148 @@
+"""A run: lines → decode → evaluate → splice → sink, in order, published whole or not at all."""
+
+import itertools
+import os
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import TypeVar
+
+import polars as pl
+
+from transform.apart import check_apart
+from transform.decode import WidenError
+from transform.errors import SchemaError, TransformError
+from transform.expressions import columns_read
+from transform.lines import CHUNK_BYTES, MAX_LINE_BYTES, Chunk, LongLine, read_chunks
+from transform.plan import Piece, Plan
+from transform.policy import Policy
+from transform.reject_file import RejectFile, default_target
+from transform.sample import Sample, infer_columns, take_sample
+from transform.schema import check_all_read
+from transform.sinks import Output, Target
+from transform.sources import Source, open_source, reopenable
+from transform.summary import Summary
+
+Chunks = Iterator[Chunk | LongLine]
+Progress = Callable[[int, int | None], None]
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """What to compute: results by name, filters that all have to be true, declared types of columns."""
+
+    results: dict[str, pl.Expr]
+    filters: tuple[pl.Expr, ...] = ()
+    schema: dict[str, pl.DataType] = field(default_factory=dict)
+
+    @property
+    def columns(self) -> list[str]:
+        """The columns read."""
+        return columns_read([*self.results.values(), *self.filters])
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """How to run; see `Calculation.run`."""
+
+    rejects: str | os.PathLike[str] | None = None
+    on_error: str = "reject"
+    max_rejects: int | str | None = None
+    max_line_bytes: int = MAX_LINE_BYTES
+    chunk_bytes: int = CHUNK_BYTES
+    progress: Progress | None = None
+
+
+def run(task: Task, source: Source, target: Target, options: Options) -> Summary:
+    """Transform an input into an output; see `Calculation.run`."""
+    started = time.perf_counter()
+    policy = Policy.of(options.on_error, options.max_rejects)
+    kept_in = str(options.rejects) if options.rejects is not None else default_target(target)
+    check_apart({"input": source, "output": target, "rejects": kept_in})
+    summary = widen_as_needed(
+        source, lambda widened: _attempt(task, source, target, kept_in, policy, options, widened)
+    )
+    summary.seconds = time.perf_counter() - started
+    return summary
+
+
+def widen_as_needed(source: Source, attempt: Callable[[dict[str, pl.DataType]], T]) -> T:
+    """Return what an attempt returns, which starts again when a column inferred as integer turns out to hold floats.
+
+    Raises:
+        SchemaError: The source cannot be read again.
+    """
+    widened: dict[str, pl.DataType] = {}
+    while True:
+        try:
+            return attempt(widened)
+        except WidenError as error:
+            if not reopenable(source):
+                raise SchemaError(
+                    f"column `{error.name}` was inferred as integer, and the line at offset {error.offset} holds a "
+                    "float. A pipe cannot be read again from its start: declare the type, for example with "
+                    f"--schema {error.name}={error.dtype}, or .with_schema({{{error.name!r}: pl.{error.dtype}}})"
+                ) from None
+            widened[error.name] = error.dtype
+
+
+def _attempt(
+    task: Task,
+    source: Source,
+    target: Target,
+    kept_in: str | None,
+    policy: Policy,
+    options: Options,
+    widened: dict[str, pl.DataType],
+) -> Summary:
+    with open_source(source) as reader, Output(target) as output, RejectFile(kept_in) as rejects:
+        plan, chunks = prepare(task, read_chunks(reader.read_into, options.chunk_bytes, options.max_line_bytes), options, widened)
+        summary = Summary(source=reader.name, target=output.name, schema=plan.describe_schema())
+        try:
+            for chunk in chunks:
+                piece = plan.transform(chunk)
+                for part in piece.output:
+                    output.write(part)
+                _keep_rejects(piece, rejects, summary, policy)
+                summary.add(piece)
+                if options.progress:
+                    options.progress(reader.position, reader.size)
+            reader.check_whole()
+            policy.check_all(summary)
+        except TransformError as error:
+            if rejects.publish():
+                raise type(error)(f"{error}. The rejected lines are in {kept_in}") from error
+            raise
+        # The rejects first: whatever happens between the two, no output stands beside the rejects of another run.
+        if rejects.publish():
+            summary.rejects = kept_in
+        else:
+            rejects.remove_old()
+        output.publish()
+        summary.bytes_out = output.size
+        return summary
+
+
+def prepare(task: Task, chunks: Chunks, options: Options, widened: dict[str, pl.DataType]) -> tuple[Plan, Chunks]:
+    """Settle the types, from a sample where they are not declared; return the plan and all the chunks.
+
+    Raises:
+        SchemaError, CalculationError: The calculation does not fit the input.
+    """
+    columns = task.columns
+    check_all_read(task.schema, columns)
+    sample = Sample()
+    if set(columns) - set(task.schema):
+        sample, taken = take_sample(chunks, options.max_line_bytes)
+        chunks = itertools.chain(taken, chunks)
+    inferred = infer_columns(columns, task.schema, sample, widened)
+    return Plan(task.results, task.filters, inferred, options.max_line_bytes), chunks
+
+
+def _keep_rejects(piece: Piece, rejects: RejectFile, summary: Summary, policy: Policy) -> None:
+    for reject in piece.rejects:
+        line = summary.lines_in + reject.line + 1
+        rejects.write(reject, line)
+        summary.count_reject(reject, line)
+        policy.check(summary, reject, line)

@@ -1,0 +1,29 @@
+"""What can go wrong, as one short hierarchy.
+
+A `TransformError` is an answer to a user: it says what was found, where, and what to do, and the command prints it
+without a traceback. Anything else that is raised is a bug and shows its traceback.
+"""
+
+
+class TransformError(Exception):
+    """Base of every error that this package raises on purpose."""
+
+
+class CalculationError(TransformError):
+    """What to compute is wrong: an expression polars refuses, a result without a name, a file that does not load."""
+
+
+class SchemaError(TransformError):
+    """The columns are wrong: a column that is not there, of mixed kinds, or declared as something JSON cannot hold."""
+
+
+class InputError(TransformError):
+    """The input is missing, cannot be read, is corrupt or truncated, or changed while it was read."""
+
+
+class OutputError(TransformError):
+    """The output, or the rejects beside it, cannot be written."""
+
+
+class RejectedError(TransformError):
+    """More lines were rejected than the policy allows; the rejects are kept, nothing is published."""

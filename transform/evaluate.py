@@ -1,0 +1,147 @@
+"""A frame of the columns read to the JSON texts of the results, row by row alike."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import polars as pl
+
+from transform.errors import CalculationError
+from transform.expressions import check_row_wise, first_line
+from transform.layout import Positions
+from transform.members import LineError
+
+
+@dataclass(frozen=True, slots=True)
+class Evaluated:
+    """What a calculation makes of a frame.
+
+    Attributes:
+        kept: The rows that pass the filters, in order.
+        filtered: How many do not.
+        texts: Each result's JSON texts, one for each row kept.
+        nonfinite: How many NaN and infinite numbers each result had; they are written as null.
+        failed: The rows for which polars raised an error.
+    """
+
+    kept: Positions
+    filtered: int
+    texts: pl.DataFrame
+    nonfinite: dict[str, int]
+    failed: dict[int, LineError]
+
+
+class Evaluator:
+    """Evaluates one calculation on frames of one schema.
+
+    Args:
+        results: By name.
+        filters: A row is kept where all of them are true.
+        schema: The columns of the frames.
+
+    Raises:
+        CalculationError: polars refuses an expression, it is not row-wise, or its type has no place in JSON.
+    """
+
+    def __init__(
+        self, results: Mapping[str, pl.Expr], filters: Sequence[pl.Expr], schema: Mapping[str, pl.DataType]
+    ) -> None:
+        check_row_wise([*results.values(), *filters], schema)
+        self._results = [expr.alias(name) for name, expr in results.items()]
+        self._names = list(results)
+        self._filter = pl.all_horizontal(*filters) if filters else None
+        empty = pl.DataFrame(schema=schema)
+        self.types: dict[str, pl.DataType] = dict(self._compute(empty).schema)
+        for predicate in filters:
+            found = empty.select(predicate).dtypes[0]
+            if found not in (pl.Boolean, pl.Null):
+                raise CalculationError(f"the filter `{predicate}` gives {found}, not true or false")
+        self._texts = [_json_text(name, dtype) for name, dtype in self.types.items()]
+        self._with_floats = [name for name, dtype in self.types.items() if _has_floats(dtype)]
+
+    def evaluate(self, frame: pl.DataFrame) -> Evaluated:
+        """Return the results for all rows; where polars fails on some row, the frame is halved to find it."""
+        try:
+            return self._evaluate(frame)
+        except pl.exceptions.PolarsError as error:
+            if frame.height == 1:
+                failed = {0: LineError("the calculation failed", first_line(error))}
+                none = self._compute(frame.clear()).select(self._texts)
+                return Evaluated(np.empty(0, np.int64), 0, none, {}, failed)
+        middle = frame.height // 2
+        return _join(self.evaluate(frame.head(middle)), self.evaluate(frame.slice(middle)), middle)
+
+    def compute(self, frame: pl.DataFrame) -> pl.DataFrame:
+        """Return the columns read and the results of the rows that pass the filters."""
+        kept = frame if self._filter is None else frame.filter(self._filter)
+        return kept.with_columns(self._results)
+
+    def _compute(self, frame: pl.DataFrame) -> pl.DataFrame:
+        return frame.with_columns(self._results).select(self._names)
+
+    def _evaluate(self, frame: pl.DataFrame) -> Evaluated:
+        kept = np.arange(frame.height)
+        if self._filter is not None:
+            mask = frame.select(self._filter.fill_null(value=False)).to_series()
+            if len(mask) != frame.height:  # a filter that reads no column
+                mask = pl.repeat(mask[0], frame.height, eager=True)
+            kept, rows = np.flatnonzero(mask.to_numpy()), frame.filter(mask)
+        else:
+            rows = frame
+        results = self._compute(rows) if self._results else rows.select([])
+        nonfinite = {name: count for name in self._with_floats if (count := _count_nonfinite(results[name]))}
+        return Evaluated(kept, frame.height - rows.height, results.select(self._texts), nonfinite, {})
+
+
+def _join(first: Evaluated, second: Evaluated, offset: int) -> Evaluated:
+    nonfinite = {
+        name: first.nonfinite.get(name, 0) + second.nonfinite.get(name, 0) for name in first.nonfinite | second.nonfinite
+    }
+    return Evaluated(
+        kept=np.concatenate([first.kept, second.kept + offset]),
+        filtered=first.filtered + second.filtered,
+        texts=pl.concat([first.texts, second.texts]),
+        nonfinite=nonfinite,
+        failed=first.failed | {row + offset: error for row, error in second.failed.items()},
+    )
+
+
+def _json_text(name: str, dtype: pl.DataType) -> pl.Expr:
+    """Return the expression that spells a result as JSON."""
+    column = pl.col(name)
+    if isinstance(dtype, pl.Decimal):  # polars writes decimals as strings; as a number it keeps its digits, too
+        return column.cast(pl.String).fill_null("null")
+    encoded = pl.struct(_spell_temporal(column, dtype, name).alias("")).struct.json_encode()
+    return encoded.str.strip_prefix('{"":').str.strip_suffix("}").alias(name)
+
+
+def _spell_temporal(value: pl.Expr, dtype: Any, name: str) -> pl.Expr:
+    """Return the value with dates, times and durations in it as ISO 8601 strings."""
+    if isinstance(dtype, pl.Binary | pl.Object):
+        raise CalculationError(f"the result `{name}` is {dtype}, which has no place in JSON; make it a string first")
+    if isinstance(dtype, pl.Date | pl.Time | pl.Datetime | pl.Duration):
+        return value.dt.to_string("iso:strict")
+    if isinstance(dtype, pl.List | pl.Array):
+        elements = _spell_temporal(pl.element(), dtype.inner, name)
+        return value.list.eval(elements) if isinstance(dtype, pl.List) else value.arr.eval(elements)
+    if isinstance(dtype, pl.Struct):
+        fields = [_spell_temporal(value.struct.field(f.name), f.dtype, name).alias(f.name) for f in dtype.fields]
+        return pl.when(value.is_not_null()).then(pl.struct(fields))
+    return value
+
+
+def _has_floats(dtype: Any) -> bool:
+    if isinstance(dtype, pl.List | pl.Array):
+        return _has_floats(dtype.inner)
+    if isinstance(dtype, pl.Struct):
+        return any(_has_floats(field.dtype) for field in dtype.fields)
+    return bool(dtype.is_float())
+
+
+def _count_nonfinite(values: pl.Series) -> int:
+    if isinstance(values.dtype, pl.List | pl.Array):
+        return _count_nonfinite(values.explode())
+    if isinstance(values.dtype, pl.Struct):
+        return sum(_count_nonfinite(field) for field in values.struct.unnest() if _has_floats(field.dtype))
+    return int((~values.is_finite()).sum())

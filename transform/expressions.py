@@ -1,0 +1,150 @@
+"""What polars expressions say of themselves: their results' names, the columns they read, whether they are row-wise."""
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+
+import polars as pl
+
+from transform.errors import CalculationError
+
+_ROW_WISE_NODES = {"in-memory-source", "with-columns"}
+_NODE = re.compile(r'label="([a-z-]+)')
+
+
+def name_results(exprs: Sequence[object], named: Mapping[str, object]) -> dict[str, pl.Expr]:
+    """Return the results by name, in order.
+
+    Raises:
+        CalculationError: One is no expression, has no name of its own, makes several columns, or two have one name.
+    """
+    results: dict[str, pl.Expr] = {}
+    pairs = [(None, value) for value in exprs] + [(str(name), value) for name, value in named.items()]
+    for keyword, value in pairs:
+        expr = to_expression(value, literal=keyword is not None)
+        name = keyword if keyword is not None else _own_name(expr)
+        if name in results:
+            raise CalculationError(f"two results are named `{name}`; give one of them another name")
+        results[name] = expr if _output_name(expr) == name else expr.alias(name)
+    return results
+
+
+def to_expression(value: object, *, literal: bool = False) -> pl.Expr:
+    """Return a value as an expression of one column; a text names a column, other values may stand for themselves.
+
+    Raises:
+        CalculationError: It is none.
+    """
+    if isinstance(value, pl.Expr):
+        expr = value
+    elif isinstance(value, str):
+        expr = pl.col(value)
+    elif literal and (value is None or isinstance(value, bool | int | float)):
+        expr = pl.lit(value)
+    else:
+        raise CalculationError(f"expected a polars expression, got {type(value).__name__}: {value!r:.80}")
+    try:
+        several = expr.meta.has_multiple_outputs()
+    except pl.exceptions.PolarsError:
+        several = False  # it cannot be told without the columns, which a selector could be
+    if several or _selects_columns(expr):
+        raise CalculationError(
+            f"`{expr}` stands for several columns, or for columns by their place; name one column in each expression"
+        )
+    return expr
+
+
+def _selects_columns(expr: pl.Expr) -> bool:
+    """Return whether a selector, a regex or `pl.all()` hides in the expression: those have no root names."""
+    return "cs." in str(expr) and not columns_read([expr])
+
+
+def _output_name(expr: pl.Expr) -> str | None:
+    try:
+        return expr.meta.output_name()
+    except pl.exceptions.PolarsError:
+        return None
+
+
+def _own_name(expr: pl.Expr) -> str:
+    try:
+        name = expr.meta.output_name()
+        unnamed = expr.meta.undo_aliases().meta.eq(expr)
+    except pl.exceptions.PolarsError as error:
+        raise CalculationError(f"`{expr}`: {first_line(error)}") from None
+    if unnamed and not expr.meta.is_column():
+        raise CalculationError(
+            f"`{expr}` needs a name for its result: write it with AS in SQL, as a keyword or with .alias(…) in "
+            f"Python. (polars alone would name it `{name}` and replace that member.)"
+        )
+    return name
+
+
+def columns_read(exprs: Iterable[pl.Expr]) -> list[str]:
+    """Return the names of the columns that the expressions read, each once, in order of appearance."""
+    return list(dict.fromkeys(name for expr in exprs for name in expr.meta.root_names()))
+
+
+def parse_sql(text: str) -> list[pl.Expr]:
+    """Return the expressions of a SQL text, separated as in a SELECT list.
+
+    polars parses one expression at a time, so the text is cut at its commas, and a piece that does not parse alone is
+    joined to the next: a comma in brackets or quotes leaves something open before it, which never parses.
+
+    Raises:
+        CalculationError: polars does not understand it.
+    """
+    exprs: list[pl.Expr] = []
+    rest, error = text.split(","), None
+    while rest:
+        for size in range(1, len(rest) + 1):
+            piece = ",".join(rest[:size])
+            try:
+                exprs.append(pl.sql_expr(piece))
+            except pl.exceptions.PolarsError as found:
+                error = found
+                continue
+            rest, error = rest[size:], None
+            break
+        else:
+            raise CalculationError(f"polars does not understand the SQL `{','.join(rest).strip()}`: {first_line(error)}")
+    return exprs
+
+
+def check_row_wise(exprs: Iterable[pl.Expr], schema: Mapping[str, pl.DataType]) -> None:
+    """Raise unless each expression gives for a row what it would give for that row alone.
+
+    polars' own streaming plan tells: whatever is row-wise it runs in one pass over the source, and anything that looks
+    at other rows (an aggregation, a shift, a window, a Series with a length of its own) makes a node of its own.
+
+    Raises:
+        CalculationError: Names the expression, and the part of the plan that is not row-wise.
+    """
+    frame = pl.LazyFrame(schema=schema)
+    for expr in exprs:
+        try:
+            plan = frame.with_columns(expr.alias("result")).show_graph(
+                engine="streaming", plan_stage="physical", raw_output=True, show=False
+            )
+            separable = _is_row_separable(expr)
+        except pl.exceptions.PolarsError as error:
+            raise CalculationError(f"polars refuses `{expr}`: {first_line(error)}") from None
+        others = sorted(set(_NODE.findall(plan or "")) - _ROW_WISE_NODES)
+        if others or not separable:
+            raise CalculationError(
+                f"`{expr}` is not row-wise: a line's result would depend on other lines (polars plans it as "
+                f"{', '.join(others) or 'a function of the whole column'}). The input is transformed in pieces, so that would "
+                "give wrong results. Use only the line's own members; compute totals and the like beforehand and give "
+                "them as literals."
+            )
+
+
+def _is_row_separable(expr: pl.Expr) -> bool:
+    try:
+        return expr.meta.is_row_separable()
+    except pl.exceptions.ColumnNotFoundError:
+        return True  # polars cannot say so of SQL functions before it knows the columns; the plan has told
+
+
+def first_line(error: object) -> str:
+    """Return the first line of an error's text; polars appends its resolved plan and hints."""
+    return str(error).strip().partition("\n")[0]

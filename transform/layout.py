@@ -1,0 +1,128 @@
+"""Where the lines of a chunk stand: all at once, with numpy and polars, not line by line."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+import pyarrow as pa
+
+from transform.lines import Chunk
+from transform.members import MAX_DEPTH, LineError
+from transform.rejects import Reject
+
+Positions = npt.NDArray[np.int64]
+
+OPEN, CLOSE, NEWLINE = 0x7B, 0x7D, 0x0A
+_IS_SPACE = np.zeros(256, dtype=bool)
+_IS_SPACE[[0x20, 0x09, 0x0D]] = True
+_SPACES = b" \t\r"
+_FEW_LINES = 16  # so few are sooner checked one by one
+_TRIM_STEPS = 4  # beyond so many white-space bytes at an end, a line is trimmed on its own
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """Where the lines of a chunk start and end, without and with the white space around them."""
+
+    view: memoryview
+    data: npt.NDArray[np.uint8]
+    offset: int
+    bounds: Positions
+    stops: Positions
+    firsts: Positions
+    lasts: Positions
+
+    def line(self, index: int) -> bytes:
+        """Return the bytes of a line, without its `\\n`."""
+        return bytes(self.view[self.bounds[index] : self.stops[index]])
+
+    def reject(self, index: int, error: LineError) -> Reject:
+        """Return the reject of a line."""
+        return Reject(index, self.offset + int(self.bounds[index]), error.kind, str(error), self.line(index))
+
+
+def lay_out(chunk: Chunk) -> Layout:
+    data = np.frombuffer(chunk.data, np.uint8)
+    ends = np.flatnonzero(data == NEWLINE)
+    unterminated = not len(ends) or ends[-1] != len(data) - 1
+    stops = np.append(ends, len(data)) if unterminated else ends
+    bounds = np.concatenate(([0], ends + 1, [len(data)] if unterminated else []), dtype=np.int64, casting="unsafe")
+    firsts, lasts = bounds[:-1], stops
+    # Most input has no white space around its lines; where it has, only those lines are looked at again.
+    if not (data[np.minimum(firsts, len(data) - 1)] == OPEN).all() or not (data[lasts - 1] == CLOSE).all():
+        firsts, lasts = _trim(chunk.data, data, firsts, lasts)
+    return Layout(chunk.data, data, chunk.offset, bounds, stops, firsts, lasts)
+
+
+def _trim(
+    view: memoryview, data: npt.NDArray[np.uint8], firsts: Positions, lasts: Positions
+) -> tuple[Positions, Positions]:
+    firsts, lasts = firsts.copy(), lasts.copy()
+    for step in range(_TRIM_STEPS + 1):
+        at_first = (firsts < lasts) & _IS_SPACE[data[np.minimum(firsts, len(data) - 1)]]
+        at_last = (firsts < lasts) & _IS_SPACE[data[lasts - 1]]
+        if step == _TRIM_STEPS:
+            break
+        if not at_first.any() and not at_last.any():
+            return firsts, lasts
+        firsts += at_first
+        lasts -= at_last & (firsts < lasts)
+    for line in np.flatnonzero(at_first | at_last):
+        text = bytes(view[firsts[line] : lasts[line]])
+        firsts[line] += len(text) - len(text.lstrip(_SPACES))
+        lasts[line] -= len(text) - len(text.rstrip(_SPACES))
+        lasts[line] = max(firsts[line], lasts[line])
+    return firsts, lasts
+
+
+def end_in(layout: Layout, byte: int, starts: Positions, stops: Positions) -> npt.NDArray[np.bool_]:
+    """Return which of the texts from `starts` to `stops` end in a byte, white space aside."""
+    lasts = layout.data[stops - 1]
+    if _IS_SPACE[lasts].any():
+        lasts = layout.data[_trim(layout.view, layout.data, starts, stops)[1] - 1]
+    return lasts == byte
+
+
+def many_openers(layout: Layout, lengths: Positions) -> list[int]:
+    """Return the lines that have more than `MAX_DEPTH` opening brackets: only those can be nested deeper."""
+    if not (lengths > 2 * MAX_DEPTH).any():
+        return []
+    found = np.bitwise_and(layout.data, 0xDF)
+    np.equal(found, 0x5B, out=found.view(bool))  # `[` and `{` differ in that one bit
+    openers = np.flatnonzero(found.view(bool))
+    counts = np.diff(np.searchsorted(openers, layout.bounds))
+    return [int(line) for line in np.flatnonzero(counts > MAX_DEPTH)]
+
+
+def invalid_utf8(layout: Layout) -> list[int]:
+    """Return the lines that are not UTF-8; msgspec does not look into the strings it skips."""
+    return _invalid_utf8(layout, 0, len(layout.stops))
+
+
+def _invalid_utf8(layout: Layout, start: int, stop: int) -> list[int]:
+    if stop - start <= _FEW_LINES:
+        return [line for line in range(start, stop) if not _is_utf8(layout.line(line))]
+    if _are_utf8(layout, start, stop):
+        return []
+    middle = (start + stop) // 2
+    return _invalid_utf8(layout, start, middle) + _invalid_utf8(layout, middle, stop)
+
+
+def _are_utf8(layout: Layout, start: int, stop: int) -> bool:
+    """Check lines together, by polars: it takes a fifteenth of the time that decoding to str does, and no memory."""
+    cuts = layout.bounds[[start, stop]]
+    piece = pa.LargeBinaryArray.from_buffers(pa.large_binary(), 1, [None, pa.py_buffer(cuts), pa.py_buffer(layout.data)])
+    try:
+        pl.Series(piece).cast(pl.String)
+    except pl.exceptions.ComputeError:
+        return False
+    return True
+
+
+def _is_utf8(line: bytes) -> bool:
+    try:
+        line.decode()
+    except UnicodeDecodeError:
+        return False
+    return True

@@ -1,0 +1,142 @@
+"""Object bytes to chunks of whole lines.
+
+A line is what lies between two `\\n`. The reader fills one buffer again and again (fresh buffers cost as much in page
+faults as finding the line ends does) and yields views of it that end at a line's end, so a chunk must be used up before
+the next is asked for. How the bytes are cut into chunks never shows in what a line is.
+"""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+from transform.errors import InputError
+
+CHUNK_BYTES = 2 << 20
+MAX_LINE_BYTES = 256 << 20
+LONG_LINE_HEAD_BYTES = 64 << 10
+BOM = b"\xef\xbb\xbf"
+
+ReadInto = Callable[[memoryview], int]
+
+
+@dataclass(frozen=True, slots=True)
+class Chunk:
+    """Whole lines, each with its `\\n` but perhaps the input's last.
+
+    Attributes:
+        data: The bytes; valid until the next chunk is asked for.
+        offset: Where `data` starts in the input, in bytes after decompression.
+    """
+
+    data: memoryview
+    offset: int
+
+
+@dataclass(frozen=True, slots=True)
+class LongLine:
+    """A line over the limit, which was skipped over and not kept.
+
+    Attributes:
+        head: Its first `LONG_LINE_HEAD_BYTES` bytes.
+        length: Its length in bytes, without its `\\n`.
+        offset: Where it starts in the input, in bytes after decompression.
+        stop: Where the next line starts.
+    """
+
+    head: bytes
+    length: int
+    offset: int
+    stop: int
+
+
+def read_chunks(
+    read_into: ReadInto, chunk_bytes: int = CHUNK_BYTES, max_line_bytes: int = MAX_LINE_BYTES
+) -> Iterator[Chunk | LongLine]:
+    """Yield the whole input as chunks of lines, in order; a BOM at its very start is left out.
+
+    Args:
+        read_into: Fills a part of the view it is given and returns how many bytes; 0 at the end.
+        chunk_bytes: How much to read at a time; a longer line makes its own chunk larger.
+        max_line_bytes: A line longer than this (without its `\\n`) may come as a `LongLine`.
+
+    Raises:
+        InputError: The first thing in the input is a `[`: a JSON array, not JSON lines.
+    """
+    carry, offset = _read_start(read_into)
+    searched = 0  # there is no line end in carry[:searched]
+    buffer = memoryview(bytearray(chunk_bytes))
+    size, may_be_array, at_end = chunk_bytes, True, False
+    while not at_end:
+        size = max(size, len(carry) + 1)
+        into = buffer if size == len(buffer) else memoryview(bytearray(size))
+        into[: len(carry)] = carry
+        filled, buffer = len(carry) + _fill(read_into, into[len(carry) :]), into
+        at_end = filled < size
+        if may_be_array:
+            may_be_array = _refuse_array(buffer[:filled])
+        stop = filled if at_end else _last_line_end(buffer, searched, filled)
+        if stop:
+            yield Chunk(buffer[:stop], offset)
+            carry, searched, offset = buffer[stop:filled], filled - stop, offset + stop
+            size = max(chunk_bytes, 2 * len(carry))  # what a long line needed is not kept after it
+        elif filled > max_line_bytes + 1:
+            long_line, carry = _skip_line(read_into, buffer, filled, offset)
+            yield long_line
+            searched, offset, size = 0, long_line.stop, chunk_bytes
+        else:
+            carry, searched = buffer[:filled], filled
+            size = max(min(2 * size, max_line_bytes + 2), filled + 1)
+
+
+def _read_start(read_into: ReadInto) -> tuple[memoryview, int]:
+    """Return the first bytes, or none of them where they are a BOM, and the offset of what follows."""
+    start = memoryview(bytearray(len(BOM)))
+    count = _fill(read_into, start)
+    return (start[:0], len(BOM)) if start == BOM else (start[:count], 0)
+
+
+def _fill(read_into: ReadInto, view: memoryview) -> int:
+    filled = 0
+    while filled < len(view) and (count := read_into(view[filled:])):
+        filled += count
+    return filled
+
+
+def _last_line_end(buffer: memoryview, start: int, stop: int) -> int:
+    """Return where the last whole line ends, 0 if there is none; nothing before `start` is a line's end."""
+    whole = buffer.obj
+    assert isinstance(whole, bytearray)  # noqa: S101 - tells the type checker that there is an rfind, without a copy
+    return whole.rfind(b"\n", start, stop) + 1
+
+
+def _refuse_array(data: memoryview) -> bool:
+    """Raise if the input is a JSON array; return whether that is still open, all being white space so far."""
+    for start in range(0, len(data), 4096):
+        text = bytes(data[start : start + 4096]).lstrip(b" \t\r\n")
+        if text.startswith(b"["):
+            raise InputError(
+                "the input starts with `[`: that is a JSON array, not JSON lines (one object per line). "
+                "Convert it first, for example with: jq -c '.[]'"
+            )
+        if text:
+            return False
+    return True
+
+
+def _skip_line(read_into: ReadInto, buffer: memoryview, filled: int, offset: int) -> tuple[LongLine, memoryview]:
+    """Read on to the end of the line that fills the buffer; return the line, and what was read of the next."""
+    head, length = bytes(buffer[: min(filled, LONG_LINE_HEAD_BYTES)]), filled
+    while count := _fill(read_into, buffer):
+        end = _first_line_end(buffer, count)
+        head += bytes(buffer[: max(min(end, LONG_LINE_HEAD_BYTES - len(head)), 0)])
+        length += end
+        if end < count:
+            return LongLine(head, length, offset, offset + length + 1), buffer[end + 1 : count]
+    return LongLine(head, length, offset, offset + length), buffer[:0]
+
+
+def _first_line_end(buffer: memoryview, count: int) -> int:
+    """Return where the first line ends within the first `count` bytes, `count` if it does not."""
+    whole = buffer.obj
+    assert isinstance(whole, bytearray)  # noqa: S101 - as above
+    end = whole.find(b"\n", 0, count)
+    return count if end < 0 else end

@@ -1,0 +1,87 @@
+"""What a run needs to know to turn any chunk into its output: everything settled, nothing read yet."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import polars as pl
+
+from transform.decode import Decoder
+from transform.evaluate import Evaluator
+from transform.lines import Chunk, LongLine
+from transform.rejects import Reject, reject_long
+from transform.schema import Column
+from transform.splice import plan_edits, splice
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """What a chunk became.
+
+    Attributes:
+        output: Bytes to be written one after the other; valid as long as the chunk is.
+        rejects: In the order of the lines.
+        lines: How many lines came in; the next are of these.
+        kept: How many are in the output.
+        filtered: How many the filters dropped.
+        blank: How many were blank.
+        nonfinite: By result, how many NaN and infinite numbers were written as null.
+        stop: Where the chunk ends in the input.
+    """
+
+    output: Sequence[memoryview]
+    rejects: Sequence[Reject]
+    lines: int
+    kept: int
+    filtered: int
+    blank: int
+    nonfinite: dict[str, int]
+    stop: int
+
+
+class Plan:
+    """A calculation with all its types fixed: a pure function from chunks to pieces.
+
+    Raises:
+        CalculationError: The calculation does not work on columns of these types.
+    """
+
+    def __init__(
+        self,
+        results: dict[str, pl.Expr],
+        filters: Sequence[pl.Expr],
+        columns: dict[str, Column],
+        max_line_bytes: int,
+    ) -> None:
+        self.columns = columns
+        self._max_line_bytes = max_line_bytes
+        self.decoder = Decoder(columns, results, max_line_bytes)
+        self.evaluator = Evaluator(results, filters, {name: column.evaluated for name, column in columns.items()})
+
+    def describe_schema(self) -> dict[str, tuple[str, str]]:
+        """Return by column read its type, and whether it was declared or inferred."""
+        return {
+            name: (str(column.dtype), "inferred" if column.inferred else "declared")
+            for name, column in self.columns.items()
+        }
+
+    def transform(self, chunk: Chunk | LongLine) -> Piece:
+        """Return what a chunk becomes: a row's way, start to end."""
+        if isinstance(chunk, LongLine):
+            reject = reject_long(0, chunk.offset, chunk.head, chunk.length, self._max_line_bytes)
+            return Piece((), (reject,), 1, 0, 0, 0, {}, chunk.stop)
+        decoded = self.decoder.decode(chunk)
+        evaluated = self.evaluator.evaluate(decoded.frame)
+        rejects = decoded.rejects
+        if evaluated.failed:
+            failed = [decoded.layout.reject(int(decoded.lines[row]), e) for row, e in evaluated.failed.items()]
+            rejects = sorted([*rejects, *failed], key=lambda reject: reject.line)
+        return Piece(
+            output=splice(chunk.data, plan_edits(decoded, evaluated)),
+            rejects=rejects,
+            lines=len(decoded.layout.stops),
+            kept=len(evaluated.kept),
+            filtered=evaluated.filtered,
+            blank=decoded.blank,
+            nonfinite=evaluated.nonfinite,
+            stop=chunk.offset + len(chunk.data),
+        )

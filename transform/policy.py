@@ -1,0 +1,64 @@
+"""How many rejected lines a run bears."""
+
+from dataclasses import dataclass
+from typing import Self
+
+from transform.errors import RejectedError
+from transform.rejects import Reject
+from transform.summary import Summary
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """When rejected lines fail a run.
+
+    Attributes:
+        most: More lines than this do.
+        share: A larger share of the lines than this does, once all are counted.
+    """
+
+    most: int | None = None
+    share: float | None = None
+
+    @classmethod
+    def of(cls, on_error: str, max_rejects: int | str | None) -> Self:
+        """Return the policy that the options `on_error` and `max_rejects` stand for.
+
+        Raises:
+            ValueError: They stand for none.
+        """
+        if on_error not in ("reject", "fail"):
+            raise ValueError(f"on_error is `reject` or `fail`, not {on_error!r}")
+        if on_error == "fail":
+            return cls(most=0)
+        text = "" if max_rejects is None else str(max_rejects).strip()
+        if not text:
+            return cls()
+        try:
+            if text.endswith("%"):
+                share = float(text[:-1]) / 100
+                most = None
+            else:
+                share, most = 0.0, int(text)
+        except ValueError:
+            share = -1.0
+        if not 0 <= share <= 1 or (most is not None and most < 0):
+            raise ValueError(f"max_rejects is a number of lines or a share such as 5%, not {max_rejects!r}")
+        return cls(most, None if most is not None else share)
+
+    def check(self, summary: Summary, reject: Reject, line: int) -> None:
+        """Raise if the line just rejected was one too many."""
+        if self.most is not None and summary.rejected > self.most:
+            limit = "the first one fails the run" if self.most == 0 else f"more than {self.most} lines fail the run"
+            raise RejectedError(f"line {line} (offset {reject.offset}) was rejected, and {limit}: {reject.reason}")
+
+    def check_all(self, summary: Summary) -> None:
+        """Raise if too many lines were rejected, now that all are counted."""
+        lines = summary.lines_in - summary.blank
+        reasons = "; ".join(f"{reason.count} × {kind}" for kind, reason in summary.reject_reasons.items())
+        if summary.rejected and summary.rejected == lines:
+            raise RejectedError(f"every line was rejected ({reasons})")
+        if self.share is not None and summary.rejected > self.share * lines:
+            raise RejectedError(
+                f"{summary.rejected} of {lines} lines were rejected, more than {self.share:.4g} of them ({reasons})"
+            )

@@ -1,0 +1,44 @@
+"""The first rows of what a calculation makes, as a frame to look at."""
+
+from collections.abc import Iterator
+
+import polars as pl
+
+from transform.engine import Options, Task, prepare, widen_as_needed
+from transform.lines import Chunk, read_chunks
+from transform.schema import Column
+from transform.sources import Source, open_source
+
+_CHUNK_BYTES = 64 << 10  # a few rows are wanted; the sample makes its own chunks as long as it needs
+
+
+def preview(task: Task, source: Source, rows: int) -> pl.DataFrame:
+    """Return the columns read and the results for the first lines that pass the filters.
+
+    Rejected lines are left out, as they are from the output.
+    """
+
+    def attempt(widened: dict[str, pl.DataType]) -> pl.DataFrame:
+        found, height = [], 0
+        for frame in _frames(task, source, widened):
+            found.append(frame)
+            height += frame.height
+            if height >= rows:
+                break
+        return pl.concat(found).head(rows)
+
+    return widen_as_needed(source, attempt)
+
+
+def _frames(task: Task, source: Source, widened: dict[str, pl.DataType]) -> Iterator[pl.DataFrame]:
+    with open_source(source) as reader:
+        plan, chunks = prepare(task, read_chunks(reader.read_into, _CHUNK_BYTES), Options(), widened)
+        yield plan.evaluator.compute(pl.DataFrame(schema=_types(plan.columns)))
+        for chunk in chunks:
+            if isinstance(chunk, Chunk):
+                frame = plan.decoder.decode(chunk).frame
+                yield plan.evaluator.compute(frame[plan.evaluator.evaluate(frame).kept])
+
+
+def _types(columns: dict[str, Column]) -> dict[str, pl.DataType]:
+    return {name: column.evaluated for name, column in columns.items()}

@@ -1,0 +1,101 @@
+"""What the command shows: progress, summaries, frames and schemas."""
+
+import contextlib
+import json
+import sys
+from collections.abc import Iterator
+
+import polars as pl
+from rich.console import Console
+from rich.progress import BarColumn, DownloadColumn, Progress, SpinnerColumn, TextColumn, TimeRemainingColumn, TransferSpeedColumn
+from rich.table import Table
+from rich.text import Text
+
+from transform import engine
+from transform.errors import SchemaError
+from transform.lines import read_chunks
+from transform.sample import SAMPLE_LINES, infer_columns, take_sample
+from transform.sinks import Output
+from transform.sources import open_source
+from transform.summary import Summary
+
+
+@contextlib.contextmanager
+def progress(name: str, *, quiet: bool) -> Iterator[engine.Progress | None]:
+    """Show a progress bar on a terminal; yield what to tell it, None where there is none."""
+    console = Console(stderr=True)
+    if quiet or not console.is_terminal:
+        yield None
+        return
+    columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn())
+    with Progress(SpinnerColumn(), *columns, console=console, transient=True) as bar:
+        task = bar.add_task(name[-30:], total=None)
+        yield lambda done, total: bar.update(task, completed=done, total=total)
+
+
+def print_summary(summary: Summary) -> None:
+    """Print a summary on standard error."""
+    table = Table.grid(padding=(0, 2))
+    table.add_column()
+    table.add_column(justify="right")
+    table.add_column()
+
+    def row(name: str, count: int, note: str = "") -> None:
+        table.add_row(name, f"{count:,}", Text(note))
+
+    row("lines in", summary.lines_in, f"{summary.bytes_in:,} bytes")
+    row("lines out", summary.lines_out, f"{summary.bytes_out:,} bytes")
+    for name, count in (("filtered", summary.filtered), ("blank", summary.blank)):
+        if count:
+            row(name, count)
+    if summary.rejected:
+        row("rejected", summary.rejected, f"kept in {summary.rejects}" if summary.rejects else "not kept")
+    for kind, reason in summary.reject_reasons.items():
+        row("", reason.count, f"{kind} (first at offset {reason.first_offset:,})")
+    for name, count in summary.nonfinite.items():
+        row("not finite", count, f"in {name}, written as null")
+    columns = ", ".join(f"{name} {dtype} ({origin})" for name, (dtype, origin) in summary.schema.items())
+    table.add_row("columns read", "", Text(columns or "none"))
+    table.add_row("time", f"{summary.seconds:.2f} s", Text(f"{summary.mb_per_s:.1f} MB/s"))
+    console = Console(stderr=True, highlight=False)
+    console.print(table)
+    if summary.rejected and not summary.rejects:
+        for text in summary.first_rejects:
+            console.print(Text(f"rejected {text}"))
+
+
+def write_summary(summary: Summary, path: str) -> None:
+    """Write a summary as JSON."""
+    with Output(path) as output:
+        output.write(json.dumps(summary.to_dict(), indent=2, ensure_ascii=False).encode() + b"\n")
+        output.publish()
+
+
+def print_frame(frame: pl.DataFrame) -> None:
+    """Print a whole frame on standard output."""
+    with pl.Config(tbl_cols=-1, tbl_rows=-1, fmt_str_lengths=40, tbl_width_chars=_width()):
+        sys.stdout.write(f"{frame}\n")
+
+
+def print_schema(source: str) -> None:
+    """Print what a sample of the input shows of its columns."""
+    with open_source(source) as reader:
+        sample, _ = take_sample(read_chunks(reader.read_into))
+    kinds = sorted({kind for member in sample.members.values() for kind in member.kinds})
+    table = Table(*("column", "type", "present", *kinds), box=None, pad_edge=False, header_style="bold")
+    for column in table.columns[2:]:
+        column.justify = "right"
+    for name, member in sample.members.items():
+        try:
+            dtype = str(infer_columns([name], {}, sample, {})[name].dtype)
+        except SchemaError:
+            dtype = "only null" if set(member.kinds) == {"null"} else "mixed"
+        table.add_row(Text(name), Text(dtype), f"{member.present:,}", *(f"{member.kinds[kind] or ''}" for kind in kinds))
+    console = Console(width=_width(), highlight=False)
+    console.print(table)
+    what = "the whole input" if sample.whole else f"the first {SAMPLE_LINES:,}"
+    console.print(Text(f"\n{sample.lines:,} lines sampled ({what})"))
+
+
+def _width() -> int:
+    return Console().width if sys.stdout.isatty() else 200

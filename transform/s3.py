@@ -1,0 +1,199 @@
+"""S3 through s3fs: one object read, one object published whole or not at all."""
+
+import contextlib
+import json
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from transform.errors import InputError, OutputError, TransformError
+from transform.leftovers import create_held, find_abandoned, records_directory
+
+if TYPE_CHECKING:
+    import s3fs
+
+READ_BYTES = 16 << 20
+PART_BYTES = 16 << 20
+_PARTS_BEFORE_GROWTH = 1000  # of 10,000 that S3 allows: the size doubles after every so many
+_MAX_PART_BYTES = 5 << 30
+_RECORD_PREFIX = "upload-"
+
+
+def is_uri(location: object) -> bool:
+    """Return whether a location is an S3 URI."""
+    return isinstance(location, str | os.PathLike) and str(location).startswith("s3://")
+
+
+@contextlib.contextmanager
+def open_object(uri: str) -> Iterator[tuple["ObjectReader", int]]:
+    """Open an object for reading; yield its reader and its size in bytes.
+
+    Raises:
+        InputError: It is not there or cannot be read.
+    """
+    with _explained(uri, InputError):
+        _split_uri(uri)
+        file = _filesystem().open(uri, "rb", block_size=READ_BYTES, cache_type="readahead")
+    with file:
+        yield ObjectReader(uri, file), file.size
+
+
+class ObjectReader:
+    """Reads an object in ranges, each with `If-Match`, so that an object overwritten meanwhile is noticed."""
+
+    def __init__(self, uri: str, file: Any) -> None:  # noqa: ANN401 - fsspec is untyped
+        self._uri = uri
+        self._file = file
+
+    def readinto(self, view: memoryview) -> int:
+        """Fill a part of the view; return how many bytes, 0 at the end."""
+        with _explained(self._uri, InputError):
+            return int(self._file.readinto(view))
+
+
+class ObjectSink:
+    """An object being written: one multipart upload, or one put where it is small.
+
+    s3fs's own file would publish what it has when an exception leaves its `with`, so the calls are made here.
+    """
+
+    def __init__(self, uri: str) -> None:
+        self.name = uri
+        self._uri = uri
+        self._buffer = bytearray()
+        self._upload: str | None = None
+        self._parts: list[dict[str, object]] = []
+        self._record: tuple[int, Path] | None = None
+        with _explained(uri, OutputError):
+            bucket, key = _split_uri(uri)
+            self._object = {"Bucket": bucket, "Key": key}
+            self._fs = _filesystem()
+            with contextlib.suppress(PermissionError):  # it takes s3:ListBucket, which writing does not
+                self._fs.call_s3("head_bucket", Bucket=bucket)
+            self._sweep()
+
+    def write(self, data: memoryview | bytes) -> None:
+        """Add to the content."""
+        self._buffer += data
+        part_bytes = min(PART_BYTES << (len(self._parts) // _PARTS_BEFORE_GROWTH), _MAX_PART_BYTES)
+        if len(self._buffer) >= part_bytes:
+            with _explained(self._uri, OutputError):
+                self._send_part()
+
+    def publish(self) -> None:
+        """Make the object appear, in place of the one that was there."""
+        with _explained(self._uri, OutputError):
+            if self._upload is None:
+                self._fs.call_s3("put_object", **self._object, Body=bytes(self._buffer))
+            else:
+                if self._buffer:
+                    self._send_part()
+                self._fs.call_s3(
+                    "complete_multipart_upload",
+                    **self._object,
+                    UploadId=self._upload,
+                    MultipartUpload={"Parts": self._parts},
+                )
+        self._forget()
+
+    def discard(self) -> None:
+        """Leave no upload open; where S3 cannot be reached, the next run from this machine will try again."""
+        if self._upload is not None:
+            try:
+                with _explained(self._uri, OutputError):
+                    self._fs.call_s3("abort_multipart_upload", **self._object, UploadId=self._upload)
+            except OutputError:
+                return
+        self._forget()
+
+    def _send_part(self) -> None:
+        if self._upload is None:
+            self._record = create_held(records_directory(), _RECORD_PREFIX)
+            self._upload = self._fs.call_s3("create_multipart_upload", **self._object)["UploadId"]
+            record = {**self._object, "UploadId": self._upload, "endpoint": _endpoint()}
+            os.write(self._record[0], json.dumps(record).encode())
+        number = len(self._parts) + 1
+        sent = self._fs.call_s3(
+            "upload_part", **self._object, UploadId=self._upload, PartNumber=number, Body=bytes(self._buffer)
+        )
+        self._parts.append({"PartNumber": number, "ETag": sent["ETag"]})
+        self._buffer.clear()
+
+    def _forget(self) -> None:
+        self._upload = None
+        self._buffer.clear()
+        if self._record is not None:
+            self._record[1].unlink(missing_ok=True)
+            os.close(self._record[0])
+            self._record = None
+
+    def _sweep(self) -> None:
+        """Abort the uploads to this bucket that killed runs on this machine have left."""
+        for path in find_abandoned(records_directory(), _RECORD_PREFIX):
+            with contextlib.suppress(ValueError):  # killed before it was noted
+                record = json.loads(path.read_bytes())
+                if record.pop("endpoint") != _endpoint() or record["Bucket"] != self._object["Bucket"]:
+                    continue
+                with contextlib.suppress(FileNotFoundError):  # gone already
+                    self._fs.call_s3("abort_multipart_upload", **record)
+            path.unlink(missing_ok=True)
+
+
+def remove_object(uri: str) -> None:
+    """Remove an object, if it is there.
+
+    Raises:
+        OutputError: It cannot be removed.
+    """
+    with _explained(uri, OutputError):
+        bucket, key = _split_uri(uri)
+        try:
+            _filesystem().call_s3("head_object", Bucket=bucket, Key=key)
+        except FileNotFoundError:
+            return
+        _filesystem().call_s3("delete_object", Bucket=bucket, Key=key)
+
+
+def _split_uri(uri: str) -> tuple[str, str]:
+    bucket, _, key = uri.removeprefix("s3://").partition("/")
+    if not bucket or not key or key.endswith("/"):
+        raise OutputError(f"{uri}: expected s3://BUCKET/KEY")
+    if "?versionId=" in key:
+        raise OutputError(f"{uri}: keys that hold `?versionId=` are not supported, s3fs takes that for a version")
+    return bucket, key
+
+
+def _filesystem() -> "s3fs.S3FileSystem":
+    import s3fs  # noqa: PLC0415 - a third of a second, which local runs need not pay
+
+    return s3fs.S3FileSystem(anon=False, endpoint_url=_endpoint(), use_listings_cache=False)
+
+
+def _endpoint() -> str | None:
+    """Return the endpoint in force; given explicitly, as s3fs shares its instances by their arguments."""
+    return os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL")
+
+
+@contextlib.contextmanager
+def _explained(uri: str, error_class: type[TransformError]) -> Iterator[None]:
+    """Turn what s3fs and botocore raise into one of our errors."""
+    from botocore.exceptions import BotoCoreError, ClientError, NoCredentialsError  # noqa: PLC0415 - as above
+    from s3fs.utils import FileExpired  # noqa: PLC0415
+
+    try:
+        yield
+    except TransformError as error:
+        raise error_class(str(error)) from None
+    except FileExpired:
+        raise error_class(f"{uri}: changed while it was read; nothing was published") from None
+    except NoCredentialsError:
+        raise error_class(
+            f"{uri}: no AWS credentials found. Set AWS_PROFILE, or AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY."
+        ) from None
+    except FileNotFoundError as error:
+        raise error_class(f"{uri}: no such bucket or key ({error})") from None
+    except PermissionError as error:
+        raise error_class(f"{uri}: access denied ({error})") from None
+    except (OSError, BotoCoreError, ClientError) as error:
+        raise error_class(f"{uri}: {error}") from error

@@ -1,0 +1,146 @@
+"""The first lines of an input, from which the types of undeclared columns are inferred once for the whole of it."""
+
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+
+import msgspec
+import polars as pl
+
+from transform.errors import SchemaError
+from transform.lines import MAX_LINE_BYTES, Chunk, LongLine
+from transform.members import LineError, read_members
+from transform.schema import Column, MixedKindsError, kind_of, merge_types, near_names, type_of
+
+SAMPLE_LINES = 1000
+SAMPLE_BYTES = 32 << 20
+"""A sample ends with the first line that starts past this, so that a pipe's need not all be kept."""
+
+_ONE_KIND = ({"integer"}, {"float"}, {"integer", "float"}, {"string"}, {"boolean"}, {"array"}, {"object"})
+
+
+@dataclass(slots=True)
+class Member:
+    """What a sample shows of a member: in how many lines it is, of which kinds, and the type that holds them all.
+
+    `dtype` is None where no one type does.
+    """
+
+    present: int = 0
+    kinds: Counter[str] = field(default_factory=Counter)
+    dtype: pl.DataType | None = field(default_factory=pl.Null)
+
+
+@dataclass(slots=True)
+class Sample:
+    """The first lines that are JSON objects.
+
+    Attributes:
+        lines: How many.
+        members: By name, in order of appearance.
+        whole: Whether there were no more lines.
+        first_error: What was wrong with the first line that was none.
+    """
+
+    lines: int = 0
+    members: dict[str, Member] = field(default_factory=dict)
+    whole: bool = False
+    first_error: str = ""
+
+    def add(self, values: Mapping[str, msgspec.Raw]) -> None:
+        """Count in the members of one line."""
+        self.lines += 1
+        for name, raw in values.items():
+            member = self.members.setdefault(name, Member())
+            text = bytes(raw)
+            kind = kind_of(text)
+            member.present += 1
+            member.kinds[kind] += 1
+            try:
+                if member.dtype is not None:
+                    value = msgspec.json.decode(text) if kind in ("array", "object") else _EXAMPLES[kind]
+                    member.dtype = merge_types([member.dtype, type_of(value)])
+            except MixedKindsError:
+                member.dtype = None
+            except msgspec.ValidationError:
+                pass  # a number out of range somewhere inside: that line will be rejected where the column is read
+
+
+_EXAMPLES: dict[str, object] = {"null": None, "boolean": True, "integer": 0, "float": 0.0, "string": ""}
+
+
+def take_sample(
+    chunks: Iterator[Chunk | LongLine], max_line_bytes: int = MAX_LINE_BYTES
+) -> tuple[Sample, list[Chunk | LongLine]]:
+    """Return the sample and the chunks it was drawn from, which stay valid."""
+    sample, taken = Sample(), list[Chunk | LongLine]()
+    for chunk in chunks:
+        if isinstance(chunk, LongLine):
+            taken.append(chunk)
+            done = chunk.stop > SAMPLE_BYTES
+        else:
+            taken.append(Chunk(memoryview(bytearray(chunk.data)), chunk.offset))
+            done = _add_lines(sample, chunk, max_line_bytes)
+        if done:
+            return sample, taken
+    sample.whole = True
+    return sample, taken
+
+
+def _add_lines(sample: Sample, chunk: Chunk, max_line_bytes: int) -> bool:
+    """Count in the lines of a chunk; return whether the sample is complete."""
+    offset = chunk.offset
+    for line in bytes(chunk.data).split(b"\n"):
+        if sample.lines == SAMPLE_LINES or offset > SAMPLE_BYTES:
+            return True
+        offset += len(line) + 1
+        if not line.strip(b" \t\r") or len(line) > max_line_bytes:
+            continue
+        try:
+            sample.add(read_members(line).values)
+        except LineError as error:
+            sample.first_error = sample.first_error or str(error)
+    return sample.lines == SAMPLE_LINES
+
+
+def infer_columns(
+    names: Iterable[str], declared: Mapping[str, pl.DataType], sample: Sample, widened: Mapping[str, pl.DataType]
+) -> dict[str, Column]:
+    """Return the type of each column: as declared, or as the sample and what came after it showed.
+
+    Raises:
+        SchemaError: The sample does not show what a column holds.
+    """
+    columns = {name: Column(declared[name]) if name in declared else _infer(name, sample) for name in names}
+    return columns | {name: Column(dtype, inferred=True) for name, dtype in widened.items()}
+
+
+def _infer(name: str, sample: Sample) -> Column:
+    if not sample.lines:
+        if sample.whole:  # nothing to compute on: an empty input, or every line will be rejected
+            return Column(pl.String(), inferred=True)
+        raise SchemaError(
+            f"none of the first {SAMPLE_BYTES >> 20} MiB is a line that holds a JSON object ({sample.first_error}); "
+            f"is this JSON lines? If it is, {_how_to_declare(name)}"
+        )
+    seen = f"in the first {sample.lines} lines" if not sample.whole else f"in the input ({sample.lines} lines)"
+    member = sample.members.get(name)
+    if member is None:
+        raise SchemaError(
+            f"there is no column `{name}` {seen}.{near_names(name, sample.members)} "
+            f"If it comes later, {_how_to_declare(name)}"
+        )
+    kinds = {kind: count for kind, count in member.kinds.items() if kind != "null"}
+    if not kinds:
+        raise SchemaError(f"column `{name}` is only null {seen}. {_how_to_declare(name).capitalize()}")
+    if set(kinds) not in _ONE_KIND or member.dtype is None:
+        counts = " and ".join(f"{count} {kind}{'s' if count > 1 else ''}" for kind, count in member.kinds.most_common())
+        raise SchemaError(
+            f"column `{name}` is of mixed kinds {seen}: {counts}. {_how_to_declare(name).capitalize()}; "
+            "lines where it holds something else are then rejected."
+        )
+    return Column(member.dtype, inferred=True)
+
+
+def _how_to_declare(name: str) -> str:
+    return f"declare its type: --schema {name}=TYPE, or .with_schema({{{name!r}: pl.TYPE}})"

@@ -1,0 +1,199 @@
+"""Where output goes: a local file, an S3 object, a pipe. It appears whole or not at all, but in a pipe.
+
+Nothing is published but by `publish`; a sink left without it discards what it was given.
+"""
+
+import contextlib
+import errno
+import hashlib
+import os
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from stat import S_IMODE
+from types import TracebackType
+from typing import BinaryIO, Protocol, Self
+
+from transform import s3
+from transform.compression import codec_of_name
+from transform.errors import OutputError
+from transform.leftovers import create_held, find_abandoned
+
+Target = str | os.PathLike[str] | BinaryIO
+"""A path, an `s3://bucket/key` URI, `-` for standard output, or a binary file object, which is written to at once."""
+
+
+class Sink(Protocol):
+    """What takes the bytes."""
+
+    name: str
+
+    def write(self, data: memoryview | bytes) -> None:
+        """Add to the content."""
+
+    def publish(self) -> None:
+        """Make the content appear whole, in place of what was there."""
+
+    def discard(self) -> None:
+        """Leave no trace of the content."""
+
+
+class Output:
+    """An open output: compresses where its name says so, counts, and discards unless it was published.
+
+    Args:
+        target: Where to.
+
+    Attributes:
+        name: What to call it in errors.
+        size: How many bytes of content it was given, before compression.
+
+    Raises:
+        OutputError: It cannot be written there; by every method.
+    """
+
+    def __init__(self, target: Target) -> None:
+        self._sink = _open_sink(target)
+        self.name = self._sink.name
+        codec = codec_of_name(self.name)
+        self._compressor = codec.compressor() if codec else None
+        self._published = False
+        self.size = 0
+
+    def write(self, data: memoryview | bytes) -> None:
+        """Add to the content."""
+        self.size += len(data)
+        if self._compressor:
+            data = self._compressor.compress(data)
+        if len(data):
+            self._sink.write(data)
+
+    def publish(self) -> None:
+        """Make the content appear whole, in place of what was there."""
+        if self._compressor:
+            self._sink.write(self._compressor.flush())
+        self._sink.publish()
+        self._published = True
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if not self._published:
+            self._sink.discard()
+
+
+class FileSink:
+    """A file beside the target, which is renamed over it when it is whole and on disk."""
+
+    def __init__(self, path: Path) -> None:
+        self.name = str(path)
+        self._path = Path(os.path.realpath(path))  # what a symlink points to is replaced, not the link
+        directory = self._path.parent
+        # A hash, as a name beside a name of 255 bytes would be too long.
+        prefix = f".transform-{hashlib.sha256(os.fsencode(self._path.name)).hexdigest()[:16]}-"
+        with _explained(self.name):
+            for left in find_abandoned(directory, prefix):
+                left.unlink(missing_ok=True)
+            self._descriptor, self._temporary = create_held(directory, prefix)
+            with contextlib.suppress(FileNotFoundError):
+                os.fchmod(self._descriptor, S_IMODE(self._path.stat().st_mode))
+
+    def write(self, data: memoryview | bytes) -> None:
+        """Add to the content."""
+        with _explained(self.name):
+            _write_all(self._descriptor, data)
+
+    def publish(self) -> None:
+        """Make the content appear whole, in place of what was there."""
+        with _explained(self.name):
+            os.fsync(self._descriptor)  # or a power cut could leave the new name on an empty file
+            self._temporary.replace(self._path)
+            directory = os.open(self._path.parent, os.O_RDONLY)
+            try:
+                os.fsync(directory)
+            finally:
+                os.close(directory)
+        os.close(self._descriptor)
+
+    def discard(self) -> None:
+        """Leave no trace of the content."""
+        self._temporary.unlink(missing_ok=True)
+        os.close(self._descriptor)
+
+
+class StreamSink:
+    """A pipe or a device: what is written is gone, and only the exit status tells whether it was all."""
+
+    def __init__(self, name: str, stream: BinaryIO, *, close: bool) -> None:
+        self.name = name
+        self._stream = stream
+        self._close = close
+
+    def write(self, data: memoryview | bytes) -> None:
+        """Send on."""
+        with _explained(self.name):
+            view = memoryview(data)
+            while view:
+                view = view[self._stream.write(view) or 0 :]
+
+    def publish(self) -> None:
+        """Flush, that an error shows while it can still be told."""
+        with _explained(self.name):
+            self._stream.flush()
+        self.discard()
+
+    def discard(self) -> None:
+        """Let go of the stream."""
+        if self._close:
+            self._stream.close()
+
+
+def remove(target: str) -> None:
+    """Remove what an earlier run has left at a path or URI, if anything.
+
+    Raises:
+        OutputError: It cannot be removed.
+    """
+    if s3.is_uri(target):
+        s3.remove_object(target)
+        return
+    with _explained(target):
+        path = Path(os.path.realpath(target))
+        if path.is_file():
+            path.unlink()
+
+
+def _open_sink(target: Target) -> Sink:
+    if not isinstance(target, str | os.PathLike):
+        return StreamSink(str(getattr(target, "name", "the output stream")), target, close=False)
+    if s3.is_uri(target):
+        return s3.ObjectSink(str(target))
+    if str(target) == "-":
+        stream = open(sys.stdout.fileno(), "wb", buffering=0, closefd=False)  # noqa: PTH123, SIM115 - closed by the sink
+        return StreamSink("standard output", stream, close=True)
+    path = Path(target)
+    with _explained(str(path)):
+        if path.is_dir():
+            raise IsADirectoryError(errno.EISDIR, "is a directory")
+        if path.exists() and not path.is_file():
+            return StreamSink(str(path), path.open("wb", buffering=0), close=True)
+    return FileSink(path)
+
+
+def _write_all(descriptor: int, data: memoryview | bytes) -> None:
+    view = memoryview(data)
+    while view:
+        view = view[os.write(descriptor, view) :]
+
+
+@contextlib.contextmanager
+def _explained(name: str) -> Iterator[None]:
+    try:
+        yield
+    except BrokenPipeError:
+        raise OutputError(f"{name}: nobody reads it any more (broken pipe); the output is incomplete") from None
+    except OSError as error:
+        raise OutputError(f"{name}: {(error.strerror or str(error)).lower()}") from error

@@ -1,0 +1,113 @@
+"""Results into the original bytes of their lines, which are cut and joined but never decoded and encoded again."""
+
+from dataclasses import dataclass
+
+import msgspec
+import numpy as np
+import polars as pl
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from transform.decode import Decoded
+from transform.evaluate import Evaluated
+from transform.layout import Positions
+
+_SEPARATOR = pa.scalar(b"", pa.large_binary())
+
+
+@dataclass(frozen=True, slots=True)
+class Edits:
+    """What to put in place of which bytes: in order, none overlapping; an insertion starts where it stops."""
+
+    starts: Positions
+    stops: Positions
+    texts: pa.LargeBinaryArray
+
+
+def plan_edits(decoded: Decoded, evaluated: Evaluated) -> Edits:
+    """Return the edits that turn a chunk into its output.
+
+    Lines without a row are cut out. Each result replaces the value of the member of its name where the line has one,
+    else it is appended before the closing brace.
+    """
+    kept = evaluated.kept
+    replaced = {name: _replacements(decoded, evaluated, name) for name in decoded.spans}
+    appended = _appended(decoded, evaluated, {name: rows for name, (rows, _) in replaced.items()})
+    edits = [Edits(decoded.closes[kept], decoded.closes[kept], _to_arrow(appended))] if len(evaluated.texts.columns) else []
+    edits += [found for _, found in replaced.values()]
+    dropped = np.ones(len(decoded.layout.bounds) - 1, dtype=bool)
+    dropped[decoded.lines[kept]] = False
+    if dropped.any():
+        lines = np.flatnonzero(dropped)
+        edits.append(Edits(decoded.layout.bounds[lines], decoded.layout.bounds[lines + 1], pa.array([b""] * len(lines), pa.large_binary())))
+    return edits[0] if len(edits) == 1 else _in_order(edits)
+
+
+def _replacements(decoded: Decoded, evaluated: Evaluated, name: str) -> tuple[Positions, Edits]:
+    """Return the edits that replace a member, and to which of the rows kept they belong."""
+    spans = decoded.spans[name]
+    place = np.full(decoded.frame.height, -1)
+    place[evaluated.kept] = np.arange(len(evaluated.kept))
+    rows = place[spans.rows]
+    there = rows >= 0
+    rows = rows[there]
+    texts = _to_arrow(evaluated.texts[name].gather(rows))
+    return rows, Edits(spans.starts[there], spans.stops[there], texts)
+
+
+def _appended(decoded: Decoded, evaluated: Evaluated, replaced: dict[str, Positions]) -> pl.Series:
+    """Return the text to append to each row kept: `,"name":value` for each result that replaces nothing there."""
+    if not evaluated.texts.columns:
+        return pl.Series(dtype=pl.String)
+    members = []
+    for name in evaluated.texts.columns:
+        prefix = pl.lit("," + msgspec.json.encode(name).decode() + ":")
+        if name in replaced:
+            absent = np.ones(evaluated.texts.height, dtype=bool)
+            absent[replaced[name]] = False
+            members.append(pl.when(pl.lit(pl.Series(absent))).then(pl.concat_str(prefix, name)).otherwise(pl.lit("")))
+        else:
+            members += [prefix, pl.col(name)]
+    texts = evaluated.texts.select(pl.concat_str(members).alias("appended")).to_series()
+    empty = decoded.empties[evaluated.kept]
+    if empty.any():  # no comma after the brace of an empty object
+        texts = pl.select(pl.when(pl.lit(pl.Series(empty))).then(texts.str.strip_prefix(",")).otherwise(texts)).to_series()
+    return texts
+
+
+def _in_order(edits: list[Edits]) -> Edits:
+    if not edits:
+        none = np.empty(0, np.int64)
+        return Edits(none, none, pa.array([], pa.large_binary()))
+    starts = np.concatenate([e.starts for e in edits])
+    order = np.argsort(starts, kind="stable")
+    stops = np.concatenate([e.stops for e in edits])
+    return Edits(starts[order], stops[order], pa.concat_arrays([e.texts for e in edits]).take(pa.array(order)))
+
+
+def _to_arrow(texts: pl.Series) -> pa.LargeBinaryArray:
+    return texts.to_arrow().cast(pa.large_string()).view(pa.large_binary())
+
+
+def splice(data: memoryview, edits: Edits) -> list[memoryview]:
+    """Return the bytes with the edits made, in pieces to be written one after the other."""
+    count = len(edits.starts)
+    if not count:
+        return [data]
+    if (edits.starts == edits.stops).all():
+        cuts = np.concatenate([[0], edits.starts])
+    else:
+        # kept and cut-out pieces alternate; the kept ones are taken
+        cuts = np.empty(2 * count, np.int64)
+        cuts[0] = 0
+        cuts[1::2] = edits.starts
+        cuts[2::2] = edits.stops[:-1]
+    pieces = pa.LargeBinaryArray.from_buffers(
+        pa.large_binary(), len(cuts) - 1, [None, pa.py_buffer(cuts), pa.py_buffer(data)]
+    )
+    if len(pieces) != count:
+        pieces = pieces.take(pa.array(np.arange(0, len(pieces), 2)))
+    joined = pc.binary_join_element_wise(pieces, edits.texts, _SEPARATOR)
+    rest = data[int(edits.stops[-1]) :]
+    output = joined.buffers()[2]
+    return [memoryview(output), rest] if output is not None and output.size else [rest]

@@ -1,0 +1,85 @@
+"""What a run did, in numbers."""
+
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from transform.plan import Piece
+from transform.rejects import Reject
+
+_FIRST_REJECTS = 3
+
+
+@dataclass(slots=True)
+class Reason:
+    """How often lines were rejected for one reason, and the offset of the first."""
+
+    count: int
+    first_offset: int
+
+
+@dataclass(slots=True)
+class Summary:
+    """What a run did.
+
+    Attributes:
+        source: The input.
+        target: The output.
+        lines_in: Lines that came in; always the sum of the next four.
+        lines_out: Lines in the output.
+        filtered: Lines that the filters dropped.
+        rejected: Lines that are among the rejects.
+        blank: Lines of nothing but white space.
+        bytes_in: Content read, in bytes after decompression.
+        bytes_out: Content written, in bytes before compression.
+        reject_reasons: By reason, how often and where first.
+        nonfinite: By result, how many NaN and infinite numbers were written as null.
+        first_rejects: The first few rejected lines, as text.
+        schema: By column read, its type and whether it was `declared` or `inferred`.
+        rejects: Where the rejected lines are, None if there are none or they were not kept.
+        seconds: From start to published.
+    """
+
+    source: str = ""
+    target: str = ""
+    lines_in: int = 0
+    lines_out: int = 0
+    filtered: int = 0
+    rejected: int = 0
+    blank: int = 0
+    bytes_in: int = 0
+    bytes_out: int = 0
+    reject_reasons: dict[str, Reason] = field(default_factory=dict)
+    first_rejects: list[str] = field(default_factory=list)
+    nonfinite: dict[str, int] = field(default_factory=dict)
+    schema: dict[str, tuple[str, str]] = field(default_factory=dict)
+    rejects: str | None = None
+    seconds: float = 0.0
+
+    @property
+    def mb_per_s(self) -> float:
+        """Content read per second, in megabytes (10^6 bytes)."""
+        return self.bytes_in / 1e6 / self.seconds if self.seconds else 0.0
+
+    def add(self, piece: Piece) -> None:
+        """Count in what a chunk became, but for its rejects."""
+        self.lines_in += piece.lines
+        self.lines_out += piece.kept
+        self.filtered += piece.filtered
+        self.blank += piece.blank
+        self.bytes_in = piece.stop
+        for name, count in piece.nonfinite.items():
+            self.nonfinite[name] = self.nonfinite.get(name, 0) + count
+
+    def count_reject(self, reject: Reject, line: int) -> None:
+        """Count in a rejected line."""
+        self.rejected += 1
+        reason = self.reject_reasons.setdefault(reject.kind, Reason(0, reject.offset))
+        reason.count += 1
+        if len(self.first_rejects) < _FIRST_REJECTS:
+            self.first_rejects.append(f"line {line} (offset {reject.offset}): {reject.reason}")
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return it as plain data, for JSON."""
+        plain = asdict(self)
+        plain["schema"] = {name: {"type": dtype, "from": origin} for name, (dtype, origin) in self.schema.items()}
+        return plain | {"mb_per_s": self.mb_per_s}
