@@ -1,9 +1,9 @@
 """Transforms JSON lines with polars expressions, without losing or bending a byte.
 
-A `Calculation` says what to compute, in polars' own manner. Running it streams an input in chunks of lines, decodes only
-the members that the expressions read, evaluates them as columns, and splices the results into the original bytes of each
-line: what nobody touched is never decoded and encoded again. The output appears whole or not at all, and lines that are
-no good are kept beside it, with the reason.
+A `Calculation` says what to compute, in polars' own manner. Running it streams an input in chunks of lines, decodes
+only the members that the expressions read, evaluates them as columns, and splices the results into the original bytes
+of each line: what nobody touched is never decoded and encoded again. The output appears whole or not at all, and lines
+that are no good are kept beside it, with the reason.
 
     lines → decode → evaluate → splice → sink
 
@@ -47,7 +47,7 @@ __all__ = [
 _MODULES = {"Calculation": "calculation", "Reason": "summary", "Summary": "summary", "load": "load"}
 
 
-def __getattr__(name: str) -> Any:  # noqa: ANN401 - whatever the name stands for
+def __getattr__(name: str) -> Any:
     """Import a public name when it is first used: the command answers `--help` without waiting for polars."""
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -4,6 +4,7 @@ import os
 import sys
 from collections.abc import Mapping
 from itertools import combinations
+from pathlib import Path
 from stat import S_ISREG
 
 from transform.errors import OutputError
@@ -27,7 +28,7 @@ def _place(role: str, location: object) -> object:
     if is_uri(location):
         return str(location)
     try:
-        status = os.fstat(_descriptor(role, location)) if not _is_path(location) else os.stat(str(location))  # noqa: PTH116
+        status = Path(str(location)).stat() if _is_path(location) else os.fstat(_descriptor(role, location))
     except (OSError, AttributeError, ValueError):
         return os.path.realpath(str(location)) if _is_path(location) else None
     return (status.st_dev, status.st_ino) if S_ISREG(status.st_mode) else None

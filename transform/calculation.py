@@ -168,7 +168,7 @@ class Calculation:
 
     def _with(self, task: Task) -> Self:
         other = object.__new__(type(self))
-        other._set(task)  # noqa: SLF001 - its own
+        other._set(task)
         return other
 
     def _set(self, task: Task) -> None:

@@ -3,11 +3,12 @@
 Nothing heavy is imported before it is needed, so that `--help` answers at once.
 """
 
+import contextlib
+import functools
 import re
 import signal
 import sys
 from collections.abc import Callable
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
@@ -36,12 +37,12 @@ Exit status: 0 all good, 1 failed and nothing published, 2 wrong usage,
 """
 
 
-class _Size(click.ParamType):
+class _Size(click.ParamType[int]):
     """A number of bytes, with a unit if need be."""
 
     name = "size"
 
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:  # noqa: ANN401 - as click
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
         """Return the number of bytes."""
         match = _SIZE.fullmatch(str(value).strip())
         if not match or not (size := int(float(match[1]) * _UNITS[(match[2] or "").lower()])):
@@ -49,12 +50,12 @@ class _Size(click.ParamType):
         return size
 
 
-class _MaxRejects(click.ParamType):
+class _MaxRejects(click.ParamType[str]):
     """A number of lines, or a share of them."""
 
     name = "N|P%"
 
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:  # noqa: ANN401 - as click
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
         """Return the text if it is good."""
         text = str(value).strip()
         if not re.fullmatch(r"\d+|(100|\d{1,2})(\.\d*)?%", text):
@@ -62,16 +63,25 @@ class _MaxRejects(click.ParamType):
         return text
 
 
-def _calculation_options(command: Callable[..., None]) -> Callable[..., None]:
-    options = [
-        click.option("-e", "--expr", "exprs", metavar="SQL", multiple=True, help="What to compute: `a * b AS c`, or several as in a SELECT list."),
-        click.option("-w", "--where", metavar="SQL", help="Keep only the lines for which this is true."),
-        click.option("-c", "--calculation", metavar="REF", help="A calculation: path/file.py:name or package.module:name."),
-        click.option("--schema", "schema", metavar="NAME=TYPE", multiple=True, help="Declare a column's type, as Float64, Int64, String, Boolean, List(Int64)."),
-    ]
-    for option in reversed(options):
-        command = option(command)
-    return command
+def _takes_calculation(command: Callable[..., None]) -> Callable[..., None]:
+    """Give a command the options that say what to compute; it is called with `what`, the calculation."""
+
+    @click.option("-e", "--expr", "exprs", metavar="SQL", multiple=True, help="What to compute, as `a * b AS c, ...`.")
+    @click.option("-w", "--where", metavar="SQL", help="Keep only the lines for which this is true.")
+    @click.option("-c", "--calculation", "reference", metavar="REF", help="path/file.py:name or package.module:name.")
+    @click.option("--schema", metavar="NAME=TYPE", multiple=True, help="A column's type, as Float64 or List(String).")
+    @functools.wraps(command)
+    def wrapped(
+        *args: object,
+        exprs: tuple[str, ...],
+        where: str | None,
+        reference: str | None,
+        schema: tuple[str, ...],
+        **options: object,
+    ) -> None:
+        command(*args, what=_calculation(exprs, where, reference, schema), **options)
+
+    return wrapped
 
 
 @click.group(epilog=_EXAMPLES, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
@@ -83,45 +93,42 @@ def cli() -> None:
 @cli.command()
 @click.argument("source", metavar="INPUT")
 @click.argument("target", metavar="OUTPUT")
-@_calculation_options
-@click.option("--on-error", type=click.Choice(["reject", "fail"]), default="reject", show_default=True, help="Keep bad lines apart, or stop at the first.")
+@_takes_calculation
+@click.option("--on-error", type=click.Choice(["reject", "fail"]), default="reject", show_default=True)
 @click.option("--rejects", metavar="PATH", help="Where rejected lines go.  [default: OUTPUT.rejects.jsonl]")
-@click.option("--max-rejects", type=_MaxRejects(), metavar="N|P%", help="Fail if more lines are rejected, or a larger share.")
+@click.option("--max-rejects", type=_MaxRejects(), help="Fail if more lines are rejected, or a larger share.")
 @click.option("--max-line-bytes", type=_Size(), default="256MiB", show_default=True, help="Reject longer lines.")
 @click.option("--summary", "summary_path", metavar="PATH", help="Write the summary as JSON, too.")
 @click.option("-q", "--quiet", is_flag=True, help="No progress bar and no summary.")
-def run(source: str, target: str, exprs: tuple[str, ...], where: str | None, calculation: str | None, schema: tuple[str, ...], **options: Any) -> None:  # noqa: ANN401, E501 - one for each option
+def run(
+    source: str, target: str, what: "Calculation", summary_path: str | None, *, quiet: bool, **options: Any
+) -> None:
     """Transform INPUT into OUTPUT.
 
     Each is a path, an s3://bucket/key URI, or - for standard input or output. gzip, zstd, bz2 and xz are read whatever
     they are called, and written where OUTPUT is named like them. OUTPUT appears whole or not at all.
     """
-    what = _calculation(exprs, where, calculation, schema)
-    from transform import report  # noqa: PLC0415 - see above
+    from transform import report
 
-    quiet, summary_path = options.pop("quiet"), options.pop("summary_path")
-    if summary_path:
-        from transform.apart import check_apart  # noqa: PLC0415
-
-        check_apart({"input": source, "output": target, "rejects": options["rejects"], "summary": summary_path})
-    with report.progress(source, quiet=quiet) as show:
+    with contextlib.ExitStack() as stack:
+        places = {"input": source, "output": target, "rejects": options["rejects"]}
+        write_summary = stack.enter_context(report.summary_file(summary_path, places))
+        show = stack.enter_context(report.progress(source, quiet=quiet))
         summary = what.run(source, target, progress=show, **options)
+        write_summary(summary)
     if not quiet:
         report.print_summary(summary)
-    if summary_path:
-        report.write_summary(summary, summary_path)
     if summary.rejected:
         sys.exit(WITH_REJECTS)
 
 
 @cli.command()
 @click.argument("source", metavar="INPUT")
-@_calculation_options
+@_takes_calculation
 @click.option("-n", "--rows", type=click.IntRange(1), default=10, show_default=True, help="How many lines.")
-def preview(source: str, exprs: tuple[str, ...], where: str | None, calculation: str | None, schema: tuple[str, ...], rows: int) -> None:  # noqa: E501
+def preview(source: str, what: "Calculation", rows: int) -> None:
     """Show the columns read and the results for the first lines of INPUT."""
-    what = _calculation(exprs, where, calculation, schema)
-    from transform import report  # noqa: PLC0415 - see above
+    from transform import report
 
     report.print_frame(what.preview(source, rows))
 
@@ -133,7 +140,7 @@ def show_schema(source: str) -> None:
 
     PRESENT counts the lines of the sample in which a member is there, the others those in which it is of a kind.
     """
-    from transform import report  # noqa: PLC0415 - see above
+    from transform import report
 
     report.print_schema(source)
 
@@ -145,8 +152,8 @@ def _calculation(
         raise click.UsageError("give either --calculation, or --expr and --where")
     if not (reference or exprs or where):
         raise click.UsageError("nothing to compute: give --expr, --where or --calculation")
-    from transform import Calculation, load  # noqa: PLC0415 - see above
-    from transform.schema import parse_type  # noqa: PLC0415
+    from transform import Calculation, load
+    from transform.schema import parse_type
 
     what = load(reference) if reference else Calculation.from_sql(", ".join(exprs), where or "")
     types = {}

@@ -1,13 +1,18 @@
-"""The values of a column: how msgspec reads them, how they become a series, and what to say of one that does not fit."""
+"""The values of a column: how msgspec reads them, how they become a series, what to say of one that does not fit."""
 
+import re
 from collections.abc import Mapping
 from typing import Annotated, Any
 
 import msgspec
 import polars as pl
 
+from transform.errors import SchemaError
 from transform.members import LineError
 from transform.schema import INTEGER_BOUNDS, Column, MixedKindsError, kind_of, merge_types, type_of
+
+ESCAPED = re.compile(r'["\\\x00-\x1f]')
+"""What a member name must not hold for a struct of msgspec to have it."""
 
 _INT64_MAX = 2**63 - 1
 _NOT_A_VALUE = (TypeError, OverflowError, pl.exceptions.PolarsError)  # what polars raises for a value out of range
@@ -54,6 +59,10 @@ def python_type(dtype: Any) -> Any:
     if isinstance(dtype, pl.List):
         return list[python_type(dtype.inner) | None]  # type: ignore[misc]
     if isinstance(dtype, pl.Struct):
+        if any(ESCAPED.search(f.name) for f in dtype.fields):
+            raise SchemaError(
+                f"{dtype}: member names that hold a quote, a backslash or a control character can't be read"
+            )
         fields = [
             (f"m{i}", python_type(f.dtype) | None, msgspec.field(name=f.name, default=None))
             for i, f in enumerate(dtype.fields)
@@ -62,8 +71,10 @@ def python_type(dtype: Any) -> Any:
     if type(dtype) in INTEGER_BOUNDS:
         least, most = INTEGER_BOUNDS[type(dtype)]
         # msgspec takes no bound beyond 64 bits; those are checked on the column
-        bounds = {"ge": least} if least >= -_INT64_MAX - 1 else {}
-        return Annotated[int, msgspec.Meta(**bounds, le=most if most <= _INT64_MAX else None)]
+        return Annotated[
+            int,
+            msgspec.Meta(ge=least if least > -(2**64) else None, le=most if most <= _INT64_MAX else None),
+        ]
     scalars = {pl.Float64: float, pl.String: str, pl.Boolean: bool, pl.Null: type(None)}
     return scalars[type(dtype)]
 
@@ -94,6 +105,7 @@ def _with_floats(dtype: Any) -> pl.DataType:
 
 
 def type_error(name: str, column: Column, text: bytes, message: str) -> LineError:
+    """Return why a value does not fit its column, given msgspec's message."""
     kind = kind_of(text)
     expected = {pl.Float64: "a number", pl.String: "a string", pl.Boolean: "a boolean"}.get(type(column.dtype))
     if "out of range" in message or "<=" in message or ">=" in message:
@@ -107,6 +119,7 @@ def type_error(name: str, column: Column, text: bytes, message: str) -> LineErro
 
 
 def range_error(name: str, column: Column, text: str) -> LineError:
+    """Return that a value is out of its column's range."""
     return LineError(f"column `{name}`: out of range for {column.dtype}", _shorten(text))
 
 

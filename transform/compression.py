@@ -24,14 +24,17 @@ else:
 _READ_BYTES = 256 << 10
 _PADDED = ("gzip", "xz")  # formats that allow zeros after and between their streams
 _GZIP_WINDOW_BITS = 31  # of zlib: a deflate window of 15 bits, in a gzip wrapper
-_CORRUPT = (OSError, EOFError, ValueError, lzma.LZMAError, zstd.ZstdError, igzip_lib.error)
+_CORRUPT: tuple[type[Exception], ...] = (OSError, EOFError, ValueError, lzma.LZMAError, zstd.ZstdError, igzip_lib.error)  # type: ignore[assignment] # isal's is typed as an instance
 
 
 class Compressor(Protocol):
     """What all compressor objects have in common."""
 
-    def compress(self, data: Any, /) -> bytes: ...  # noqa: D102, ANN401
-    def flush(self) -> bytes: ...  # noqa: D102
+    def compress(self, data: Any, /) -> bytes:
+        """Take content; return what is ready of the stream."""
+
+    def flush(self) -> bytes:
+        """Return the rest of the stream."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,7 +18,7 @@ import polars as pl
 import pyarrow as pa
 from msgspec import UNSET, Raw, UnsetType
 
-from transform.columns import python_type, range_error, to_frame, type_error, widen
+from transform.columns import ESCAPED, python_type, to_frame, type_error, widen
 from transform.layout import CLOSE, OPEN, Layout, Positions, end_in, invalid_utf8, lay_out, many_openers
 from transform.lines import LONG_LINE_HEAD_BYTES, MAX_LINE_BYTES, Chunk
 from transform.members import LineError, is_deep, read_members
@@ -76,7 +76,7 @@ class _Rows:
 
     lines: list[Positions] = field(default_factory=list)
     objects: list[Any] = field(default_factory=list)
-    replaced: dict[str, list[Any]] = field(default_factory=dict)  # values of the columns both read and replaced
+    values: dict[str, list[Any]] = field(default_factory=dict)  # of the columns that are decoded from their text
     spans: dict[str, list[tuple[int, int, int]]] = field(default_factory=dict)
     rejects: list[Reject] = field(default_factory=list)
 
@@ -98,16 +98,14 @@ class Decoder:
         self._max_line_bytes = max_line_bytes
         self._fields = {name: f"m{i}" for i, name in enumerate(dict.fromkeys([*columns, *targets]))}
         types = {name: python_type(column.dtype) | None for name, column in columns.items()}
-        fields: list[tuple[str, Any, Any]] = [
-            (attribute, Raw | UnsetType, msgspec.field(name=name, default=UNSET))
-            if name in self._targets
-            else (attribute, types[name], msgspec.field(name=name, default=None))
-            for name, attribute in self._fields.items()
-        ]
-        self._struct = msgspec.defstruct("Line", fields, gc=False)
-        self._objects = msgspec.json.Decoder(self._struct)
+        # A struct takes no such names. Without one it is a dict of all members, which takes about twice as long.
+        self._with_struct = not any(ESCAPED.search(name) for name in self._fields)
+        self._struct = _struct(self._fields, types, self._targets) if self._with_struct else None
+        self._objects = msgspec.json.Decoder(self._struct or dict[str, Raw])
         self._values = {name: msgspec.json.Decoder(dtype) for name, dtype in types.items()}
-        self._arrays = {name: msgspec.json.Decoder(list[types[name]]) for name in types if name in self._targets}  # type: ignore[valid-type]
+        # The columns of which the struct has the text, since they are replaced; their values are decoded from it.
+        as_text = [name for name in types if name in self._targets or not self._with_struct]
+        self._arrays = {name: msgspec.json.Decoder(list[types[name]]) for name in as_text}  # type: ignore[valid-type]
 
     def decode(self, chunk: Chunk) -> Decoded:
         """Return the rows of a chunk and the lines that are none.
@@ -126,7 +124,9 @@ class Decoder:
             self._judge(layout, int(line), rows)
             position = until
         self._decode_run(layout, plain[position:], rows)
-        return self._assemble(layout, rows, int(np.count_nonzero(blank)) - sum(bool(blank[r.line]) for r in rows.rejects))
+        return self._assemble(
+            layout, rows, int(np.count_nonzero(blank)) - sum(bool(blank[r.line]) for r in rows.rejects)
+        )
 
     def _sort_out(self, layout: Layout, blank: npt.NDArray[np.bool_]) -> tuple[Positions, Positions]:
         """Return the lines that may be decoded together, and those that have to be judged one by one."""
@@ -147,9 +147,9 @@ class Decoder:
         try:
             objects = self._objects.decode_lines(run)
             if len(objects) == len(lines):
-                raws = {name: [getattr(o, self._fields[name]) for o in objects] for name in self._targets}
-                replaced = {name: array.decode(_as_array(raws[name])) for name, array in self._arrays.items()}
-                self._add(rows, lines, objects, replaced)
+                raws = {name: self._texts(objects, name) for name in {*self._targets, *self._arrays}}
+                values = {name: array.decode(_as_array(raws[name])) for name, array in self._arrays.items()}
+                self._add(rows, lines, objects, values)
                 self._add_spans(rows, raws, layout.data.ctypes.data, len(rows.objects) - len(objects))
                 return
         except (msgspec.DecodeError, RecursionError):
@@ -160,6 +160,12 @@ class Decoder:
         middle = len(lines) // 2
         self._decode_run(layout, lines[:middle], rows)
         self._decode_run(layout, lines[middle:], rows)
+
+    def _texts(self, objects: list[Any], name: str) -> list[Any]:
+        if not self._with_struct:
+            return [o.get(name, UNSET) for o in objects]
+        attribute = self._fields[name]
+        return [getattr(o, attribute) for o in objects]
 
     def _judge(self, layout: Layout, index: int, rows: _Rows) -> None:
         """Accept or reject a single line."""
@@ -180,9 +186,9 @@ class Decoder:
             rows.rejects.append(layout.reject(index, error))
             return
         raws = {name: [members.values.get(name, UNSET)] for name in self._targets}
-        typed = {self._fields[name]: value for name, value in values.items() if name not in self._targets}
-        replaced = {name: [values[name]] for name in self._arrays}
-        self._add(rows, np.array([index]), [self._struct(**typed)], replaced)
+        typed = {self._fields[name]: value for name, value in values.items() if name not in self._arrays}
+        from_text = {name: [values[name]] for name in self._arrays}
+        self._add(rows, np.array([index]), [self._struct(**typed) if self._struct else None], from_text)
         base = int(np.frombuffer(members.text, np.uint8).ctypes.data) - start
         self._add_spans(rows, raws, base, len(rows.objects) - 1)
 
@@ -202,15 +208,16 @@ class Decoder:
         except msgspec.ValidationError as error:
             raise type_error(name, self._columns[name], bytes(text), str(error)) from None
 
-    def _add(self, rows: _Rows, lines: Positions, objects: list[Any], replaced: Mapping[str, list[Any]]) -> None:
+    def _add(self, rows: _Rows, lines: Positions, objects: list[Any], values: Mapping[str, list[Any]]) -> None:
         rows.lines.append(lines)
         rows.objects.extend(objects)
-        for name, values in replaced.items():
-            rows.replaced.setdefault(name, []).extend(values)
+        for name, more in values.items():
+            rows.values.setdefault(name, []).extend(more)
 
     def _add_spans(self, rows: _Rows, raws: Mapping[str, Sequence[Any]], base: int, first_row: int) -> None:
         """Note where the raw values stand, as views of bytes of which position 0 of the chunk is at `base`."""
-        for name, values in raws.items():
+        for name in self._targets:
+            values = raws[name]
             if values.count(UNSET) == len(values):
                 continue
             spans = rows.spans.setdefault(name, [])
@@ -222,9 +229,8 @@ class Decoder:
 
     def _assemble(self, layout: Layout, rows: _Rows, blank: int) -> Decoded:
         values = {
-            name: rows.replaced.get(name, []) if name in self._arrays else [getattr(o, attribute) for o in rows.objects]
-            for name, attribute in self._fields.items()
-            if name in self._columns
+            name: rows.values.get(name, []) if name in self._arrays else self._texts(rows.objects, name)
+            for name in self._columns
         }
         lines = np.concatenate(rows.lines) if rows.lines else np.empty(0, np.int64)
         spans = {name: np.array(found, np.int64).reshape(-1, 3).T for name, found in rows.spans.items()}
@@ -251,6 +257,20 @@ class Decoder:
             blank=blank,
             rejects=rejects,
         )
+
+
+def _struct(fields: Mapping[str, str], types: Mapping[str, Any], targets: Collection[str]) -> Any:
+    """Return a struct of the members of interest: typed where they are only read, their text where they are replaced."""
+    return msgspec.defstruct(
+        "Line",
+        [
+            (attribute, Raw | UnsetType, msgspec.field(name=name, default=UNSET))
+            if name in targets
+            else (attribute, types[name], msgspec.field(name=name, default=None))
+            for name, attribute in fields.items()
+        ],
+        gc=False,
+    )
 
 
 def _as_array(raws: Sequence[Any]) -> bytes:

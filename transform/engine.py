@@ -60,9 +60,7 @@ def run(task: Task, source: Source, target: Target, options: Options) -> Summary
     policy = Policy.of(options.on_error, options.max_rejects)
     kept_in = str(options.rejects) if options.rejects is not None else default_target(target)
     check_apart({"input": source, "output": target, "rejects": kept_in})
-    summary = widen_as_needed(
-        source, lambda widened: _attempt(task, source, target, kept_in, policy, options, widened)
-    )
+    summary = widen_as_needed(source, lambda widened: _attempt(task, source, target, kept_in, policy, options, widened))
     summary.seconds = time.perf_counter() - started
     return summary
 
@@ -97,7 +95,9 @@ def _attempt(
     widened: dict[str, pl.DataType],
 ) -> Summary:
     with open_source(source) as reader, Output(target) as output, RejectFile(kept_in) as rejects:
-        plan, chunks = prepare(task, read_chunks(reader.read_into, options.chunk_bytes, options.max_line_bytes), options, widened)
+        plan, chunks = prepare(
+            task, read_chunks(reader.read_into, options.chunk_bytes, options.max_line_bytes), options, widened
+        )
         summary = Summary(source=reader.name, target=output.name, schema=plan.describe_schema())
         try:
             for chunk in chunks:

@@ -96,7 +96,8 @@ class Evaluator:
 
 def _join(first: Evaluated, second: Evaluated, offset: int) -> Evaluated:
     nonfinite = {
-        name: first.nonfinite.get(name, 0) + second.nonfinite.get(name, 0) for name in first.nonfinite | second.nonfinite
+        name: first.nonfinite.get(name, 0) + second.nonfinite.get(name, 0)
+        for name in first.nonfinite | second.nonfinite
     }
     return Evaluated(
         kept=np.concatenate([first.kept, second.kept + offset]),

@@ -106,7 +106,9 @@ def parse_sql(text: str) -> list[pl.Expr]:
             rest, error = rest[size:], None
             break
         else:
-            raise CalculationError(f"polars does not understand the SQL `{','.join(rest).strip()}`: {first_line(error)}")
+            raise CalculationError(
+                f"polars does not understand the SQL `{','.join(rest).strip()}`: {first_line(error)}"
+            )
     return exprs
 
 
@@ -130,11 +132,11 @@ def check_row_wise(exprs: Iterable[pl.Expr], schema: Mapping[str, pl.DataType]) 
             raise CalculationError(f"polars refuses `{expr}`: {first_line(error)}") from None
         others = sorted(set(_NODE.findall(plan or "")) - _ROW_WISE_NODES)
         if others or not separable:
+            how = ", ".join(others) or "a function of the whole column"
             raise CalculationError(
-                f"`{expr}` is not row-wise: a line's result would depend on other lines (polars plans it as "
-                f"{', '.join(others) or 'a function of the whole column'}). The input is transformed in pieces, so that would "
-                "give wrong results. Use only the line's own members; compute totals and the like beforehand and give "
-                "them as literals."
+                f"`{expr}` is not row-wise: a line's result would depend on other lines (polars plans it as {how}), "
+                "and the input is transformed in pieces. Use only the line's own members; compute totals and the like "
+                "beforehand and give them as literals."
             )
 
 

@@ -1,4 +1,4 @@
-"""Object bytes to chunks of whole lines.
+r"""Object bytes to chunks of whole lines.
 
 A line is what lies between two `\\n`. The reader fills one buffer again and again (fresh buffers cost as much in page
 faults as finding the line ends does) and yields views of it that end at a line's end, so a chunk must be used up before
@@ -7,6 +7,7 @@ the next is asked for. How the bytes are cut into chunks never shows in what a l
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import cast
 
 from transform.errors import InputError
 
@@ -20,7 +21,7 @@ ReadInto = Callable[[memoryview], int]
 
 @dataclass(frozen=True, slots=True)
 class Chunk:
-    """Whole lines, each with its `\\n` but perhaps the input's last.
+    r"""Whole lines, each with its `\\n` but perhaps the input's last.
 
     Attributes:
         data: The bytes; valid until the next chunk is asked for.
@@ -33,7 +34,7 @@ class Chunk:
 
 @dataclass(frozen=True, slots=True)
 class LongLine:
-    """A line over the limit, which was skipped over and not kept.
+    r"""A line over the limit, which was skipped over and not kept.
 
     Attributes:
         head: Its first `LONG_LINE_HEAD_BYTES` bytes.
@@ -51,7 +52,7 @@ class LongLine:
 def read_chunks(
     read_into: ReadInto, chunk_bytes: int = CHUNK_BYTES, max_line_bytes: int = MAX_LINE_BYTES
 ) -> Iterator[Chunk | LongLine]:
-    """Yield the whole input as chunks of lines, in order; a BOM at its very start is left out.
+    r"""Yield the whole input as chunks of lines, in order; a BOM at its very start is left out.
 
     Args:
         read_into: Fills a part of the view it is given and returns how many bytes; 0 at the end.
@@ -103,9 +104,7 @@ def _fill(read_into: ReadInto, view: memoryview) -> int:
 
 def _last_line_end(buffer: memoryview, start: int, stop: int) -> int:
     """Return where the last whole line ends, 0 if there is none; nothing before `start` is a line's end."""
-    whole = buffer.obj
-    assert isinstance(whole, bytearray)  # noqa: S101 - tells the type checker that there is an rfind, without a copy
-    return whole.rfind(b"\n", start, stop) + 1
+    return cast("bytearray", buffer.obj).rfind(b"\n", start, stop) + 1  # memoryview has no rfind
 
 
 def _refuse_array(data: memoryview) -> bool:
@@ -136,7 +135,5 @@ def _skip_line(read_into: ReadInto, buffer: memoryview, filled: int, offset: int
 
 def _first_line_end(buffer: memoryview, count: int) -> int:
     """Return where the first line ends within the first `count` bytes, `count` if it does not."""
-    whole = buffer.obj
-    assert isinstance(whole, bytearray)  # noqa: S101 - as above
-    end = whole.find(b"\n", 0, count)
+    end = cast("bytearray", buffer.obj).find(b"\n", 0, count)
     return count if end < 0 else end

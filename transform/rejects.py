@@ -10,7 +10,7 @@ from transform.lines import LONG_LINE_HEAD_BYTES
 
 @dataclass(frozen=True, slots=True)
 class Reject:
-    """A line that is not transformed.
+    r"""A line that is not transformed.
 
     Attributes:
         line: Its index in the chunk.
@@ -42,6 +42,6 @@ def to_json_line(reject: Reject, line: int) -> bytes:
         kept["raw"] = reject.raw.decode()
     except UnicodeDecodeError:
         kept["raw_base64"] = base64.b64encode(reject.raw).decode()
-    if reject.length is not None:
+    if reject.length is not None and reject.length > len(reject.raw):
         kept |= {"truncated": True, "length": reject.length}
     return msgspec.json.encode(kept) + b"\n"

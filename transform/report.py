@@ -3,15 +3,24 @@
 import contextlib
 import json
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import polars as pl
 from rich.console import Console
-from rich.progress import BarColumn, DownloadColumn, Progress, SpinnerColumn, TextColumn, TimeRemainingColumn, TransferSpeedColumn
+from rich.progress import (
+    BarColumn,
+    DownloadColumn,
+    Progress,
+    SpinnerColumn,
+    TextColumn,
+    TimeRemainingColumn,
+    TransferSpeedColumn,
+)
 from rich.table import Table
 from rich.text import Text
 
 from transform import engine
+from transform.apart import check_apart
 from transform.errors import SchemaError
 from transform.lines import read_chunks
 from transform.sample import SAMPLE_LINES, infer_columns, take_sample
@@ -27,7 +36,13 @@ def progress(name: str, *, quiet: bool) -> Iterator[engine.Progress | None]:
     if quiet or not console.is_terminal:
         yield None
         return
-    columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn())
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        DownloadColumn(),
+        TransferSpeedColumn(),
+        TimeRemainingColumn(),
+    )
     with Progress(SpinnerColumn(), *columns, console=console, transient=True) as bar:
         task = bar.add_task(name[-30:], total=None)
         yield lambda done, total: bar.update(task, completed=done, total=total)
@@ -64,11 +79,23 @@ def print_summary(summary: Summary) -> None:
             console.print(Text(f"rejected {text}"))
 
 
-def write_summary(summary: Summary, path: str) -> None:
-    """Write a summary as JSON."""
+@contextlib.contextmanager
+def summary_file(path: str | None, places: dict[str, str | None]) -> Iterator[Callable[[Summary], None]]:
+    """Open the file that the summary goes to as JSON, if one is wanted; yield what writes it.
+
+    It is opened before the run, so that nothing is published whose summary has no place.
+    """
+    if path is None:
+        yield lambda _summary: None
+        return
+    check_apart({**places, "summary": path})
     with Output(path) as output:
-        output.write(json.dumps(summary.to_dict(), indent=2, ensure_ascii=False).encode() + b"\n")
-        output.publish()
+
+        def write(summary: Summary) -> None:
+            output.write(json.dumps(summary.to_dict(), indent=2, ensure_ascii=False).encode() + b"\n")
+            output.publish()
+
+        yield write
 
 
 def print_frame(frame: pl.DataFrame) -> None:
@@ -90,7 +117,9 @@ def print_schema(source: str) -> None:
             dtype = str(infer_columns([name], {}, sample, {})[name].dtype)
         except SchemaError:
             dtype = "only null" if set(member.kinds) == {"null"} else "mixed"
-        table.add_row(Text(name), Text(dtype), f"{member.present:,}", *(f"{member.kinds[kind] or ''}" for kind in kinds))
+        table.add_row(
+            Text(name), Text(dtype), f"{member.present:,}", *(f"{member.kinds[kind] or ''}" for kind in kinds)
+        )
     console = Console(width=_width(), highlight=False)
     console.print(table)
     what = "the whole input" if sample.whole else f"the first {SAMPLE_LINES:,}"

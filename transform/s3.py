@@ -4,13 +4,14 @@ import contextlib
 import json
 import os
 from collections.abc import Iterator
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from transform.errors import InputError, OutputError, TransformError
 from transform.leftovers import create_held, find_abandoned, records_directory
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     import s3fs
 
 READ_BYTES = 16 << 20
@@ -42,7 +43,7 @@ def open_object(uri: str) -> Iterator[tuple["ObjectReader", int]]:
 class ObjectReader:
     """Reads an object in ranges, each with `If-Match`, so that an object overwritten meanwhile is noticed."""
 
-    def __init__(self, uri: str, file: Any) -> None:  # noqa: ANN401 - fsspec is untyped
+    def __init__(self, uri: str, file: Any) -> None:
         self._uri = uri
         self._file = file
 
@@ -165,7 +166,7 @@ def _split_uri(uri: str) -> tuple[str, str]:
 
 
 def _filesystem() -> "s3fs.S3FileSystem":
-    import s3fs  # noqa: PLC0415 - a third of a second, which local runs need not pay
+    import s3fs
 
     return s3fs.S3FileSystem(anon=False, endpoint_url=_endpoint(), use_listings_cache=False)
 
@@ -178,8 +179,8 @@ def _endpoint() -> str | None:
 @contextlib.contextmanager
 def _explained(uri: str, error_class: type[TransformError]) -> Iterator[None]:
     """Turn what s3fs and botocore raise into one of our errors."""
-    from botocore.exceptions import BotoCoreError, ClientError, NoCredentialsError  # noqa: PLC0415 - as above
-    from s3fs.utils import FileExpired  # noqa: PLC0415
+    from botocore.exceptions import BotoCoreError, ClientError, NoCredentialsError
+    from s3fs.utils import FileExpired
 
     try:
         yield

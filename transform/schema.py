@@ -21,7 +21,10 @@ INTEGER_BOUNDS: dict[type[pl.DataType], tuple[int, int]] = {
 _SCALARS: tuple[type[pl.DataType], ...] = (pl.Float64, pl.String, pl.Boolean, *INTEGER_BOUNDS)
 _TYPE_NAMES: dict[str, type[pl.DataType]] = {
     **{scalar.__name__.lower(): scalar for scalar in _SCALARS},
-    **{"float": pl.Float64, "int": pl.Int64, "str": pl.String, "bool": pl.Boolean},
+    "float": pl.Float64,
+    "int": pl.Int64,
+    "str": pl.String,
+    "bool": pl.Boolean,
 }
 
 
@@ -183,7 +186,8 @@ def _evaluated(dtype: pl.DataType) -> pl.DataType:
 
 
 def _instance(dtype: Any) -> pl.DataType:
-    return dtype() if isinstance(dtype, type) else dtype
+    instance: pl.DataType = dtype() if isinstance(dtype, type) else dtype
+    return instance
 
 
 def near_names(name: str, names: Iterable[str]) -> str:

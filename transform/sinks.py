@@ -6,6 +6,7 @@ Nothing is published but by `publish`; a sink left without it discards what it w
 import contextlib
 import errno
 import hashlib
+import io
 import os
 import sys
 from collections.abc import Iterator
@@ -172,7 +173,7 @@ def _open_sink(target: Target) -> Sink:
     if s3.is_uri(target):
         return s3.ObjectSink(str(target))
     if str(target) == "-":
-        stream = open(sys.stdout.fileno(), "wb", buffering=0, closefd=False)  # noqa: PTH123, SIM115 - closed by the sink
+        stream = io.FileIO(sys.stdout.fileno(), "wb", closefd=False)
         return StreamSink("standard output", stream, close=True)
     path = Path(target)
     with _explained(str(path)):

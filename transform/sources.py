@@ -5,21 +5,26 @@ import os
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from io import FileIO
 from pathlib import Path
 from stat import S_ISDIR, S_ISREG
-from typing import BinaryIO, Protocol
+from typing import Protocol
 
 from transform import s3
 from transform.compression import MAGIC_BYTES, Inflater, codec_of_content, codec_of_name
 from transform.errors import InputError
 from transform.lines import ReadInto
 
-Source = str | os.PathLike[str] | BinaryIO
+
+class Readable(Protocol):
+    """What bytes come from."""
+
+    def readinto(self, view: memoryview, /) -> int | None:
+        """Fill a part of the view; return how many bytes, 0 at the end."""
+
+
+Source = str | os.PathLike[str] | Readable
 """A path, an `s3://bucket/key` URI, `-` for standard input, or a binary file object, which is read from where it is."""
-
-
-class _Readable(Protocol):
-    def readinto(self, view: memoryview, /) -> int | None: ...
 
 
 @dataclass(slots=True)
@@ -35,7 +40,7 @@ class Reader:
     """
 
     name: str
-    raw: _Readable
+    raw: Readable
     size: int | None
     check_unchanged: Callable[[], None]
     position: int = 0
@@ -61,7 +66,9 @@ class Reader:
             InputError: It changed or vanished while it was read.
         """
         if self.size is not None and self.position != self.size:
-            raise InputError(f"{self.name}: changed while it was read: {self.position} bytes came instead of {self.size}")
+            raise InputError(
+                f"{self.name}: changed while it was read: {self.position} bytes came instead of {self.size}"
+            )
         self.check_unchanged()
 
     def _read_raw(self, view: memoryview) -> int:
@@ -96,17 +103,17 @@ def open_source(source: Source) -> Iterator[Reader]:
         InputError: It is not there or cannot be read.
     """
     if not isinstance(source, str | os.PathLike):
-        yield Reader(str(getattr(source, "name", "the input stream")), source, None, lambda: None)  # type: ignore[arg-type]
+        yield Reader(str(getattr(source, "name", "the input stream")), source, None, lambda: None)
     elif s3.is_uri(source):
-        with s3.open_object(str(source)) as (raw, size):
-            yield Reader(str(source), raw, size, lambda: None)  # each range is asked for with If-Match
+        with s3.open_object(str(source)) as (body, size):
+            yield Reader(str(source), body, size, lambda: None)  # each range is asked for with If-Match
     elif str(source) == "-":
-        with open(sys.stdin.fileno(), "rb", buffering=0, closefd=False) as raw:  # noqa: PTH123 - a descriptor has no path
+        with FileIO(sys.stdin.fileno(), closefd=False) as raw:
             yield _open_descriptor("standard input", raw, None)
     else:
         path = Path(source)
         try:
-            raw = path.open("rb", buffering=0)
+            raw = FileIO(path)
         except OSError as error:
             raise InputError(f"{path}: {_explain(error)}") from None
         with raw:
@@ -120,7 +127,7 @@ def reopenable(source: Source) -> bool:
     return s3.is_uri(source) or Path(source).is_file()
 
 
-def _open_descriptor(name: str, raw: BinaryIO, path: Path | None) -> Reader:
+def _open_descriptor(name: str, raw: FileIO, path: Path | None) -> Reader:
     opened = os.fstat(raw.fileno())
     if S_ISDIR(opened.st_mode):
         raise InputError(f"{name}: is a directory")

@@ -33,13 +33,21 @@ def plan_edits(decoded: Decoded, evaluated: Evaluated) -> Edits:
     kept = evaluated.kept
     replaced = {name: _replacements(decoded, evaluated, name) for name in decoded.spans}
     appended = _appended(decoded, evaluated, {name: rows for name, (rows, _) in replaced.items()})
-    edits = [Edits(decoded.closes[kept], decoded.closes[kept], _to_arrow(appended))] if len(evaluated.texts.columns) else []
+    edits = (
+        [Edits(decoded.closes[kept], decoded.closes[kept], _to_arrow(appended))] if len(evaluated.texts.columns) else []
+    )
     edits += [found for _, found in replaced.values()]
     dropped = np.ones(len(decoded.layout.bounds) - 1, dtype=bool)
     dropped[decoded.lines[kept]] = False
     if dropped.any():
         lines = np.flatnonzero(dropped)
-        edits.append(Edits(decoded.layout.bounds[lines], decoded.layout.bounds[lines + 1], pa.array([b""] * len(lines), pa.large_binary())))
+        edits.append(
+            Edits(
+                decoded.layout.bounds[lines],
+                decoded.layout.bounds[lines + 1],
+                pa.array([b""] * len(lines), pa.large_binary()),
+            )
+        )
     return edits[0] if len(edits) == 1 else _in_order(edits)
 
 
@@ -71,7 +79,9 @@ def _appended(decoded: Decoded, evaluated: Evaluated, replaced: dict[str, Positi
     texts = evaluated.texts.select(pl.concat_str(members).alias("appended")).to_series()
     empty = decoded.empties[evaluated.kept]
     if empty.any():  # no comma after the brace of an empty object
-        texts = pl.select(pl.when(pl.lit(pl.Series(empty))).then(texts.str.strip_prefix(",")).otherwise(texts)).to_series()
+        texts = pl.select(
+            pl.when(pl.lit(pl.Series(empty))).then(texts.str.strip_prefix(",")).otherwise(texts)
+        ).to_series()
     return texts
 
 

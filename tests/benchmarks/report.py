@@ -66,8 +66,8 @@ def table(title: str, left: str, columns: Sequence[str]) -> Table:
 
 def time_table(rows: Sequence[Mapping[str, Any]], *, size: int, runs: int) -> Table:
     """Show the ways beside each other."""
-    title = f"{size / 1e6:,.0f} MB, whole processes with their children, medians of {runs} interleaved runs"
-    result = table(title, "way", ["CPU s", "x ours", "wall s", "x ours", "largest process MiB"])
+    title = f"{size / 1e6:,.0f} MB, whole processes with their children, medians of {runs} interleaved runs;\npeak memory is of the largest single process"
+    result = table(title, "way", ["CPU s", "x ours", "wall s", "x ours", "peak MiB"])
     for row in rows:
         result.add_row(
             row["way"],
@@ -82,8 +82,8 @@ def time_table(rows: Sequence[Mapping[str, Any]], *, size: int, runs: int) -> Ta
 
 def memory_table(rows: Sequence[Mapping[str, Any]]) -> Table:
     """Show the peaks beside what they are held to."""
-    columns = ["input MB", "largest process MiB", "bound MiB", "", "wall s", "CPU s"]
-    result = table("Peak memory of ours (the largest single process)", "input", columns)
+    columns = ["input MB", "peak MiB", "bound MiB", "", "wall s", "CPU s"]
+    result = table("Memory of ours: peak of the largest single process", "input", columns)
     for row in rows:
         result.add_row(
             row["scenario"],
@@ -105,7 +105,7 @@ def held_to(row: Mapping[str, Any]) -> tuple[str, str]:
 
 def startup_table(rows: Sequence[Mapping[str, Any]], *, runs: int) -> Table:
     """Show what there is to wait for where there is next to nothing to do."""
-    result = table(f"Start-up of ours, medians of {runs} runs", "command", ["wall s", "CPU s", "largest process MiB"])
+    result = table(f"Start-up of ours, medians of {runs} runs", "command", ["wall s", "CPU s", "peak MiB"])
     for row in rows:
         peak = f"{row['peak_rss_bytes'] / MIB:.0f}"
         result.add_row(row["command"], f"{row['wall_s']:.2f}", f"{row['cpu_s']:.2f}", peak)

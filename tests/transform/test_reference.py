@@ -334,13 +334,13 @@ MALFORMED = {
     "not a number": rb"NaN",
     "infinity": rb"Infinity",
     "leading zero": rb":\s*01",
-    "plus": rb":\s*\+1",
-    "nothing after the point": rb":\s*1\.\s*[,}]",
+    "plus": rb"\+1\s*[,}]",
+    "nothing after the point": rb"1\.[^0-9]",
     "half a word": rb":\s*nul\s*[,}]",
     "comment": rb"/\*",
     "bad escape": rb"\\q",
-    "string that does not end": rb'"open\s*[,}]',
-    "trailing garbage": rb"\} x",
+    "string that does not end": rb'"open[^"]|"\\"?\s*[,}]',
+    "trailing garbage": rb"\} ?[x1n;]",
     "white space that is none": rb"[\x0b\x0c\x85\xa0]",
 }
 NOT_UTF8 = {
@@ -401,7 +401,7 @@ def count_until(
     """Draw until everything wanted was seen, and say what was."""
     drawn: Counter[str] = Counter()
 
-    # In rounds, as Hypothesis varies what it drew before: a hundred rounds of 40 have far more in them than one of 4,000.
+    # In rounds, as Hypothesis varies what it drew before: a hundred rounds of 40 show more than one of 4,000.
     @settings(max_examples=40, database=None, deadline=None, phases=[Phase.generate])
     @given(strategy)
     def draw(data: bytes) -> None:
@@ -411,7 +411,6 @@ def count_until(
         seed(number)(draw)()
         if wanted <= (+drawn).keys():
             break
-    print(number, drawn)
     assert not wanted - (+drawn).keys()
     return drawn
 
@@ -419,7 +418,7 @@ def count_until(
 def test_the_inputs_have_everything() -> None:
     wanted = {*EXPECTED_FEATURES, *REJECTED, "array", "blank"}
     drawn = count_until(wanted, strategies.inputs(), lambda data: outcomes(data) + Counter(features(data)))
-    assert 0.6 < drawn["out"] / (drawn["lines"] - drawn["blank"]) < 0.85
+    assert 0.5 < drawn["out"] / (drawn["lines"] - drawn["blank"]) < 0.85
 
 
 def test_the_malformed_lines_have_everything() -> None:

@@ -1,0 +1,296 @@
+"""Whatever the input: what comes out is what the reference says, and the same bytes however the input is cut."""
+
+from __future__ import annotations
+
+import base64
+import json
+import math
+import tempfile
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import polars as pl
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tests.transform import reference
+from tests.transform.reference import JsonArray, Spec
+from tests.transform.strategies import AWKWARD, SMALL_LIMIT_BYTES, inputs
+from transform import Calculation, TransformError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from tests.transform.reference import Expected, Reject
+
+TYPES = {
+    "float": pl.Float64(),
+    "integer": pl.Int128(),
+    "Int64": pl.Int64(),
+    "UInt8": pl.UInt8(),
+    "string": pl.String(),
+    "boolean": pl.Boolean(),
+}
+REASONS = {
+    "too long": "longer than",
+    "utf8": "not valid UTF-8",
+    "depth": "nested deeper than",
+    "json": "not valid JSON",
+    "object": "not a JSON object",
+}
+RAW_BYTES = 64 << 10  # of a line that is too long, so much is kept
+CHUNK_BYTES = (1, 2, 7, 64, 4096, 2 << 20)
+LINE_LIMITS_BYTES = (SMALL_LIMIT_BYTES, 16 << 10, 1 << 20)
+
+
+@dataclass(frozen=True)
+class Case:
+    """A calculation, written once in polars and once in Python."""
+
+    spec: Spec
+    calculation: Calculation
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a run left behind. `counts` is None where it failed."""
+
+    output: bytes | None
+    rejects: bytes | None
+    counts: dict[str, int] | None
+    nonfinite: dict[str, int] | None
+    others: tuple[str, ...]
+
+
+def case(
+    columns: dict[str, str],
+    results: dict[str, tuple[pl.Expr, Callable[[dict[str, Any]], object]]],
+    keep: tuple[pl.Expr, Callable[[dict[str, Any]], bool | None]] | None = None,
+) -> Case:
+    expressions = [expression.alias(name) for name, (expression, _) in results.items()]
+    calculation = Calculation(*expressions).with_schema({name: TYPES[kind] for name, kind in columns.items()})
+    if keep is not None:
+        calculation = calculation.filter(keep[0])
+    functions = tuple((name, function) for name, (_, function) in results.items())
+    return Case(Spec(columns, functions, None if keep is None else keep[1]), calculation)
+
+
+def strict(function: Callable[..., Any], *names: str) -> Callable[[dict[str, Any]], Any]:
+    """Null where any of the columns is null, as nearly all of polars has it."""
+
+    def apply(row: dict[str, Any]) -> object:
+        values = [row[name] for name in names]
+        return None if None in values else function(*values)
+
+    return apply
+
+
+def divided(dividend: float, divisor: int) -> float:
+    """Divide as IEEE does."""
+    if divisor:
+        return dividend / divisor
+    return math.nan if dividend == 0 else math.copysign(math.inf, dividend)
+
+
+def copied(name: str) -> Callable[[dict[str, Any]], object]:
+    return lambda row: row[name]
+
+
+SPECIAL = 'say "no" \\ / \x00\x08\t\r\n\x1f\x7f\x85\u2028 é 名 \U0001f600 \ufeff\uffff'
+stars, count, name, is_open, awkward = (pl.col(column) for column in ("stars", "count", "name", "open", AWKWARD))
+CASES = {
+    "floats": case(
+        {"stars": "float", "count": "integer"},
+        {
+            "score": (stars * count, strict(lambda a, b: a * float(b), "stars", "count")),
+            "ratio": (stars / count, strict(divided, "stars", "count")),
+        },
+    ),
+    "exact integers": case(
+        {"count": "Int64"},
+        {
+            "square": (count * count, strict(lambda a: a * a, "count")),
+            "id": (count - 1, strict(lambda a: a - 1, "count")),
+        },
+    ),
+    "strings": case(
+        {"name": "string", "open": "boolean"},
+        {
+            "shout": (name + "!", strict(lambda a: a + "!", "name")),
+            "special": (
+                pl.when(is_open).then(pl.lit(SPECIAL)).otherwise(name),
+                lambda row: SPECIAL if row["open"] else row["name"],
+            ),
+            "nameless": (name.is_null(), lambda row: row["name"] is None),
+        },
+    ),
+    "filter": case(
+        {"stars": "float", "count": "integer"},
+        {"copy": (count, copied("count"))},
+        keep=(stars >= 3, strict(lambda a: a >= 3, "stars")),
+    ),
+    "filter alone": case({"open": "boolean"}, {}, keep=(is_open, lambda row: row["open"])),
+    "read and replaced": case(
+        {"stars": "float", "name": "string"},
+        {
+            "stars": (stars * 2, strict(lambda a: a * 2, "stars")),
+            "new": (stars > 3, strict(lambda a: a > 3, "stars")),
+            "name": (name, copied("name")),
+        },
+    ),
+    "replaced by each other": case(
+        {"count": "integer", "name": "string", "open": "boolean"},
+        {
+            "name": (count, copied("count")),
+            "open": (name, copied("name")),
+            "count": (~is_open, strict(lambda a: not a, "open")),
+            "stars": (is_open, copied("open")),
+        },
+    ),
+    "awkward name": case(
+        {"count": "UInt8", AWKWARD: "string"},
+        {
+            AWKWARD: (count + 1, strict(lambda a: a + 1, "count")),
+            "nested": (awkward, copied(AWKWARD)),
+        },
+    ),
+    "unusual names": case(
+        {"count": "integer"},
+        {name: (count, copied("count")) for name in ("", "名", "😀", "x.y", "a/b", "$", "stars ", "line", "__class__")},
+    ),
+}
+
+
+def run(data: bytes, calculation: Calculation, **options: Any) -> Outcome:
+    with tempfile.TemporaryDirectory() as directory:
+        source, target, rejects = (Path(directory, file) for file in ("in.jsonl", "out.jsonl", "rejects.jsonl"))
+        source.write_bytes(data)
+        counts = nonfinite = None
+        try:
+            summary = calculation.run(source, target, rejects=rejects, **options)
+        except TransformError:
+            pass
+        else:
+            fields = ("lines_in", "lines_out", "filtered", "rejected", "blank")
+            counts = {field: getattr(summary, field) for field in fields}
+            nonfinite = {name: number for name, number in summary.nonfinite.items() if number}
+        return Outcome(
+            target.read_bytes() if target.exists() else None,
+            rejects.read_bytes() if rejects.exists() else None,
+            counts,
+            nonfinite,
+            tuple(sorted(path.name for path in Path(directory).iterdir() if path not in {source, target, rejects})),
+        )
+
+
+def check(data: bytes, spec: Spec, outcome: Outcome) -> None:
+    assert outcome.others == (), "nothing but the output and the rejects stays behind"
+    try:
+        expected = reference.transform(data, spec)
+    except JsonArray:
+        assert (outcome.counts, outcome.output) == (None, None)
+        return
+    check_rejects(expected, spec, outcome.rejects)
+    if expected.rejected and not expected.lines_out and not expected.filtered:
+        assert (outcome.counts, outcome.output) == (None, None), "all lines were rejected, so the run should fail"
+        return
+    assert outcome.counts is not None, "the run failed"
+    assert outcome.counts == {field: getattr(expected, field) for field in outcome.counts}
+    assert outcome.counts["lines_in"] == sum(outcome.counts.values()) - outcome.counts["lines_in"]
+    assert outcome.nonfinite == expected.nonfinite
+    assert outcome.output is not None
+    reference.match(expected, outcome.output)
+
+
+def check_rejects(expected: Expected, spec: Spec, written: bytes | None) -> None:
+    if not expected.rejects:
+        assert written is None
+        return
+    assert written is not None, expected.rejects
+    assert written.endswith(b"\n")
+    records = [json.loads(line.decode()) for line in written.removesuffix(b"\n").split(b"\n")]
+    found = [(record["offset"], record["line"]) for record in records]
+    assert found == [(reject.offset, reject.line) for reject in expected.rejects]
+    for record, reject in zip(records, expected.rejects, strict=True):
+        check_reason(record["reason"], reject, spec)
+        check_raw(record, reject)
+
+
+def check_reason(reason: str, reject: Reject, spec: Spec) -> None:
+    if reject.kind in REASONS:
+        assert reason.startswith(REASONS[reject.kind]), (reject, reason)
+        return
+    faults = reference.faults(reject.raw, reference.parse(reject.raw, spec), spec.columns)
+    assert any(reason.startswith(f"column `{name}`: ") for name in faults), (reject, reason)
+
+
+def check_raw(record: dict[str, Any], reject: Reject) -> None:
+    kept, length = reject.raw, set[str]()
+    if reject.kind == "too long" and len(reject.raw) > RAW_BYTES:
+        kept, length = reject.raw[:RAW_BYTES], {"truncated", "length"}
+        assert record["truncated"] is True
+        assert record["length"] == len(reject.raw)
+    try:
+        key, raw = "raw", kept.decode()
+    except UnicodeDecodeError:
+        key, raw = "raw_base64", base64.b64encode(kept).decode()
+    assert record.keys() == {"offset", "line", "reason", key} | length
+    assert record[key] == raw
+
+
+# Should a test fail on a long input, its failure is worth more than the warning that printing the input takes long.
+@pytest.mark.filterwarnings("ignore:Generating overly large repr")
+@pytest.mark.parametrize("case", CASES)
+@settings(max_examples=1500, deadline=None)
+@given(data=inputs(), max_line_bytes=st.sampled_from(LINE_LIMITS_BYTES), chunk_bytes=st.sampled_from(CHUNK_BYTES[3:]))
+def test_output_and_rejects_are_what_the_reference_says(
+    case: str, data: bytes, max_line_bytes: int, chunk_bytes: int
+) -> None:
+    outcome = run(data, CASES[case].calculation, max_line_bytes=max_line_bytes, chunk_bytes=chunk_bytes)
+    check(data, replace(CASES[case].spec, max_line_bytes=max_line_bytes), outcome)
+
+
+@pytest.mark.filterwarnings("ignore:Generating overly large repr")
+@settings(max_examples=2500, deadline=None)
+@given(
+    case=st.sampled_from(list(CASES)),
+    data=inputs(),
+    max_line_bytes=st.sampled_from(LINE_LIMITS_BYTES),
+    one=st.sampled_from(CHUNK_BYTES),
+    other=st.sampled_from(CHUNK_BYTES),
+)
+def test_the_same_bytes_whatever_the_chunks(case: str, data: bytes, max_line_bytes: int, one: int, other: int) -> None:
+    outcomes = [
+        run(data, CASES[case].calculation, max_line_bytes=max_line_bytes, chunk_bytes=chunk_bytes)
+        for chunk_bytes in (one, other)
+    ]
+    assert outcomes[0] == outcomes[1]
+
+
+@pytest.mark.parametrize("chunk_bytes", [64, 2 << 20])
+@pytest.mark.parametrize(
+    "line",
+    [
+        b"x" * (RAW_BYTES - 1),
+        b"x" * RAW_BYTES,
+        b"x" * (RAW_BYTES + 1),
+        b"x" * (3 * RAW_BYTES),
+        b"x" * (RAW_BYTES - 1) + "é".encode() * 9,  # the cut is inside a character
+        b"\xff" + b"x" * RAW_BYTES,
+        b"x" * RAW_BYTES + b"\xff",
+        b" " * (RAW_BYTES + 9) + b"\r",
+    ],
+    ids=range(8),
+)
+def test_of_a_line_that_is_too_long_the_start_is_kept(line: bytes, chunk_bytes: int) -> None:
+    data = b'{"stars":1,"count":2}\n' + line + b'\n{"stars":3}\n'
+    case = CASES["floats"]
+    outcome = run(data, case.calculation, max_line_bytes=SMALL_LIMIT_BYTES, chunk_bytes=chunk_bytes)
+    check(data, replace(case.spec, max_line_bytes=SMALL_LIMIT_BYTES), outcome)
+
+
+def test_a_rejected_line_within_the_limit_is_kept_whole() -> None:
+    data = b"{}\n" + b"x" * (2 * RAW_BYTES) + b'\n{"stars":1}'
+    check(data, CASES["floats"].spec, run(data, CASES["floats"].calculation))
