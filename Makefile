@@ -1,6 +1,7 @@
 # Everything a developer does; CI does the same. `make help` lists it.
 PYTHON ?= python3
 BIN := .venv/bin
+DEMO := stars * review_count AS review_score
 
 .DEFAULT_GOAL := help
 .PHONY: help install demo test test-slow lint format bench lock clean
@@ -18,7 +19,12 @@ install: .venv/installed ## Make the virtual environment in .venv, with the lock
 	@touch $@
 
 demo: install ## Transform the sample file and show what became of it
-	@$(BIN)/python -m tests.demo
+	@mkdir -p build
+	@printf '\nThe first two lines of sample_data/yelp_businesses.json:\n\n'; head -n 2 sample_data/yelp_businesses.json
+	@printf "\n$$ transform run sample_data/yelp_businesses.json build/demo.jsonl -e '$(DEMO)'\n\n"
+	@$(BIN)/transform run sample_data/yelp_businesses.json build/demo.jsonl -e '$(DEMO)'
+	@printf '\nThe first two lines of build/demo.jsonl:\n\n'; head -n 2 build/demo.jsonl
+	@printf '\nNext: .venv/bin/transform --help, or your own file in place of the sample.\n'
 
 test: install ## Run the tests, but for those that take longer than a minute
 	$(BIN)/python -m pytest -n auto
@@ -43,4 +49,4 @@ lock: install ## Lock the newest versions that pyproject.toml admits, with hashe
 	  --python-version 3.11 --group dev pyproject.toml -o requirements.lock
 
 clean: ## Remove what was made
-	rm -rf .venv .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf .venv build .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -260,7 +260,7 @@ class Decoder:
 
 
 def _struct(fields: Mapping[str, str], types: Mapping[str, Any], targets: Collection[str]) -> Any:
-    """Return a struct of the members of interest: typed where they are only read, their text where they are replaced."""
+    """Return a struct of the members of interest: typed where only read, as text where they are replaced."""
     return msgspec.defstruct(
         "Line",
         [

@@ -83,7 +83,7 @@ def read_members(line: bytes) -> Members:
 
 def is_deep(line: bytes) -> bool:
     """Return whether the line is nested deeper than `MAX_DEPTH`."""
-    if len(line) <= 2 * MAX_DEPTH or line.count(b"{") + line.count(b"[") <= MAX_DEPTH:
+    if line.count(b"{") + line.count(b"[") <= MAX_DEPTH:
         return False
     text = np.frombuffer(_STRING.sub(b"", line), np.uint8)
     steps = np.isin(text, (0x5B, 0x7B)).view(np.int8) - np.isin(text, (0x5D, 0x7D)).view(np.int8)
