@@ -2,17 +2,19 @@
 
 import os
 from collections.abc import Mapping
-from typing import NoReturn, Self
+from dataclasses import replace
+from typing import Any, NoReturn, Self
 
 import polars as pl
 
-from transform import engine
+from transform import cores, engine
 from transform.engine import Options, Progress, Task
 from transform.errors import CalculationError, TransformError
 from transform.expressions import columns_read, name_results, parse_sql, to_expression
 from transform.lines import CHUNK_BYTES, MAX_LINE_BYTES
 from transform.plan import Plan
 from transform.preview import preview as preview_task
+from transform.ranges import RANGE_BYTES
 from transform.schema import Column, check_declared
 from transform.sinks import Target
 from transform.sources import Source
@@ -81,7 +83,7 @@ class Calculation:
     def filter(self, *predicates: object) -> Self:
         """Return the calculation that also drops the lines for which a predicate is false or null."""
         filters = (*self._task.filters, *(to_expression(predicate) for predicate in predicates))
-        return self._with(Task(self._task.results, filters, self._task.schema))
+        return self._with(filters=filters)
 
     def with_schema(self, schema: Mapping[str, object]) -> Self:
         """Return the calculation with the types of columns declared, rather than inferred.
@@ -95,7 +97,14 @@ class Calculation:
             SchemaError: One is not a type of JSON values.
         """
         declared = {name: check_declared(name, dtype) for name, dtype in schema.items()}
-        return self._with(Task(self._task.results, self._task.filters, self._task.schema | declared))
+        return self._with(schema=self._task.schema | declared)
+
+    def assume_pure(self) -> Self:
+        """Return the calculation with its Python functions declared pure: to depend on nothing but one row's values.
+
+        Without that, expressions with Python functions (`map_elements`, `map_batches`) are refused.
+        """
+        return self._with(pure=True)
 
     def preview(self, source: Source, rows: int = 10) -> pl.DataFrame:
         """Return the columns read and the results for the first lines that pass the filters.
@@ -118,7 +127,9 @@ class Calculation:
         on_error: str = "reject",
         max_rejects: int | str | None = None,
         max_line_bytes: int = MAX_LINE_BYTES,
+        workers: int | None = None,
         chunk_bytes: int = CHUNK_BYTES,
+        range_bytes: int = RANGE_BYTES,
         progress: Progress | None = None,
     ) -> Summary:
         """Transform an input into an output, which appears whole or not at all.
@@ -130,7 +141,9 @@ class Calculation:
             on_error: `reject` keeps a bad line among the rejects and goes on, `fail` stops at the first.
             max_rejects: More rejected lines than this fail the run: their number, or their share as `5%`.
             max_line_bytes: A longer line is rejected.
+            workers: How many processes to use at most; by default as many as there are cores for this one.
             chunk_bytes: How much is read at a time; it never shows in the output.
+            range_bytes: How large the parts are that processes take; it never shows in the output.
             progress: Called after each chunk with how many bytes were read and the input's size, None if not known.
 
         Raises:
@@ -138,7 +151,16 @@ class Calculation:
         """
         if not self._task.results and not self._task.filters:
             raise CalculationError("there is nothing to compute: give an expression or a filter")
-        options = Options(rejects, on_error, max_rejects, max_line_bytes, chunk_bytes, progress)
+        options = Options(
+            rejects=rejects,
+            on_error=on_error,
+            max_rejects=max_rejects,
+            max_line_bytes=max_line_bytes,
+            workers=workers or cores.available(),
+            chunk_bytes=chunk_bytes,
+            range_bytes=range_bytes,
+            progress=progress,
+        )
         return engine.run(self._task, source, target, options)
 
     def __repr__(self) -> str:
@@ -161,14 +183,14 @@ class Calculation:
         if set(columns) != set(self.columns):
             return {}
         try:
-            plan = Plan(self._task.results, self._task.filters, columns, MAX_LINE_BYTES)
+            plan = Plan(self._task.results, self._task.filters, columns, MAX_LINE_BYTES, pure=self._task.pure)
         except TransformError:
             return {}
         return {name: str(dtype) for name, dtype in plan.evaluator.types.items()}
 
-    def _with(self, task: Task) -> Self:
+    def _with(self, **changes: Any) -> Self:
         other = object.__new__(type(self))
-        other._set(task)
+        other._set(replace(self._task, **changes))
         return other
 
     def _set(self, task: Task) -> None:

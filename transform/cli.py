@@ -98,6 +98,9 @@ def cli() -> None:
 @click.option("--rejects", metavar="PATH", help="Where rejected lines go.  [default: OUTPUT.rejects.jsonl]")
 @click.option("--max-rejects", type=_MaxRejects(), help="Fail if more lines are rejected, or a larger share.")
 @click.option("--max-line-bytes", type=_Size(), default="256MiB", show_default=True, help="Reject longer lines.")
+@click.option(
+    "--workers", type=click.IntRange(1), metavar="N", help="Processes to use.  [default: the cores there are]"
+)
 @click.option("--summary", "summary_path", metavar="PATH", help="Write the summary as JSON, too.")
 @click.option("-q", "--quiet", is_flag=True, help="No progress bar and no summary.")
 def run(

@@ -64,7 +64,7 @@ class WidenError(Exception):
     """A column inferred as integer holds a float: it has to be read again with the wider type."""
 
     def __init__(self, name: str, dtype: pl.DataType, offset: int) -> None:
-        super().__init__(name)
+        super().__init__(name, dtype, offset)  # all of it, so that it can travel between processes
         self.name = name
         self.dtype = dtype
         self.offset = offset

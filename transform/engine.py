@@ -1,5 +1,6 @@
 """A run: lines → decode → evaluate → splice → sink, in order, published whole or not at all."""
 
+import functools
 import itertools
 import os
 import time
@@ -13,9 +14,11 @@ from transform.apart import check_apart
 from transform.decode import WidenError
 from transform.errors import SchemaError, TransformError
 from transform.expressions import columns_read
-from transform.lines import CHUNK_BYTES, MAX_LINE_BYTES, Chunk, LongLine, read_chunks
+from transform.lines import CHUNK_BYTES, MAX_LINE_BYTES, Chunk, LongLine, keep, read_chunks
+from transform.parallel import pieces_of
 from transform.plan import Piece, Plan
 from transform.policy import Policy
+from transform.ranges import RANGE_BYTES
 from transform.reject_file import RejectFile, default_target
 from transform.sample import Sample, infer_columns, take_sample
 from transform.schema import check_all_read
@@ -35,6 +38,7 @@ class Task:
     results: dict[str, pl.Expr]
     filters: tuple[pl.Expr, ...] = ()
     schema: dict[str, pl.DataType] = field(default_factory=dict)
+    pure: bool = False  # whether Python functions in the expressions were declared pure
 
     @property
     def columns(self) -> list[str]:
@@ -50,7 +54,9 @@ class Options:
     on_error: str = "reject"
     max_rejects: int | str | None = None
     max_line_bytes: int = MAX_LINE_BYTES
+    workers: int = 1
     chunk_bytes: int = CHUNK_BYTES
+    range_bytes: int = RANGE_BYTES
     progress: Progress | None = None
 
 
@@ -60,7 +66,8 @@ def run(task: Task, source: Source, target: Target, options: Options) -> Summary
     policy = Policy.of(options.on_error, options.max_rejects)
     kept_in = str(options.rejects) if options.rejects is not None else default_target(target)
     check_apart({"input": source, "output": target, "rejects": kept_in})
-    summary = widen_as_needed(source, lambda widened: _attempt(task, source, target, kept_in, policy, options, widened))
+    run_once = functools.partial(_attempt, task, source, target, kept_in, policy, options)
+    summary = widen_as_needed(source, run_once)
     summary.seconds = time.perf_counter() - started
     return summary
 
@@ -77,12 +84,16 @@ def widen_as_needed(source: Source, attempt: Callable[[dict[str, pl.DataType]], 
             return attempt(widened)
         except WidenError as error:
             if not reopenable(source):
-                raise SchemaError(
-                    f"column `{error.name}` was inferred as integer, and the line at offset {error.offset} holds a "
-                    "float. A pipe cannot be read again from its start: declare the type, for example with "
-                    f"--schema {error.name}={error.dtype}, or .with_schema({{{error.name!r}: pl.{error.dtype}}})"
-                ) from None
+                raise _cannot_start_again(error, "the input is a pipe") from None
             widened[error.name] = error.dtype
+
+
+def _cannot_start_again(error: WidenError, why: str) -> SchemaError:
+    return SchemaError(
+        f"column `{error.name}` was inferred as integer, and the line at offset {error.offset} holds a float. The run "
+        f"cannot start again with that in mind, as {why}: declare the type, for example with "
+        f"--schema '{error.name}={error.dtype}' or .with_schema({{{error.name!r}: pl.{error.dtype}}})"
+    )
 
 
 def _attempt(
@@ -100,16 +111,20 @@ def _attempt(
         )
         summary = Summary(source=reader.name, target=output.name, schema=plan.describe_schema())
         try:
-            for chunk in chunks:
-                piece = plan.transform(chunk)
-                for part in piece.output:
-                    output.write(part)
-                _keep_rejects(piece, rejects, summary, policy)
-                summary.add(piece)
-                if options.progress:
-                    options.progress(reader.position, reader.size)
+            with pieces_of(plan, reader, chunks, options.workers, options.range_bytes, options.chunk_bytes) as pieces:
+                for piece in pieces:
+                    for part in piece.output:
+                        output.write(part)
+                    _keep_rejects(piece, rejects, summary, policy)
+                    summary.add(piece)
+                    if options.progress:
+                        options.progress(reader.position, reader.size)
             reader.check_whole()
             policy.check_all(summary)
+        except WidenError as error:
+            if output.streams and output.size:
+                raise _cannot_start_again(error, "a part of the output is in a pipe already") from None
+            raise
         except TransformError as error:
             if rejects.publish():
                 raise type(error)(f"{error}. The rejected lines are in {kept_in}") from error
@@ -132,12 +147,15 @@ def prepare(task: Task, chunks: Chunks, options: Options, widened: dict[str, pl.
     """
     columns = task.columns
     check_all_read(task.schema, columns)
-    sample = Sample()
     if set(columns) - set(task.schema):
         sample, taken = take_sample(chunks, options.max_line_bytes)
-        chunks = itertools.chain(taken, chunks)
+    else:
+        sample, taken = Sample(), [keep(chunk) for chunk in itertools.islice(chunks, 1)]
     inferred = infer_columns(columns, task.schema, sample, widened)
-    return Plan(task.results, task.filters, inferred, options.max_line_bytes), chunks
+    plan = Plan(task.results, task.filters, inferred, options.max_line_bytes, pure=task.pure)
+    for chunk in taken[:1]:
+        plan.probe(chunk)
+    return plan, itertools.chain(taken, chunks)
 
 
 def _keep_rejects(piece: Piece, rejects: RejectFile, summary: Summary, policy: Policy) -> None:

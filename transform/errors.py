@@ -25,5 +25,9 @@ class OutputError(TransformError):
     """The output, or the rejects beside it, cannot be written."""
 
 
+class WorkerError(TransformError):
+    """A worker process ended before its work was done."""
+
+
 class RejectedError(TransformError):
     """More lines were rejected than the policy allows; the rejects are kept, nothing is published."""

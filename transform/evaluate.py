@@ -1,5 +1,6 @@
 """A frame of the columns read to the JSON texts of the results, row by row alike."""
 
+import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -8,9 +9,12 @@ import numpy as np
 import polars as pl
 
 from transform.errors import CalculationError
-from transform.expressions import check_row_wise, first_line
+from transform.expressions import first_line
 from transform.layout import Positions
 from transform.members import LineError
+from transform.rowwise import check_row_wise
+
+_PROBE_ROWS = 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,15 +43,22 @@ class Evaluator:
         results: By name.
         filters: A row is kept where all of them are true.
         schema: The columns of the frames.
+        pure: Whether Python functions in them were declared to be pure functions of one row.
 
     Raises:
         CalculationError: polars refuses an expression, it is not row-wise, or its type has no place in JSON.
     """
 
     def __init__(
-        self, results: Mapping[str, pl.Expr], filters: Sequence[pl.Expr], schema: Mapping[str, pl.DataType]
+        self,
+        results: Mapping[str, pl.Expr],
+        filters: Sequence[pl.Expr],
+        schema: Mapping[str, pl.DataType],
+        *,
+        pure: bool = False,
     ) -> None:
-        check_row_wise([*results.values(), *filters], schema)
+        for expr in (*results.values(), *filters):
+            check_row_wise(expr, schema, pure=pure)
         self._results = [expr.alias(name) for name, expr in results.items()]
         self._names = list(results)
         self._filter = pl.all_horizontal(*filters) if filters else None
@@ -76,6 +87,26 @@ class Evaluator:
         """Return the columns read and the results of the rows that pass the filters."""
         kept = frame if self._filter is None else frame.filter(self._filter)
         return kept.with_columns(self._results)
+
+    def probe(self, frame: pl.DataFrame) -> None:
+        """Raise if the first rows, evaluated whole and in pieces, give different results.
+
+        Raises:
+            CalculationError: They do, whatever the proof said.
+        """
+        frame = frame.head(_PROBE_ROWS)
+        cuts = sorted({0, min(1, frame.height), frame.height // 3, frame.height})
+        try:
+            whole = self.compute(frame)
+            pieces = [self.compute(frame[start:stop]) for start, stop in itertools.pairwise(cuts)]
+        except pl.exceptions.PolarsError:
+            return  # some row fails, which is for its line to say
+        for name in whole.columns:
+            parts = [piece[name] for piece in pieces]
+            if parts and not (len({p.dtype for p in parts}) == 1 and whole[name].equals(pl.concat(parts))):
+                raise CalculationError(
+                    f"`{name}` is not row-wise: the same lines give other results when they are evaluated apart"
+                )
 
     def _compute(self, frame: pl.DataFrame) -> pl.DataFrame:
         return frame.with_columns(self._results).select(self._names)

@@ -1,14 +1,10 @@
-"""What polars expressions say of themselves: their results' names, the columns they read, whether they are row-wise."""
+"""What polars expressions say of themselves: their results' names, and the columns they read."""
 
-import re
 from collections.abc import Iterable, Mapping, Sequence
 
 import polars as pl
 
 from transform.errors import CalculationError
-
-_ROW_WISE_NODES = {"in-memory-source", "with-columns"}
-_NODE = re.compile(r'label="([a-z-]+)')
 
 
 def name_results(exprs: Sequence[object], named: Mapping[str, object]) -> dict[str, pl.Expr]:
@@ -110,41 +106,6 @@ def parse_sql(text: str) -> list[pl.Expr]:
                 f"polars does not understand the SQL `{','.join(rest).strip()}`: {first_line(error)}"
             )
     return exprs
-
-
-def check_row_wise(exprs: Iterable[pl.Expr], schema: Mapping[str, pl.DataType]) -> None:
-    """Raise unless each expression gives for a row what it would give for that row alone.
-
-    polars' own streaming plan tells: whatever is row-wise it runs in one pass over the source, and anything that looks
-    at other rows (an aggregation, a shift, a window, a Series with a length of its own) makes a node of its own.
-
-    Raises:
-        CalculationError: Names the expression, and the part of the plan that is not row-wise.
-    """
-    frame = pl.LazyFrame(schema=schema)
-    for expr in exprs:
-        try:
-            plan = frame.with_columns(expr.alias("result")).show_graph(
-                engine="streaming", plan_stage="physical", raw_output=True, show=False
-            )
-            separable = _is_row_separable(expr)
-        except pl.exceptions.PolarsError as error:
-            raise CalculationError(f"polars refuses `{expr}`: {first_line(error)}") from None
-        others = sorted(set(_NODE.findall(plan or "")) - _ROW_WISE_NODES)
-        if others or not separable:
-            how = ", ".join(others) or "a function of the whole column"
-            raise CalculationError(
-                f"`{expr}` is not row-wise: a line's result would depend on other lines (polars plans it as {how}), "
-                "and the input is transformed in pieces. Use only the line's own members; compute totals and the like "
-                "beforehand and give them as literals."
-            )
-
-
-def _is_row_separable(expr: pl.Expr) -> bool:
-    try:
-        return expr.meta.is_row_separable()
-    except pl.exceptions.ColumnNotFoundError:
-        return True  # polars cannot say so of SQL functions before it knows the columns; the plan has told
 
 
 def first_line(error: object) -> str:

@@ -34,7 +34,7 @@ class Layout:
     lasts: Positions
 
     def line(self, index: int) -> bytes:
-        r"""Return the bytes of a line, without its `\\n`."""
+        r"""Return the bytes of a line, without its `\n`."""
         return bytes(self.view[self.bounds[index] : self.stops[index]])
 
     def reject(self, index: int, error: LineError) -> Reject:

@@ -1,6 +1,6 @@
 r"""Object bytes to chunks of whole lines.
 
-A line is what lies between two `\\n`. The reader fills one buffer again and again (fresh buffers cost as much in page
+A line is what lies between two `\n`. The reader fills one buffer again and again (fresh buffers cost as much in page
 faults as finding the line ends does) and yields views of it that end at a line's end, so a chunk must be used up before
 the next is asked for. How the bytes are cut into chunks never shows in what a line is.
 """
@@ -21,7 +21,7 @@ ReadInto = Callable[[memoryview], int]
 
 @dataclass(frozen=True, slots=True)
 class Chunk:
-    r"""Whole lines, each with its `\\n` but perhaps the input's last.
+    r"""Whole lines, each with its `\n` but perhaps the input's last.
 
     Attributes:
         data: The bytes; valid until the next chunk is asked for.
@@ -38,7 +38,7 @@ class LongLine:
 
     Attributes:
         head: Its first `LONG_LINE_HEAD_BYTES` bytes.
-        length: Its length in bytes, without its `\\n`.
+        length: Its length in bytes, without its `\n`.
         offset: Where it starts in the input, in bytes after decompression.
         stop: Where the next line starts.
     """
@@ -49,23 +49,29 @@ class LongLine:
     stop: int
 
 
+def keep(chunk: Chunk | LongLine) -> Chunk | LongLine:
+    """Return a chunk that stays valid."""
+    return chunk if isinstance(chunk, LongLine) else Chunk(memoryview(bytearray(chunk.data)), chunk.offset)
+
+
 def read_chunks(
-    read_into: ReadInto, chunk_bytes: int = CHUNK_BYTES, max_line_bytes: int = MAX_LINE_BYTES
+    read_into: ReadInto, chunk_bytes: int = CHUNK_BYTES, max_line_bytes: int = MAX_LINE_BYTES, start: int = 0
 ) -> Iterator[Chunk | LongLine]:
-    r"""Yield the whole input as chunks of lines, in order; a BOM at its very start is left out.
+    r"""Yield an input as chunks of lines, in order; a BOM at its very start is left out.
 
     Args:
         read_into: Fills a part of the view it is given and returns how many bytes; 0 at the end.
         chunk_bytes: How much to read at a time; a longer line makes its own chunk larger.
-        max_line_bytes: A line longer than this (without its `\\n`) may come as a `LongLine`.
+        max_line_bytes: A line longer than this (without its `\n`) may come as a `LongLine`.
+        start: Where in the input the first byte to be read stands; only at 0 can there be a BOM or an array.
 
     Raises:
         InputError: The first thing in the input is a `[`: a JSON array, not JSON lines.
     """
-    carry, offset = _read_start(read_into)
+    carry, offset = _read_start(read_into) if start == 0 else (memoryview(b""), start)
     searched = 0  # there is no line end in carry[:searched]
     buffer = memoryview(bytearray(chunk_bytes))
-    size, may_be_array, at_end = chunk_bytes, True, False
+    size, may_be_array, at_end = chunk_bytes, start == 0, False
     while not at_end:
         size = max(size, len(carry) + 1)
         into = buffer if size == len(buffer) else memoryview(bytearray(size))

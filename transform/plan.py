@@ -1,5 +1,6 @@
 """What a run needs to know to turn any chunk into its output: everything settled, nothing read yet."""
 
+import functools
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -51,11 +52,26 @@ class Plan:
         filters: Sequence[pl.Expr],
         columns: dict[str, Column],
         max_line_bytes: int,
+        *,
+        pure: bool = False,
     ) -> None:
+        self._given = (results, filters, columns, max_line_bytes, pure)
         self.columns = columns
-        self._max_line_bytes = max_line_bytes
+        self.max_line_bytes = max_line_bytes
         self.decoder = Decoder(columns, results, max_line_bytes)
-        self.evaluator = Evaluator(results, filters, {name: column.evaluated for name, column in columns.items()})
+        self.evaluator = Evaluator(
+            results, filters, {name: column.evaluated for name, column in columns.items()}, pure=pure
+        )
+
+    def __reduce__(self) -> tuple[object, ...]:
+        """Travel as what it was made from: what it has made of it cannot."""
+        results, filters, columns, max_line_bytes, pure = self._given
+        return functools.partial(Plan, pure=pure), (results, filters, columns, max_line_bytes)
+
+    def probe(self, chunk: Chunk | LongLine) -> None:
+        """Raise if the calculation is seen to depend on how the input is cut; see `Evaluator.probe`."""
+        if isinstance(chunk, Chunk):
+            self.evaluator.probe(self.decoder.decode(chunk).frame)
 
     def describe_schema(self) -> dict[str, tuple[str, str]]:
         """Return by column read its type, and whether it was declared or inferred."""
@@ -67,7 +83,7 @@ class Plan:
     def transform(self, chunk: Chunk | LongLine) -> Piece:
         """Return what a chunk becomes: a row's way, start to end."""
         if isinstance(chunk, LongLine):
-            reject = reject_long(0, chunk.offset, chunk.head, chunk.length, self._max_line_bytes)
+            reject = reject_long(0, chunk.offset, chunk.head, chunk.length, self.max_line_bytes)
             return Piece((), (reject,), 1, 0, 0, 0, {}, chunk.stop)
         decoded = self.decoder.decode(chunk)
         evaluated = self.evaluator.evaluate(decoded.frame)

@@ -17,7 +17,7 @@ class Reject:
         offset: Where it starts in the input.
         kind: Why, as one of a few for counting.
         reason: Why, in full.
-        raw: Its bytes without `\\n`; of a line over the limit, the first `LONG_LINE_HEAD_BYTES`.
+        raw: Its bytes without `\n`; of a line over the limit, the first `LONG_LINE_HEAD_BYTES`.
         length: Of a line over the limit, how long it is.
     """
 

@@ -27,8 +27,8 @@ def is_uri(location: object) -> bool:
 
 
 @contextlib.contextmanager
-def open_object(uri: str) -> Iterator[tuple["ObjectReader", int]]:
-    """Open an object for reading; yield its reader and its size in bytes.
+def open_object(uri: str) -> Iterator["ObjectReader"]:
+    """Open an object for reading.
 
     Raises:
         InputError: It is not there or cannot be read.
@@ -37,20 +37,32 @@ def open_object(uri: str) -> Iterator[tuple["ObjectReader", int]]:
         _split_uri(uri)
         file = _filesystem().open(uri, "rb", block_size=READ_BYTES, cache_type="readahead")
     with file:
-        yield ObjectReader(uri, file), file.size
+        yield ObjectReader(uri, file)
 
 
 class ObjectReader:
-    """Reads an object in ranges, each with `If-Match`, so that an object overwritten meanwhile is noticed."""
+    """Reads an object in ranges, each with `If-Match`, so that an object overwritten meanwhile is noticed.
+
+    Attributes:
+        size: Of the object, in bytes.
+        etag: Of the object as it was opened.
+    """
 
     def __init__(self, uri: str, file: Any) -> None:
         self._uri = uri
         self._file = file
+        self.size: int = file.size
+        self.etag: str = file.details.get("ETag", "")
 
     def readinto(self, view: memoryview) -> int:
         """Fill a part of the view; return how many bytes, 0 at the end."""
         with _explained(self._uri, InputError):
             return int(self._file.readinto(view))
+
+    def read_at(self, view: memoryview, offset: int) -> int:
+        """Fill a part of the view from an offset on; return how many bytes, 0 at the end."""
+        self._file.seek(offset)
+        return self.readinto(view)
 
 
 class ObjectSink:

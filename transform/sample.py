@@ -8,7 +8,7 @@ import msgspec
 import polars as pl
 
 from transform.errors import SchemaError
-from transform.lines import MAX_LINE_BYTES, Chunk, LongLine
+from transform.lines import MAX_LINE_BYTES, Chunk, LongLine, keep
 from transform.members import LineError, read_members
 from transform.schema import Column, MixedKindsError, kind_of, merge_types, near_names, type_of
 
@@ -75,13 +75,8 @@ def take_sample(
     """Return the sample and the chunks it was drawn from, which stay valid."""
     sample, taken = Sample(), list[Chunk | LongLine]()
     for chunk in chunks:
-        if isinstance(chunk, LongLine):
-            taken.append(chunk)
-            done = chunk.stop > SAMPLE_BYTES
-        else:
-            taken.append(Chunk(memoryview(bytearray(chunk.data)), chunk.offset))
-            done = _add_lines(sample, chunk, max_line_bytes)
-        if done:
+        taken.append(keep(chunk))
+        if chunk.stop > SAMPLE_BYTES if isinstance(chunk, LongLine) else _add_lines(sample, chunk, max_line_bytes):
             return sample, taken
     sample.whole = True
     return sample, taken

@@ -48,6 +48,7 @@ class Output:
     Attributes:
         name: What to call it in errors.
         size: How many bytes of content it was given, before compression.
+        streams: Whether what it is given is gone, and cannot be discarded.
 
     Raises:
         OutputError: It cannot be written there; by every method.
@@ -59,6 +60,7 @@ class Output:
         codec = codec_of_name(self.name)
         self._compressor = codec.compressor() if codec else None
         self._published = False
+        self.streams = isinstance(self._sink, StreamSink)
         self.size = 0
 
     def write(self, data: memoryview | bytes) -> None:

@@ -3,17 +3,26 @@
 import contextlib
 import os
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from io import FileIO
 from pathlib import Path
 from stat import S_ISDIR, S_ISREG
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 from transform import s3
 from transform.compression import MAGIC_BYTES, Inflater, codec_of_content, codec_of_name
 from transform.errors import InputError
 from transform.lines import ReadInto
+from transform.ranges import ReadAt
+
+
+class _Stopping(Protocol):
+    @property
+    def stop(self) -> int: ...
+
+
+P = TypeVar("P", bound=_Stopping)
 
 
 class Readable(Protocol):
@@ -27,6 +36,18 @@ Source = str | os.PathLike[str] | Readable
 """A path, an `s3://bucket/key` URI, `-` for standard input, or a binary file object, which is read from where it is."""
 
 
+Identity = tuple[object, ...]
+"""What stays the same as long as an input does."""
+
+
+@dataclass(frozen=True, slots=True)
+class Pin:
+    """An input as it was when it was opened, for others to open the same."""
+
+    location: str
+    identity: Identity
+
+
 @dataclass(slots=True)
 class Reader:
     """An open input.
@@ -37,12 +58,14 @@ class Reader:
         position: How much of that was read.
         read_into: Reads its content, decompressed.
         check_unchanged: Raises if the input is no longer what was opened.
+        pin: How to open it again, where it can be read from anywhere and not only from its start.
     """
 
     name: str
     raw: Readable
     size: int | None
     check_unchanged: Callable[[], None]
+    pin: Pin | None = None
     position: int = 0
     read_into: ReadInto = field(init=False)
 
@@ -58,6 +81,13 @@ class Reader:
             raise InputError(f"{self.name}: named like {promised.name}, but the content is not in that format")
         if codec := promised or found:
             self.read_into = Inflater(self.read_into, codec, self.name).read_into
+            self.pin = None
+
+    def follow(self, pieces: Iterable[P]) -> Iterator[P]:
+        """Yield pieces of the input that others read, and count them as read."""
+        for piece in pieces:
+            self.position = piece.stop
+            yield piece
 
     def check_whole(self) -> None:
         """Raise unless everything that was there when it was opened has been read, and is still the same.
@@ -105,8 +135,9 @@ def open_source(source: Source) -> Iterator[Reader]:
     if not isinstance(source, str | os.PathLike):
         yield Reader(str(getattr(source, "name", "the input stream")), source, None, lambda: None)
     elif s3.is_uri(source):
-        with s3.open_object(str(source)) as (body, size):
-            yield Reader(str(source), body, size, lambda: None)  # each range is asked for with If-Match
+        with s3.open_object(str(source)) as body:
+            pin = Pin(str(source), (body.etag,))
+            yield Reader(str(source), body, body.size, lambda: None, pin)  # each range is asked for with If-Match
     elif str(source) == "-":
         with FileIO(sys.stdin.fileno(), closefd=False) as raw:
             yield _open_descriptor("standard input", raw, None)
@@ -118,6 +149,33 @@ def open_source(source: Source) -> Iterator[Reader]:
             raise InputError(f"{path}: {_explain(error)}") from None
         with raw:
             yield _open_descriptor(str(path), raw, path)
+
+
+def open_pin(pin: Pin) -> ReadAt:
+    """Open a pinned input for reading from anywhere, for as long as the process lives.
+
+    Raises:
+        InputError: It is gone, or not the same any more; by the reader too.
+    """
+    if s3.is_uri(pin.location):
+        body = s3.open_object(pin.location).__enter__()
+        if (body.etag,) != pin.identity:
+            raise InputError(f"{pin.location}: changed while it was read; nothing was published")
+        return body.read_at
+    try:
+        descriptor = os.open(pin.location, os.O_RDONLY | os.O_CLOEXEC)
+    except OSError as error:
+        raise InputError(f"{pin.location}: vanished while it was read: {_explain(error)}") from None
+    if _identity(os.fstat(descriptor)) != pin.identity:
+        raise InputError(f"{pin.location}: changed while it was read; nothing was published")
+
+    def read_at(view: memoryview, offset: int) -> int:
+        try:
+            return os.preadv(descriptor, [view], offset)
+        except OSError as error:
+            raise InputError(f"{pin.location}: {_explain(error)}") from error
+
+    return read_at
 
 
 def reopenable(source: Source) -> bool:
@@ -142,10 +200,11 @@ def _open_descriptor(name: str, raw: FileIO, path: Path | None) -> Reader:
         if _identity(now) != _identity(opened):
             raise InputError(f"{name}: changed while it was read; nothing was published")
 
-    return Reader(name, raw, opened.st_size, check_unchanged)
+    pin = Pin(str(path), _identity(opened))
+    return Reader(name, raw, opened.st_size, check_unchanged, pin)
 
 
-def _identity(status: os.stat_result) -> tuple[int, int, int, int]:
+def _identity(status: os.stat_result) -> Identity:
     return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns
 
 

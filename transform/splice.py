@@ -120,4 +120,4 @@ def splice(data: memoryview, edits: Edits) -> list[memoryview]:
     joined = pc.binary_join_element_wise(pieces, edits.texts, _SEPARATOR)
     rest = data[int(edits.stops[-1]) :]
     output = joined.buffers()[2]
-    return [memoryview(output), rest] if output is not None and output.size else [rest]
+    return [memoryview(output).cast("B"), rest] if output is not None and output.size else [rest]

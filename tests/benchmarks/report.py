@@ -40,6 +40,7 @@ def machine() -> dict[str, Any]:
         "cores": len(os.sched_getaffinity(0)),
         "cpu": cpu_model(),
         "memory_bytes": os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"),
+        "load_average": os.getloadavg()[0],  # before the first run: what else was using the cores
         "kernel": platform.release(),
         "python": platform.python_version(),
         "libraries": {name: library_version(name) for name in LIBRARIES},
@@ -57,7 +58,8 @@ def machine_line(description: Mapping[str, Any]) -> str:
 
 def table(title: str, left: str, columns: Sequence[str]) -> Table:
     """Return an empty table: one column of names, the rest numbers."""
-    result = Table(title=title, title_justify="left")
+    caption = "CPU with child processes; peak of the largest single process"
+    result = Table(title=title, title_justify="left", caption=caption, caption_justify="left")
     result.add_column(left)
     for column in columns:
         result.add_column(column, justify="right")
@@ -66,7 +68,7 @@ def table(title: str, left: str, columns: Sequence[str]) -> Table:
 
 def time_table(rows: Sequence[Mapping[str, Any]], *, size: int, runs: int) -> Table:
     """Show the ways beside each other."""
-    title = f"{size / 1e6:,.0f} MB, whole processes with their children, medians of {runs} interleaved runs;\npeak memory is of the largest single process"
+    title = f"Whole processes on {size / 1e6:,.0f} MB, medians of {runs} interleaved runs"
     result = table(title, "way", ["CPU s", "x ours", "wall s", "x ours", "peak MiB"])
     for row in rows:
         result.add_row(
@@ -83,7 +85,7 @@ def time_table(rows: Sequence[Mapping[str, Any]], *, size: int, runs: int) -> Ta
 def memory_table(rows: Sequence[Mapping[str, Any]]) -> Table:
     """Show the peaks beside what they are held to."""
     columns = ["input MB", "peak MiB", "bound MiB", "", "wall s", "CPU s"]
-    result = table("Memory of ours: peak of the largest single process", "input", columns)
+    result = table("Memory of ours", "input", columns)
     for row in rows:
         result.add_row(
             row["scenario"],

@@ -152,10 +152,11 @@ GOOD_VALUES = {
     "open": st.sampled_from(["true", "false"] * 4 + ["null"]),
     AWKWARD: mostly(GOOD_STRINGS, strings),
 }
+whole_floats = st.sampled_from(["3.0", "-0.0", "1e2", "0e0", "2.50e1"])
 bad_strings = weighted((2, lone_surrogates), (1, st.one_of(floats, booleans, nested)))
 BAD_VALUES = {
     "stars": st.one_of(infinite, strings, booleans, nested, lone_surrogates),
-    "count": st.one_of(huge_integers, infinite, st.sampled_from(FLOATS), strings, booleans, nested),
+    "count": st.one_of(huge_integers, huge_integers, whole_floats, infinite, st.sampled_from(FLOATS), booleans, nested),
     "name": bad_strings,
     "open": st.one_of(floats, strings, nested, lone_surrogates),
     AWKWARD: bad_strings,

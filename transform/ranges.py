@@ -1,0 +1,76 @@
+"""An input of known size, cut into byte ranges that can be transformed anywhere and in any order.
+
+A range owns the lines that start inside it: it begins with the first line that starts in it, and ends with the line
+that is open where it stops.
+"""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+from transform.lines import Chunk, LongLine, read_chunks
+
+RANGE_BYTES = 16 << 20
+_LOOK_BYTES = 64 << 10  # how much is read at a time where only the end of a line is looked for
+
+ReadAt = Callable[[memoryview, int], int]
+"""Fills a part of a view from an offset on; returns how many bytes, 0 at the end."""
+
+
+@dataclass(frozen=True, slots=True)
+class Range:
+    """The bytes from `start` to before `stop`."""
+
+    start: int
+    stop: int
+
+
+def cut(size: int, range_bytes: int = RANGE_BYTES) -> Iterator[Range]:
+    """Yield the ranges that an input of a size is cut into."""
+    for start in range(0, size, range_bytes):
+        yield Range(start, min(start + range_bytes, size))
+
+
+def read_range(read_at: ReadAt, part: Range, chunk_bytes: int, max_line_bytes: int) -> Iterator[Chunk | LongLine]:
+    """Yield the lines of a range, as `lines.read_chunks` does those of a whole input."""
+    first = _first_line(read_at, part)
+    if first is not None:
+        yield from read_chunks(_RangeReader(read_at, first, part.stop), chunk_bytes, max_line_bytes, start=first)
+
+
+def _first_line(read_at: ReadAt, part: Range) -> int | None:
+    """Return where the first line starts that starts inside the range, None if none does."""
+    if part.start == 0:
+        return 0
+    position, look = part.start - 1, memoryview(bytearray(_LOOK_BYTES))
+    while position < part.stop - 1:
+        count = read_at(look[: part.stop - 1 - position], position)
+        if not count:
+            return None
+        end = bytes(look[:count]).find(b"\n")
+        if end >= 0:
+            return position + end + 1
+        position += count
+    return None
+
+
+class _RangeReader:
+    """Reads from a line's start to the end of the line that is open at `stop`."""
+
+    def __init__(self, read_at: ReadAt, start: int, stop: int) -> None:
+        self._read_at = read_at
+        self._position = start
+        self._stop = stop
+        self._done = False
+
+    def __call__(self, view: memoryview) -> int:
+        if self._done:
+            return 0
+        inside = self._stop - self._position
+        count = self._read_at(view[: inside if inside > 0 else _LOOK_BYTES], self._position)
+        self._position += count
+        if inside > 0:
+            self._done = count == inside and view[count - 1] == ord("\n")
+            return count
+        end = bytes(view[:count]).find(b"\n")
+        self._done = end >= 0 or count == 0
+        return end + 1 if end >= 0 else count

@@ -1,0 +1,142 @@
+"""A worker process, started by `pool`, with the descriptors of a connection and of shared memory as its arguments.
+
+It is told the plan once, then takes orders, each for a part of the input, and answers with what became of it. The bytes
+go through memory that both processes have mapped; the messages are small.
+"""
+
+import contextlib
+import mmap
+import pickle
+import sys
+import traceback
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from multiprocessing.connection import Connection
+from typing import TYPE_CHECKING
+
+from transform.lines import Chunk, LongLine
+from transform.ranges import Range, read_range
+
+if TYPE_CHECKING:
+    from transform.plan import Piece
+    from transform.sources import Pin
+
+IN_BYTES = 4 << 20
+OUT_BYTES = 24 << 20
+SLOTS = 2
+"""A worker has one order to work on and one to go on with."""
+MEMORY_BYTES = SLOTS * (IN_BYTES + OUT_BYTES)
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """What a worker is told once.
+
+    Attributes:
+        plan: The plan, pickled.
+        pin: The input, where the orders are for ranges of it.
+    """
+
+    plan: bytes
+    pin: "Pin | None"
+    chunk_bytes: int
+    max_line_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """A part of the input: a range of it, or a chunk of which `size` bytes stand in the slot."""
+
+    slot: int
+    part: Range | None
+    size: int = 0
+    offset: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What became of a part, or of its next piece.
+
+    Attributes:
+        pieces: In order, each with the size of its output, which stands in the slot; None where it is in the piece.
+        last: Whether the order is done.
+        error: What was raised.
+        trace: Where, if that was a bug.
+    """
+
+    pieces: list[tuple["Piece", int | None]]
+    last: bool
+    error: Exception | None = None
+    trace: str = ""
+
+
+def input_of(slot: int) -> slice:
+    """Return where in the memory the input of a slot stands."""
+    return slice(slot * IN_BYTES, (slot + 1) * IN_BYTES)
+
+
+def output_of(slot: int) -> slice:
+    """Return where in the memory the output of a slot stands."""
+    start = SLOTS * IN_BYTES + slot * OUT_BYTES
+    return slice(start, start + OUT_BYTES)
+
+
+def main() -> None:
+    """Work until nobody is there to give orders."""
+    connection = Connection(int(sys.argv[1]))
+    memory = memoryview(mmap.mmap(int(sys.argv[2]), MEMORY_BYTES))
+    with contextlib.suppress(EOFError, BrokenPipeError, ConnectionResetError):
+        setting: Setting = connection.recv()
+        try:
+            worker = _Worker(setting, memory)
+        except Exception as error:  # noqa: BLE001 - told to the coordinator, which raises it
+            connection.send(_failure(error))
+            return
+        connection.send(Answer([], last=True))  # ready
+        while True:
+            for answer in worker.work(connection.recv()):
+                connection.send(answer)
+
+
+class _Worker:
+    def __init__(self, setting: Setting, memory: memoryview) -> None:
+        from transform.sources import open_pin  # noqa: PLC0415 - imported with the plan: only workers need it
+
+        self._plan = pickle.loads(setting.plan)  # noqa: S301 - from the process that started this one
+        self._setting = setting
+        self._read_at = open_pin(setting.pin) if setting.pin is not None else None
+        self._memory = memory
+
+    def work(self, order: Order) -> Iterator[Answer]:
+        output, used = self._memory[output_of(order.slot)], 0
+        done: list[tuple[Piece, int | None]] = []
+        try:
+            for chunk in self._chunks(order):
+                piece = self._plan.transform(chunk)
+                size = sum(len(part) for part in piece.output)
+                if used + size > len(output):  # sent as it is, which waits until the coordinator has room for it
+                    yield Answer(done, last=False)
+                    yield Answer([(replace(piece, output=(b"".join(piece.output),)), None)], last=False)
+                    done, output = [], output[:0]
+                    continue
+                for part in piece.output:
+                    output[used : used + len(part)] = part
+                    used += len(part)
+                done.append((replace(piece, output=()), size))
+            yield Answer(done, last=True)
+        except Exception as error:  # noqa: BLE001 - as above
+            yield _failure(error)
+
+    def _chunks(self, order: Order) -> Iterator[Chunk | LongLine]:
+        if order.part is None:
+            yield Chunk(self._memory[input_of(order.slot)][: order.size], order.offset)
+        elif self._read_at is not None:
+            yield from read_range(self._read_at, order.part, self._setting.chunk_bytes, self._setting.max_line_bytes)
+
+
+def _failure(error: Exception) -> Answer:
+    try:
+        pickle.loads(pickle.dumps(error))  # noqa: S301 - just dumped
+    except Exception:  # noqa: BLE001 - whatever its class does
+        error = RuntimeError(repr(error))
+    return Answer([], last=True, error=error, trace=traceback.format_exc())
