@@ -19,6 +19,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from transform.by_prefix import CalculationsByPrefix
     from transform.calculation import Calculation
     from transform.errors import (
         CalculationError,
@@ -27,24 +28,39 @@ if TYPE_CHECKING:
         RejectedError,
         SchemaError,
         TransformError,
+        WorkerError,
     )
-    from transform.load import load
+    from transform.line_function import LineFunction
+    from transform.loading import load
     from transform.summary import Reason, Summary
+    from transform.tables import lookup
 
 __all__ = [
     "Calculation",
     "CalculationError",
+    "CalculationsByPrefix",
     "InputError",
+    "LineFunction",
     "OutputError",
     "Reason",
     "RejectedError",
     "SchemaError",
     "Summary",
     "TransformError",
+    "WorkerError",
     "load",
+    "lookup",
 ]
 
-_MODULES = {"Calculation": "calculation", "Reason": "summary", "Summary": "summary", "load": "load"}
+_MODULES = {
+    "Calculation": "calculation",
+    "CalculationsByPrefix": "by_prefix",
+    "LineFunction": "line_function",
+    "Reason": "summary",
+    "Summary": "summary",
+    "load": "loading",
+    "lookup": "tables",
+}
 
 
 def __getattr__(name: str) -> Any:

@@ -1,27 +1,24 @@
 """What to compute, and the three things to do with it: look at it, preview it, run it."""
 
-import os
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any, NoReturn, Self
 
 import polars as pl
 
-from transform import cores, engine
-from transform.engine import Options, Progress, Task
 from transform.errors import CalculationError, TransformError
 from transform.expressions import columns_read, name_results, parse_sql, to_expression
-from transform.lines import CHUNK_BYTES, MAX_LINE_BYTES
-from transform.plan import Plan
+from transform.lines import MAX_LINE_BYTES
+from transform.plan import ExpressionPlan
 from transform.preview import preview as preview_task
-from transform.ranges import RANGE_BYTES
+from transform.projection import Projection
+from transform.runnable import Runnable
 from transform.schema import Column, check_declared
-from transform.sinks import Target
 from transform.sources import Source
-from transform.summary import Summary
+from transform.task import ExpressionTask
 
 
-class Calculation:
+class Calculation(Runnable):
     """A pure function of one line, in polars' own manner; immutable.
 
     Each result is spliced into the line it was computed from: it replaces the member of its name, or is appended.
@@ -42,10 +39,10 @@ class Calculation:
     """
 
     __slots__ = ("_task",)
-    _task: Task
+    _task: ExpressionTask
 
     def __init__(self, /, *exprs: object, **named_exprs: object) -> None:
-        self._set(Task(name_results(exprs, named_exprs)))
+        self._set(ExpressionTask(name_results(exprs, named_exprs)))
 
     @classmethod
     def from_sql(cls, expressions: str = "", where: str = "") -> Self:
@@ -63,12 +60,22 @@ class Calculation:
             ('stars', 'is_open')
         """
         calculation = cls(*parse_sql(expressions)) if expressions.strip() else cls()
+        calculation = calculation.made_from((b"sql", expressions.encode()))
         if not where.strip():
             return calculation
         predicates = parse_sql(where)
         if len(predicates) != 1:
             raise CalculationError(f"expected one condition, got {len(predicates)}: `{where}`; join them with AND")
         return calculation.filter(*predicates)
+
+    @property
+    def digest(self) -> str:
+        """What distinguishes it from others: a SHA-256 over its text or expressions, declared types and options."""
+        return self._task.digest
+
+    def made_from(self, origin: tuple[bytes, ...]) -> Self:
+        """Return the calculation with the text that it was made from, as its identity."""
+        return self._with(origin=origin)
 
     @property
     def columns(self) -> tuple[str, ...]:
@@ -99,6 +106,23 @@ class Calculation:
         declared = {name: check_declared(name, dtype) for name, dtype in schema.items()}
         return self._with(schema=self._task.schema | declared)
 
+    def drop(self, *names: str) -> Self:
+        """Return the calculation that also takes the members of these names out of the lines, all occurrences.
+
+        A result of the same name is appended all the same. Expressions see what is dropped.
+        """
+        before = self._task.projection
+        return self._with(projection=Projection(before.drop | _names(names), before.select))
+
+    def select(self, *names: str) -> Self:
+        """Return the calculation that keeps of the lines' members only those of these names, and the results.
+
+        They stay as they are, in the line's own order. Expressions see all members.
+        """
+        before = self._task.projection
+        selected = _names(names) if before.select is None else _names(names) & before.select
+        return self._with(projection=Projection(before.drop, selected))
+
     def assume_pure(self) -> Self:
         """Return the calculation with its Python functions declared pure: to depend on nothing but one row's values.
 
@@ -118,50 +142,15 @@ class Calculation:
         """
         return preview_task(self._task, source, rows)
 
-    def run(
-        self,
-        source: Source,
-        target: Target,
-        *,
-        rejects: str | os.PathLike[str] | None = None,
-        on_error: str = "reject",
-        max_rejects: int | str | None = None,
-        max_line_bytes: int = MAX_LINE_BYTES,
-        workers: int | None = None,
-        chunk_bytes: int = CHUNK_BYTES,
-        range_bytes: int = RANGE_BYTES,
-        progress: Progress | None = None,
-    ) -> Summary:
-        """Transform an input into an output, which appears whole or not at all.
-
-        Args:
-            source: A path, an `s3://bucket/key` URI, `-` for standard input, or a binary file object.
-            target: Likewise, `-` being standard output. What is not a file or an object is written to as it comes.
-            rejects: Where rejected lines are kept; by default beside a file or object, as `TARGET.rejects.jsonl`.
-            on_error: `reject` keeps a bad line among the rejects and goes on, `fail` stops at the first.
-            max_rejects: More rejected lines than this fail the run: their number, or their share as `5%`.
-            max_line_bytes: A longer line is rejected.
-            workers: How many processes to use at most; by default as many as there are cores for this one.
-            chunk_bytes: How much is read at a time; it never shows in the output.
-            range_bytes: How large the parts are that processes take; it never shows in the output.
-            progress: Called after each chunk with how many bytes were read and the input's size, None if not known.
+    def task_for(self, source: Source) -> ExpressionTask:  # noqa: ARG002 - the same for every input
+        """Return what is to be done to an input.
 
         Raises:
-            TransformError: Nothing was published; what was there before is untouched.
+            CalculationError: Nothing is.
         """
-        if not self._task.results and not self._task.filters:
-            raise CalculationError("there is nothing to compute: give an expression or a filter")
-        options = Options(
-            rejects=rejects,
-            on_error=on_error,
-            max_rejects=max_rejects,
-            max_line_bytes=max_line_bytes,
-            workers=workers or cores.available(),
-            chunk_bytes=chunk_bytes,
-            range_bytes=range_bytes,
-            progress=progress,
-        )
-        return engine.run(self._task, source, target, options)
+        if not self._task.results and not self._task.filters and not self._task.projection:
+            raise CalculationError("there is nothing to do: give an expression, a filter, or members to drop or select")
+        return self._task
 
     def __repr__(self) -> str:
         types = self._types()
@@ -171,6 +160,9 @@ class Calculation:
             for name, expr in self._task.results.items()
         ]
         lines += [f"  where {predicate}" for predicate in self._task.filters]
+        projection = self._task.projection
+        lines += [f"  drop {', '.join(sorted(projection.drop))}"] if projection.drop else []
+        lines += [f"  select {', '.join(sorted(projection.select))}"] if projection.select is not None else []
         lines += [f"  schema {name}: {dtype}" for name, dtype in self._task.schema.items()]
         return "\n".join(["Calculation", *lines])
 
@@ -183,7 +175,7 @@ class Calculation:
         if set(columns) != set(self.columns):
             return {}
         try:
-            plan = Plan(self._task.results, self._task.filters, columns, MAX_LINE_BYTES, pure=self._task.pure)
+            plan = ExpressionPlan(self._task.results, self._task.filters, columns, MAX_LINE_BYTES, pure=self._task.pure)
         except TransformError:
             return {}
         return {name: str(dtype) for name, dtype in plan.evaluator.types.items()}
@@ -193,8 +185,15 @@ class Calculation:
         other._set(replace(self._task, **changes))
         return other
 
-    def _set(self, task: Task) -> None:
+    def _set(self, task: ExpressionTask) -> None:
         object.__setattr__(self, "_task", task)
+
+
+def _names(names: tuple[str, ...]) -> frozenset[str]:
+    for name in names:
+        if not isinstance(name, str):
+            raise CalculationError(f"expected the names of members, got {type(name).__name__}: {name!r:.80}")
+    return frozenset(names)
 
 
 def _without_alias(expr: pl.Expr) -> pl.Expr:

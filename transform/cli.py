@@ -17,6 +17,7 @@ from transform.errors import TransformError
 
 if TYPE_CHECKING:
     from transform.calculation import Calculation
+    from transform.runnable import Runnable
 
 FAILED, USAGE, WITH_REJECTS, INTERRUPTED = 1, 2, 3, 130
 
@@ -68,6 +69,8 @@ def _takes_calculation(command: Callable[..., None]) -> Callable[..., None]:
 
     @click.option("-e", "--expr", "exprs", metavar="SQL", multiple=True, help="What to compute, as `a * b AS c, ...`.")
     @click.option("-w", "--where", metavar="SQL", help="Keep only the lines for which this is true.")
+    @click.option("--drop", metavar="NAME", multiple=True, help="Take a member out of the lines.")
+    @click.option("--select", metavar="NAME", multiple=True, help="Keep only these members, and the results.")
     @click.option("-c", "--calculation", "reference", metavar="REF", help="path/file.py:name or package.module:name.")
     @click.option("--schema", metavar="NAME=TYPE", multiple=True, help="A column's type, as Float64 or List(String).")
     @functools.wraps(command)
@@ -75,11 +78,20 @@ def _takes_calculation(command: Callable[..., None]) -> Callable[..., None]:
         *args: object,
         exprs: tuple[str, ...],
         where: str | None,
+        drop: tuple[str, ...],
+        select: tuple[str, ...],
         reference: str | None,
         schema: tuple[str, ...],
         **options: object,
     ) -> None:
-        command(*args, what=_calculation(exprs, where, reference, schema), **options)
+        if reference and (exprs or where or drop or select or schema):
+            raise click.UsageError("with --calculation, say everything else in its file")
+        if not (reference or exprs or where or drop or select):
+            raise click.UsageError("nothing to do: give --expr, --where, --drop, --select or --calculation")
+        from transform import load
+
+        what = load(reference) if reference else _calculation(exprs, where, drop, select, schema)
+        command(*args, what=what, **options)
 
     return wrapped
 
@@ -103,9 +115,7 @@ def cli() -> None:
 )
 @click.option("--summary", "summary_path", metavar="PATH", help="Write the summary as JSON, too.")
 @click.option("-q", "--quiet", is_flag=True, help="No progress bar and no summary.")
-def run(
-    source: str, target: str, what: "Calculation", summary_path: str | None, *, quiet: bool, **options: Any
-) -> None:
+def run(source: str, target: str, what: "Runnable", summary_path: str | None, *, quiet: bool, **options: Any) -> None:
     """Transform INPUT into OUTPUT.
 
     Each is a path, an s3://bucket/key URI, or - for standard input or output. gzip, zstd, bz2 and xz are read whatever
@@ -129,7 +139,7 @@ def run(
 @click.argument("source", metavar="INPUT")
 @_takes_calculation
 @click.option("-n", "--rows", type=click.IntRange(1), default=10, show_default=True, help="How many lines.")
-def preview(source: str, what: "Calculation", rows: int) -> None:
+def preview(source: str, what: "Runnable", rows: int) -> None:
     """Show the columns read and the results for the first lines of INPUT."""
     from transform import report
 
@@ -149,16 +159,17 @@ def show_schema(source: str) -> None:
 
 
 def _calculation(
-    exprs: tuple[str, ...], where: str | None, reference: str | None, schema: tuple[str, ...]
+    exprs: tuple[str, ...],
+    where: str | None,
+    drop: tuple[str, ...],
+    select: tuple[str, ...],
+    schema: tuple[str, ...],
 ) -> "Calculation":
-    if reference and (exprs or where):
-        raise click.UsageError("give either --calculation, or --expr and --where")
-    if not (reference or exprs or where):
-        raise click.UsageError("nothing to compute: give --expr, --where or --calculation")
-    from transform import Calculation, load
+    from transform import Calculation
     from transform.schema import parse_type
 
-    what = load(reference) if reference else Calculation.from_sql(", ".join(exprs), where or "")
+    what = Calculation.from_sql(", ".join(exprs), where or "").drop(*drop)
+    what = what.select(*select) if select else what
     types = {}
     for declaration in schema:
         name, equals, text = declaration.rpartition("=")

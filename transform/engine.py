@@ -1,27 +1,23 @@
 """A run: lines → decode → evaluate → splice → sink, in order, published whole or not at all."""
 
 import functools
-import itertools
 import os
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
-from typing import TypeVar
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Protocol, TypeVar
 
 import polars as pl
 
 from transform.apart import check_apart
 from transform.decode import WidenError
 from transform.errors import SchemaError, TransformError
-from transform.expressions import columns_read
-from transform.lines import CHUNK_BYTES, MAX_LINE_BYTES, Chunk, LongLine, keep, read_chunks
+from transform.lines import CHUNK_BYTES, MAX_LINE_BYTES, Chunk, LongLine, read_chunks
 from transform.parallel import pieces_of
-from transform.plan import Piece, Plan
+from transform.piece import Piece
 from transform.policy import Policy
 from transform.ranges import RANGE_BYTES
 from transform.reject_file import RejectFile, default_target
-from transform.sample import Sample, infer_columns, take_sample
-from transform.schema import check_all_read
 from transform.sinks import Output, Target
 from transform.sources import Source, open_source, reopenable
 from transform.summary import Summary
@@ -31,19 +27,35 @@ Progress = Callable[[int, int | None], None]
 T = TypeVar("T")
 
 
-@dataclass(frozen=True, slots=True)
-class Task:
-    """What to compute: results by name, filters that all have to be true, declared types of columns."""
-
-    results: dict[str, pl.Expr]
-    filters: tuple[pl.Expr, ...] = ()
-    schema: dict[str, pl.DataType] = field(default_factory=dict)
-    pure: bool = False  # whether Python functions in the expressions were declared pure
+class Plan(Protocol):
+    """What turns any chunk of an input into its output: a pure function, which can travel to other processes."""
 
     @property
-    def columns(self) -> list[str]:
-        """The columns read."""
-        return columns_read([*self.results.values(), *self.filters])
+    def max_line_bytes(self) -> int:
+        """A longer line is rejected."""
+
+    def transform(self, chunk: Chunk | LongLine) -> Piece:
+        """Return what a chunk becomes."""
+
+    def describe_schema(self) -> dict[str, tuple[str, str]]:
+        """Return by column read its type, and whether it was declared or inferred."""
+
+
+class Task(Protocol):
+    """What is to be done to an input."""
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What the user should know of how it is done."""
+
+    def prepare(self, chunks: Chunks, max_line_bytes: int, widened: Mapping[str, pl.DataType]) -> tuple[Plan, Chunks]:
+        """Settle all that can be from the first chunks; return the plan, and all the chunks.
+
+        Args:
+            chunks: The whole input.
+            max_line_bytes: A longer line is rejected.
+            widened: The types of columns that turned out to need another than was inferred.
+        """
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,12 +118,12 @@ def _attempt(
     widened: dict[str, pl.DataType],
 ) -> Summary:
     with open_source(source) as reader, Output(target) as output, RejectFile(kept_in) as rejects:
-        plan, chunks = prepare(
-            task, read_chunks(reader.read_into, options.chunk_bytes, options.max_line_bytes), options, widened
-        )
-        summary = Summary(source=reader.name, target=output.name, schema=plan.describe_schema())
+        chunks = read_chunks(reader.read_into, options.chunk_bytes, options.max_line_bytes)
+        plan, chunks = task.prepare(chunks, options.max_line_bytes, widened)
+        summary = Summary(reader.name, output.name, schema=plan.describe_schema(), notes=list(task.notes))
         try:
-            with pieces_of(plan, reader, chunks, options.workers, options.range_bytes, options.chunk_bytes) as pieces:
+            sizes = options.range_bytes, options.chunk_bytes
+            with pieces_of(plan, reader, chunks, options.workers, *sizes, summary.notes) as pieces:
                 for piece in pieces:
                     for part in piece.output:
                         output.write(part)
@@ -137,25 +149,6 @@ def _attempt(
         output.publish()
         summary.bytes_out = output.size
         return summary
-
-
-def prepare(task: Task, chunks: Chunks, options: Options, widened: dict[str, pl.DataType]) -> tuple[Plan, Chunks]:
-    """Settle the types, from a sample where they are not declared; return the plan and all the chunks.
-
-    Raises:
-        SchemaError, CalculationError: The calculation does not fit the input.
-    """
-    columns = task.columns
-    check_all_read(task.schema, columns)
-    if set(columns) - set(task.schema):
-        sample, taken = take_sample(chunks, options.max_line_bytes)
-    else:
-        sample, taken = Sample(), [keep(chunk) for chunk in itertools.islice(chunks, 1)]
-    inferred = infer_columns(columns, task.schema, sample, widened)
-    plan = Plan(task.results, task.filters, inferred, options.max_line_bytes, pure=task.pure)
-    for chunk in taken[:1]:
-        plan.probe(chunk)
-    return plan, itertools.chain(taken, chunks)
 
 
 def _keep_rejects(piece: Piece, rejects: RejectFile, summary: Summary, policy: Policy) -> None:

@@ -37,6 +37,10 @@ class Layout:
         r"""Return the bytes of a line, without its `\n`."""
         return bytes(self.view[self.bounds[index] : self.stops[index]])
 
+    def trim(self, starts: Positions, stops: Positions) -> Positions:
+        """Return where the texts between end, without the white space after them."""
+        return _trim(self.view, self.data, starts, stops)[1] if _IS_SPACE[self.data[stops - 1]].any() else stops
+
     def reject(self, index: int, error: LineError) -> Reject:
         """Return the reject of a line."""
         return Reject(index, self.offset + int(self.bounds[index]), error.kind, str(error), self.line(index))
@@ -79,10 +83,7 @@ def _trim(
 
 def end_in(layout: Layout, byte: int, starts: Positions, stops: Positions) -> npt.NDArray[np.bool_]:
     """Return which of the texts from `starts` to `stops` end in a byte, white space aside."""
-    lasts = layout.data[stops - 1]
-    if _IS_SPACE[lasts].any():
-        lasts = layout.data[_trim(layout.view, layout.data, starts, stops)[1] - 1]
-    found: npt.NDArray[np.bool_] = lasts == byte
+    found: npt.NDArray[np.bool_] = layout.data[layout.trim(starts, stops) - 1] == byte
     return found
 
 

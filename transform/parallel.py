@@ -1,11 +1,11 @@
 """The pieces of an input: made here, or by as many processes as there are cores."""
 
 import contextlib
-import pickle
 from collections.abc import Iterator
+from typing import Protocol
 
 from transform.lines import Chunk, LongLine
-from transform.plan import Piece, Plan
+from transform.piece import Piece
 from transform.pool import Part, Pool
 from transform.ranges import Range, cut, read_range
 from transform.sources import Reader, open_pin
@@ -15,14 +15,26 @@ _MIN_RANGES = 4  # an input of fewer is done before another process has started
 _MIN_CHUNKS = 32  # the same, where only the end of a stream tells how long it is
 
 
+class Transforms(Protocol):
+    """What makes pieces of chunks."""
+
+    @property
+    def max_line_bytes(self) -> int:
+        """A longer line is rejected."""
+
+    def transform(self, chunk: Chunk | LongLine) -> Piece:
+        """Return what a chunk becomes."""
+
+
 @contextlib.contextmanager
 def pieces_of(
-    plan: Plan,
+    plan: Transforms,
     reader: Reader,
     chunks: Iterator[Chunk | LongLine],
     workers: int,
     range_bytes: int,
     chunk_bytes: int,
+    notes: list[str],
 ) -> Iterator[Iterator[Piece]]:
     """Yield the pieces that an input becomes, in order.
 
@@ -36,8 +48,9 @@ def pieces_of(
         workers: How many processes to use at most, this one included.
         range_bytes: How large the ranges are.
         chunk_bytes: How much of them to read at a time.
+        notes: Where to say so if only this process could be used.
     """
-    travelling = _travelling(plan) if workers > 1 else None
+    travelling = _travelling(plan, notes) if workers > 1 else None
     size = reader.size if reader.pin is not None and reader.size is not None else None
     if travelling is None or (size is not None and size <= _MIN_RANGES * range_bytes):
         yield map(plan.transform, chunks)
@@ -59,9 +72,14 @@ def pieces_of(
             yield reader.follow(pool.pieces(cut(size, range_bytes), here))
 
 
-def _travelling(plan: Plan) -> bytes | None:
+def _travelling(plan: Transforms, notes: list[str]) -> bytes | None:
     """Return the plan as it travels to other processes, None if it cannot."""
+    import cloudpickle  # noqa: PLC0415 - only inputs that take several processes need it
+
+    travelling: bytes | None
     try:
-        return pickle.dumps(plan)
-    except Exception:  # noqa: BLE001 - whatever a user's object does when it is pickled
-        return None
+        travelling = cloudpickle.dumps(plan)
+    except Exception as error:  # noqa: BLE001 - whatever a user's object does when it is pickled
+        notes.append(f"used one process only, as the calculation cannot be sent to others: {error}")
+        travelling = None
+    return travelling

@@ -1,46 +1,24 @@
-"""What a run needs to know to turn any chunk into its output: everything settled, nothing read yet."""
+"""A calculation of expressions with all its types settled: any chunk to its output."""
 
 import functools
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import polars as pl
 
 from transform.decode import Decoder
 from transform.evaluate import Evaluator
 from transform.lines import Chunk, LongLine
-from transform.rejects import Reject, reject_long
+from transform.piece import Piece
+from transform.projection import Projection
+from transform.rejects import reject_long
 from transform.schema import Column
 from transform.splice import plan_edits, splice
 
-
-@dataclass(frozen=True, slots=True)
-class Piece:
-    """What a chunk became.
-
-    Attributes:
-        output: Bytes to be written one after the other; valid as long as the chunk is.
-        rejects: In the order of the lines.
-        lines: How many lines came in; the next are of these.
-        kept: How many are in the output.
-        filtered: How many the filters dropped.
-        blank: How many were blank.
-        nonfinite: By result, how many NaN and infinite numbers were written as null.
-        stop: Where the chunk ends in the input.
-    """
-
-    output: Sequence[memoryview]
-    rejects: Sequence[Reject]
-    lines: int
-    kept: int
-    filtered: int
-    blank: int
-    nonfinite: dict[str, int]
-    stop: int
+_ALL = Projection()
 
 
-class Plan:
-    """A calculation with all its types fixed: a pure function from chunks to pieces.
+class ExpressionPlan:
+    """A calculation with all its types settled: a pure function from chunks to pieces.
 
     Raises:
         CalculationError: The calculation does not work on columns of these types.
@@ -53,20 +31,27 @@ class Plan:
         columns: dict[str, Column],
         max_line_bytes: int,
         *,
+        projection: Projection = _ALL,
         pure: bool = False,
     ) -> None:
-        self._given = (results, filters, columns, max_line_bytes, pure)
+        self._given = (results, filters, columns, max_line_bytes, projection, pure)
         self.columns = columns
         self.max_line_bytes = max_line_bytes
-        self.decoder = Decoder(columns, results, max_line_bytes)
+        self._projection = projection
+        self.decoder = Decoder(columns, [name for name in results if projection.keeps(name)], max_line_bytes)
         self.evaluator = Evaluator(
             results, filters, {name: column.evaluated for name, column in columns.items()}, pure=pure
         )
 
     def __reduce__(self) -> tuple[object, ...]:
         """Travel as what it was made from: what it has made of it cannot."""
-        results, filters, columns, max_line_bytes, pure = self._given
-        return functools.partial(Plan, pure=pure), (results, filters, columns, max_line_bytes)
+        results, filters, columns, max_line_bytes, projection, pure = self._given
+        return functools.partial(ExpressionPlan, projection=projection, pure=pure), (
+            results,
+            filters,
+            columns,
+            max_line_bytes,
+        )
 
     def probe(self, chunk: Chunk | LongLine) -> None:
         """Raise if the calculation is seen to depend on how the input is cut; see `Evaluator.probe`."""
@@ -92,7 +77,7 @@ class Plan:
             failed = [decoded.layout.reject(int(decoded.lines[row]), e) for row, e in evaluated.failed.items()]
             rejects = sorted([*rejects, *failed], key=lambda reject: reject.line)
         return Piece(
-            output=splice(chunk.data, plan_edits(decoded, evaluated)),
+            output=splice(chunk.data, plan_edits(decoded, evaluated, self._projection)),
             rejects=rejects,
             lines=len(decoded.layout.stops),
             kept=len(evaluated.kept),

@@ -22,7 +22,7 @@ from typing import Self
 
 from transform.errors import WorkerError
 from transform.lines import Chunk, LongLine, keep
-from transform.plan import Piece
+from transform.piece import Piece
 from transform.ranges import Range
 from transform.worker import IN_BYTES, MEMORY_BYTES, SLOTS, Answer, Order, Setting, input_of, output_of
 

@@ -4,15 +4,16 @@ from collections.abc import Iterator
 
 import polars as pl
 
-from transform.engine import Options, Task, prepare, widen_as_needed
-from transform.lines import Chunk, read_chunks
+from transform.engine import widen_as_needed
+from transform.lines import MAX_LINE_BYTES, Chunk, read_chunks
 from transform.schema import Column
 from transform.sources import Source, open_source
+from transform.task import ExpressionTask
 
 _CHUNK_BYTES = 64 << 10  # a few rows are wanted; the sample makes its own chunks as long as it needs
 
 
-def preview(task: Task, source: Source, rows: int) -> pl.DataFrame:
+def preview(task: ExpressionTask, source: Source, rows: int) -> pl.DataFrame:
     """Return the columns read and the results for the first lines that pass the filters.
 
     Rejected lines are left out, as they are from the output.
@@ -30,9 +31,9 @@ def preview(task: Task, source: Source, rows: int) -> pl.DataFrame:
     return widen_as_needed(source, attempt)
 
 
-def _frames(task: Task, source: Source, widened: dict[str, pl.DataType]) -> Iterator[pl.DataFrame]:
+def _frames(task: ExpressionTask, source: Source, widened: dict[str, pl.DataType]) -> Iterator[pl.DataFrame]:
     with open_source(source) as reader:
-        plan, chunks = prepare(task, read_chunks(reader.read_into, _CHUNK_BYTES), Options(), widened)
+        plan, chunks = task.prepare(read_chunks(reader.read_into, _CHUNK_BYTES), MAX_LINE_BYTES, widened)
         yield plan.evaluator.compute(pl.DataFrame(schema=_types(plan.columns)))
         for chunk in chunks:
             if isinstance(chunk, Chunk):

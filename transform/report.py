@@ -71,6 +71,8 @@ def print_summary(summary: Summary) -> None:
         row("not finite", count, f"in {name}, written as null")
     columns = ", ".join(f"{name} {dtype} ({origin})" for name, (dtype, origin) in summary.schema.items())
     table.add_row("columns read", "", Text(columns or "none"))
+    for note in summary.notes:
+        table.add_row("note", "", Text(note))
     table.add_row("time", f"{summary.seconds:.2f} s", Text(f"{summary.mb_per_s:.1f} MB/s"))
     console = Console(stderr=True, highlight=False)
     console.print(table)

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 import msgspec
 import numpy as np
+import numpy.typing as npt
 import polars as pl
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -11,7 +12,9 @@ import pyarrow.compute as pc
 from transform.decode import Decoded
 from transform.evaluate import Evaluated
 from transform.layout import Positions
+from transform.projection import Projection, plan_cuts
 
+_ALL = Projection()
 _SEPARATOR = pa.scalar(b"", pa.large_binary())
 
 
@@ -24,31 +27,34 @@ class Edits:
     texts: pa.LargeBinaryArray
 
 
-def plan_edits(decoded: Decoded, evaluated: Evaluated) -> Edits:
+def plan_edits(decoded: Decoded, evaluated: Evaluated, projection: Projection = _ALL) -> Edits:
     """Return the edits that turn a chunk into its output.
 
-    Lines without a row are cut out. Each result replaces the value of the member of its name where the line has one,
-    else it is appended before the closing brace.
+    Lines without a row are cut out, and of the others the members that do not stay. Each result replaces the value of
+    the member of its name where the line has one, else it is appended before the closing brace.
     """
     kept = evaluated.kept
+    stays = np.zeros(len(decoded.layout.stops), dtype=bool)
+    stays[decoded.lines[kept]] = True
+    empties = decoded.empties[kept]
+    edits = []
+    if projection:
+        cuts = plan_cuts(decoded.layout, projection)
+        edits.append(_cut_out(cuts.starts[stays[cuts.lines]], cuts.stops[stays[cuts.lines]]))
+        empties |= cuts.emptied[decoded.lines[kept]]
     replaced = {name: _replacements(decoded, evaluated, name) for name in decoded.spans}
-    appended = _appended(decoded, evaluated, {name: rows for name, (rows, _) in replaced.items()})
-    edits = (
-        [Edits(decoded.closes[kept], decoded.closes[kept], _to_arrow(appended))] if len(evaluated.texts.columns) else []
-    )
     edits += [found for _, found in replaced.values()]
-    dropped = np.ones(len(decoded.layout.bounds) - 1, dtype=bool)
-    dropped[decoded.lines[kept]] = False
-    if dropped.any():
-        lines = np.flatnonzero(dropped)
-        edits.append(
-            Edits(
-                decoded.layout.bounds[lines],
-                decoded.layout.bounds[lines + 1],
-                pa.array([b""] * len(lines), pa.large_binary()),
-            )
-        )
+    if evaluated.texts.columns:
+        appended = _appended(evaluated, {name: rows for name, (rows, _) in replaced.items()}, empties)
+        edits.append(Edits(decoded.closes[kept], decoded.closes[kept], _to_arrow(appended)))
+    if not stays.all():
+        lines = np.flatnonzero(~stays)
+        edits.append(_cut_out(decoded.layout.bounds[lines], decoded.layout.bounds[lines + 1]))
     return edits[0] if len(edits) == 1 else _in_order(edits)
+
+
+def _cut_out(starts: Positions, stops: Positions) -> Edits:
+    return Edits(starts, stops, pa.array([b""] * len(starts), pa.large_binary()))
 
 
 def _replacements(decoded: Decoded, evaluated: Evaluated, name: str) -> tuple[Positions, Edits]:
@@ -63,10 +69,8 @@ def _replacements(decoded: Decoded, evaluated: Evaluated, name: str) -> tuple[Po
     return rows, Edits(spans.starts[there], spans.stops[there], texts)
 
 
-def _appended(decoded: Decoded, evaluated: Evaluated, replaced: dict[str, Positions]) -> pl.Series:
+def _appended(evaluated: Evaluated, replaced: dict[str, Positions], empties: npt.NDArray[np.bool_]) -> pl.Series:
     """Return the text to append to each row kept: `,"name":value` for each result that replaces nothing there."""
-    if not evaluated.texts.columns:
-        return pl.Series(dtype=pl.String)
     members = []
     for name in evaluated.texts.columns:
         prefix = pl.lit("," + msgspec.json.encode(name).decode() + ":")
@@ -77,11 +81,8 @@ def _appended(decoded: Decoded, evaluated: Evaluated, replaced: dict[str, Positi
         else:
             members += [prefix, pl.col(name)]
     texts = evaluated.texts.select(pl.concat_str(members).alias("appended")).to_series()
-    empty = decoded.empties[evaluated.kept]
-    if empty.any():  # no comma after the brace of an empty object
-        texts = pl.select(
-            pl.when(pl.lit(pl.Series(empty))).then(texts.str.strip_prefix(",")).otherwise(texts)
-        ).to_series()
+    if empties.any():  # no comma after the brace of an empty object
+        texts = texts.zip_with(~pl.Series(empties), texts.str.strip_prefix(","))
     return texts
 
 

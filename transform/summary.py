@@ -3,7 +3,7 @@
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from transform.plan import Piece
+from transform.piece import Piece
 from transform.rejects import Reject
 
 _FIRST_REJECTS = 3
@@ -35,6 +35,7 @@ class Summary:
         nonfinite: By result, how many NaN and infinite numbers were written as null.
         first_rejects: The first few rejected lines, as text.
         schema: By column read, its type and whether it was `declared` or `inferred`.
+        notes: What the user should know of how it was done.
         rejects: Where the rejected lines are, None if there are none or they were not kept.
         seconds: From start to published.
     """
@@ -52,6 +53,7 @@ class Summary:
     first_rejects: list[str] = field(default_factory=list)
     nonfinite: dict[str, int] = field(default_factory=dict)
     schema: dict[str, tuple[str, str]] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
     rejects: str | None = None
     seconds: float = 0.0
 

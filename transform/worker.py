@@ -18,7 +18,7 @@ from transform.lines import Chunk, LongLine
 from transform.ranges import Range, read_range
 
 if TYPE_CHECKING:
-    from transform.plan import Piece
+    from transform.piece import Piece
     from transform.sources import Pin
 
 IN_BYTES = 4 << 20

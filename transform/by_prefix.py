@@ -1,0 +1,81 @@
+"""Several calculations, for inputs of several kinds."""
+
+import os
+from collections.abc import Mapping
+
+import polars as pl
+
+from transform.engine import Task
+from transform.errors import CalculationError
+from transform.identity import digest
+from transform.runnable import Runnable
+from transform.s3 import is_uri
+from transform.sources import Source
+
+
+class CalculationsByPrefix(Runnable):
+    """Calculations by the prefix of the input's key; the longest that fits is taken.
+
+    The key of an S3 object is what its URI has after the bucket; of a local file it is the path as given.
+
+    Args:
+        calculations: By prefix; the empty prefix fits every key.
+
+    Example:
+        >>> import polars as pl
+        >>> from transform import Calculation
+        >>> several = CalculationsByPrefix({
+        ...     "raw/reviews/": Calculation(stars=pl.col("stars") * 2),
+        ...     "raw/users/": Calculation().drop("email"),
+        ... })
+        >>> several.of("s3://bucket/raw/users/2024.jsonl").results
+        ()
+    """
+
+    __slots__ = ("_calculations",)
+
+    def __init__(self, calculations: Mapping[str, Runnable]) -> None:
+        self._calculations = dict(calculations)
+
+    @property
+    def digest(self) -> str:
+        """What distinguishes them from others, all together; each has its own."""
+        return digest(f"{prefix}={found.digest}".encode() for prefix, found in sorted(self._calculations.items()))
+
+    def made_from(self, origin: tuple[bytes, ...]) -> "CalculationsByPrefix":
+        """Return them with the text that they were made from, as their identity."""
+        return CalculationsByPrefix({prefix: found.made_from(origin) for prefix, found in self._calculations.items()})
+
+    def of(self, source: Source) -> Runnable:
+        """Return the calculation for an input.
+
+        Raises:
+            CalculationError: There is none.
+        """
+        key = _key(source)
+        prefixes = [prefix for prefix in self._calculations if key.startswith(prefix)]
+        if not prefixes:
+            known = ", ".join(f"`{prefix}`" for prefix in self._calculations) or "none"
+            raise CalculationError(f"no calculation for the key `{key}`: it begins with none of the prefixes {known}")
+        return self._calculations[max(prefixes, key=len)]
+
+    def preview(self, source: Source, rows: int = 10) -> pl.DataFrame:
+        """Return what the first lines give; see `Calculation.preview`."""
+        return self.of(source).preview(source, rows)
+
+    def task_for(self, source: Source) -> Task:
+        """Return what is to be done to an input.
+
+        Raises:
+            CalculationError: Nothing is.
+        """
+        return self.of(source).task_for(source)
+
+    def __repr__(self) -> str:
+        return "\n".join(f"{prefix!r}: {calculation!r}" for prefix, calculation in self._calculations.items())
+
+
+def _key(source: Source) -> str:
+    if is_uri(source):
+        return str(source).removeprefix("s3://").partition("/")[2]
+    return str(source) if isinstance(source, str | os.PathLike) else str(getattr(source, "name", ""))

@@ -1,0 +1,106 @@
+"""Finding a calculation by reference."""
+
+import importlib
+import runpy
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from types import FunctionType
+from typing import Any
+
+from transform.by_prefix import CalculationsByPrefix
+from transform.errors import CalculationError, TransformError
+from transform.line_function import LineFunction
+from transform.runnable import Runnable
+from transform.schema import near_names
+from transform.tables import noting_tables
+
+_DEFAULT_NAMES = ("calculation", "calculations")
+
+
+def load(reference: str) -> Runnable:
+    """Return what a reference names.
+
+    That is a `Calculation`; a plain function `def calculation(json_obj)`, as a `LineFunction`; or a dict of either
+    by prefix, as `CalculationsByPrefix`.
+
+    Args:
+        reference: `path/file.py:name` or `package.module:name`; without a name, `calculation` or `calculations`.
+
+    Raises:
+        CalculationError: There is none, or what is there is something else.
+    """
+    place, _, name = reference.rpartition(":") if ":" in reference else (reference, "", "")
+    with noting_tables() as tables:
+        try:
+            found = _run_file(Path(place)) if place.endswith(".py") else _import_module(place)
+        except TransformError:
+            raise
+        except Exception as error:
+            line = _line_of(error, place)
+            raise CalculationError(f"{place} does not load: {type(error).__name__}: {error}{line}") from error
+    name = name or next((n for n in _DEFAULT_NAMES if n in found), _DEFAULT_NAMES[0])
+    there = [n for n, value in found.items() if _as_runnable(value) is not None and not n.startswith("_")]
+    if name not in found:
+        known = f" It has {', '.join(f'`{n}`' for n in there)}." if there else ""
+        raise CalculationError(f"{place} has no `{name}`.{near_names(name, there) or known}")
+    runnable = _as_runnable(found[name])
+    if runnable is None:
+        raise CalculationError(
+            f"`{name}` in {place} is of type {type(found[name]).__name__}, which is no calculation; "
+            f"write for example: {name} = Calculation(result=pl.col('a') * pl.col('b'))"
+        )
+    source = found.get("__file__")
+    code = Path(source).read_bytes() if source else b""
+    parts = (code, name.encode(), *(part for n in sorted(tables) for part in (n.encode(), tables[n])))
+    return runnable.made_from(parts)
+
+
+def _as_runnable(value: object) -> Runnable | None:
+    if isinstance(value, Runnable):
+        return value
+    if isinstance(value, FunctionType):
+        return LineFunction(value)
+    if isinstance(value, Mapping) and value and all(isinstance(prefix, str) for prefix in value):
+        calculations = {prefix: _as_runnable(found) for prefix, found in value.items()}
+        if all(calculations.values()):
+            return CalculationsByPrefix({prefix: found for prefix, found in calculations.items() if found})
+    return None
+
+
+def _run_file(path: Path) -> dict[str, Any]:
+    if not path.is_file():
+        raise CalculationError(f"{path}: no such file")
+    directory = str(path.resolve().parent)
+    sys.path.insert(0, directory)  # so that it can import what lies beside it, as a script can
+    try:
+        return runpy.run_path(str(path))
+    finally:
+        sys.path.remove(directory)
+
+
+def _import_module(name: str) -> dict[str, Any]:
+    directory = str(Path.cwd())
+    sys.path.insert(0, directory)
+    try:
+        return vars(importlib.import_module(name))
+    except ModuleNotFoundError as error:
+        if error.name is not None and f"{name}.".startswith(f"{error.name}."):
+            raise CalculationError(
+                f"there is no module `{name}`; a file is named with its suffix, as path/file.py:name"
+            ) from None
+        raise
+    finally:
+        sys.path.remove(directory)
+
+
+def _line_of(error: BaseException, place: str) -> str:
+    """Return ` (line N)` for the last line of the file that the error came through."""
+    if isinstance(error, SyntaxError):
+        return f" (line {error.lineno})" if error.lineno else ""
+    trace, line = error.__traceback__, None
+    while trace is not None:
+        if trace.tb_frame.f_code.co_filename.endswith(place):
+            line = trace.tb_lineno
+        trace = trace.tb_next
+    return f" (line {line})" if line else ""

@@ -1,0 +1,93 @@
+"""What can be run on an input."""
+
+import os
+from abc import ABC, abstractmethod
+from typing import Self
+
+import polars as pl
+
+from transform import cores, engine
+from transform.engine import Options, Progress, Task
+from transform.lines import CHUNK_BYTES, MAX_LINE_BYTES
+from transform.ranges import RANGE_BYTES
+from transform.sinks import Target
+from transform.sources import Source
+from transform.summary import Summary
+
+
+class Runnable(ABC):
+    """What can be run on an input: a `Calculation`, or one of the other things that `load` finds."""
+
+    __slots__ = ()
+
+    def run(
+        self,
+        source: Source,
+        target: Target,
+        *,
+        rejects: str | os.PathLike[str] | None = None,
+        on_error: str = "reject",
+        max_rejects: int | str | None = None,
+        max_line_bytes: int = MAX_LINE_BYTES,
+        workers: int | None = None,
+        chunk_bytes: int = CHUNK_BYTES,
+        range_bytes: int = RANGE_BYTES,
+        progress: Progress | None = None,
+    ) -> Summary:
+        """Transform an input into an output, which appears whole or not at all.
+
+        Args:
+            source: A path, an `s3://bucket/key` URI, `-` for standard input, or a binary file object.
+            target: Likewise, `-` being standard output. What is not a file or an object is written to as it comes.
+            rejects: Where rejected lines are kept; by default beside a file or object, as `TARGET.rejects.jsonl`.
+            on_error: `reject` keeps a bad line among the rejects and goes on, `fail` stops at the first.
+            max_rejects: More rejected lines than this fail the run: their number, or their share as `5%`.
+            max_line_bytes: A longer line is rejected.
+            workers: How many processes to use at most; by default as many as there are cores for this one.
+            chunk_bytes: How much is read at a time; it never shows in the output.
+            range_bytes: How large the parts are that processes take; it never shows in the output.
+            progress: Called after each chunk with how many bytes were read and the input's size, None if not known.
+
+        Raises:
+            TransformError: Nothing was published; what was there before is untouched.
+        """
+        options = Options(
+            rejects=rejects,
+            on_error=on_error,
+            max_rejects=max_rejects,
+            max_line_bytes=max_line_bytes,
+            workers=workers or cores.available(),
+            chunk_bytes=chunk_bytes,
+            range_bytes=range_bytes,
+            progress=progress,
+        )
+        return engine.run(self.task_for(source), source, target, options)
+
+    @property
+    @abstractmethod
+    def digest(self) -> str:
+        """What distinguishes it from others: a SHA-256 over its text, declared types and options."""
+
+    @abstractmethod
+    def made_from(self, origin: tuple[bytes, ...]) -> Self:
+        """Return it with the text that it was made from, as its identity."""
+
+    @abstractmethod
+    def preview(self, source: Source, rows: int = 10) -> pl.DataFrame:
+        """Return what the first lines give.
+
+        Args:
+            source: As for `run`.
+            rows: How many.
+
+        Raises:
+            TransformError: As `run` does.
+        """
+
+    @abstractmethod
+    def task_for(self, source: Source) -> Task:
+        """Return what is to be done to an input.
+
+        Raises:
+            CalculationError: Nothing is.
+        """

@@ -1,0 +1,85 @@
+"""A calculation of expressions as a task: what to compute, before anything is known of the input."""
+
+import itertools
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+
+import polars as pl
+
+from transform.expressions import columns_read
+from transform.identity import digest
+from transform.lines import Chunk, LongLine, keep
+from transform.plan import ExpressionPlan
+from transform.projection import Projection
+from transform.rowwise import calls_python
+from transform.sample import Sample, infer_columns, take_sample
+from transform.schema import check_all_read
+
+
+@dataclass(frozen=True, slots=True)
+class ExpressionTask:
+    """What to compute.
+
+    Attributes:
+        results: By name.
+        filters: Lines stay for which all are true.
+        schema: Declared types by column.
+        projection: Which members stay.
+        pure: Whether Python functions in the expressions were declared pure.
+        origin: The text that the results were made from, if any.
+    """
+
+    results: dict[str, pl.Expr]
+    filters: tuple[pl.Expr, ...] = ()
+    schema: dict[str, pl.DataType] = field(default_factory=dict)
+    projection: Projection = field(default_factory=Projection)
+    pure: bool = False
+    origin: tuple[bytes, ...] = ()
+
+    @property
+    def digest(self) -> str:
+        """What distinguishes it from other calculations."""
+        results = self.origin or tuple(_serialised(expr) for expr in self.results.values())
+        filters = [_serialised(expr) for expr in self.filters]
+        options = repr((sorted(self.schema.items(), key=str), self.projection.describe(), self.pure))
+        return digest([*results, b"where", *filters, options.encode()])
+
+    @property
+    def columns(self) -> list[str]:
+        """The columns read."""
+        return columns_read([*self.results.values(), *self.filters])
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What the user should know of how it is done."""
+        if any(calls_python(expr) for expr in (*self.results.values(), *self.filters)):
+            return (
+                "Python functions ran in the expressions, which were declared pure: they are not checked, and slow",
+            )
+        return ()
+
+    def prepare(
+        self, chunks: Iterator[Chunk | LongLine], max_line_bytes: int, widened: Mapping[str, pl.DataType]
+    ) -> tuple[ExpressionPlan, Iterator[Chunk | LongLine]]:
+        """Settle the types, from a sample where they are not declared; return the plan, and all the chunks.
+
+        Raises:
+            SchemaError, CalculationError: The calculation does not fit the input.
+        """
+        columns = self.columns
+        check_all_read(self.schema, columns)
+        if set(columns) - set(self.schema):
+            sample, taken = take_sample(chunks, max_line_bytes)
+        else:
+            sample, taken = Sample(), [keep(chunk) for chunk in itertools.islice(chunks, 1)]
+        types = infer_columns(columns, self.schema, sample, widened)
+        plan = ExpressionPlan(
+            self.results, self.filters, types, max_line_bytes, projection=self.projection, pure=self.pure
+        )
+        for chunk in taken[:1]:
+            plan.probe(chunk)
+        return plan, itertools.chain(taken, chunks)
+
+
+def _serialised(expr: pl.Expr) -> bytes:
+    return expr.meta.serialize(format="json").encode()
