@@ -62,6 +62,12 @@ class Spec:
     keep: Callable[[dict[str, object]], bool | None] | None = None
     max_line_bytes: int = 1 << 28
     max_depth: int = 512
+    drop: frozenset[str] = frozenset()
+    select: frozenset[str] | None = None
+
+    def stays(self, name: str) -> bool:
+        """Tell whether members of that name stay in the line."""
+        return name not in self.drop and (self.select is None or name in self.select)
 
 
 @dataclass(frozen=True)
@@ -105,9 +111,10 @@ class Expected:
 
 
 class Member(NamedTuple):
-    """A member of the object that is the line: its name, and where its value starts and ends."""
+    """A member of the object that is the line: its name, where that stands, and where its value starts and ends."""
 
     name: str
+    key: int
     start: int
     end: int
 
@@ -155,7 +162,7 @@ def transform(data: bytes, spec: Spec) -> Expected:
             expected.filtered += 1
             continue
         expected.lines_out += 1
-        emit(expected, line, document, [(name, result(values)) for name, result in spec.results])
+        emit(expected, line, document, [(name, result(values)) for name, result in spec.results], spec)
         expected.output.append(end)
     expected.output = joined(expected.output)
     return expected
@@ -235,17 +242,17 @@ def scan(line: bytes) -> Document:
     """Check the grammar and find the top level's members. Keeps its own stack, so no nesting is too deep for it."""
     stack: list[str] = []
     members: list[Member] = []
-    state, name, start, token = "value", "", 0, Token("", 0, 0)
+    state, name, key, start, token = "value", "", 0, 0, Token("", 0, 0)
     for token in tokens(line):
         if token.kind not in GRAMMAR[state]:
             raise NotJson(token.start)
         if stack == ["{"] and state in ("first name", "name") and token.kind == "s":
-            name = json.loads(line[token.start : token.end])
+            name, key = json.loads(line[token.start : token.end]), token.start
         if stack == ["{"] and state == "value":
             start = token.start
         state = following(state, token.kind, stack)
         if stack == ["{"] and state == "after member":
-            members.append(Member(name, start, token.end))
+            members.append(Member(name, key, start, token.end))
     if state != "end":
         raise NotJson(len(line))
     return Document(token.kind == "}", members, token.start)
@@ -340,24 +347,32 @@ def integer_of(text: bytes, lowest: int, highest: int) -> int:
     return int(text)
 
 
-def emit(expected: Expected, line: bytes, document: Document, results: list[tuple[str, object]]) -> None:
-    """Splice the results into the line: in the place of the member's value, or else before the closing brace."""
-    replaced: dict[tuple[int, int], Piece] = {}
+def emit(expected: Expected, line: bytes, document: Document, results: list[tuple[str, object]], spec: Spec) -> None:
+    """Splice the results into the line: in the place of a member's value that stays, or else before the closing brace.
+
+    Of the members that stay, each has the separator before it that it had, but for the first, which has none.
+    """
+    staying = [member for member in document.members if spec.stays(member.name)]
+    replaced: dict[Member, Piece] = {}
     appended: list[Piece] = []
     for name, value in results:
         if isinstance(value, float) and not math.isfinite(value):
             expected.nonfinite[name] = expected.nonfinite.get(name, 0) + 1
         member = document.last(name)
-        if member is not None:
-            replaced[member.start, member.end] = spelled(value)
+        if member is not None and member in staying:
+            replaced[member] = spelled(value)
         else:
-            comma = b"," if document.members or appended else b""
+            comma = b"," if staying or appended else b""
             appended += [comma + json.dumps(name, ensure_ascii=False).encode() + b":", spelled(value)]
-    at = 0
-    for (start, end), piece in sorted(replaced.items(), key=lambda item: item[0]):
-        expected.output += [line[at:start], piece]
-        at = end
-    expected.output += [line[at : document.close], *appended, line[document.close :]]
+    expected.output.append(line[: document.members[0].key] if document.members else line[: document.close])
+    for before, member in zip([None, *document.members], document.members, strict=False):
+        if member in staying:
+            if before is not None and member != staying[0]:
+                expected.output.append(line[before.end : member.key])
+            expected.output += [line[member.key : member.start], replaced.get(member, line[member.start : member.end])]
+    if document.members:
+        expected.output.append(line[document.members[-1].end : document.close])
+    expected.output += [*appended, line[document.close :]]
 
 
 def spelled(value: object) -> Piece:
