@@ -61,6 +61,8 @@ class Evaluator:
             check_row_wise(expr, schema, pure=pure)
         self._results = [expr.alias(name) for name, expr in results.items()]
         self._names = list(results)
+        # What a Python function raises comes as it is.
+        self._failures: tuple[type[Exception], ...] = (Exception,) if pure else (pl.exceptions.PolarsError,)
         self._filter = pl.all_horizontal(*filters) if filters else None
         empty = pl.DataFrame(schema=schema)
         self.types: dict[str, pl.DataType] = dict(self._compute(empty).schema)
@@ -75,9 +77,9 @@ class Evaluator:
         """Return the results for all rows; where polars fails on some row, the frame is halved to find it."""
         try:
             return self._evaluate(frame)
-        except pl.exceptions.PolarsError as error:
+        except self._failures as error:
             if frame.height == 1:
-                failed = {0: LineError("the calculation failed", first_line(error))}
+                failed = {0: LineError("the calculation failed", _explain(error))}
                 none = self._compute(frame.clear()).select(self._texts)
                 return Evaluated(np.empty(0, np.int64), 0, none, {}, failed)
         middle = frame.height // 2
@@ -99,7 +101,7 @@ class Evaluator:
         try:
             whole = self.compute(frame)
             pieces = [self.compute(frame.slice(start, stop - start)) for start, stop in itertools.pairwise(cuts)]
-        except pl.exceptions.PolarsError:
+        except self._failures:
             return  # some row fails, which is for its line to say
         for name in whole.columns:
             parts = [piece[name] for piece in pieces]
@@ -123,6 +125,11 @@ class Evaluator:
         results = self._compute(rows) if self._results else rows.select([])
         nonfinite = {name: count for name in self._with_floats if (count := _count_nonfinite(results[name]))}
         return Evaluated(kept, frame.height - rows.height, results.select(self._texts), nonfinite, {})
+
+
+def _explain(error: Exception) -> str:
+    text = first_line(error)
+    return text if isinstance(error, pl.exceptions.PolarsError) else f"{type(error).__name__}: {text}"
 
 
 def _join(first: Evaluated, second: Evaluated, offset: int) -> Evaluated:

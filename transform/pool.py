@@ -28,6 +28,7 @@ from transform.worker import IN_BYTES, MEMORY_BYTES, SLOTS, Answer, Order, Setti
 
 Part = Range | Chunk | LongLine
 _EXIT_S = 5.0
+READY_WAIT_S = 0.0  # nobody is waited for: what a worker would have done until it is ready is done here
 _MAIN = "from transform.worker import main; main()"  # as `__main__`, the module would be another than ours
 
 
@@ -116,7 +117,7 @@ class _Child:
 
     def is_free(self) -> bool:
         """Return whether it can be given one more part."""
-        if not self._ready and self._connection.poll():
+        if not self._ready and self._connection.poll(READY_WAIT_S):
             self._ready = self._receive().last
         return self._ready and len(self._orders) < SLOTS
 
