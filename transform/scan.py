@@ -69,11 +69,13 @@ def _scan_block(layout: Layout, start: int, stop: int) -> tuple[Positions, Posit
     colons = np.flatnonzero(top & (kinds == _COLON))
     ends = np.flatnonzero((top & (kinds == _COMMA)) | (closing & (depth == 0)))
     after = np.searchsorted(ends, colons)  # a value ends before the first of those after its colon
-    there = (after < len(ends)) & (outside[colons] >= 2)
-    colons, after = outside[colons[there]], marks[outside[ends[after[there]]]]
+    strings = marks[quotes]
+    before = np.searchsorted(strings, marks[outside[colons]])  # how many quotes: the last two are those of the name
+    there = (after < len(ends)) & (before >= 2)
+    colons, after, before = outside[colons[there]], marks[outside[ends[after[there]]]], before[there]
     line = np.searchsorted(first, colons, side="right") - 1
     base = layout.bounds[start]
-    return line + start, marks[colons - 2] + base, marks[colons - 1] + base, after + base
+    return line + start, strings[before - 2] + base, strings[before - 1] + base, after + base
 
 
 def named(layout: Layout, members: MemberTable, names: Collection[str]) -> npt.NDArray[np.bool_]:

@@ -20,6 +20,7 @@ from hypothesis import strategies as st
 from tests.transform import reference
 from tests.transform.reference import JsonArray, Spec
 from tests.transform.strategies import AWKWARD, SMALL_LIMIT_BYTES, inputs
+from tests.transform.test_reference import REJECTED
 from transform import Calculation, Summary, TransformError
 from transform.lines import read_chunks
 from transform.ranges import cut, read_range
@@ -156,6 +157,15 @@ CASES = {
             "stars": (is_open, copied("open")),
         },
     ),
+    "all columns": case(
+        {"stars": "float", "count": "integer", "name": "string", "open": "boolean"},
+        {
+            # False and null is false.
+            "nameless": (name.is_null() & is_open, lambda row: row["open"] if row["name"] is None else False),
+            "count": (stars, copied("stars")),
+            "copy": (count, copied("count")),
+        },
+    ),
     "awkward name": case(
         {"count": "UInt8", AWKWARD: "string"},
         {
@@ -258,7 +268,7 @@ def run_by_ranges(data: bytes, calculation: Calculation, range_bytes: int, max_l
         chunks = read_chunks(io.BytesIO(data).readinto, 4096, max_line_bytes)
         plan, _ = calculation.task_for("").prepare(chunks, max_line_bytes, {})
         parts = [
-            [replace(piece, output=(b"".join(piece.output),)) for piece in map(plan.transform, chunks)]
+            [replace(piece, output=(memoryview(b"".join(piece.output)),)) for piece in map(plan.transform, chunks)]
             for part in reversed(list(cut(len(data), range_bytes)))
             for chunks in [read_range(read_at, part, 64, max_line_bytes)]
         ]
@@ -358,6 +368,28 @@ def test_of_a_line_that_is_too_long_the_start_is_kept(line: bytes, chunk_bytes: 
     case = CASES["floats"]
     outcome = run(data, case.calculation, max_line_bytes=SMALL_LIMIT_BYTES, chunk_bytes=chunk_bytes)
     check(data, replace(case.spec, max_line_bytes=SMALL_LIMIT_BYTES), outcome)
+
+
+@pytest.mark.parametrize("drop", [{"a"}, {"["}, {"{,:]}"}, {"a", "["}, {"id"}])
+def test_a_name_may_hold_the_marks_of_json(drop: set[str]) -> None:
+    members = ['"[":1', '"a":[1,{"[":2}]', '"{,:]}":"[{"', '"id":{"a":1}', '"\\"[":3', '"]":4']
+    data = b"".join(
+        b"{%b}\n" % ", ".join(some).encode() for count in range(4) for some in itertools.permutations(members, count)
+    )
+    for select in (None, frozenset({"id", "["})):
+        case = projected(Case(Spec({}), Calculation()), frozenset(drop), select)
+        check(data, case.spec, run(data, case.calculation))
+
+
+@pytest.mark.parametrize("chunk_bytes", [64, 4096, 2 << 20])
+def test_all_that_is_wrong_with_lines(chunk_bytes: int) -> None:
+    lines = [line for lines in REJECTED.values() for line in lines]
+    data = b"{}\n" + b"\n".join(lines) + b"\n"
+    case = CASES["all columns"]
+    outcome = run(data, case.calculation, max_line_bytes=3000, chunk_bytes=chunk_bytes)
+    assert outcome.counts is not None
+    assert outcome.counts["rejected"] == len(lines)
+    check(data, replace(case.spec, max_line_bytes=3000), outcome)
 
 
 def test_a_rejected_line_within_the_limit_is_kept_whole() -> None:
