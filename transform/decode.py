@@ -3,10 +3,11 @@
 The fast way is one call of msgspec for the whole chunk: a struct of just the members of interest, everything else
 validated and skipped. That call alone does not prove one object per line: it takes two objects on a line, and one over
 two lines. It does once every line starts with `{`, ends with `}`, and there are as many objects as lines, for within an
-object a `}` is never followed by a `{`. A run of lines that fails is halved until the lines at fault stand alone; those
+object a `}` is never followed by a `{`. A run of lines that fails is parted until the lines at fault stand alone; those
 are judged one by one.
 """
 
+import re
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -18,12 +19,17 @@ import polars as pl
 import pyarrow as pa
 from msgspec import UNSET, Raw, UnsetType
 
-from transform.columns import ESCAPED, python_type, to_frame, type_error, widen
+from transform.columns import ESCAPED, python_type, to_frame
+from transform.judge import Judge
 from transform.layout import CLOSE, OPEN, Layout, Positions, end_in, invalid_utf8, lay_out, many_openers
 from transform.lines import LONG_LINE_HEAD_BYTES, MAX_LINE_BYTES, Chunk
-from transform.members import LineError, is_deep, read_members
+from transform.members import LineError, is_deep
 from transform.rejects import Reject, reject_long
 from transform.schema import Column
+
+# Where msgspec says that it failed; should it say so in another way one day, the runs are halved.
+_FAULTY_OBJECT = re.compile(r"at `\$\[(\d+)\]")
+_FAULTY_BYTE = re.compile(r"\(byte (\d+)\)$")
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,16 +66,6 @@ class Decoded:
     rejects: list[Reject]
 
 
-class WidenError(Exception):
-    """A column inferred as integer holds a float: it has to be read again with the wider type."""
-
-    def __init__(self, name: str, dtype: pl.DataType, offset: int) -> None:
-        super().__init__(name, dtype, offset)  # all of it, so that it can travel between processes
-        self.name = name
-        self.dtype = dtype
-        self.offset = offset
-
-
 @dataclass(slots=True)
 class _Rows:
     """The rows found so far, line by line in order."""
@@ -102,7 +98,7 @@ class Decoder:
         self._with_struct = not any(ESCAPED.search(name) for name in self._fields)
         self._struct = _struct(self._fields, types, self._targets) if self._with_struct else None
         self._objects = msgspec.json.Decoder(self._struct or dict[str, Raw])
-        self._values = {name: msgspec.json.Decoder(dtype) for name, dtype in types.items()}
+        self._single = Judge(columns)
         # The columns of which the struct has the text, since they are replaced; their values are decoded from it.
         as_text = [name for name in types if name in self._targets or not self._with_struct]
         self._arrays = {name: msgspec.json.Decoder(list[types[name]]) for name in as_text}  # type: ignore[valid-type]
@@ -141,9 +137,19 @@ class Decoder:
 
     def _decode_run(self, layout: Layout, lines: Positions, rows: _Rows) -> None:
         """Decode lines that have nothing but blank lines between them."""
-        if not len(lines):
-            return
-        run = layout.view[layout.firsts[lines[0]] : layout.lasts[lines[-1]]]
+        pending = [lines]
+        while pending:
+            run = pending.pop()
+            if len(run) == 1:
+                self._judge(layout, int(run[0]), rows)
+            elif len(run) and (fault := self._decode_together(layout, run, rows)) is not None:
+                pending += [run[fault + 1 :], run[fault : fault + 1], run[:fault]]
+
+    def _decode_together(self, layout: Layout, lines: Positions, rows: _Rows) -> int | None:
+        """Decode lines that are all good; else return where to part them: at the one at fault, or in the middle."""
+        start = layout.firsts[lines[0]]
+        run = layout.view[start : layout.lasts[lines[-1]]]
+        fault = None
         try:
             objects = self._objects.decode_lines(run)
             if len(objects) == len(lines):
@@ -151,15 +157,15 @@ class Decoder:
                 values = {name: array.decode(_as_array(raws[name])) for name, array in self._arrays.items()}
                 self._add(rows, lines, objects, values)
                 self._add_spans(rows, raws, layout.data.ctypes.data, len(rows.objects) - len(objects))
-                return
-        except (msgspec.DecodeError, RecursionError):
+                return None
+        except msgspec.ValidationError as error:
+            fault = int(found[1]) if (found := _FAULTY_OBJECT.search(str(error))) else None
+        except msgspec.DecodeError as error:
+            if found := _FAULTY_BYTE.search(str(error)):
+                fault = int(np.searchsorted(layout.firsts[lines], start + int(found[1]), side="right")) - 1
+        except RecursionError:
             pass
-        if len(lines) == 1:
-            self._judge(layout, int(lines[0]), rows)
-            return
-        middle = len(lines) // 2
-        self._decode_run(layout, lines[:middle], rows)
-        self._decode_run(layout, lines[middle:], rows)
+        return fault if fault is not None and 0 <= fault < len(lines) else len(lines) // 2
 
     def _texts(self, objects: list[Any], name: str) -> list[Any]:
         if not self._with_struct:
@@ -175,15 +181,11 @@ class Decoder:
             head = bytes(layout.view[start : start + min(length, LONG_LINE_HEAD_BYTES)])
             rows.rejects.append(reject_long(index, layout.offset + start, head, length, self._max_line_bytes))
             return
+        line = layout.line(index)
         try:
-            members = read_members(layout.line(index))
-            self._check_widening(members.values, layout.offset + start)
-            values = {name: self._value(name, members.values.get(name)) for name in self._columns}
-            for name in self._columns:
-                if name in members.lone_surrogates:
-                    raise LineError(f"column `{name}`: holds a lone surrogate escape", "no text has that value")
+            values, members = self._single.judge(line, layout.offset + start)
         except LineError as error:
-            rows.rejects.append(layout.reject(index, error))
+            rows.rejects.append(Reject(index, layout.offset + start, error.kind, str(error), line))
             return
         raws = {name: [members.values.get(name, UNSET)] for name in self._targets}
         typed = {self._fields[name]: value for name, value in values.items() if name not in self._arrays}
@@ -191,22 +193,6 @@ class Decoder:
         self._add(rows, np.array([index]), [self._struct(**typed) if self._struct else None], from_text)
         base = int(np.frombuffer(members.text, np.uint8).ctypes.data) - start
         self._add_spans(rows, raws, base, len(rows.objects) - 1)
-
-    def _check_widening(self, values: Mapping[str, Raw], offset: int) -> None:
-        for name, column in self._columns.items():
-            text = values.get(name)
-            if column.inferred and text is not None:
-                wider = widen(column.dtype, bytes(text))
-                if wider is not None:
-                    raise WidenError(name, wider, offset)
-
-    def _value(self, name: str, text: Raw | None) -> object:
-        if text is None:
-            return None
-        try:
-            return self._values[name].decode(text)
-        except msgspec.ValidationError as error:
-            raise type_error(name, self._columns[name], bytes(text), str(error)) from None
 
     def _add(self, rows: _Rows, lines: Positions, objects: list[Any], values: Mapping[str, list[Any]]) -> None:
         rows.lines.append(lines)

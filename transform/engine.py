@@ -10,8 +10,8 @@ from typing import Protocol, TypeVar
 import polars as pl
 
 from transform.apart import check_apart
-from transform.decode import WidenError
 from transform.errors import SchemaError, TransformError
+from transform.judge import WidenError
 from transform.lines import CHUNK_BYTES, MAX_LINE_BYTES, Chunk, LongLine, read_chunks
 from transform.parallel import pieces_of
 from transform.piece import Piece

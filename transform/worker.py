@@ -25,6 +25,7 @@ IN_BYTES = 4 << 20
 OUT_BYTES = 24 << 20
 SLOTS = 2
 """A worker has one order to work on and one to go on with."""
+_MANY_BYTES = 1 << 20
 MEMORY_BYTES = SLOTS * (IN_BYTES + OUT_BYTES)
 
 
@@ -123,6 +124,9 @@ class _Worker:
                     output[used : used + len(part)] = part
                     used += len(part)
                 done.append((replace(piece, output=()), size))
+                if sum(len(reject.raw) for reject in piece.rejects) > _MANY_BYTES:  # not all of a range's at once
+                    yield Answer(done, last=False)
+                    done = []
             yield Answer(done, last=True)
         except Exception as error:  # noqa: BLE001 - as above
             yield _failure(error)

@@ -1,0 +1,64 @@
+"""A single line: whether it has a row, and with what values, or why not."""
+
+from collections.abc import Mapping
+
+import msgspec
+import polars as pl
+
+from transform.columns import python_type, type_error, widen
+from transform.members import LineError, Members, read_members
+from transform.schema import Column
+
+
+class WidenError(Exception):
+    """A column inferred as integer holds a float: it has to be read again with the wider type."""
+
+    def __init__(self, name: str, dtype: pl.DataType, offset: int) -> None:
+        super().__init__(name, dtype, offset)  # all of it, so that it can travel between processes
+        self.name = name
+        self.dtype = dtype
+        self.offset = offset
+
+
+class Judge:
+    """Judges single lines, for the columns that are read.
+
+    Args:
+        columns: With their types.
+    """
+
+    def __init__(self, columns: Mapping[str, Column]) -> None:
+        self._columns = dict(columns)
+        self._decoders = {name: msgspec.json.Decoder(python_type(c.dtype) | None) for name, c in columns.items()}
+        self._inferred = [name for name, column in columns.items() if column.inferred]
+
+    def judge(self, line: bytes, offset: int) -> tuple[dict[str, object], Members]:
+        """Return the values of the columns, and all members.
+
+        Args:
+            line: Its bytes.
+            offset: Where it starts in the input.
+
+        Raises:
+            LineError: Why it has no row.
+            WidenError: See there.
+        """
+        members = read_members(line)
+        for name in self._inferred:
+            text = members.values.get(name)
+            wider = widen(self._columns[name].dtype, bytes(text)) if text is not None else None
+            if wider is not None:
+                raise WidenError(name, wider, offset)
+        values = {name: self._value(name, members.values.get(name)) for name in self._columns}
+        for name in members.lone_surrogates:
+            if name in self._columns:
+                raise LineError(f"column `{name}`: holds a lone surrogate escape", "no text has that value")
+        return values, members
+
+    def _value(self, name: str, text: msgspec.Raw | None) -> object:
+        if text is None:
+            return None
+        try:
+            return self._decoders[name].decode(text)
+        except msgspec.ValidationError as error:
+            raise type_error(name, self._columns[name], bytes(text), str(error)) from None
