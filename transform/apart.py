@@ -1,5 +1,6 @@
 """A run never overwrites what it reads, nor one of its outputs with another."""
 
+import io
 import os
 import sys
 from collections.abc import Mapping
@@ -7,7 +8,7 @@ from itertools import combinations
 from pathlib import Path
 from stat import S_ISREG
 
-from transform.errors import OutputError
+from transform.errors import OptionError, OutputError
 from transform.s3 import is_uri
 
 
@@ -27,6 +28,10 @@ def _place(role: str, location: object) -> object:
     """Return what two names of the same place have in common, None where that doesn't matter."""
     if is_uri(location):
         return str(location)
+    if not _is_path(location) and location != "-" and not hasattr(location, "readinto" if role == "input" else "write"):
+        raise OptionError(f"the {role} is a path, a URI, `-` or a binary file object, not {location!r:.80}")
+    if isinstance(location, io.TextIOBase):
+        raise OptionError(f"the {role} is a text stream; open it in binary mode, or give its `.buffer`")
     try:
         status = Path(str(location)).stat() if _is_path(location) else os.fstat(_descriptor(role, location))
     except (OSError, AttributeError, ValueError):

@@ -6,13 +6,13 @@ Nothing heavy is imported before it is needed, so that `--help` answers at once.
 import contextlib
 import functools
 import re
-import signal
 import sys
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
+from transform import interrupts
 from transform.errors import TransformError
 
 if TYPE_CHECKING:
@@ -59,7 +59,7 @@ class _MaxRejects(click.ParamType[str]):
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
         """Return the text if it is good."""
         text = str(value).strip()
-        if not re.fullmatch(r"\d+|(100|\d{1,2})(\.\d*)?%", text):
+        if not re.fullmatch(r"\d+|(100(\.0*)?|\d{1,2}(\.\d*)?)%", text):
             self.fail(f"{value!r} is not a number of lines such as 100 or a share such as 5%", param, ctx)
         return text
 
@@ -181,8 +181,7 @@ def _calculation(
 
 def main() -> NoReturn:
     """Run the command and exit."""
-    for number in (signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, _interrupt)
+    interrupts.install()
     try:
         cli(standalone_mode=False)
     except click.ClickException as error:
@@ -195,8 +194,3 @@ def main() -> NoReturn:
         click.echo("transform: interrupted; nothing was published", err=True)
         sys.exit(INTERRUPTED)
     sys.exit(0)
-
-
-def _interrupt(_number: int, _frame: object) -> NoReturn:
-    """Take every request to stop as Ctrl-C is taken: the output is discarded on the way out."""
-    raise KeyboardInterrupt

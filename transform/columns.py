@@ -37,7 +37,9 @@ def to_frame(
             raise
         rest = {name: [v for row, v in enumerate(column) if row not in errors] for name, column in values.items()}
         return to_frame(rest, columns, height - len(errors))[0], errors
-    return (pl.DataFrame(series) if series else pl.DataFrame(height=height)), {}
+    if not series:
+        return pl.DataFrame(height=height), {}
+    return pl.DataFrame({one.name: one for one in series}), {}  # of a list, one without a name would be given one
 
 
 def _to_series(name: str, values: list[Any], column: Column) -> pl.Series:
@@ -54,17 +56,23 @@ def _to_series(name: str, values: list[Any], column: Column) -> pl.Series:
     return series
 
 
-def python_type(dtype: Any) -> Any:
-    """Return the type that msgspec reads a column's values as."""
+def python_type(dtype: Any, *, within_64_bits: bool = False) -> Any:
+    """Return the type that msgspec reads a column's values as.
+
+    Args:
+        dtype: The column's type.
+        within_64_bits: Whether integers in arrays and objects are taken within 64 bits only: polars makes null of some
+            that are beyond its type, so what is larger is looked at line by line.
+    """
     if isinstance(dtype, pl.List):
-        return list[python_type(dtype.inner) | None]  # type: ignore[misc]
+        return list[_nested(dtype.inner, within_64_bits=within_64_bits)]  # type: ignore[misc]
     if isinstance(dtype, pl.Struct):
         if any(ESCAPED.search(f.name) for f in dtype.fields):
             raise SchemaError(
                 f"{dtype}: member names that hold a quote, a backslash or a control character can't be read"
             )
         fields = [
-            (f"m{i}", python_type(f.dtype) | None, msgspec.field(name=f.name, default=None))
+            (f"m{i}", _nested(f.dtype, within_64_bits=within_64_bits), msgspec.field(name=f.name, default=None))
             for i, f in enumerate(dtype.fields)
         ]
         return msgspec.defstruct("Object", fields, gc=False)
@@ -77,6 +85,26 @@ def python_type(dtype: Any) -> Any:
         ]
     scalars = {pl.Float64: float, pl.String: str, pl.Boolean: bool, pl.Null: type(None)}
     return scalars[type(dtype)]
+
+
+def _nested(dtype: Any, *, within_64_bits: bool) -> Any:
+    if within_64_bits and isinstance(dtype, pl.Int128 | pl.UInt64):
+        return Annotated[int, msgspec.Meta(ge=max(INTEGER_BOUNDS[type(dtype)][0], -(2**63)), le=_INT64_MAX)] | None
+    return python_type(dtype, within_64_bits=within_64_bits) | None
+
+
+def in_range(value: Any, dtype: Any) -> bool:
+    """Return whether all integers in a decoded value are within their types."""
+    if value is None:
+        return True
+    if isinstance(dtype, pl.List):
+        return all(in_range(element, dtype.inner) for element in value)
+    if isinstance(dtype, pl.Struct):
+        return all(in_range(getattr(value, f"m{i}"), field.dtype) for i, field in enumerate(dtype.fields))
+    if type(dtype) not in INTEGER_BOUNDS:
+        return True
+    least, most = INTEGER_BOUNDS[type(dtype)]
+    return bool(least <= value <= most)
 
 
 def widen(dtype: pl.DataType, text: bytes) -> pl.DataType | None:

@@ -134,6 +134,10 @@ class Inflater:
             try:
                 data, self._pending = self._decompressor.decompress(self._pending, max_length=len(view)), b""
             except _CORRUPT as error:
+                if "too much memory" in str(error):
+                    raise InputError(
+                        f"{self._name}: its zstd data need a window of more than 128 MiB; compress it without --long"
+                    ) from None
                 raise InputError(f"{self._name}: corrupt {self._codec.name} data: {error}") from None
             if self._decompressor.eof:
                 self._pending = bytes(self._decompressor.unused_data)
@@ -153,4 +157,8 @@ class Inflater:
                 return False
 
     def _read(self) -> bytes:
-        return bytes(self._buffer[: self._read_into(self._buffer)])
+        """Read on, as much as the buffer holds: isal loses its place in a header that comes in pieces."""
+        filled = 0
+        while filled < len(self._buffer) and (count := self._read_into(self._buffer[filled:])):
+            filled += count
+        return bytes(self._buffer[:filled])

@@ -93,7 +93,7 @@ class Decoder:
         self._targets = tuple(targets)
         self._max_line_bytes = max_line_bytes
         self._fields = {name: f"m{i}" for i, name in enumerate(dict.fromkeys([*columns, *targets]))}
-        types = {name: python_type(column.dtype) | None for name, column in columns.items()}
+        types = {name: python_type(c.dtype, within_64_bits=True) | None for name, c in columns.items()}
         # A struct takes no such names. Without one it is a dict of all members, which takes about twice as long.
         self._with_struct = not any(ESCAPED.search(name) for name in self._fields)
         self._struct = _struct(self._fields, types, self._targets) if self._with_struct else None

@@ -2,6 +2,7 @@
 
 import functools
 import os
+import shlex
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -9,6 +10,7 @@ from typing import Protocol, TypeVar
 
 import polars as pl
 
+from transform import interrupts
 from transform.apart import check_apart
 from transform.errors import SchemaError, TransformError
 from transform.judge import WidenError
@@ -104,7 +106,7 @@ def _cannot_start_again(error: WidenError, why: str) -> SchemaError:
     return SchemaError(
         f"column `{error.name}` was inferred as integer, and the line at offset {error.offset} holds a float. The run "
         f"cannot start again with that in mind, as {why}: declare the type, for example with "
-        f"--schema '{error.name}={error.dtype}' or .with_schema({{{error.name!r}: pl.{error.dtype}}})"
+        f"--schema {shlex.quote(f'{error.name}={error.dtype}')} or .with_schema({{{error.name!r}: pl.{error.dtype}}})"
     )
 
 
@@ -125,6 +127,7 @@ def _attempt(
             sizes = options.range_bytes, options.chunk_bytes
             with pieces_of(plan, reader, chunks, options.workers, *sizes, summary.notes) as pieces:
                 for piece in pieces:
+                    interrupts.check()
                     for part in piece.output:
                         output.write(part)
                     _keep_rejects(piece, rejects, summary, policy)

@@ -9,6 +9,10 @@ class TransformError(Exception):
     """Base of every error that this package raises on purpose."""
 
 
+class OptionError(TransformError, ValueError):
+    """An option, or what was given as a place to read from or write to, is not what it can be."""
+
+
 class CalculationError(TransformError):
     """What to compute is wrong: an expression polars refuses, a result without a name, a file that does not load."""
 

@@ -1,18 +1,19 @@
 """A frame of the columns read to the JSON texts of the results, row by row alike."""
 
 import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import polars as pl
 
 from transform.errors import CalculationError
 from transform.expressions import first_line
+from transform.integers import overflows, with_negation
 from transform.layout import Positions
 from transform.members import LineError
 from transform.rowwise import check_row_wise
+from transform.spell import count_nonfinite, has_floats, json_text
 
 _PROBE_ROWS = 1000
 
@@ -57,12 +58,18 @@ class Evaluator:
         *,
         pure: bool = False,
     ) -> None:
-        for expr in (*results.values(), *filters):
+        filters = [with_negation(predicate, schema) for predicate in filters]
+        exprs = {name: with_negation(expr, schema) for name, expr in results.items()}
+        for expr in (*exprs.values(), *filters):
             check_row_wise(expr, schema, pure=pure)
-        self._results = [expr.alias(name) for name, expr in results.items()]
+        self._results = [expr.alias(name) for name, expr in exprs.items()]
+        self._overflow = _any(check for expr in exprs.values() for check in overflows(expr, schema))
+        self._filter_overflow = _any(check for predicate in filters for check in overflows(predicate, schema))
         self._names = list(results)
         # What a Python function raises comes as it is.
-        self._failures: tuple[type[Exception], ...] = (Exception,) if pure else (pl.exceptions.PolarsError,)
+        self._failures: tuple[type[Exception], ...] = (
+            (Exception,) if pure else (pl.exceptions.PolarsError, _BeyondInt128Error)
+        )
         self._filter = pl.all_horizontal(*filters) if filters else None
         empty = pl.DataFrame(schema=schema)
         self.types: dict[str, pl.DataType] = dict(self._compute(empty).schema)
@@ -70,8 +77,8 @@ class Evaluator:
             found = empty.select(predicate).dtypes[0]
             if found not in (pl.Boolean, pl.Null):
                 raise CalculationError(f"the filter `{predicate}` gives {found}, not true or false")
-        self._texts = [_json_text(name, dtype) for name, dtype in self.types.items()]
-        self._with_floats = [name for name, dtype in self.types.items() if _has_floats(dtype)]
+        self._texts = [json_text(name, dtype) for name, dtype in self.types.items()]
+        self._with_floats = [name for name, dtype in self.types.items() if has_floats(dtype)]
 
     def evaluate(self, frame: pl.DataFrame) -> Evaluated:
         """Return the results for all rows; where polars fails on some row, the frame is halved to find it."""
@@ -115,6 +122,7 @@ class Evaluator:
 
     def _evaluate(self, frame: pl.DataFrame) -> Evaluated:
         kept = np.arange(frame.height)
+        _refuse(frame, self._filter_overflow)
         if self._filter is not None:
             mask = frame.select(self._filter.fill_null(value=False)).to_series()
             if len(mask) != frame.height:  # a filter that reads no column
@@ -122,17 +130,33 @@ class Evaluator:
             kept, rows = np.flatnonzero(mask.to_numpy()), frame.filter(mask)
         else:
             rows = frame
+        _refuse(rows, self._overflow)
         results = self._compute(rows) if self._results else rows.select([])
-        nonfinite = {name: count for name in self._with_floats if (count := _count_nonfinite(results[name]))}
+        nonfinite = {name: count for name in self._with_floats if (count := count_nonfinite(results[name]))}
         for name in nonfinite:
             if results.schema[name].is_float():
                 results = results.with_columns(pl.when(pl.col(name).is_finite()).then(pl.col(name)))
         return Evaluated(kept, frame.height - rows.height, results.select(self._texts), nonfinite, {})
 
 
+class _BeyondInt128Error(Exception):
+    """Integer arithmetic leaves Int128 on some row."""
+
+
+def _any(checks: Iterable[pl.Expr]) -> pl.Expr | None:
+    checks = list(checks)
+    return pl.any_horizontal(*checks).any() if checks else None
+
+
+def _refuse(frame: pl.DataFrame, overflow: pl.Expr | None) -> None:
+    if overflow is not None and frame.select(overflow).item():
+        raise _BeyondInt128Error("integer arithmetic goes beyond Int128")
+
+
 def _explain(error: Exception) -> str:
     text = first_line(error)
-    return text if isinstance(error, pl.exceptions.PolarsError) else f"{type(error).__name__}: {text}"
+    known = isinstance(error, pl.exceptions.PolarsError | _BeyondInt128Error)
+    return text if known else f"{type(error).__name__}: {text}"
 
 
 def _join(first: Evaluated, second: Evaluated, offset: int) -> Evaluated:
@@ -147,44 +171,3 @@ def _join(first: Evaluated, second: Evaluated, offset: int) -> Evaluated:
         nonfinite=nonfinite,
         failed=first.failed | {row + offset: error for row, error in second.failed.items()},
     )
-
-
-def _json_text(name: str, dtype: pl.DataType) -> pl.Expr:
-    """Return the expression that spells a result as JSON."""
-    column = pl.col(name)
-    if dtype.is_numeric() or isinstance(dtype, pl.Boolean):
-        # A third of the time that encoding takes. (And polars would encode decimals as strings.)
-        return column.cast(pl.String).fill_null("null")
-    encoded = pl.struct(_spell_temporal(column, dtype, name).alias("")).struct.json_encode()
-    return encoded.str.strip_prefix('{"":').str.strip_suffix("}").alias(name)
-
-
-def _spell_temporal(value: pl.Expr, dtype: Any, name: str) -> pl.Expr:
-    """Return the value with dates, times and durations in it as ISO 8601 strings."""
-    if isinstance(dtype, pl.Binary | pl.Object):
-        raise CalculationError(f"the result `{name}` is {dtype}, which has no place in JSON; make it a string first")
-    if isinstance(dtype, pl.Date | pl.Time | pl.Datetime | pl.Duration):
-        return value.dt.to_string("iso:strict")
-    if isinstance(dtype, pl.List | pl.Array):
-        elements = _spell_temporal(pl.element(), dtype.inner, name)
-        return value.list.eval(elements) if isinstance(dtype, pl.List) else value.arr.eval(elements)
-    if isinstance(dtype, pl.Struct):
-        fields = [_spell_temporal(value.struct.field(f.name), f.dtype, name).alias(f.name) for f in dtype.fields]
-        return pl.when(value.is_not_null()).then(pl.struct(fields))
-    return value
-
-
-def _has_floats(dtype: Any) -> bool:
-    if isinstance(dtype, pl.List | pl.Array):
-        return _has_floats(dtype.inner)
-    if isinstance(dtype, pl.Struct):
-        return any(_has_floats(field.dtype) for field in dtype.fields)
-    return bool(dtype.is_float())
-
-
-def _count_nonfinite(values: pl.Series) -> int:
-    if isinstance(values.dtype, pl.List | pl.Array):
-        return _count_nonfinite(values.explode())
-    if isinstance(values.dtype, pl.Struct):
-        return sum(_count_nonfinite(field) for field in values.struct.unnest() if _has_floats(field.dtype))
-    return int((~values.is_finite()).sum())

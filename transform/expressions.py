@@ -1,10 +1,15 @@
 """What polars expressions say of themselves: their results' names, and the columns they read."""
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 
 import polars as pl
 
 from transform.errors import CalculationError
+
+_COMMENT = re.compile(r"""('(?:[^']|'')*'|"(?:[^"]|"")*")|--[^\n]*|/\*.*?\*/""", re.DOTALL)
+_CLOCK = re.compile(r"\b(now|current_date|current_time|current_timestamp|localtime|localtimestamp)\b", re.IGNORECASE)
+_REFUSALS = (pl.exceptions.PolarsError, pl.exceptions.PanicException)
 
 
 def name_results(exprs: Sequence[object], named: Mapping[str, object]) -> dict[str, pl.Expr]:
@@ -42,16 +47,11 @@ def to_expression(value: object, *, literal: bool = False) -> pl.Expr:
         several = expr.meta.has_multiple_outputs()
     except pl.exceptions.PolarsError:
         several = False  # it cannot be told without the columns, which a selector could be
-    if several or _selects_columns(expr):
+    if several:
         raise CalculationError(
             f"`{expr}` stands for several columns, or for columns by their place; name one column in each expression"
         )
     return expr
-
-
-def _selects_columns(expr: pl.Expr) -> bool:
-    """Return whether a selector, a regex or `pl.all()` hides in the expression: those have no root names."""
-    return "cs." in str(expr) and not columns_read([expr])
 
 
 def _output_name(expr: pl.Expr) -> str | None:
@@ -87,18 +87,20 @@ def parse_sql(text: str) -> list[pl.Expr]:
     joined to the next: a comma in brackets or quotes leaves something open before it, which never parses.
 
     Raises:
-        CalculationError: polars does not understand it.
+        CalculationError: polars does not understand it, or it reads the clock.
     """
     exprs: list[pl.Expr] = []
-    rest, error = text.split(","), None
+    rest, error = _COMMENT.sub(lambda found: found[1] or " ", text).split(","), None
     while rest:
         for size in range(1, len(rest) + 1):
             piece = ",".join(rest[:size])
             try:
-                exprs.append(pl.sql_expr(piece))
-            except pl.exceptions.PolarsError as found:
+                expr = pl.sql_expr(piece)
+            except _REFUSALS as found:
                 error = found
                 continue
+            _refuse_clock(piece, expr)
+            exprs.append(expr)
             rest, error = rest[size:], None
             break
         else:
@@ -106,6 +108,26 @@ def parse_sql(text: str) -> list[pl.Expr]:
                 f"polars does not understand the SQL `{','.join(rest).strip()}`: {first_line(error)}"
             )
     return exprs
+
+
+def _refuse_clock(text: str, expr: pl.Expr) -> None:
+    """Raise if a SQL expression reads the clock, of which the parsed one shows nothing: a literal of the time.
+
+    Each word that may name a clock is changed a little. What polars takes for a clock is then an unknown function or
+    one column more; texts, names in quotes, columns and comments stay what they are.
+    """
+    changed, count = _CLOCK.subn(r"\1_", text)
+    if not count:
+        return
+    try:
+        if len(pl.sql_expr(changed).meta.root_names()) == len(expr.meta.root_names()):
+            return
+    except _REFUSALS:
+        pass
+    raise CalculationError(
+        f"the SQL `{text.strip()}` reads the clock: the output would depend on when it ran, and one tried again would "
+        "mix two times. Give the time as a literal, such as TIMESTAMP '2026-01-31 12:00:00' or DATE '2026-01-31'."
+    )
 
 
 def first_line(error: object) -> str:

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 import msgspec
 import polars as pl
 
-from transform.columns import python_type, type_error, widen
+from transform.columns import in_range, python_type, range_error, type_error, widen
 from transform.members import LineError, Members, read_members
 from transform.schema import Column
 
@@ -58,7 +58,11 @@ class Judge:
     def _value(self, name: str, text: msgspec.Raw | None) -> object:
         if text is None:
             return None
+        column = self._columns[name]
         try:
-            return self._decoders[name].decode(text)
+            value = self._decoders[name].decode(text)
         except msgspec.ValidationError as error:
-            raise type_error(name, self._columns[name], bytes(text), str(error)) from None
+            raise type_error(name, column, bytes(text), str(error)) from None
+        if not in_range(value, column.dtype):
+            raise range_error(name, column, bytes(text).decode())
+        return value

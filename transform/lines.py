@@ -86,7 +86,7 @@ def read_chunks(
             carry, searched, offset = buffer[stop:filled], filled - stop, offset + stop
             size = max(chunk_bytes, 2 * len(carry))  # what a long line needed is not kept after it
         elif filled > max_line_bytes + 1:
-            long_line, carry = _skip_line(read_into, buffer, filled, offset)
+            long_line, carry, may_be_array = _skip_line(read_into, buffer, filled, offset, may_be_array=may_be_array)
             yield long_line
             searched, offset, size = 0, long_line.stop, chunk_bytes
         else:
@@ -127,16 +127,23 @@ def _refuse_array(data: memoryview) -> bool:
     return True
 
 
-def _skip_line(read_into: ReadInto, buffer: memoryview, filled: int, offset: int) -> tuple[LongLine, memoryview]:
-    """Read on to the end of the line that fills the buffer; return the line, and what was read of the next."""
+def _skip_line(
+    read_into: ReadInto, buffer: memoryview, filled: int, offset: int, *, may_be_array: bool
+) -> tuple[LongLine, memoryview, bool]:
+    """Read on to the end of the line that fills the buffer.
+
+    Return the line, what was read of the next, and whether the input may still be an array.
+    """
     head, length = bytes(buffer[: min(filled, LONG_LINE_HEAD_BYTES)]), filled
     while count := _fill(read_into, buffer):
+        may_be_array = may_be_array and _refuse_array(buffer[:count])
         end = _first_line_end(buffer, count)
         head += bytes(buffer[: max(min(end, LONG_LINE_HEAD_BYTES - len(head)), 0)])
         length += end
         if end < count:
-            return LongLine(head, length, offset, offset + length + 1), buffer[end + 1 : count]
-    return LongLine(head, length, offset, offset + length), buffer[:0]
+            stop = offset + length + 1
+            return LongLine(head, length, offset, stop), buffer[end + 1 : count], may_be_array
+    return LongLine(head, length, offset, offset + length), buffer[:0], may_be_array
 
 
 def _first_line_end(buffer: memoryview, count: int) -> int:

@@ -1,6 +1,7 @@
 """Finding a calculation by reference."""
 
 import importlib
+import os
 import runpy
 import sys
 from collections.abc import Mapping
@@ -34,11 +35,11 @@ def load(reference: str) -> Runnable:
     with noting_tables() as tables:
         try:
             found = _run_file(Path(place)) if place.endswith(".py") else _import_module(place)
-        except TransformError:
-            raise
-        except Exception as error:
-            line = _line_of(error, place)
-            raise CalculationError(f"{place} does not load: {type(error).__name__}: {error}{line}") from error
+        except _NotThereError as error:
+            raise CalculationError(str(error)) from None
+        except (Exception, SystemExit) as error:
+            kind = "" if isinstance(error, TransformError) else f"{type(error).__name__}: "
+            raise CalculationError(f"{place} does not load: {kind}{error}{_line_of(error, place)}") from error
     name = name or next((n for n in _DEFAULT_NAMES if n in found), _DEFAULT_NAMES[0])
     there = [n for n, value in found.items() if _as_runnable(value) is not None and not n.startswith("_")]
     if name not in found:
@@ -56,6 +57,10 @@ def load(reference: str) -> Runnable:
     return runnable.made_from(parts)
 
 
+class _NotThereError(Exception):
+    """There is nothing to load."""
+
+
 def _as_runnable(value: object) -> Runnable | None:
     if isinstance(value, Runnable):
         return value
@@ -70,7 +75,7 @@ def _as_runnable(value: object) -> Runnable | None:
 
 def _run_file(path: Path) -> dict[str, Any]:
     if not path.is_file():
-        raise CalculationError(f"{path}: no such file")
+        raise _NotThereError(f"{path}: no such file")
     directory = str(path.resolve().parent)
     sys.path.insert(0, directory)  # so that it can import what lies beside it, as a script can
     try:
@@ -86,7 +91,7 @@ def _import_module(name: str) -> dict[str, Any]:
         return vars(importlib.import_module(name))
     except ModuleNotFoundError as error:
         if error.name is not None and f"{name}.".startswith(f"{error.name}."):
-            raise CalculationError(
+            raise _NotThereError(
                 f"there is no module `{name}`; a file is named with its suffix, as path/file.py:name"
             ) from None
         raise
@@ -95,12 +100,13 @@ def _import_module(name: str) -> dict[str, Any]:
 
 
 def _line_of(error: BaseException, place: str) -> str:
-    """Return ` (line N)` for the last line of the file that the error came through."""
+    """Return ` (line N)` for the last line of the user's file that the error came through."""
     if isinstance(error, SyntaxError):
         return f" (line {error.lineno})" if error.lineno else ""
+    file = place if place.endswith(".py") else place.replace(".", "/") + ".py"
     trace, line = error.__traceback__, None
     while trace is not None:
-        if trace.tb_frame.f_code.co_filename.endswith(place):
+        if os.path.realpath(trace.tb_frame.f_code.co_filename) == os.path.realpath(file):
             line = trace.tb_lineno
         trace = trace.tb_next
     return f" (line {line})" if line else ""

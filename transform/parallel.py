@@ -7,7 +7,7 @@ from typing import Protocol
 from transform.lines import Chunk, LongLine
 from transform.piece import Piece
 from transform.pool import Part, Pool
-from transform.ranges import Range, cut, read_range
+from transform.ranges import Range, ReadAt, cut, read_range
 from transform.sources import Reader, open_pin
 from transform.worker import Setting
 
@@ -56,7 +56,6 @@ def pieces_of(
         yield map(plan.transform, chunks)
         return
     setting = Setting(travelling, reader.pin, chunk_bytes, plan.max_line_bytes)
-    read_at = open_pin(reader.pin) if reader.pin is not None else None
 
     def here(part: Part) -> Iterator[Piece]:
         if not isinstance(part, Range):
@@ -64,11 +63,12 @@ def pieces_of(
         assert read_at is not None  # noqa: S101 - there are ranges only of what can be read from anywhere
         return map(plan.transform, read_range(read_at, part, chunk_bytes, plan.max_line_bytes))
 
-    if size is None:
+    read_at: ReadAt | None = None
+    if size is None or reader.pin is None:
         with Pool(workers, setting, start_after=_MIN_CHUNKS) as pool:
             yield pool.pieces(chunks, here)
     else:
-        with Pool(workers, setting) as pool:
+        with open_pin(reader.pin) as read_at, Pool(workers, setting) as pool:
             yield reader.follow(pool.pieces(cut(size, range_bytes), here))
 
 

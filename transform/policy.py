@@ -1,9 +1,10 @@
 """How many rejected lines a run bears."""
 
 from dataclasses import dataclass
+from fractions import Fraction
 from typing import Self
 
-from transform.errors import RejectedError
+from transform.errors import OptionError, RejectedError
 from transform.rejects import Reject
 from transform.summary import Summary
 
@@ -18,33 +19,32 @@ class Policy:
     """
 
     most: int | None = None
-    share: float | None = None
+    share: Fraction | None = None
 
     @classmethod
     def of(cls, on_error: str, max_rejects: int | str | None) -> Self:
         """Return the policy that the options `on_error` and `max_rejects` stand for.
 
         Raises:
-            ValueError: They stand for none.
+            OptionError: They stand for none.
         """
         if on_error not in ("reject", "fail"):
-            raise ValueError(f"on_error is `reject` or `fail`, not {on_error!r}")
+            raise OptionError(f"on_error is `reject` or `fail`, not {on_error!r}")
         if on_error == "fail":
             return cls(most=0)
-        text = "" if max_rejects is None else str(max_rejects).strip()
-        if not text:
+        if max_rejects is None:
             return cls()
+        text = str(max_rejects).strip()
         try:
-            if text.endswith("%"):
-                share = float(text[:-1]) / 100
-                most = None
-            else:
-                share, most = 0.0, int(text)
+            if not text.endswith("%"):
+                most = int(text)
+                if most >= 0:
+                    return cls(most=most)
+            elif 0 <= (share := Fraction(text[:-1]) / 100) <= 1:
+                return cls(share=share)
         except ValueError:
-            share = -1.0
-        if not 0 <= share <= 1 or (most is not None and most < 0):
-            raise ValueError(f"max_rejects is a number of lines or a share such as 5%, not {max_rejects!r}")
-        return cls(most, None if most is not None else share)
+            pass
+        raise OptionError(f"max_rejects is a number of lines or a share such as 5%, not {max_rejects!r}")
 
     def check(self, summary: Summary, reject: Reject, line: int) -> None:
         """Raise if the line just rejected was one too many."""
@@ -59,6 +59,5 @@ class Policy:
         if summary.rejected and summary.rejected == lines:
             raise RejectedError(f"every line was rejected ({reasons})")
         if self.share is not None and summary.rejected > self.share * lines:
-            raise RejectedError(
-                f"{summary.rejected} of {lines} lines were rejected, more than {self.share:.4g} of them ({reasons})"
-            )
+            most = f"{float(100 * self.share):g}%"
+            raise RejectedError(f"{summary.rejected} of {lines} lines were rejected, more than {most} ({reasons})")

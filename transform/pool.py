@@ -20,6 +20,7 @@ from multiprocessing.connection import Pipe
 from types import TracebackType
 from typing import Self
 
+from transform import interrupts
 from transform.errors import WorkerError
 from transform.lines import Chunk, LongLine, keep
 from transform.piece import Piece
@@ -166,7 +167,8 @@ class _Child:
 
     def _receive(self) -> Answer:
         try:
-            answer: Answer = self._connection.recv()
+            with interrupts.waiting():
+                answer: Answer = self._connection.recv()
         except (EOFError, OSError):
             raise self._died() from None
         if answer.error is not None:

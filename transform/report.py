@@ -23,6 +23,7 @@ from transform import engine
 from transform.apart import check_apart
 from transform.errors import SchemaError
 from transform.lines import read_chunks
+from transform.reject_file import default_target
 from transform.sample import SAMPLE_LINES, infer_columns, take_sample
 from transform.sinks import Output
 from transform.sources import open_source
@@ -90,7 +91,8 @@ def summary_file(path: str | None, places: dict[str, str | None]) -> Iterator[Ca
     if path is None:
         yield lambda _summary: None
         return
-    check_apart({**places, "summary": path})
+    rejects = places["rejects"] or default_target(places["output"] or "-")
+    check_apart({**places, "rejects": rejects, "summary": path})
     with Output(path) as output:
 
         def write(summary: Summary) -> None:

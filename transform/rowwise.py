@@ -4,80 +4,76 @@ The input is evaluated in pieces, so an expression that looks at other rows woul
 input was cut. Two things have to agree that it doesn't, and whatever they don't know is refused: the expression's own
 tree, of which each node has to be of a kind that works row by row, and polars' streaming plan for it, where whatever is
 row-wise runs in one pass and anything else makes a node of its own. `Evaluator.probe` is the third.
+
+The tests hold a verdict on every function of polars against this.
 """
 
-import io
 import json
 import re
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
 from typing import Any
 
 import polars as pl
 
 from transform.errors import CalculationError
 from transform.expressions import first_line
+from transform.rounding import rounding_objection
+from transform.tree import INPUTS, INPUTS_WITHIN, REFUSALS, Node, nodes, show
 
-_INPUTS: dict[str, tuple[str | int | None, ...]] = {
-    "Alias": (0,),
-    "AnonymousFunction": ("input",),
-    "BinaryExpr": ("left", "right"),
-    "Cast": ("expr",),
-    "Column": (),
-    "Eval": ("expr",),  # what it evaluates is within a row
-    "Field": (),
-    "Function": ("input",),
-    "KeepName": (None,),
-    "Literal": (),
-    "RenameAlias": ("expr",),
-    "StructEval": ("expr", "evaluation"),
-    "Ternary": ("predicate", "truthy", "falsy"),
-}
-"""The kinds of node that can be row-wise, and under which keys polars serialises their inputs; None: as the whole."""
-
-_REFUSED = {
+_OTHER_ROWS = "looks at other rows"
+_KINDS = {
     "Agg": "is an aggregate of a whole column",
     "Explode": "makes several rows of one",
     "Filter": "drops values from a column (a calculation's own .filter(…) drops lines)",
     "Gather": "takes values from other rows",
     "Len": "counts the rows",
-    "Over": "looks at other rows",
-    "Rolling": "looks at other rows",
+    "Over": _OTHER_ROWS,
+    "Rolling": _OTHER_ROWS,
     "Selector": "picks columns by something else than one name",
     "Slice": "takes a part of a column",
     "Sort": "sorts a whole column",
     "SortBy": "sorts a whole column",
+    "SubPlan": "is a query of its own",
 }
+_RANDOM = "draws random numbers, so that the output would differ from run to run"
+_FUNCTIONS = {
+    "ListExpr.Diff": "is of another type where there is nothing but nulls; take .list.eval(…)",
+    "ListExpr.GatherEvery": "is of another type where there is nothing but nulls; take .list.eval(…)",
+    "ListExpr.Sample": _RANDOM,
+    "Random": _RANDOM,
+    "SetSortedFlag": "makes polars trust that the rows are sorted, and take short cuts that go wrong if they aren't",
+}
+"""What is_row_separable() calls row-wise though it isn't, and what deserves a reason of its own."""
+_BY_TYPE = {
+    *("ArrayExpr.ToStruct", "LowerBound", "Reinterpret", "UpperBound"),
+    *("Sql.Binary", "Sql.IsIn", "Sql.Round", "Sql.ToFloat"),
+}
+"""The functions of which is_row_separable() says nothing without the types: the plan tells."""
+_TABLES = {"Boolean.IsIn", "Replace", "ReplaceStrict", "Sql.IsIn"}
+"""The functions that look values up in a Series."""
+_BROADCASTS = {"Business.AddBusinessDay", "Business.BusinessDayCount", "Business.IsBusinessDay", "ListExpr.Concat"}
+"""The functions for which polars makes a Series of one value of a literal: holidays, a list."""
+_PYTHON_FUNCTIONS = {"CumFoldHorizontal", "CumReduceHorizontal", "FfiPlugin", "FoldHorizontal", "ReduceHorizontal"}
+_PYTHON = (
+    "calls a Python function or a plugin, which cannot be looked into; if its result depends on nothing but its "
+    "arguments in one row, say so with .assume_pure()"
+)
+_CATEGORIES = (
+    "makes categories, which are numbered in the order in which they come; leave the strings, or cast to an Enum"
+)
+_CATEGORICAL_TYPE = re.compile(r'"Categorical": \{"name"')
+_GUESSES = "guesses the format from the values it sees; give it the format"
+
+_ROW_WISE_PLAN = {"in-memory-source", "with-columns"}
+_PLANNED_APART = {f"columnar-function {name}" for name in ("is_in", "replace", "replace_strict")}
+_PLANNED_APART_PYTHON = {
+    f"columnar-function {name}" for name in ("cum_fold", "cum_reduce", "fold", "python_udf", "reduce")
+}
+_BESIDE_PLANNED_APART = {"input-independent-select", "map", "multiplexer", "select", "zip-broadcast"}
+_PLAN_NODE = re.compile(r'label="([a-z-]+)(?:\\n\w+ = (\w+)\(\.\.\.\))?')
 _WHAT_TO_DO = (
     "A line's result may depend on that line only: compute totals and the like beforehand, give them as literals."
 )
-_ROW_WISE_PLAN = {"in-memory-source", "with-columns"}
-_LOOKUPS = {"columnar-function replace", "columnar-function replace_strict"}
-_WITH_LITERALS = {"input-independent-select", "select", "zip-broadcast"}
-_TAKES_SERIES = re.compile(r'"(IsIn|Replace|ReplaceStrict|Sql)"')
-_PLAN_NODE = re.compile(r'label="([a-z-]+)(?:\\n\w+ = (\w+)\(\.\.\.\))?')
-
-
-@dataclass(frozen=True, slots=True)
-class _Node:
-    kind: str
-    body: Any
-
-    def as_expression(self) -> pl.Expr:
-        tree = self.kind if self.body is None else {self.kind: self.body}
-        return pl.Expr.deserialize(io.StringIO(json.dumps(tree)), format="json")
-
-    def inputs(self) -> Iterator["_Node"]:
-        for key in _INPUTS.get(self.kind, ()):
-            found = self.body if key is None else self.body[key]
-            for tree in found if isinstance(found, list) else [found]:
-                yield _node(tree)
-
-    def walk(self) -> Iterator["_Node"]:
-        """Yield the nodes of the tree, the innermost first, as that is where the reason is."""
-        for node in self.inputs():
-            yield from node.walk()
-        yield self
 
 
 def check_row_wise(expr: pl.Expr, schema: Mapping[str, pl.DataType], *, pure: bool = False) -> None:
@@ -91,87 +87,136 @@ def check_row_wise(expr: pl.Expr, schema: Mapping[str, pl.DataType], *, pure: bo
     Raises:
         CalculationError: Names the part at fault, why, and what to do instead.
     """
-    for node in _tree(expr).walk():
-        objection = _objection(node, pure=pure)
+    tree = nodes(expr.alias("result"))
+    for node in tree:  # the innermost first, as that is where the reason is
+        objection = _objection(node, schema, pure=pure)
         if objection:
-            part = f"`{node.as_expression()}`" if node.kind != "Selector" else "it"
-            part = "it" if part == f"`{expr}`" else part
-            raise CalculationError(f"`{expr}` is not row-wise: {part} {objection}. {_WHAT_TO_DO}")
-    nodes = _plan_nodes(expr, schema)
-    if nodes & _LOOKUPS:  # the mapping is a literal of its own, brought to each row
-        nodes -= _LOOKUPS | _WITH_LITERALS
-    if nodes - _ROW_WISE_PLAN:
-        how = ", ".join(sorted(nodes - _ROW_WISE_PLAN))
-        raise CalculationError(f"`{expr}` is not row-wise: polars plans it as {how}. {_WHAT_TO_DO}")
+            part = "it" if node in tree[-2:] else _name(node)
+            raise CalculationError(f"{show(expr)} is not row-wise: {part} {objection}. {_WHAT_TO_DO}")
+    planned = _plan(expr, schema) - _ROW_WISE_PLAN
+    apart = planned & (_PLANNED_APART | _PLANNED_APART_PYTHON if pure else _PLANNED_APART)
+    if apart or any(_is_series(node) for node in tree):  # which are brought to the rows, or the rows to them
+        planned -= apart | _BESIDE_PLANNED_APART
+    if planned:
+        raise CalculationError(
+            f"{show(expr)} is not row-wise: it takes more than one pass over the rows (polars plans it as "
+            f"{', '.join(sorted(planned))}). {_WHAT_TO_DO}"
+        )
+    if not any(_is_python(node) for node in tree):
+        _check_evaluates(expr, schema)
 
 
 def calls_python(expr: pl.Expr) -> bool:
-    """Return whether an expression calls a Python function."""
-    return "AnonymousFunction" in expr.meta.serialize(format="json")
+    """Return whether an expression calls a Python function, or a plugin."""
+    return any(_is_python(node) for node in nodes(expr))
 
 
-def _tree(expr: pl.Expr) -> _Node:
-    try:
-        return _node(json.loads(expr.meta.serialize(format="json")))
-    except pl.exceptions.PolarsError as error:
-        raise CalculationError(f"`{expr}` cannot be checked: {first_line(error)}") from None
-
-
-def _node(tree: Any) -> _Node:
-    if isinstance(tree, str):
-        return _Node(tree, None)
-    (kind, body), *_ = tree.items()
-    return _Node(kind, body)
-
-
-def _objection(node: _Node, *, pure: bool) -> str | None:
+def _objection(node: Node, schema: Mapping[str, pl.DataType], *, pure: bool) -> str | None:
     """Return what speaks against a node's being row-wise, its inputs aside."""
-    if node.kind in _REFUSED:
-        return _REFUSED[node.kind]
-    if node.kind not in _INPUTS:
-        return f"is of a kind ({node.kind}) that is not known to be row-wise"
-    if node.kind == "Eval":
-        if "AnonymousFunction" in json.dumps(node.body["evaluation"]) and not pure:
-            return _PYTHON
-        return None if "Cumulative" not in node.body["variant"] else "looks at the rows before"
-    if node.kind == "AnonymousFunction":
+    if node.kind not in (INPUTS_WITHIN if node.within else INPUTS):
+        return _KINDS.get(node.kind, f"is of a kind ({node.kind}) that is not known to be row-wise")
+    if _is_python(node):
         return None if pure else _PYTHON
-    if any(n.kind == "Literal" and "Series" in n.body for n in node.inputs()) and not _takes_series(node):
+    if any(_is_series(given) and not _may_be_given(node, place, given) for place, given in enumerate(node.inputs())):
         return "holds a Series, whose length has nothing to do with the input's"
-    return _function_objection(node) if node.kind == "Function" else None
+    match node.kind:
+        case "Literal":
+            return _CATEGORIES if re.search("Categorical(?!')", str(_values(node).dtype)) else None
+        case "Cast":
+            return _CATEGORIES if _CATEGORICAL_TYPE.search(json.dumps(node.body["dtype"])) else None
+        case "Eval":
+            return _OTHER_ROWS if "Cumulative" in node.body["variant"] else None
+        case "Function":
+            return _function_objection(node) or rounding_objection(node, schema)
+        case "Agg":
+            return rounding_objection(node, schema)
+    return None
 
 
-_PYTHON = (
-    "calls a Python function, which cannot be looked into; if its result depends on nothing but its arguments in one "
-    "row, say so with .assume_pure()"
-)
-
-
-def _takes_series(node: _Node) -> bool:
-    return node.kind == "Function" and _TAKES_SERIES.search(json.dumps(node.body["function"])) is not None
-
-
-def _function_objection(node: _Node) -> str | None:
-    function = node.body["function"]
-    if isinstance(function, dict) and "Sql" in function:
-        return None  # what it stands for depends on the types: the plan tells
+def _function_objection(node: Node) -> str | None:
+    names, given, text = node.names(), node.body["input"], json.dumps(node.body["function"])
+    reason = next((_FUNCTIONS[name] for name in names if name in _FUNCTIONS), None)
+    if reason or _CATEGORICAL_TYPE.search(text):
+        return reason or _CATEGORIES
+    if "StringExpr.Strptime" in names and '"format": null' in text:
+        return None if "Literal" in given[0] else _GUESSES
+    if "Replace" in names[0] and any("Literal" not in tree for tree in given[1:3]):
+        return "looks values up in whole columns; give them as literals"
+    if names[0] == "Bin":
+        return None if '"Breaks"' in text else "derives the bins from the whole column; give the breakpoints"
+    if node.within or _BY_TYPE.intersection(names):
+        return None
+    alone = Node("Function", {**node.body, "input": [{"Column": ""}] * len(given)}).as_expression().meta
     try:
-        if node.as_expression().meta.is_row_separable():
-            return None
-    except pl.exceptions.PolarsError as error:
-        return f"cannot be checked ({first_line(error)})"
-    if '"Strptime"' in json.dumps(function):
-        return "guesses the format from the values it sees; give it the format"
-    return "looks at other rows"
+        separable, preserving = alone.is_row_separable(), alone.is_length_preserving()
+    except REFUSALS:  # it wants single values, or knowledge of the types for who knows what
+        return "looks at other rows, or makes a column of its own"
+    if separable:
+        return None if preserving else "gives more or fewer values than there are rows"
+    return _OTHER_ROWS if preserving else "takes a column as a whole"
 
 
-def _plan_nodes(expr: pl.Expr, schema: Mapping[str, pl.DataType]) -> set[str]:
+def _is_python(node: Node) -> bool:
+    return node.kind == "AnonymousFunction" or bool(_PYTHON_FUNCTIONS.intersection(node.names()))
+
+
+def _is_series(node: Node) -> bool:
+    return node.kind == "Literal" and "Series" in node.body
+
+
+def _may_be_given(node: Node, place: int, series: Node) -> bool:
+    """Return whether it makes no difference to a function that one of its inputs is a Series."""
+    values, names = _values(series), node.names()
+    table, single = not _TABLES.isdisjoint(names), not _BROADCASTS.isdisjoint(names)
+    return place in (1, 2) and (len(values) == 1 if single or values.dtype.is_nested() else table)
+
+
+def _values(literal: Node) -> pl.Series:
+    return pl.select(literal.as_expression()).to_series()
+
+
+def _plan(expr: pl.Expr, schema: Mapping[str, pl.DataType]) -> set[str]:
+    """Return the kinds of nodes in polars' streaming plan, with the functions that make some."""
+    once = pl.QueryOptFlags(comm_subexpr_elim=False)  # what occurs twice would be a node of its own
     try:
         plan = (
             pl.LazyFrame(schema=schema)
             .with_columns(expr.alias("result"))
-            .show_graph(engine="streaming", plan_stage="physical", raw_output=True, show=False)
+            .show_graph(engine="streaming", plan_stage="physical", raw_output=True, show=False, optimizations=once)
         )
-    except pl.exceptions.PolarsError as error:
-        raise CalculationError(f"polars refuses `{expr}`: {first_line(error)}") from None
+    except REFUSALS as error:
+        raise CalculationError(f"polars refuses {show(expr)}: {first_line(error)}") from None
     return {" ".join(filter(None, found)) for found in _PLAN_NODE.findall(plan or "")}
+
+
+def _check_evaluates(expr: pl.Expr, schema: Mapping[str, pl.DataType]) -> None:
+    """Raise if polars refuses the types, as it does some as late as when there are values, or two rows."""
+    nothing, one, two = (_error(expr, {name: [None] * height for name in schema}, schema) for height in range(3))
+    valued = _error(expr, {name: [_value(dtype)] * 2 for name, dtype in schema.items()}, schema)
+    if two and (nothing or not one):  # else it may be for want of values
+        raise CalculationError(f"polars refuses {show(expr)}: {first_line(two)}")
+    if valued and "not supported" in str(valued):  # else it may be the values
+        raise CalculationError(f"polars refuses {show(expr)}: {first_line(valued)}")
+
+
+def _error(expr: pl.Expr, rows: Mapping[str, Any], schema: Mapping[str, pl.DataType]) -> BaseException | None:
+    try:
+        pl.DataFrame(rows, schema).with_columns(expr.alias("result"))
+    except REFUSALS as error:
+        return error
+    return None
+
+
+def _value(dtype: Any) -> object:
+    if isinstance(dtype, pl.List):
+        return [_value(dtype.inner)]
+    if isinstance(dtype, pl.Struct):
+        return {field.name: _value(field.dtype) for field in dtype.fields}
+    return {pl.String: "1", pl.Boolean: True, pl.Float64: 1.0, pl.Int128: 1}.get(type(dtype))
+
+
+def _name(node: Node) -> str:
+    try:
+        return show(node.as_expression())
+    except REFUSALS:  # nested too deeply for polars to take it back
+        return f"a part of it ({node.kind})"

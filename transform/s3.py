@@ -3,6 +3,7 @@
 import contextlib
 import json
 import os
+import secrets
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +20,8 @@ PART_BYTES = 16 << 20
 _PARTS_BEFORE_GROWTH = 1000  # of 10,000 that S3 allows: the size doubles after every so many
 _MAX_PART_BYTES = 5 << 30
 _RECORD_PREFIX = "upload-"
+_RUN = "transform-run"
+"""The metadata of an object that tells by which run it was uploaded."""
 
 
 def is_uri(location: object) -> bool:
@@ -26,38 +29,33 @@ def is_uri(location: object) -> bool:
     return isinstance(location, str | os.PathLike) and str(location).startswith("s3://")
 
 
-@contextlib.contextmanager
-def open_object(uri: str) -> Iterator["ObjectReader"]:
-    """Open an object for reading.
-
-    Raises:
-        InputError: It is not there or cannot be read.
-    """
-    with _explained(uri, InputError):
-        _split_uri(uri)
-        file = _filesystem().open(uri, "rb", block_size=READ_BYTES, cache_type="readahead")
-    with file:
-        yield ObjectReader(uri, file)
-
-
 class ObjectReader:
     """Reads an object in ranges, each with `If-Match`, so that an object overwritten meanwhile is noticed.
+
+    Args:
+        uri: Which.
 
     Attributes:
         size: Of the object, in bytes.
         etag: Of the object as it was opened.
     """
 
-    def __init__(self, uri: str, file: Any) -> None:
+    def __init__(self, uri: str) -> None:
         self._uri = uri
-        self._file = file
-        self.size: int = file.size
-        self.etag: str = file.details.get("ETag", "")
+        with _explained(uri, InputError):
+            _split_uri(uri)
+            self._file: Any = _filesystem().open(uri, "rb", block_size=READ_BYTES, cache_type="readahead")
+        self.size: int = self._file.size
+        self.etag: str = self._file.details.get("ETag", "")
 
     def readinto(self, view: memoryview) -> int:
         """Fill a part of the view; return how many bytes, 0 at the end."""
         with _explained(self._uri, InputError):
             return int(self._file.readinto(view))
+
+    def close(self) -> None:
+        """Let go of what was read ahead."""
+        self._file.close()
 
     def read_at(self, view: memoryview, offset: int) -> int:
         """Fill a part of the view from an offset on; return how many bytes, 0 at the end."""
@@ -78,6 +76,7 @@ class ObjectSink:
         self._upload: str | None = None
         self._parts: list[dict[str, object]] = []
         self._record: tuple[int, Path] | None = None
+        self._run = secrets.token_hex(16)
         with _explained(uri, OutputError):
             bucket, key = _split_uri(uri)
             self._object = {"Bucket": bucket, "Key": key}
@@ -102,12 +101,7 @@ class ObjectSink:
             else:
                 if self._buffer:
                     self._send_part()
-                self._fs.call_s3(
-                    "complete_multipart_upload",
-                    **self._object,
-                    UploadId=self._upload,
-                    MultipartUpload={"Parts": self._parts},
-                )
+                self._complete()
         self._forget()
 
     def discard(self) -> None:
@@ -117,13 +111,26 @@ class ObjectSink:
                 with _explained(self._uri, OutputError):
                     self._fs.call_s3("abort_multipart_upload", **self._object, UploadId=self._upload)
             except OutputError:
-                return
+                if self._record is not None:  # let go of, it is the next run's to sweep
+                    os.close(self._record[0])
+                self._record = None
         self._forget()
+
+    def _complete(self) -> None:
+        parts = {"Parts": self._parts}
+        try:
+            self._fs.call_s3("complete_multipart_upload", **self._object, UploadId=self._upload, MultipartUpload=parts)
+        except FileNotFoundError:
+            # Perhaps it was completed and the answer got lost, and now that it was tried again there is no upload.
+            found = self._fs.call_s3("head_object", **self._object)
+            if found.get("Metadata", {}).get(_RUN) != self._run:
+                raise
 
     def _send_part(self) -> None:
         if self._upload is None:
             self._record = create_held(records_directory(), _RECORD_PREFIX)
-            self._upload = self._fs.call_s3("create_multipart_upload", **self._object)["UploadId"]
+            created = self._fs.call_s3("create_multipart_upload", **self._object, Metadata={_RUN: self._run})
+            self._upload = created["UploadId"]
             record = {**self._object, "UploadId": self._upload, "endpoint": _endpoint()}
             os.write(self._record[0], json.dumps(record).encode())
         number = len(self._parts) + 1
@@ -148,8 +155,12 @@ class ObjectSink:
                 record = json.loads(path.read_bytes())
                 if record.pop("endpoint") != _endpoint() or record["Bucket"] != self._object["Bucket"]:
                     continue
-                with contextlib.suppress(FileNotFoundError):  # gone already
+                try:
                     self._fs.call_s3("abort_multipart_upload", **record)
+                except FileNotFoundError:
+                    pass  # gone already
+                except OSError:
+                    continue  # it stays for somebody who may
             path.unlink(missing_ok=True)
 
 
@@ -165,6 +176,8 @@ def remove_object(uri: str) -> None:
             _filesystem().call_s3("head_object", Bucket=bucket, Key=key)
         except FileNotFoundError:
             return
+        except PermissionError:
+            pass  # who may not list is told so of an object that isn't there, too
         _filesystem().call_s3("delete_object", Bucket=bucket, Key=key)
 
 
@@ -191,6 +204,7 @@ def _endpoint() -> str | None:
 @contextlib.contextmanager
 def _explained(uri: str, error_class: type[TransformError]) -> Iterator[None]:
     """Turn what s3fs and botocore raise into one of our errors."""
+    from aiohttp import ClientError as ConnectionFailedError
     from botocore.exceptions import BotoCoreError, ClientError, NoCredentialsError
     from s3fs.utils import FileExpired
 
@@ -208,5 +222,5 @@ def _explained(uri: str, error_class: type[TransformError]) -> Iterator[None]:
         raise error_class(f"{uri}: no such bucket or key ({error})") from None
     except PermissionError as error:
         raise error_class(f"{uri}: access denied ({error})") from None
-    except (OSError, BotoCoreError, ClientError) as error:
-        raise error_class(f"{uri}: {error}") from error
+    except (OSError, BotoCoreError, ClientError, ConnectionFailedError) as error:
+        raise error_class(f"{uri}: {' '.join(str(error).split())}") from error

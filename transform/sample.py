@@ -112,8 +112,6 @@ def infer_columns(
 
 def _infer(name: str, sample: Sample) -> Column:
     if not sample.lines:
-        if sample.whole:  # nothing to compute on: an empty input, or every line will be rejected
-            return Column(pl.String(), inferred=True)
         raise SchemaError(
             f"none of the first {SAMPLE_BYTES >> 20} MiB is a line that holds a JSON object ({sample.first_error}); "
             f"is this JSON lines? If it is, {_how_to_declare(name)}"
@@ -127,11 +125,11 @@ def _infer(name: str, sample: Sample) -> Column:
         )
     kinds = {kind: count for kind, count in member.kinds.items() if kind != "null"}
     if not kinds:
-        raise SchemaError(f"column `{name}` is only null {seen}. {_how_to_declare(name).capitalize()}")
+        raise SchemaError(f"column `{name}` is only null {seen}. D{_how_to_declare(name)[1:]}")
     if set(kinds) not in _ONE_KIND or member.dtype is None:
         counts = " and ".join(f"{count} {kind}{'s' if count > 1 else ''}" for kind, count in member.kinds.most_common())
         raise SchemaError(
-            f"column `{name}` is of mixed kinds {seen}: {counts}. {_how_to_declare(name).capitalize()}; "
+            f"column `{name}` is of mixed kinds {seen}: {counts}. D{_how_to_declare(name)[1:]}; "
             "lines where it holds something else are then rejected."
         )
     return Column(member.dtype, inferred=True)

@@ -8,20 +8,33 @@ import errno
 import hashlib
 import io
 import os
+import re
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 from stat import S_IMODE
 from types import TracebackType
-from typing import BinaryIO, Protocol, Self
+from typing import BinaryIO, Protocol, Self, cast
 
-from transform import s3
+from transform import interrupts, s3
 from transform.compression import codec_of_name
 from transform.errors import OutputError
 from transform.leftovers import create_held, find_abandoned
 
 Target = str | os.PathLike[str] | BinaryIO
 """A path, an `s3://bucket/key` URI, `-` for standard output, or a binary file object, which is written to at once."""
+
+
+_DESCRIPTOR = re.compile(r"/dev/std(in|out|err)|/(?:dev|proc/self)/fd/(\d+)")
+
+
+def is_stream(target: Target) -> bool:
+    """Return whether what is written to a target is gone at once, so that it has no place beside it either."""
+    if not isinstance(target, str | os.PathLike) or str(target) == "-":
+        return True
+    if s3.is_uri(target):
+        return False
+    return _DESCRIPTOR.fullmatch(str(target)) is not None or (Path(target).exists() and not Path(target).is_file())
 
 
 class Sink(Protocol):
@@ -57,7 +70,7 @@ class Output:
     def __init__(self, target: Target) -> None:
         self._sink = _open_sink(target)
         self.name = self._sink.name
-        codec = codec_of_name(self.name)
+        codec = codec_of_name(self.name) if isinstance(target, str | os.PathLike) else None
         self._compressor = codec.compressor() if codec else None
         self._published = False
         self.streams = isinstance(self._sink, StreamSink)
@@ -98,11 +111,14 @@ class FileSink:
         # A hash, as a name beside a name of 255 bytes would be too long.
         prefix = f".transform-{hashlib.sha256(os.fsencode(self._path.name)).hexdigest()[:16]}-"
         with _explained(self.name):
+            mode = None
+            with contextlib.suppress(FileNotFoundError):
+                mode = S_IMODE(self._path.stat().st_mode)
             for left in find_abandoned(directory, prefix):
                 left.unlink(missing_ok=True)
             self._descriptor, self._temporary = create_held(directory, prefix)
-            with contextlib.suppress(FileNotFoundError):
-                os.fchmod(self._descriptor, S_IMODE(self._path.stat().st_mode))
+            if mode is not None:
+                os.fchmod(self._descriptor, mode)
 
     def write(self, data: memoryview | bytes) -> None:
         """Add to the content."""
@@ -140,7 +156,8 @@ class StreamSink:
         with _explained(self.name):
             view = memoryview(data)
             while view:
-                view = view[self._stream.write(view) or 0 :]
+                with interrupts.waiting():
+                    view = view[self._stream.write(view) or 0 :]
 
     def publish(self) -> None:
         """Flush, that an error shows while it can still be told."""
@@ -175,9 +192,14 @@ def _open_sink(target: Target) -> Sink:
     if s3.is_uri(target):
         return s3.ObjectSink(str(target))
     if str(target) == "-":
-        stream = io.FileIO(sys.stdout.fileno(), "wb", closefd=False)
-        return StreamSink("standard output", stream, close=True)
+        if sys.stdout is None:
+            raise OutputError("standard output is closed")
+        return StreamSink("standard output", io.FileIO(sys.stdout.fileno(), "wb", closefd=False), close=True)
     path = Path(target)
+    if descriptor := _DESCRIPTOR.fullmatch(str(path)):  # opened by its name, a file behind it would be truncated
+        with _explained(str(path)):
+            number = {"in": 0, "out": 1, "err": 2}.get(descriptor[1]) if descriptor[1] else int(descriptor[2])
+            return StreamSink(str(path), io.FileIO(cast("int", number), "wb", closefd=False), close=True)
     with _explained(str(path)):
         if path.is_dir():
             raise IsADirectoryError(errno.EISDIR, "is a directory")

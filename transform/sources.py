@@ -2,19 +2,22 @@
 
 import contextlib
 import os
+import select
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from io import FileIO
 from pathlib import Path
 from stat import S_ISDIR, S_ISREG
-from typing import Protocol, TypeVar
+from typing import Protocol, TypeVar, cast
 
-from transform import s3
-from transform.compression import MAGIC_BYTES, Inflater, codec_of_content, codec_of_name
+from transform import interrupts, s3
+from transform.compression import MAGIC_BYTES, Codec, Inflater, codec_of_content, codec_of_name
 from transform.errors import InputError
 from transform.lines import ReadInto
 from transform.ranges import ReadAt
+
+_POLL_S = 1.0
 
 
 class _Stopping(Protocol):
@@ -59,6 +62,7 @@ class Reader:
         read_into: Reads its content, decompressed.
         check_unchanged: Raises if the input is no longer what was opened.
         pin: How to open it again, where it can be read from anywhere and not only from its start.
+        promised: The format that its name promises.
     """
 
     name: str
@@ -66,6 +70,7 @@ class Reader:
     size: int | None
     check_unchanged: Callable[[], None]
     pin: Pin | None = None
+    promised: Codec | None = None
     position: int = 0
     read_into: ReadInto = field(init=False)
 
@@ -76,7 +81,7 @@ class Reader:
             filled += count
         start = start[:filled]
         self.read_into = _prefixed(start, self._read_raw)
-        promised, found = codec_of_name(self.name), codec_of_content(bytes(start))
+        promised, found = self.promised, codec_of_content(bytes(start))
         if promised and found is not promised and not promised.magics[0].startswith(bytes(start)):
             raise InputError(f"{self.name}: named like {promised.name}, but the content is not in that format")
         if codec := promised or found:
@@ -103,7 +108,9 @@ class Reader:
 
     def _read_raw(self, view: memoryview) -> int:
         try:
-            count = self.raw.readinto(view) or 0
+            with interrupts.waiting():
+                while (count := self.raw.readinto(view)) is None:  # a pipe that does not block, and has nothing yet
+                    select.select([cast("FileIO", self.raw)], [], [], _POLL_S)
         except OSError as error:
             raise InputError(f"{self.name}: {_explain(error)}") from error
         self.position += count
@@ -135,11 +142,11 @@ def open_source(source: Source) -> Iterator[Reader]:
     if not isinstance(source, str | os.PathLike):
         yield Reader(str(getattr(source, "name", "the input stream")), source, None, lambda: None)
     elif s3.is_uri(source):
-        with s3.open_object(str(source)) as body:
-            pin = Pin(str(source), (body.etag,))
-            yield Reader(str(source), body, body.size, lambda: None, pin)  # each range is asked for with If-Match
+        name = str(source)
+        with contextlib.closing(s3.ObjectReader(name)) as body:  # which asks for each range with If-Match
+            yield Reader(name, body, body.size, lambda: None, Pin(name, (body.etag,)), codec_of_name(name))
     elif str(source) == "-":
-        with FileIO(sys.stdin.fileno(), closefd=False) as raw:
+        with FileIO(_standard_input(), closefd=False) as raw:
             yield _open_descriptor("standard input", raw, None)
     else:
         path = Path(source)
@@ -151,23 +158,23 @@ def open_source(source: Source) -> Iterator[Reader]:
             yield _open_descriptor(str(path), raw, path)
 
 
-def open_pin(pin: Pin) -> ReadAt:
-    """Open a pinned input for reading from anywhere, for as long as the process lives.
+@contextlib.contextmanager
+def open_pin(pin: Pin) -> Iterator[ReadAt]:
+    """Open a pinned input for reading from anywhere.
 
     Raises:
         InputError: It is gone, or not the same any more; by the reader too.
     """
     if s3.is_uri(pin.location):
-        body = s3.open_object(pin.location).__enter__()
-        if (body.etag,) != pin.identity:
-            raise InputError(f"{pin.location}: changed while it was read; nothing was published")
-        return body.read_at
+        with contextlib.closing(s3.ObjectReader(pin.location)) as body:
+            if (body.etag,) != pin.identity:
+                raise InputError(f"{pin.location}: changed while it was read; nothing was published")
+            yield body.read_at
+        return
     try:
         descriptor = os.open(pin.location, os.O_RDONLY | os.O_CLOEXEC)
     except OSError as error:
         raise InputError(f"{pin.location}: vanished while it was read: {_explain(error)}") from None
-    if _identity(os.fstat(descriptor)) != pin.identity:
-        raise InputError(f"{pin.location}: changed while it was read; nothing was published")
 
     def read_at(view: memoryview, offset: int) -> int:
         try:
@@ -175,7 +182,12 @@ def open_pin(pin: Pin) -> ReadAt:
         except OSError as error:
             raise InputError(f"{pin.location}: {_explain(error)}") from error
 
-    return read_at
+    try:
+        if _identity(os.fstat(descriptor)) != pin.identity:
+            raise InputError(f"{pin.location}: changed while it was read; nothing was published")
+        yield read_at
+    finally:
+        os.close(descriptor)
 
 
 def reopenable(source: Source) -> bool:
@@ -189,19 +201,26 @@ def _open_descriptor(name: str, raw: FileIO, path: Path | None) -> Reader:
     opened = os.fstat(raw.fileno())
     if S_ISDIR(opened.st_mode):
         raise InputError(f"{name}: is a directory")
-    if path is None or not S_ISREG(opened.st_mode):
+    if not S_ISREG(opened.st_mode):
         return Reader(name, raw, None, lambda: None)
 
     def check_unchanged() -> None:
         try:
-            now = path.stat()
+            now = path.stat() if path else os.fstat(raw.fileno())
         except OSError as error:
             raise InputError(f"{name}: vanished while it was read: {_explain(error)}") from None
         if _identity(now) != _identity(opened):
             raise InputError(f"{name}: changed while it was read; nothing was published")
 
-    pin = Pin(str(path), _identity(opened))
-    return Reader(name, raw, opened.st_size, check_unchanged, pin)
+    if path is None:  # it may have been read from before
+        return Reader(name, raw, None, check_unchanged)
+    return Reader(name, raw, opened.st_size, check_unchanged, Pin(name, _identity(opened)), codec_of_name(name))
+
+
+def _standard_input() -> int:
+    if sys.stdin is None:
+        raise InputError("standard input is closed")
+    return sys.stdin.fileno()
 
 
 def _identity(status: os.stat_result) -> Identity:

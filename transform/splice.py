@@ -2,7 +2,6 @@
 
 from dataclasses import dataclass
 
-import msgspec
 import numpy as np
 import numpy.typing as npt
 import polars as pl
@@ -13,6 +12,7 @@ from transform.decode import Decoded
 from transform.evaluate import Evaluated
 from transform.layout import Positions
 from transform.projection import Projection, plan_cuts
+from transform.spell import member_prefix
 
 _ALL = Projection()
 _SEPARATOR = pa.scalar(b"", pa.large_binary())
@@ -73,7 +73,7 @@ def _appended(evaluated: Evaluated, replaced: dict[str, Positions], empties: npt
     """Return the text to append to each row kept: `,"name":value` for each result that replaces nothing there."""
     members = []
     for name in evaluated.texts.columns:
-        prefix = pl.lit("," + msgspec.json.encode(name).decode() + ":")
+        prefix = pl.lit("," + member_prefix(name))
         if name in replaced:
             absent = np.ones(evaluated.texts.height, dtype=bool)
             absent[replaced[name]] = False
@@ -97,7 +97,7 @@ def _in_order(edits: list[Edits]) -> Edits:
 
 
 def _to_arrow(texts: pl.Series) -> pa.LargeBinaryArray:
-    return texts.to_arrow().cast(pa.large_string()).view(pa.large_binary())
+    return texts.alias("").to_arrow().cast(pa.large_string()).view(pa.large_binary())
 
 
 def splice(data: memoryview, edits: Edits) -> list[memoryview]:

@@ -88,24 +88,25 @@ def main() -> None:
     memory = memoryview(mmap.mmap(int(sys.argv[2]), MEMORY_BYTES))
     with contextlib.suppress(EOFError, BrokenPipeError, ConnectionResetError):
         setting: Setting = connection.recv()
-        try:
-            worker = _Worker(setting, memory)
-        except Exception as error:  # noqa: BLE001 - told to the coordinator, which raises it
-            connection.send(_failure(error))
-            return
-        connection.send(Answer([], last=True))  # ready
-        while True:
-            for answer in worker.work(connection.recv()):
-                connection.send(answer)
+        with contextlib.ExitStack() as stack:
+            try:
+                worker = _Worker(setting, memory, stack)
+            except Exception as error:  # noqa: BLE001 - told to the coordinator, which raises it
+                connection.send(_failure(error))
+                return
+            connection.send(Answer([], last=True))  # ready
+            while True:
+                for answer in worker.work(connection.recv()):
+                    connection.send(answer)
 
 
 class _Worker:
-    def __init__(self, setting: Setting, memory: memoryview) -> None:
+    def __init__(self, setting: Setting, memory: memoryview, stack: contextlib.ExitStack) -> None:
         from transform.sources import open_pin  # noqa: PLC0415 - imported with the plan: only workers need it
 
         self._plan = pickle.loads(setting.plan)  # noqa: S301 - from the process that started this one
         self._setting = setting
-        self._read_at = open_pin(setting.pin) if setting.pin is not None else None
+        self._read_at = stack.enter_context(open_pin(setting.pin)) if setting.pin is not None else None
         self._memory = memory
 
     def work(self, order: Order) -> Iterator[Answer]:

@@ -19,6 +19,7 @@ ROOT = Path(__file__).parents[2]
 SAMPLE = ROOT / "sample_data" / "yelp_businesses.json"
 RAM_DISK = Path("/dev/shm")
 SPARE_MEMORY_BYTES = 2 * 10**9  # a RAM disk must leave the processes room to run
+DAMAGED_EVERY_BYTES = 2 * 2**20  # as much as ours reads at a time
 NEIGHBOUR_BYTES = 64_000_000  # so that a long line comes in the middle of ordinary work
 
 
@@ -27,12 +28,13 @@ class NoRoomError(Exception):
 
 
 @contextmanager
-def scratch(need_bytes: int) -> Iterator[Path]:
+def scratch(need_bytes: float) -> Iterator[Path]:
     """Yield a folder with so much room, on the RAM disk where it has it; removed afterwards, come what may."""
     parent = RAM_DISK if ram_disk_room() >= need_bytes else Path(tempfile.gettempdir())
     free = shutil.disk_usage(parent).free
     if free < need_bytes:
-        raise NoRoomError(f"needs {need_bytes / 1e9:.1f} GB; {RAM_DISK} has less, and {parent} has {free / 1e9:.1f} GB")
+        has = f"{RAM_DISK} has less, and {parent} has {free / 1e9:.1f} GB"
+        raise NoRoomError(f"needs {need_bytes / 1e9:.1f} GB; {has}: ask for smaller inputs, see --help")
     with tempfile.TemporaryDirectory(prefix="transform-bench-", dir=parent) as folder:
         yield Path(folder)
 
@@ -56,6 +58,21 @@ def lines_in(folder: Path, size: int) -> Iterator[Path]:
     """Yield a file of so many bytes of lines."""
     path = folder / f"{size}.jsonl"
     subprocess.run([sys.executable, ROOT / "sample_data" / "generate.py", path, "--bytes", str(size)], check=True)
+    yield path
+    path.unlink()
+
+
+@contextmanager
+def damaged_copy(source: Path) -> Iterator[Path]:
+    """Yield a copy of equal size in which a comma is missing in one line of every 2 MiB.
+
+    The line still starts with a brace and ends with one, so that only who reads its members finds out.
+    """
+    path = source.with_name("damaged.jsonl")
+    with source.open("rb") as clean, path.open("wb") as damaged:
+        while block := clean.read(DAMAGED_EVERY_BYTES):
+            half = len(block) // 2  # not at the edge, where the line might belong to the chunk before
+            damaged.writelines((block[:half], block[half:].replace(b',"city":', b' "city":', 1)))
     yield path
     path.unlink()
 

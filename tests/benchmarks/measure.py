@@ -15,12 +15,13 @@ from statistics import median
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
     from typing import IO
 
 ROOT = Path(__file__).parents[2]
 HELPER = Path(__file__).with_name("rusage.py")
 STDERR_SHOWN_CHARS = 2000
+WATCH_INTERVAL_S = 0.05
 
 
 class UnexpectedExitError(Exception):
@@ -45,8 +46,20 @@ def median_usage(usages: Sequence[Usage]) -> Usage:
     )
 
 
-def measure(command: Sequence[str], *, stdin: IO[bytes] | None = None, expected_exit: int = 0) -> Usage:
+def measure(
+    command: Sequence[str],
+    *,
+    stdin: IO[bytes] | None = None,
+    expected_exit: int = 0,
+    watch: Callable[[int], None] | None = None,
+) -> Usage:
     """Run a command to its end and return what it used.
+
+    Args:
+        command: The command.
+        stdin: What it reads; nothing by default.
+        expected_exit: The status that it should end with.
+        watch: Called every now and then while it runs, with the number of the process that it is a child of.
 
     Raises:
         UnexpectedExitError: it did not end with the expected status; the message shows what it said.
@@ -54,9 +67,11 @@ def measure(command: Sequence[str], *, stdin: IO[bytes] | None = None, expected_
     with tempfile.TemporaryDirectory(prefix="bench-report-") as folder:
         report, said = Path(folder, "report"), Path(folder, "stderr")
         helper = [sys.executable, "-I", "-S", str(HELPER), str(report), *command]
-        environment = {**os.environ, "PYTHONPATH": str(ROOT)}  # for `python -m transform` where it is not installed
+        # for `python -m transform` where it is not installed, and for rivals that are installed elsewhere
+        python_path = os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH"))))
+        environment = {**os.environ, "PYTHONPATH": python_path}
         with said.open("wb") as stderr, session(helper, stdin, stderr, environment) as process:
-            process.wait()
+            wait(process, watch)
         numbers = report.read_text().split() if report.exists() else ["0", "0", "0", str(process.returncode)]
         if int(numbers[3]) != expected_exit:
             complaint = said.read_text(errors="replace")[-STDERR_SHOWN_CHARS:]
@@ -64,6 +79,18 @@ def measure(command: Sequence[str], *, stdin: IO[bytes] | None = None, expected_
                 f"exit status {numbers[3]} where {expected_exit} was expected: {shlex.join(command)}\n{complaint}"
             )
     return Usage(wall_s=float(numbers[0]), cpu_s=float(numbers[1]), peak_rss_bytes=int(numbers[2]) * 1024)
+
+
+def wait(process: subprocess.Popen[bytes], watch: Callable[[int], None] | None) -> None:
+    """Wait for a process, and have it watched meanwhile."""
+    while True:
+        try:
+            process.wait(WATCH_INTERVAL_S if watch else None)
+        except subprocess.TimeoutExpired:
+            assert watch is not None
+            watch(process.pid)
+        else:
+            return
 
 
 @contextmanager

@@ -1,96 +1,80 @@
-"""Shows the results: tables for people, and the machine that they were measured on."""
+"""Shows the results: tables for people."""
 
 from __future__ import annotations
 
-import os
-import platform
-from importlib.metadata import PackageNotFoundError, version
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from rich.console import Console
 from rich.table import Table
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
-LIBRARIES = ("polars", "pyarrow", "numpy", "msgspec", "isal", "orjson", "duckdb")
+    Row = Mapping[str, Any]
+
 MIB = 2**20
 
+MIN_WIDTH = 100  # where the output is no terminal, rich would squeeze the tables into 80 columns
 
-def cpu_model() -> str:
-    """Return the processor's name as Linux gives it."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        return platform.processor() or "unknown"
-    return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), platform.machine())
+progress = Console(stderr=True)
 
 
-def library_version(name: str) -> str:
-    """Return the version of an installed library."""
-    try:
-        return version(name)
-    except PackageNotFoundError:
-        return "not installed"
+def tables() -> Console:
+    """Return where the tables go."""
+    console = Console()
+    console.width = max(console.width, MIN_WIDTH)
+    return console
 
 
-def machine() -> dict[str, Any]:
-    """Describe what the numbers were measured on."""
-    return {
-        "cores": len(os.sched_getaffinity(0)),
-        "cpu": cpu_model(),
-        "memory_bytes": os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"),
-        "load_average": os.getloadavg()[0],  # before the first run: what else was using the cores
-        "kernel": platform.release(),
-        "python": platform.python_version(),
-        "libraries": {name: library_version(name) for name in LIBRARIES},
-    }
-
-
-def machine_line(description: Mapping[str, Any]) -> str:
-    """Return the machine in one line."""
-    libraries = ", ".join(f"{name} {number}" for name, number in description["libraries"].items())
-    return (
-        f"{description['cores']} cores of {description['cpu']}, {description['memory_bytes'] / 2**30:.0f} GiB, "
-        f"Linux {description['kernel']}, Python {description['python']}, {libraries}"
-    )
-
-
-def table(title: str, left: str, columns: Sequence[str]) -> Table:
+def table(title: str, left: str, columns: Sequence[str], caption: str) -> Table:
     """Return an empty table: one column of names, the rest numbers."""
-    caption = "CPU with child processes; peak of the largest single process"
     result = Table(title=title, title_justify="left", caption=caption, caption_justify="left")
-    result.add_column(left)
+    result.add_column(left, no_wrap=True)
     for column in columns:
         result.add_column(column, justify="right")
     return result
 
 
-def time_table(rows: Sequence[Mapping[str, Any]], *, size: int, runs: int) -> Table:
-    """Show the ways beside each other."""
-    title = f"Whole processes on {size / 1e6:,.0f} MB, medians of {runs} interleaved runs"
-    result = table(title, "way", ["CPU s", "x ours", "wall s", "x ours", "peak MiB"])
-    for row in rows:
+def time_table(timed: Row, *, runs: int) -> Table:
+    """Show the ways of an operation beside each other."""
+    title = f"{timed['title']}: {timed['bytes'] / 1e6:,.0f} MB, medians of {runs} interleaved runs"
+    columns = ["CPU s", "x first", "wall s", "x first", "MB/s", "peak MiB"]
+    result = table(title, "way", columns, "CPU with child processes; peak of the largest single process")
+    for row in timed["ways"]:
         result.add_row(
             row["way"],
             f"{row['cpu_s']:.2f}",
             f"{row['cpu_ratio']:.2f}",
             f"{row['wall_s']:.2f}",
             f"{row['wall_ratio']:.2f}",
+            f"{row['mb_per_s']:.0f}",
             f"{row['peak_rss_bytes'] / MIB:.0f}",
         )
     return result
 
 
-def memory_table(rows: Sequence[Mapping[str, Any]]) -> Table:
+def verdicts(timed: Row) -> Iterator[str]:
+    """Show what an operation is held to, a line for each target."""
+    for found in timed["targets"]:
+        yield f"{verdict(within=found['within'])}  {found['target']}: {found['ratio']:.2f}, {found['bound']}"
+
+
+def verdict(*, within: bool) -> str:
+    """Return the word for it."""
+    return "within" if within else "[bold red]over[/]  "
+
+
+def memory_table(rows: Sequence[Row]) -> Table:
     """Show the peaks beside what they are held to."""
-    columns = ["input MB", "peak MiB", "bound MiB", "", "wall s", "CPU s"]
-    result = table("Memory of ours", "input", columns)
+    caption = "one worker: peak RSS as the kernel keeps it; more: PSS summed over all processes, sampled"
+    columns = ["workers", "input MB", "peak MiB", "bound MiB", "", "wall s", "CPU s"]
+    result = table("Memory of ours", "input", columns, caption)
     for row in rows:
         result.add_row(
             row["scenario"],
+            str(row["workers"]),
             f"{row['input_bytes'] / 1e6:,.0f}",
-            f"{row['peak_rss_bytes'] / MIB:.0f}",
+            f"{row['peak_bytes'] / MIB:.0f}",
             *held_to(row),
             f"{row['wall_s']:.2f}",
             f"{row['cpu_s']:.2f}",
@@ -98,16 +82,17 @@ def memory_table(rows: Sequence[Mapping[str, Any]]) -> Table:
     return result
 
 
-def held_to(row: Mapping[str, Any]) -> tuple[str, str]:
+def held_to(row: Row) -> tuple[str, str]:
     """Return the bound and whether the peak is within it; for a long line, how many times the line it is."""
     if "line_ratio" in row:
         return "", f"{row['line_ratio']:.1f} x line"
-    return f"{row['bound_bytes'] / MIB:.0f}", "within" if row["within_bound"] else "[bold red]over"
+    return f"{row['bound_bytes'] / MIB:.0f}", verdict(within=row["within"])
 
 
-def startup_table(rows: Sequence[Mapping[str, Any]], *, runs: int) -> Table:
+def startup_table(rows: Sequence[Row], *, runs: int) -> Table:
     """Show what there is to wait for where there is next to nothing to do."""
-    result = table(f"Start-up of ours, medians of {runs} runs", "command", ["wall s", "CPU s", "peak MiB"])
+    title = f"Start-up of ours, medians of {runs} runs"
+    result = table(title, "command", ["wall s", "CPU s", "peak MiB"], "CPU with child processes")
     for row in rows:
         peak = f"{row['peak_rss_bytes'] / MIB:.0f}"
         result.add_row(row["command"], f"{row['wall_s']:.2f}", f"{row['cpu_s']:.2f}", peak)

@@ -1,8 +1,21 @@
-"""polars' own way: a lazy scan, streamed into a sink."""
+"""polars' own way: `polars_scan.py SOURCE TARGET OPERATION`, a lazy scan streamed into a sink."""
 
 import sys
 
 import polars as pl
 
-frame = pl.scan_ndjson(sys.argv[1])
-frame.with_columns((pl.col("stars") * pl.col("review_count")).alias("review_score")).sink_ndjson(sys.argv[2])
+SCORE = pl.col("stars") * pl.col("review_count")
+
+source, target, operation = sys.argv[1:4]
+frame = pl.scan_ndjson(source)
+if operation == "append":
+    frame = frame.with_columns(review_score=SCORE)
+elif operation == "replace":
+    frame = frame.with_columns(stars=pl.col("stars") * 2)
+elif operation == "filter":
+    frame = frame.filter(pl.col("review_count") >= 50).with_columns(review_score=SCORE)
+elif operation == "drop":
+    frame = frame.drop("address")
+else:
+    sys.exit(f"no operation {operation}")
+frame.sink_ndjson(target)

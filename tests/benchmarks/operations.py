@@ -1,0 +1,89 @@
+"""What is timed: the operations, the ways to do each, and what their times are held to."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from tests.benchmarks.targets import Target
+from tests.benchmarks.ways import APPEND, RIVALS, Way, our_way, rival_way
+
+if TYPE_CHECKING:
+    from collections.abc import Container
+
+OURS, OURS_ALONE = "transform", "transform --workers 1"
+CLEAN, DAMAGED = "clean", "with bad lines"
+ALONE = ("--workers", "1")
+FUNCTION = Path(__file__).with_name("calculation.py")
+DAMAGED_NEED_FACTOR = 1.1  # beyond the input and the output: the damaged copy, and the rejects
+
+
+@dataclass(frozen=True)
+class Operation:
+    """One thing done to an input, by several ways; what the first of them takes is the measure of the others."""
+
+    name: str
+    title: str
+    ways: tuple[Way, ...]
+    targets: tuple[Target, ...]
+    share: float = 1.0  # of the input that the options ask for
+
+    @property
+    def has_damaged(self) -> bool:
+        """Whether a way reads the damaged copy."""
+        return any(way.damaged for way in self.ways)
+
+    def only(self, rivals: Container[str]) -> Operation:
+        """Return it with ours, and only these rivals."""
+        return replace(self, ways=tuple(way for way in self.ways if way.is_ours or way.name in rivals))
+
+
+def beside_polars(name: str, title: str, *arguments: str, targets: tuple[Target, ...] = ()) -> Operation:
+    """Return an operation that polars does, too."""
+    return Operation(name, title, (our_way(OURS, *arguments), rival_way("polars_scan", name)), targets)
+
+
+NO_MORE_CPU_THAN_POLARS = (Target("cpu_s", OURS, "polars_scan", 1),)
+MAIN = Operation(
+    "append",
+    "Append a column",
+    (
+        our_way(OURS, *APPEND),
+        our_way(OURS_ALONE, *APPEND, *ALONE, s_per_gb=3.5, label="transform, one worker"),
+        *(rival_way(name, *(["append"] if name == "polars_scan" else [])) for name in RIVALS),
+    ),
+    (
+        Target("cpu_s", OURS, "polars_scan", 0.70),
+        Target("wall_s", OURS, "polars_scan", 0.70),
+        Target("wall_s", "per_line_json", OURS, 12, at_least=True),
+    ),
+)
+OPERATIONS = (
+    MAIN,
+    beside_polars("replace", "Replace a value", "-e", "stars * 2 AS stars", targets=NO_MORE_CPU_THAN_POLARS),
+    beside_polars(
+        "filter", "Keep a tenth, append", *APPEND, "-w", "review_count >= 50", targets=NO_MORE_CPU_THAN_POLARS
+    ),
+    beside_polars("drop", "Drop a member", "--drop", "address"),
+    Operation(
+        "function",
+        "Run a Python function for each line",
+        (
+            our_way(OURS, "-c", FUNCTION, s_per_gb=7),
+            our_way(OURS_ALONE, "-c", FUNCTION, *ALONE, s_per_gb=14, label="transform, one worker"),
+            rival_way("per_line_json"),
+        ),
+        (Target("cpu_s", OURS_ALONE, "per_line_json", 1), Target("wall_s", OURS_ALONE, "per_line_json", 1)),
+        share=0.25,  # a loop in Python takes its time
+    ),
+    Operation(
+        "bad-lines",
+        "One bad line in every 2 MiB, one worker",
+        (
+            our_way(CLEAN, *APPEND, *ALONE, s_per_gb=3.5),
+            our_way(DAMAGED, *APPEND, *ALONE, s_per_gb=5, damaged=True),
+        ),
+        (Target("cpu_s", DAMAGED, CLEAN, 1.5),),
+    ),
+)

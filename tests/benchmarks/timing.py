@@ -1,0 +1,93 @@
+"""Times the operations: whole processes, the ways in turns, medians."""
+
+from __future__ import annotations
+
+import json
+from contextlib import ExitStack
+from dataclasses import asdict
+from itertools import zip_longest
+from typing import TYPE_CHECKING, Any
+
+from tests.benchmarks.data import damaged_copy, lines_in, output_in, scratch
+from tests.benchmarks.measure import Usage, measure, median_usage
+from tests.benchmarks.operations import DAMAGED_NEED_FACTOR
+from tests.benchmarks.report import progress
+from tests.benchmarks.targets import judged
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from tests.benchmarks.operations import Operation
+    from tests.benchmarks.ways import Way
+
+    Row = dict[str, Any]
+
+CHECKED_BYTES = 2_000_000
+NEED_FACTOR = 2.3  # an input and its output, the larger for a column more, spaces after colons and escapes for letters
+
+
+class DisagreementError(Exception):
+    """A way's output holds other values than that of the first."""
+
+
+def time_operation(operation: Operation, size: int, runs: int) -> Row:
+    """Measure the ways in turns, so that whatever slows the machine for a while slows all of them."""
+    need = size * (NEED_FACTOR + (DAMAGED_NEED_FACTOR if operation.has_damaged else 0))
+    usages: dict[str, list[Usage]] = {way.name: [] for way in operation.ways}
+    with ExitStack() as stack:
+        folder = stack.enter_context(scratch(need))
+        check_agreement(operation.ways, folder)
+        source = stack.enter_context(lines_in(folder, size))
+        damaged = stack.enter_context(damaged_copy(source)) if operation.has_damaged else source
+        for run in range(1, runs + 1):
+            for way in operation.ways:
+                progress.print(f"{operation.name}: run {run} of {runs}, {way.name}")
+                usages[way.name].append(measure_way(way, damaged if way.damaged else source))
+        place = str(folder.parent)
+    base = median_usage(usages[operation.ways[0].name])
+    rows = [time_row(way, size, usages[way.name], base) for way in operation.ways]
+    about = {"operation": operation.name, "title": operation.title, "bytes": size, "data_on": place}
+    return {**about, "ways": rows, "targets": judged(operation.targets, rows)}
+
+
+def measure_way(way: Way, source: Path) -> Usage:
+    """Run one way once."""
+    with output_in(source.parent) as target:
+        return measure(way.command(source, target), expected_exit=way.expected_exit)
+
+
+def check_agreement(ways: Sequence[Way], folder: Path) -> None:
+    """Fail unless all ways make the same values, so that nobody is compared while computing something else."""
+    first, *others = (way for way in ways if not way.damaged)
+    if not others:
+        return
+    progress.print("checking that all ways make the same values")
+    with lines_in(folder, CHECKED_BYTES) as source:
+        expected = parsed_output(first, source)
+        for way in others:
+            for number, (wanted, found) in enumerate(zip_longest(expected, parsed_output(way, source)), start=1):
+                if wanted != found:
+                    raise DisagreementError(f"line {number}: {first.name} makes {wanted}, {way.name} makes {found}")
+
+
+def parsed_output(way: Way, source: Path) -> list[Any]:
+    """Return the lines that a way makes of a small file."""
+    with output_in(source.parent) as target:
+        measure(way.command(source, target))
+        return [json.loads(line) for line in target.read_bytes().splitlines()]
+
+
+def time_row(way: Way, size: int, usages: Sequence[Usage], base: Usage) -> Row:
+    """Return one way's medians, and how many times those of the first they are."""
+    middle = median_usage(usages)
+    return {
+        "way": way.name,
+        "label": way.label,
+        "ours": way.is_ours,
+        **asdict(middle),
+        "cpu_ratio": middle.cpu_s / base.cpu_s,
+        "wall_ratio": middle.wall_s / base.wall_s,
+        "mb_per_s": size / 1e6 / middle.wall_s,
+        "runs": [asdict(usage) for usage in usages],
+    }

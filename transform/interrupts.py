@@ -1,0 +1,53 @@
+"""Requests to stop: noted whenever they come, heeded where nothing is half done.
+
+An exception that a signal raises wherever it lands can cut a rename, an upload or a clean-up in two. So once `install`
+has been called, signals are only noted; `check` heeds them, and so does `waiting`, in which a wait may be cut short. A
+second one does not wait. Without `install`, as in a notebook, all is as ever.
+"""
+
+import contextlib
+import signal
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+
+@dataclass(slots=True)
+class _State:
+    requested: bool = False
+    waiting: bool = False
+
+
+_state = _State()  # signals are the process's, and so is this
+
+
+def install() -> None:
+    """Have signals that ask to stop noted, but for those that were to be ignored (as by nohup)."""
+    _state.requested = _state.waiting = False
+    for number in _SIGNALS:
+        if signal.getsignal(number) is not signal.SIG_IGN:
+            signal.signal(number, _note)
+
+
+def check() -> None:
+    """Raise KeyboardInterrupt if a stop was requested."""
+    if _state.requested:
+        raise KeyboardInterrupt
+
+
+@contextlib.contextmanager
+def waiting() -> Iterator[None]:
+    """Raise KeyboardInterrupt at once if a stop is requested meanwhile."""
+    _state.waiting = True
+    try:
+        check()
+        yield
+    finally:
+        _state.waiting = False
+
+
+def _note(_number: int, _frame: object) -> None:
+    if _state.waiting or _state.requested:
+        raise KeyboardInterrupt
+    _state.requested = True
