@@ -21,7 +21,8 @@ def check_apart(locations: Mapping[str, object]) -> None:
     places = {role: _place(role, location) for role, location in locations.items() if location is not None}
     for (role, place), (other_role, other) in combinations(places.items(), 2):
         if place is not None and place == other:
-            raise OutputError(f"the {other_role} is the {role}: {locations[role]}. Give another place for one of them.")
+            name = locations[other_role] if str(locations[role]) == "-" else locations[role]
+            raise OutputError(f"the {other_role} is the {role}: {name}. Give another place for one of them.")
 
 
 def _place(role: str, location: object) -> object:

@@ -169,6 +169,9 @@ class Calculation(Runnable):
     def __setattr__(self, name: str, value: object) -> NoReturn:
         raise AttributeError(f"a Calculation is immutable; cannot set {name}")
 
+    def __delattr__(self, name: str) -> NoReturn:
+        raise AttributeError(f"a Calculation is immutable; cannot delete {name}")
+
     def _types(self) -> dict[str, str]:
         """Return the types of the results where the declared columns settle them."""
         columns = {name: Column(dtype) for name, dtype in self._task.schema.items() if name in self.columns}

@@ -22,6 +22,7 @@ else:
     from backports import zstd
 
 _READ_BYTES = 256 << 10
+_HEADER_BYTES = 64 << 10  # of a stream's start, so much is there at once: isal loses its place in a header in pieces
 _PADDED = ("gzip", "xz")  # formats that allow zeros after and between their streams
 _GZIP_WINDOW_BITS = 31  # of zlib: a deflate window of 15 bits, in a gzip wrapper
 _CORRUPT: tuple[type[Exception], ...] = (OSError, EOFError, ValueError, lzma.LZMAError, zstd.ZstdError, igzip_lib.error)  # type: ignore[assignment] # isal's is typed as an instance
@@ -146,18 +147,25 @@ class Inflater:
                 return len(data)
 
     def _next_stream(self) -> bool:
-        while True:
-            if self._codec.name in _PADDED:
-                self._pending = self._pending.lstrip(b"\0")
-            if self._pending:
-                self._decompressor = self._codec.decompressor()
-                return True
-            self._pending = self._read()
-            if not self._pending:
-                return False
+        """Begin the next stream, if there is one."""
+        more = True
+        while more:
+            self._skip_padding()
+            if len(self._pending) >= _HEADER_BYTES:
+                break
+            more = bool(read := self._read())
+            self._pending += read
+        self._skip_padding()
+        if self._pending:
+            self._decompressor = self._codec.decompressor()
+        return bool(self._pending)
+
+    def _skip_padding(self) -> None:
+        if self._codec.name in _PADDED:
+            self._pending = self._pending.lstrip(b"\0")
 
     def _read(self) -> bytes:
-        """Read on, as much as the buffer holds: isal loses its place in a header that comes in pieces."""
+        """Read on, as much as the buffer holds."""
         filled = 0
         while filled < len(self._buffer) and (count := self._read_into(self._buffer[filled:])):
             filled += count

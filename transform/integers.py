@@ -14,6 +14,8 @@ import polars as pl
 
 _LIMIT = 2.0**127
 _ARITHMETIC = {"Plus", "Minus", "Multiply"}
+_FUNCTIONS = {'{"Sql": {"Binary": "Mul"}}', '"Abs"', '{"Pow": "Generic"}', '{"SumHorizontal": {"ignore_nulls": true}}'}
+_Guards = tuple[tuple[Any, bool], ...]
 _REFUSALS = (pl.exceptions.PolarsError, pl.exceptions.PanicException, ValueError)
 
 
@@ -25,13 +27,14 @@ def with_negation(expr: pl.Expr, schema: Mapping[str, pl.DataType]) -> pl.Expr:
 
 def overflows(expr: pl.Expr, schema: Mapping[str, pl.DataType]) -> list[pl.Expr]:
     """Return expressions that are true of rows for which integer arithmetic in the expression leaves Int128."""
-    tree = json.loads(_serialised(expr))
     integers = {name for name, dtype in schema.items() if isinstance(dtype, pl.Int128)}
-    return [
-        _expression(_in_floats(piece, integers)).abs() >= _LIMIT
-        for piece in _arithmetic(tree)
-        if isinstance(_type(piece, schema), pl.Int128)
-    ]
+    found = []
+    for piece, guards in _arithmetic(json.loads(_serialised(expr))):
+        if isinstance(_type(piece, schema), pl.Int128):
+            beyond = _expression(_in_floats(piece, integers)).abs() >= _LIMIT
+            taken = [_expression(tree).fill_null(value=False) == value for tree, value in guards]
+            found.append(pl.all_horizontal(beyond, *taken))
+    return found
 
 
 def _serialised(expr: pl.Expr) -> str:
@@ -41,18 +44,26 @@ def _serialised(expr: pl.Expr) -> str:
         return "null"
 
 
-def _arithmetic(tree: Any) -> Iterator[Any]:
-    """Yield the largest pieces of a serialised expression that are nothing but sums, differences and products."""
-    if _is_arithmetic(tree):
-        if "BinaryExpr" in tree or "Function" in tree:
-            yield tree
-    elif isinstance(tree, dict):
-        if not tree.keys() & {"Literal", "Eval", "StructEval"}:  # the latter have columns of their own
+def _arithmetic(tree: Any, guards: _Guards = ()) -> Iterator[tuple[Any, _Guards]]:
+    """Yield the largest pieces of a serialised expression that are nothing but arithmetic, each with its guards.
+
+    Those are the conditions, and what they have to be for the piece to matter.
+    """
+    match tree:
+        case {"Literal": _} | {"Eval": _} | {"StructEval": _}:  # the latter have columns of their own
+            return
+        case {"BinaryExpr": _} | {"Function": _} if _is_arithmetic(tree):
+            yield tree, guards
+        case {"Ternary": {"predicate": predicate, "truthy": truthy, "falsy": falsy}}:
+            yield from _arithmetic(predicate, guards)
+            yield from _arithmetic(truthy, (*guards, (predicate, True)))
+            yield from _arithmetic(falsy, (*guards, (predicate, False)))
+        case dict():
             for part in tree.values():
-                yield from _arithmetic(part)
-    elif isinstance(tree, list):
-        for part in tree:
-            yield from _arithmetic(part)
+                yield from _arithmetic(part, guards)
+        case list():
+            for part in tree:
+                yield from _arithmetic(part, guards)
 
 
 def _is_arithmetic(tree: Any) -> bool:
@@ -63,8 +74,8 @@ def _is_arithmetic(tree: Any) -> bool:
             return len(value) == 1 and next(iter(value)).startswith(("Int", "UInt"))
         case {"BinaryExpr": {"left": left, "op": op, "right": right}}:
             return op in _ARITHMETIC and _is_arithmetic(left) and _is_arithmetic(right)
-        case {"Function": {"input": list(inputs), "function": {"Sql": {"Binary": "Mul"}}}}:
-            return all(_is_arithmetic(part) for part in inputs)
+        case {"Function": {"input": list(inputs), "function": function}}:
+            return json.dumps(function) in _FUNCTIONS and all(_is_arithmetic(part) for part in inputs)
     return False
 
 

@@ -2,11 +2,12 @@
 
 An exception that a signal raises wherever it lands can cut a rename, an upload or a clean-up in two. So once `install`
 has been called, signals are only noted; `check` heeds them, and so does `waiting`, in which a wait may be cut short. A
-second one does not wait. Without `install`, as in a notebook, all is as ever.
+second one does not wait. `noted` does the same for a run in a program of somebody else's, such as a notebook.
 """
 
 import contextlib
 import signal
+import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -28,6 +29,23 @@ def install() -> None:
     for number in _SIGNALS:
         if signal.getsignal(number) is not signal.SIG_IGN:
             signal.signal(number, _note)
+
+
+@contextlib.contextmanager
+def noted() -> Iterator[None]:
+    """Have Ctrl-C noted meanwhile, where Python would raise wherever it lands; at the end, it raises in any case."""
+    in_main = threading.current_thread() is threading.main_thread()
+    if not in_main or signal.getsignal(signal.SIGINT) is not signal.default_int_handler:
+        yield
+        return
+    _state.requested = _state.waiting = False
+    signal.signal(signal.SIGINT, _note)
+    try:
+        yield
+        check()
+    finally:
+        _state.requested = False
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def check() -> None:

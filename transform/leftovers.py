@@ -18,13 +18,22 @@ def create_held(directory: Path, prefix: str) -> tuple[int, Path]:
     while True:
         path = directory / f"{prefix}{secrets.token_hex(8)}.tmp"
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
-        with contextlib.suppress(OSError):  # a file system without locks: then nobody else can lock it either
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        # Between the two calls somebody may have taken the new file for a leftover, and removed it.
-        with contextlib.suppress(FileNotFoundError):
+        # Between the two calls somebody may take the new file for a leftover: lock it, and remove it.
+        with contextlib.suppress(FileNotFoundError, BlockingIOError):
+            _lock(descriptor)
             if path.stat().st_ino == os.fstat(descriptor).st_ino:
                 return descriptor, path
         os.close(descriptor)
+
+
+def _lock(descriptor: int) -> None:
+    """Lock a file, where its file system has locks; where it has none, nobody else can lock it either."""
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise
+    except OSError:
+        pass
 
 
 def find_abandoned(directory: Path, prefix: str) -> Iterator[Path]:

@@ -29,6 +29,8 @@ from transform.sinks import Output
 from transform.sources import open_source
 from transform.summary import Summary
 
+_WIDE = 200
+
 
 @contextlib.contextmanager
 def progress(name: str, *, quiet: bool) -> Iterator[engine.Progress | None]:
@@ -56,30 +58,34 @@ def print_summary(summary: Summary) -> None:
     table.add_column(justify="right")
     table.add_column()
 
-    def row(name: str, count: int, note: str = "") -> None:
-        table.add_row(name, f"{count:,}", Text(note))
-
-    row("lines in", summary.lines_in, f"{summary.bytes_in:,} bytes")
-    row("lines out", summary.lines_out, f"{summary.bytes_out:,} bytes")
-    for name, count in (("filtered", summary.filtered), ("blank", summary.blank)):
-        if count:
-            row(name, count)
-    if summary.rejected:
-        row("rejected", summary.rejected, f"kept in {summary.rejects}" if summary.rejects else "not kept")
-    for kind, reason in summary.reject_reasons.items():
-        row("", reason.count, f"{kind} (first at offset {reason.first_offset:,})")
-    for name, count in summary.nonfinite.items():
-        row("not finite", count, f"in {name}, written as null")
-    columns = ", ".join(f"{name} {dtype} ({origin})" for name, (dtype, origin) in summary.schema.items())
-    table.add_row("columns read", "", Text(columns or "none"))
-    for note in summary.notes:
-        table.add_row("note", "", Text(note))
-    table.add_row("time", f"{summary.seconds:.2f} s", Text(f"{summary.mb_per_s:.1f} MB/s"))
+    for name, number, note in _summary_rows(summary):
+        table.add_row(name, number, Text(note))
     console = Console(stderr=True, highlight=False)
+    if not console.is_terminal:  # nothing is folded where a program may read it
+        console = Console(stderr=True, highlight=False, width=_WIDE)
     console.print(table)
     if summary.rejected and not summary.rejects:
         for text in summary.first_rejects:
             console.print(Text(f"rejected {text}"))
+
+
+def _summary_rows(summary: Summary) -> Iterator[tuple[str, str, str]]:
+    yield "lines in", f"{summary.lines_in:,}", f"{summary.bytes_in:,} bytes"
+    yield "lines out", f"{summary.lines_out:,}", f"{summary.bytes_out:,} bytes"
+    for name, count in (("filtered", summary.filtered), ("blank", summary.blank)):
+        if count:
+            yield name, f"{count:,}", ""
+    if summary.rejected:
+        yield "rejected", f"{summary.rejected:,}", f"kept in {summary.rejects}" if summary.rejects else "not kept"
+    for kind, reason in summary.reject_reasons.items():
+        yield "", f"{reason.count:,}", f"{kind} (first at offset {reason.first_offset:,})"
+    for name, count in summary.nonfinite.items():
+        yield "not finite", f"{count:,}", f"in {name}, written as null"
+    columns = ", ".join(f"{name} {dtype} ({origin})" for name, (dtype, origin) in summary.schema.items())
+    yield "columns read", "", columns or "none"
+    for note in summary.notes:
+        yield "note", "", note
+    yield "time", f"{summary.seconds:.2f} s", f"{summary.mb_per_s:.1f} MB/s"
 
 
 @contextlib.contextmanager
@@ -131,4 +137,4 @@ def print_schema(source: str) -> None:
 
 
 def _width() -> int:
-    return Console().width if sys.stdout.isatty() else 200
+    return Console().width if sys.stdout.isatty() else _WIDE

@@ -53,6 +53,7 @@ _TABLES = {"Boolean.IsIn", "Replace", "ReplaceStrict", "Sql.IsIn"}
 """The functions that look values up in a Series."""
 _BROADCASTS = {"Business.AddBusinessDay", "Business.BusinessDayCount", "Business.IsBusinessDay", "ListExpr.Concat"}
 """The functions for which polars makes a Series of one value of a literal: holidays, a list."""
+_ONE_FOR_ALL = {"ArrayExpr.CountMatches", "ListExpr.CountMatches"}
 _PYTHON_FUNCTIONS = {"CumFoldHorizontal", "CumReduceHorizontal", "FfiPlugin", "FoldHorizontal", "ReduceHorizontal"}
 _PYTHON = (
     "calls a Python function or a plugin, which cannot be looked into; if its result depends on nothing but its "
@@ -142,6 +143,8 @@ def _function_objection(node: Node) -> str | None:
         return None if "Literal" in given[0] else _GUESSES
     if "Replace" in names[0] and any("Literal" not in tree for tree in given[1:3]):
         return "looks values up in whole columns; give them as literals"
+    if _ONE_FOR_ALL.intersection(names) and "Literal" not in given[1]:
+        return "takes one value for all rows; give it as a literal"
     if names[0] == "Bin":
         return None if '"Breaks"' in text else "derives the bins from the whole column; give the breakpoints"
     if node.within or _BY_TYPE.intersection(names):

@@ -6,7 +6,7 @@ from typing import Self
 
 import polars as pl
 
-from transform import cores, engine
+from transform import cores, engine, interrupts
 from transform.engine import Options, Progress, Task
 from transform.lines import CHUNK_BYTES, MAX_LINE_BYTES
 from transform.ranges import RANGE_BYTES
@@ -61,7 +61,8 @@ class Runnable(ABC):
             range_bytes=range_bytes,
             progress=progress,
         )
-        return engine.run(self.task_for(source), source, target, options)
+        with interrupts.noted():
+            return engine.run(self.task_for(source), source, target, options)
 
     @property
     @abstractmethod

@@ -116,7 +116,8 @@ def _infer(name: str, sample: Sample) -> Column:
             f"none of the first {SAMPLE_BYTES >> 20} MiB is a line that holds a JSON object ({sample.first_error}); "
             f"is this JSON lines? If it is, {_how_to_declare(name)}"
         )
-    seen = f"in the first {sample.lines} lines" if not sample.whole else f"in the input ({sample.lines} lines)"
+    lines = f"{sample.lines} line{'s' if sample.lines != 1 else ''}"
+    seen = f"in the first {lines}" if not sample.whole else f"in the input ({lines})"
     member = sample.members.get(name)
     if member is None:
         raise SchemaError(

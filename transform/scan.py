@@ -92,7 +92,7 @@ def named(layout: Layout, members: MemberTable, names: Collection[str]) -> npt.N
         escapes = bytes(layout.view[members.starts[escaped] : members.names[escaped] + 1])
         try:
             found[escaped] = msgspec.json.decode(escapes) in names
-        except msgspec.DecodeError:  # a lone surrogate, which no name has
+        except (msgspec.DecodeError, UnicodeDecodeError):  # a lone surrogate, which no name has; or a line that is none
             found[escaped] = False
     return found
 

@@ -204,7 +204,8 @@ def _open_sink(target: Target) -> Sink:
         if path.is_dir():
             raise IsADirectoryError(errno.EISDIR, "is a directory")
         if path.exists() and not path.is_file():
-            return StreamSink(str(path), path.open("wb", buffering=0), close=True)
+            with interrupts.waiting():  # for whoever reads from a pipe of that name
+                return StreamSink(str(path), path.open("wb", buffering=0), close=True)
     return FileSink(path)
 
 

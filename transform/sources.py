@@ -151,7 +151,8 @@ def open_source(source: Source) -> Iterator[Reader]:
     else:
         path = Path(source)
         try:
-            raw = FileIO(path)
+            with interrupts.waiting():  # for whoever writes into a pipe of that name
+                raw = FileIO(path)
         except OSError as error:
             raise InputError(f"{path}: {_explain(error)}") from None
         with raw:
