@@ -33,7 +33,7 @@ def install() -> None:
 
 @contextlib.contextmanager
 def noted() -> Iterator[None]:
-    """Have Ctrl-C noted meanwhile, where Python would raise wherever it lands; at the end, it raises in any case."""
+    """Have Ctrl-C noted meanwhile, where Python would raise wherever it lands. What is done by then stays done."""
     in_main = threading.current_thread() is threading.main_thread()
     if not in_main or signal.getsignal(signal.SIGINT) is not signal.default_int_handler:
         yield
@@ -42,7 +42,6 @@ def noted() -> Iterator[None]:
     signal.signal(signal.SIGINT, _note)
     try:
         yield
-        check()
     finally:
         _state.requested = False
         signal.signal(signal.SIGINT, signal.default_int_handler)

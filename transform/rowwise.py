@@ -89,10 +89,10 @@ def check_row_wise(expr: pl.Expr, schema: Mapping[str, pl.DataType], *, pure: bo
         CalculationError: Names the part at fault, why, and what to do instead.
     """
     tree = nodes(expr.alias("result"))
-    for node in tree:  # the innermost first, as that is where the reason is
+    for place, node in enumerate(tree, 1):  # the innermost first, as that is where the reason is
         objection = _objection(node, schema, pure=pure)
         if objection:
-            part = "it" if node in tree[-2:] else _name(node)
+            part = "it" if all(above.kind == "Alias" for above in tree[place:]) else _name(node)
             raise CalculationError(f"{show(expr)} is not row-wise: {part} {objection}. {_WHAT_TO_DO}")
     planned = _plan(expr, schema) - _ROW_WISE_PLAN
     apart = planned & (_PLANNED_APART | _PLANNED_APART_PYTHON if pure else _PLANNED_APART)
