@@ -30,6 +30,7 @@ from transform import (
 )
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
     from tests.conftest import Start
@@ -62,7 +63,7 @@ def orders(monkeypatch: pytest.MonkeyPatch) -> list[object]:
 def mixed_lines(count: int) -> bytes:
     """Return lines of all sorts, some of them longer than a range."""
     draw = random.Random(5)
-    sorts = [
+    sorts: list[Callable[[int], bytes]] = [
         lambda n: b'{"a":%d,"b":"x"}' % n,
         lambda n: b'{ "a" : %d }\r' % n,
         lambda _: b"",
@@ -263,8 +264,8 @@ def test_a_signal_leaves_no_worker_behind(sent: signal.Signals, tmp_path: Path, 
     process = start("run", source, target, "-q", "-e", "a + 1 AS b", "--workers", "2")
     reader = os.open(target, os.O_RDONLY | os.O_NONBLOCK)
     try:
-        workers: list[psutil.Process] = []
-        wait_until(lambda: workers.extend(psutil.Process(process.pid).children()) or workers)
+        wait_until(lambda: psutil.Process(process.pid).children())
+        workers = psutil.Process(process.pid).children()
         os.kill(process.pid, sent)
         _, errors = process.communicate(timeout=WAIT_S)
         assert b"Traceback" not in errors

@@ -13,7 +13,8 @@ import pytest
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from transform import Calculation, Summary, TransformError
+    from transform import Summary, TransformError
+    from transform.runnable import Runnable
 
 OLD = b"what an earlier run has published\n"
 
@@ -41,7 +42,7 @@ class Outcome:
         return [row[name] for row in self.rows]
 
 
-def attempt(data: bytes, calculation: Calculation, **options: Any) -> Outcome:
+def attempt(data: bytes, calculation: Runnable, **options: Any) -> Outcome:
     """Run a calculation from file to file."""
     with tempfile.TemporaryDirectory() as directory:
         source, target = Path(directory, "in.jsonl"), Path(directory, "out.jsonl")
@@ -52,7 +53,7 @@ def attempt(data: bytes, calculation: Calculation, **options: Any) -> Outcome:
         return Outcome(target.read_bytes(), rejects, summary)
 
 
-def refusal(data: bytes, calculation: Calculation, error: type[TransformError], **options: Any) -> str:
+def refusal(data: bytes, calculation: Runnable, error: type[TransformError], **options: Any) -> str:
     """Run a calculation that must fail, leaving an old output as it was and nothing beside it; return the message."""
     with tempfile.TemporaryDirectory() as directory:
         source, target = Path(directory, "in.jsonl"), Path(directory, "out.jsonl")
