@@ -7,6 +7,7 @@ object a `}` is never followed by a `{`. A run of lines that fails is parted unt
 are judged one by one.
 """
 
+import operator
 import re
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -170,8 +171,7 @@ class Decoder:
     def _texts(self, objects: list[Any], name: str) -> list[Any]:
         if not self._with_struct:
             return [o.get(name, UNSET) for o in objects]
-        attribute = self._fields[name]
-        return [getattr(o, attribute) for o in objects]
+        return list(map(operator.attrgetter(self._fields[name]), objects))
 
     def _judge(self, layout: Layout, index: int, rows: _Rows) -> None:
         """Accept or reject a single line."""

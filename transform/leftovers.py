@@ -5,6 +5,7 @@ can be locked is one that nobody holds any more, and the next run removes it.
 """
 
 import contextlib
+import errno
 import fcntl
 import os
 import secrets
@@ -57,4 +58,6 @@ def records_directory() -> Path:
     """Return where runs note the uploads they have open: on this machine, as only this machine can tell who lives."""
     directory = Path(tempfile.gettempdir()) / f"transform-uploads-{os.getuid()}"
     directory.mkdir(mode=0o700, exist_ok=True)
+    if directory.lstat().st_uid != os.getuid():
+        raise PermissionError(errno.EPERM, f"{directory} belongs to somebody else; set TMPDIR to a place of your own")
     return directory

@@ -11,7 +11,7 @@ from typing import cast
 
 from transform.errors import InputError
 
-CHUNK_BYTES = 2 << 20
+CHUNK_BYTES = 4 << 20
 MAX_LINE_BYTES = 256 << 20
 LONG_LINE_HEAD_BYTES = 64 << 10
 BOM = b"\xef\xbb\xbf"

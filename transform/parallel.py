@@ -12,7 +12,7 @@ from transform.sources import Reader, open_pin
 from transform.worker import Setting
 
 _MIN_RANGES = 4  # an input of fewer is done before another process has started
-_MIN_CHUNKS = 32  # the same, where only the end of a stream tells how long it is
+_MIN_CHUNKS = 16  # the same, where only the end of a stream tells how long it is
 
 
 class Transforms(Protocol):

@@ -11,12 +11,11 @@ The tests hold a verdict on every function of polars against this.
 import json
 import re
 from collections.abc import Mapping
-from typing import Any
 
 import polars as pl
 
+from transform.dry_run import check_evaluates, plan_nodes
 from transform.errors import CalculationError
-from transform.expressions import first_line
 from transform.rounding import rounding_objection
 from transform.tree import INPUTS, INPUTS_WITHIN, REFUSALS, Node, nodes, show
 
@@ -53,6 +52,7 @@ _TABLES = {"Boolean.IsIn", "Replace", "ReplaceStrict", "Sql.IsIn"}
 """The functions that look values up in a Series."""
 _BROADCASTS = {"Business.AddBusinessDay", "Business.BusinessDayCount", "Business.IsBusinessDay", "ListExpr.Concat"}
 """The functions for which polars makes a Series of one value of a literal: holidays, a list."""
+_UNORDERED = {"Mode", "ValueCounts"}
 _ONE_FOR_ALL = {"ArrayExpr.CountMatches", "ListExpr.CountMatches"}
 _PYTHON_FUNCTIONS = {"CumFoldHorizontal", "CumReduceHorizontal", "FfiPlugin", "FoldHorizontal", "ReduceHorizontal"}
 _PYTHON = (
@@ -71,7 +71,6 @@ _PLANNED_APART_PYTHON = {
     f"columnar-function {name}" for name in ("cum_fold", "cum_reduce", "fold", "python_udf", "reduce")
 }
 _BESIDE_PLANNED_APART = {"input-independent-select", "map", "multiplexer", "select", "zip-broadcast"}
-_PLAN_NODE = re.compile(r'label="([a-z-]+)(?:\\n\w+ = (\w+)\(\.\.\.\))?')
 _WHAT_TO_DO = (
     "A line's result may depend on that line only: compute totals and the like beforehand, give them as literals."
 )
@@ -94,7 +93,7 @@ def check_row_wise(expr: pl.Expr, schema: Mapping[str, pl.DataType], *, pure: bo
         if objection:
             part = "it" if all(above.kind == "Alias" for above in tree[place:]) else _name(node)
             raise CalculationError(f"{show(expr)} is not row-wise: {part} {objection}. {_WHAT_TO_DO}")
-    planned = _plan(expr, schema) - _ROW_WISE_PLAN
+    planned = plan_nodes(expr, schema) - _ROW_WISE_PLAN
     apart = planned & (_PLANNED_APART | _PLANNED_APART_PYTHON if pure else _PLANNED_APART)
     if apart or any(_is_series(node) for node in tree):  # which are brought to the rows, or the rows to them
         planned -= apart | _BESIDE_PLANNED_APART
@@ -104,7 +103,7 @@ def check_row_wise(expr: pl.Expr, schema: Mapping[str, pl.DataType], *, pure: bo
             f"{', '.join(sorted(planned))}). {_WHAT_TO_DO}"
         )
     if not any(_is_python(node) for node in tree):
-        _check_evaluates(expr, schema)
+        check_evaluates(expr, schema)
 
 
 def calls_python(expr: pl.Expr) -> bool:
@@ -145,11 +144,21 @@ def _function_objection(node: Node) -> str | None:
         return "looks values up in whole columns; give them as literals"
     if _ONE_FOR_ALL.intersection(names) and "Literal" not in given[1]:
         return "takes one value for all rows; give it as a literal"
-    if names[0] == "Bin":
+    if names[0] == "Bin" and not node.within:
         return None if '"Breaks"' in text else "derives the bins from the whole column; give the breakpoints"
+    if names[0] == "Rank" and '"Random"' in text:
+        return _RANDOM
+    if node.within and _UNORDERED.intersection(names):
+        return "gives its values in any order, so that the output would differ from run to run"
     if node.within or _BY_TYPE.intersection(names):
         return None
-    alone = Node("Function", {**node.body, "input": [{"Column": ""}] * len(given)}).as_expression().meta
+    return _separability_objection(node)
+
+
+def _separability_objection(node: Node) -> str | None:
+    """Return what polars itself has against a function's being row-wise, whatever it is given."""
+    columns = [{"Column": ""}] * len(node.body["input"])
+    alone = Node("Function", {**node.body, "input": columns}).as_expression().meta
     try:
         separable, preserving = alone.is_row_separable(), alone.is_length_preserving()
     except REFUSALS:  # it wants single values, or knowledge of the types for who knows what
@@ -170,52 +179,13 @@ def _is_series(node: Node) -> bool:
 def _may_be_given(node: Node, place: int, series: Node) -> bool:
     """Return whether it makes no difference to a function that one of its inputs is a Series."""
     values, names = _values(series), node.names()
-    table, single = not _TABLES.isdisjoint(names), not _BROADCASTS.isdisjoint(names)
-    return place in (1, 2) and (len(values) == 1 if single or values.dtype.is_nested() else table)
+    if place not in (1, 2) or (_TABLES | _BROADCASTS).isdisjoint(names):
+        return False
+    return len(values) == 1 or (not _TABLES.isdisjoint(names) and not values.dtype.is_nested())
 
 
 def _values(literal: Node) -> pl.Series:
     return pl.select(literal.as_expression()).to_series()
-
-
-def _plan(expr: pl.Expr, schema: Mapping[str, pl.DataType]) -> set[str]:
-    """Return the kinds of nodes in polars' streaming plan, with the functions that make some."""
-    once = pl.QueryOptFlags(comm_subexpr_elim=False)  # what occurs twice would be a node of its own
-    try:
-        plan = (
-            pl.LazyFrame(schema=schema)
-            .with_columns(expr.alias("result"))
-            .show_graph(engine="streaming", plan_stage="physical", raw_output=True, show=False, optimizations=once)
-        )
-    except REFUSALS as error:
-        raise CalculationError(f"polars refuses {show(expr)}: {first_line(error)}") from None
-    return {" ".join(filter(None, found)) for found in _PLAN_NODE.findall(plan or "")}
-
-
-def _check_evaluates(expr: pl.Expr, schema: Mapping[str, pl.DataType]) -> None:
-    """Raise if polars refuses the types, as it does some as late as when there are values, or two rows."""
-    nothing, one, two = (_error(expr, {name: [None] * height for name in schema}, schema) for height in range(3))
-    valued = _error(expr, {name: [_value(dtype)] * 2 for name, dtype in schema.items()}, schema)
-    if two and (nothing or not one):  # else it may be for want of values
-        raise CalculationError(f"polars refuses {show(expr)}: {first_line(two)}")
-    if valued and "not supported" in str(valued):  # else it may be the values
-        raise CalculationError(f"polars refuses {show(expr)}: {first_line(valued)}")
-
-
-def _error(expr: pl.Expr, rows: Mapping[str, Any], schema: Mapping[str, pl.DataType]) -> BaseException | None:
-    try:
-        pl.DataFrame(rows, schema).with_columns(expr.alias("result"))
-    except REFUSALS as error:
-        return error
-    return None
-
-
-def _value(dtype: Any) -> object:
-    if isinstance(dtype, pl.List):
-        return [_value(dtype.inner)]
-    if isinstance(dtype, pl.Struct):
-        return {field.name: _value(field.dtype) for field in dtype.fields}
-    return {pl.String: "1", pl.Boolean: True, pl.Float64: 1.0, pl.Int128: 1}.get(type(dtype))
 
 
 def _name(node: Node) -> str:

@@ -9,6 +9,7 @@ import hashlib
 import io
 import os
 import re
+import select
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -25,6 +26,7 @@ Target = str | os.PathLike[str] | BinaryIO
 """A path, an `s3://bucket/key` URI, `-` for standard output, or a binary file object, which is written to at once."""
 
 
+_POLL_S = 1.0
 _DESCRIPTOR = re.compile(r"/dev/std(in|out|err)|/(?:dev|proc/self)/fd/(\d+)")
 
 
@@ -157,7 +159,11 @@ class StreamSink:
             view = memoryview(data)
             while view:
                 with interrupts.waiting():
-                    view = view[self._stream.write(view) or 0 :]
+                    count = self._stream.write(view)
+                if count is None and isinstance(self._stream, io.RawIOBase):  # a pipe that does not block, and is full
+                    select.select([], [self._stream], [], _POLL_S)
+                    continue
+                view = view[len(view) if count is None else count :]
 
     def publish(self) -> None:
         """Flush, that an error shows while it can still be told."""

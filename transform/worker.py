@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from transform.piece import Piece
     from transform.sources import Pin
 
-IN_BYTES = 4 << 20
+IN_BYTES = 8 << 20
 OUT_BYTES = 24 << 20
 SLOTS = 2
 """A worker has one order to work on and one to go on with."""

@@ -277,4 +277,5 @@ def test_a_signal_leaves_no_worker_behind(sent: signal.Signals, tmp_path: Path, 
 
 
 def no_workers() -> bool:
-    return [child for child in psutil.Process().children() if child.status() != psutil.STATUS_ZOMBIE] == []
+    children = [child for child in psutil.Process().children() if child.status() != psutil.STATUS_ZOMBIE]
+    return not any("transform.worker" in " ".join(child.cmdline()) for child in children)
