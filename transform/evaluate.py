@@ -14,8 +14,11 @@ from transform.layout import Positions
 from transform.members import LineError
 from transform.rowwise import check_row_wise
 from transform.spell import count_nonfinite, has_floats, json_text
+from transform.together import compute_together, looks_into_lists
+from transform.tree import REFUSALS
 
 _PROBE_ROWS = 1000
+_MASK = "the filter"
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,10 +70,11 @@ class Evaluator:
         self._filter_overflow = _any(check for predicate in filters for check in overflows(predicate, schema))
         self._names = list(results)
         # What a Python function raises comes as it is.
-        self._failures: tuple[type[Exception], ...] = (
-            (Exception,) if pure else (pl.exceptions.PolarsError, _BeyondInt128Error)
+        self._failures: tuple[type[BaseException], ...] = (
+            (Exception, *REFUSALS) if pure else (*REFUSALS, _BeyondInt128Error)
         )
-        self._filter = pl.all_horizontal(*filters) if filters else None
+        self._filter = pl.all_horizontal(*filters).fill_null(value=False).alias(_MASK) if filters else None
+        self._into_lists = looks_into_lists([*self._results, *filters])
         empty = pl.DataFrame(schema=schema)
         self.types: dict[str, pl.DataType] = dict(self._compute(empty).schema)
         for predicate in filters:
@@ -94,8 +98,8 @@ class Evaluator:
 
     def compute(self, frame: pl.DataFrame) -> pl.DataFrame:
         """Return the columns read and the results of the rows that pass the filters."""
-        kept = frame if self._filter is None else frame.filter(self._filter)
-        return kept.with_columns(self._results)
+        kept = frame if self._filter is None else frame.filter(self._mask(frame))
+        return compute_together(kept, self._results, into_lists=self._into_lists)
 
     def probe(self, frame: pl.DataFrame) -> None:
         """Raise if the first rows, evaluated whole and in pieces, give different results.
@@ -118,15 +122,17 @@ class Evaluator:
                 )
 
     def _compute(self, frame: pl.DataFrame) -> pl.DataFrame:
-        return frame.with_columns(self._results).select(self._names)
+        return compute_together(frame, self._results, into_lists=self._into_lists).select(self._names)
+
+    def _mask(self, frame: pl.DataFrame) -> pl.Series:
+        assert self._filter is not None  # noqa: S101 - asked only where there is one
+        return compute_together(frame, [self._filter], into_lists=self._into_lists)[_MASK]
 
     def _evaluate(self, frame: pl.DataFrame) -> Evaluated:
         kept = np.arange(frame.height)
         _refuse(frame, self._filter_overflow)
         if self._filter is not None:
-            mask = frame.select(self._filter.fill_null(value=False)).to_series()
-            if len(mask) != frame.height:  # a filter that reads no column
-                mask = pl.repeat(mask[0], frame.height, eager=True)
+            mask = self._mask(frame)
             kept, rows = np.flatnonzero(mask.to_numpy()), frame.filter(mask)
         else:
             rows = frame
@@ -153,9 +159,9 @@ def _refuse(frame: pl.DataFrame, overflow: pl.Expr | None) -> None:
         raise _BeyondInt128Error("integer arithmetic goes beyond Int128")
 
 
-def _explain(error: Exception) -> str:
+def _explain(error: BaseException) -> str:
     text = first_line(error)
-    known = isinstance(error, pl.exceptions.PolarsError | _BeyondInt128Error)
+    known = isinstance(error, (*REFUSALS, _BeyondInt128Error))
     return text if known else f"{type(error).__name__}: {text}"
 
 

@@ -957,7 +957,6 @@ def test_binary_results_are_refused(expr: pl.Expr) -> None:
     assert message == "the result `r` is Binary, which has no place in JSON; make it a string first"
 
 
-@pytest.mark.xfail(reason="polars' error comes through, as such a literal cannot be serialised", strict=True)
 def test_results_that_are_python_objects_are_refused() -> None:
     refusal(column(["x"]), Calculation(r=pl.lit(object(), dtype=pl.Object)), CalculationError)
 
