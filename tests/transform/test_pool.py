@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import threading
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 import polars as pl
@@ -165,8 +166,9 @@ def test_a_worker_that_is_killed_is_named_and_nothing_is_published(tmp_path: Pat
 
     def kill(_done: int, _size: int | None) -> None:
         for child in psutil.Process().children():
-            if "transform.worker" in " ".join(child.cmdline()):  # the tests' S3 server is a child, too
-                child.kill()
+            with suppress(psutil.ZombieProcess):  # killed before
+                if "transform.worker" in " ".join(child.cmdline()):  # the tests' S3 server is a child, too
+                    child.kill()
 
     with pytest.raises(WorkerError, match=r"killed by SIGKILL, most likely for want of memory"):
         CALCULATION.run(source, target, workers=2, range_bytes=RANGE_BYTES, progress=kill)
