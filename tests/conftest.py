@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -120,6 +121,12 @@ def bucket(s3: Any) -> str:
     name = f"test-{uuid.uuid4().hex}"
     s3.create_bucket(Bucket=name)
     return name
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _hang_up_is_not_ignored() -> None:
+    """Let children be hung up on: under nohup they would inherit that they are not."""
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 
 @pytest.fixture
