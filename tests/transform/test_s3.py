@@ -107,7 +107,7 @@ def test_an_object_becomes_a_file(
     CALCULATION.run(source.target, tmp_path / "output")
     assert (tmp_path / "output").read_bytes() == expected
     size = big.stat().st_size
-    # What is asked for, and as much again as is read ahead: no range is larger, and but for the first none much smaller.
+    # A range is what is asked for and as much more as is read ahead; but for the first, none is much smaller.
     most, least = -(-size // READ_BYTES), -(-size // (READ_BYTES + CHUNK_BYTES))
     assert least <= proxy.count("GetObject") <= most, "it is read in large ranges"
 
