@@ -176,7 +176,7 @@ for name in sys.argv[1:]:
     result = child("-c", program, *names)
     assert (result.stdout, result.stderr, result.returncode) == ("", "", 0)
     # The watch does see what is read.
-    asks = "import transform.s3; transform.s3._endpoint()"
+    asks = "import transform.s3; transform.s3.endpoint()"
     seen = child("-c", f"{program}\n{asks}").stdout.splitlines()
     assert seen == ["transform.s3 AWS_ENDPOINT_URL_S3", "transform.s3 AWS_ENDPOINT_URL"]
 

@@ -21,33 +21,53 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from transform.by_prefix import CalculationsByPrefix
     from transform.calculation import Calculation
+    from transform.compression import Codec, codec_of_encoding, codec_of_name
     from transform.errors import (
+        AccessDeniedError,
         CalculationError,
         InputError,
         OutputError,
         RejectedError,
         SchemaError,
+        SourceChangedError,
         TransformError,
+        UnavailableError,
+        WidenError,
         WorkerError,
     )
     from transform.line_function import LineFunction
     from transform.loading import load
+    from transform.runnable import Runnable
+    from transform.s3 import S3Object
+    from transform.state import State
+    from transform.stream import Stream
     from transform.summary import Reason, Summary
     from transform.tables import lookup
 
 __all__ = [
+    "AccessDeniedError",
     "Calculation",
     "CalculationError",
     "CalculationsByPrefix",
+    "Codec",
     "InputError",
     "LineFunction",
     "OutputError",
     "Reason",
     "RejectedError",
+    "Runnable",
+    "S3Object",
     "SchemaError",
+    "SourceChangedError",
+    "State",
+    "Stream",
     "Summary",
     "TransformError",
+    "UnavailableError",
+    "WidenError",
     "WorkerError",
+    "codec_of_encoding",
+    "codec_of_name",
     "load",
     "lookup",
 ]
@@ -55,9 +75,16 @@ __all__ = [
 _MODULES = {
     "Calculation": "calculation",
     "CalculationsByPrefix": "by_prefix",
+    "Codec": "compression",
     "LineFunction": "line_function",
     "Reason": "summary",
+    "Runnable": "runnable",
+    "S3Object": "s3",
+    "State": "state",
+    "Stream": "stream",
     "Summary": "summary",
+    "codec_of_encoding": "compression",
+    "codec_of_name": "compression",
     "load": "loading",
     "lookup": "tables",
 }

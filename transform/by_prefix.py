@@ -5,12 +5,12 @@ from collections.abc import Mapping
 
 import polars as pl
 
-from transform.engine import Task
 from transform.errors import CalculationError
 from transform.identity import digest
 from transform.runnable import Runnable
 from transform.s3 import is_uri
 from transform.sources import Source
+from transform.stream import Task
 
 
 class CalculationsByPrefix(Runnable):

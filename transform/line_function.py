@@ -16,6 +16,7 @@ from transform.members import LineError, is_deep, read_members
 from transform.piece import Piece
 from transform.rejects import Reject, reject_long
 from transform.runnable import Runnable
+from transform.schema import Column
 from transform.sources import Source, open_source
 
 Function = Callable[[dict[str, Any]], object]
@@ -100,10 +101,15 @@ class FunctionTask:
         )
 
     def prepare(
-        self, chunks: Iterator[Chunk | LongLine], max_line_bytes: int, widened: Mapping[str, pl.DataType]
+        self,
+        chunks: Iterator[Chunk | LongLine],
+        max_line_bytes: int,
+        widened: Mapping[str, pl.DataType],
+        settled: Mapping[str, Column] | None = None,
     ) -> tuple["FunctionPlan", Iterator[Chunk | LongLine]]:
         """Return the plan, and all the chunks."""
         assert not widened  # noqa: S101 - only columns are, and a function has none
+        assert not settled  # noqa: S101 - likewise
         return FunctionPlan(self.function, max_line_bytes), chunks
 
 

@@ -52,7 +52,8 @@ def pieces_of(
     """
     travelling = _travelling(plan, notes) if workers > 1 else None
     size = reader.size if reader.pin is not None and reader.size is not None else None
-    if travelling is None or (size is not None and size <= _MIN_RANGES * range_bytes):
+    start = reader.start.offset if reader.start is not None else 0
+    if travelling is None or (size is not None and size - start <= _MIN_RANGES * range_bytes):
         yield map(plan.transform, chunks)
         return
     setting = Setting(travelling, reader.pin, chunk_bytes, plan.max_line_bytes)
@@ -69,7 +70,7 @@ def pieces_of(
             yield pool.pieces(chunks, here)
     else:
         with open_pin(reader.pin) as read_at, Pool(workers, setting) as pool:
-            yield reader.follow(pool.pieces(cut(size, range_bytes), here))
+            yield reader.follow(pool.pieces(cut(size, range_bytes, start), here))
 
 
 def _travelling(plan: Transforms, notes: list[str]) -> bytes | None:

@@ -1,6 +1,6 @@
 """All cores on one input: parts of it are transformed by worker processes and by this one, and taken in order.
 
-This process is one of the workers: it takes every n-th part itself, and all of them until the others have started,
+This process is one of the workers: it takes what the others have no room for, and all parts until they have started,
 which costs each as much as a hundred megabytes of input. Workers are fresh interpreters rather than forks (polars does
 not survive a fork) and rather than `multiprocessing` ones (those import the caller's main module again, which a script
 or a notebook does not expect).
@@ -22,7 +22,7 @@ from typing import Self
 
 from transform import interrupts
 from transform.errors import WorkerError
-from transform.lines import Chunk, LongLine, keep
+from transform.lines import Chunk, LongLine
 from transform.piece import Piece
 from transform.ranges import Range
 from transform.worker import IN_BYTES, MEMORY_BYTES, SLOTS, Answer, Order, Setting, input_of, output_of
@@ -51,6 +51,9 @@ class Pool:
     def pieces(self, parts: Iterator[Part], here: Callable[[Part], Iterator[Piece]]) -> Iterator[Piece]:
         """Yield what the parts become, in order; each is valid until the next is asked for.
 
+        A worker that has room is given the next part. When all are busy and what comes next is not done yet, this
+        process takes a part itself, so that nobody waits for anybody, whatever else there is to be done here.
+
         Args:
             parts: The parts; a chunk may be overwritten when the next is asked for.
             here: What transforms a part in this process.
@@ -58,33 +61,29 @@ class Pool:
         Raises:
             TransformError: What a part raised, or a `WorkerError`.
         """
-        ahead: deque[tuple[Part, _Child | None]] = deque()
+        ahead: deque[_Child | _DoneHere] = deque()
         for number, part in enumerate(parts):
             if number == self._start_after:
                 self._children = [_Child(self._setting) for _ in range(self._workers - 1)]
-            child = self._whose(number)
-            ahead.append(
-                (child.give(part), child)
-                if child and _fits(part)
-                else (part if isinstance(part, Range) else keep(part), None)
-            )
-            if len(ahead) == SLOTS * self._workers:
-                yield from self._next(ahead, here)
-        while ahead:
-            yield from self._next(ahead, here)
+            while (child := self._free_child()) is None and ahead and not self._should_work(ahead):
+                yield from ahead.popleft().answers()
+            if child is not None and _fits(part):
+                child.give(part)
+                ahead.append(child)
+            elif ahead:
+                ahead.append(_DoneHere(here(part)))
+            else:
+                yield from here(part)
+        for entry in ahead:
+            yield from entry.answers()
 
-    def _next(
-        self, ahead: "deque[tuple[Part, _Child | None]]", here: Callable[[Part], Iterator[Piece]]
-    ) -> Iterator[Piece]:
-        part, child = ahead.popleft()
-        yield from child.answers() if child else here(part)
+    def _free_child(self) -> "_Child | None":
+        return next((child for child in self._children if child.is_free()), None)
 
-    def _whose(self, number: int) -> "_Child | None":
-        turn = number % self._workers
-        if not turn or not self._children:
-            return None
-        child = self._children[turn - 1]
-        return child if child.is_free() else None
+    def _should_work(self, ahead: "deque[_Child | _DoneHere]") -> bool:
+        """Return whether what comes next has to be waited for, and there is room for what is done here meanwhile."""
+        done_here = sum(isinstance(entry, _DoneHere) for entry in ahead)
+        return not ahead[0].has_answered() and done_here < SLOTS
 
     def __enter__(self) -> Self:
         return self
@@ -94,6 +93,35 @@ class Pool:
     ) -> None:
         for child in self._children:
             child.stop(at_once=error is not None)
+
+
+class _DoneHere:
+    """A part that this process has done before its turn came."""
+
+    def __init__(self, pieces: Iterator[Piece]) -> None:
+        self._pieces: list[Piece] = []
+        self._error: Exception | None = None
+        try:
+            for piece in pieces:
+                interrupts.check()
+                self._pieces.append(replace(piece, output=[_kept(part) for part in piece.output]))
+        except Exception as error:  # noqa: BLE001 - raised when its turn comes
+            self._error = error
+
+    def has_answered(self) -> bool:
+        """Return whether there is something to go on with."""
+        return True
+
+    def answers(self) -> Iterator[Piece]:
+        """Yield what became of it."""
+        yield from self._pieces
+        if self._error is not None:
+            raise self._error
+
+
+def _kept(part: memoryview) -> memoryview:
+    """Return bytes that stay as they are: what can be written to is the buffer that the next chunk is read into."""
+    return part if part.readonly else memoryview(bytes(part))
 
 
 class _Child:
@@ -133,6 +161,10 @@ class _Child:
             return Chunk(memoryview(b""), part.offset)
         self._send(Order(slot, part if isinstance(part, Range) else None))
         return part
+
+    def has_answered(self) -> bool:
+        """Return whether there is something to go on with: also if that is the news that it has died."""
+        return self._connection.poll()
 
     def answers(self) -> Iterator[Piece]:
         """Yield what became of the first part that is not done."""
@@ -209,4 +241,9 @@ def _shared_file() -> Iterator[int]:
 
 def _environment() -> dict[str, str]:
     """Return the environment of a worker: it finds what this process finds, and uses one core."""
-    return {**os.environ, "POLARS_MAX_THREADS": "1", "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+    return {
+        **os.environ,
+        "POLARS_MAX_THREADS": "1",
+        "OPENBLAS_NUM_THREADS": "1",
+        "PYTHONPATH": os.pathsep.join(filter(None, sys.path)),
+    }

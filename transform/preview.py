@@ -4,10 +4,12 @@ from collections.abc import Iterator
 
 import polars as pl
 
-from transform.engine import widen_as_needed
+from transform.engine import restarted
+from transform.errors import WidenError
 from transform.lines import MAX_LINE_BYTES, Chunk, read_chunks
 from transform.schema import Column
 from transform.sources import Source, open_source
+from transform.state import State
 from transform.task import ExpressionTask
 
 _CHUNK_BYTES = 64 << 10  # a few rows are wanted; the sample makes its own chunks as long as it needs
@@ -18,22 +20,27 @@ def preview(task: ExpressionTask, source: Source, rows: int) -> pl.DataFrame:
 
     Rejected lines are left out, as they are from the output.
     """
-
-    def attempt(widened: dict[str, pl.DataType]) -> pl.DataFrame:
-        found, height = [], 0
-        for frame in _frames(task, source, widened):
-            found.append(frame)
-            height += frame.height
-            if height >= rows:
-                break
-        return pl.concat(found).head(rows)
-
-    return widen_as_needed(source, attempt)
+    state = State()
+    while True:
+        try:
+            return _first_rows(task, source, rows, state)
+        except WidenError as error:
+            state = restarted(state, error, source)
 
 
-def _frames(task: ExpressionTask, source: Source, widened: dict[str, pl.DataType]) -> Iterator[pl.DataFrame]:
+def _first_rows(task: ExpressionTask, source: Source, rows: int, state: State) -> pl.DataFrame:
+    found, height = [], 0
+    for frame in _frames(task, source, state):
+        found.append(frame)
+        height += frame.height
+        if height >= rows:
+            break
+    return pl.concat(found).head(rows)
+
+
+def _frames(task: ExpressionTask, source: Source, state: State) -> Iterator[pl.DataFrame]:
     with open_source(source) as reader:
-        plan, chunks = task.prepare(read_chunks(reader.read_into, _CHUNK_BYTES), MAX_LINE_BYTES, widened)
+        plan, chunks = task.prepare(read_chunks(reader.read_into, _CHUNK_BYTES), MAX_LINE_BYTES, state.widened)
         yield plan.evaluator.compute(pl.DataFrame(schema=_types(plan.columns)))
         for chunk in chunks:
             if isinstance(chunk, Chunk):

@@ -24,10 +24,15 @@ class Range:
     stop: int
 
 
-def cut(size: int, range_bytes: int = RANGE_BYTES) -> Iterator[Range]:
-    """Yield the ranges that an input of a size is cut into."""
-    for start in range(0, size, range_bytes):
-        yield Range(start, min(start + range_bytes, size))
+def cut(size: int, range_bytes: int = RANGE_BYTES, start: int = 0) -> Iterator[Range]:
+    """Yield the ranges that what an input of a size has from a line's start on is cut into.
+
+    All but the first start where they would if it was read from its start.
+    """
+    while start < size:
+        stop = min((start // range_bytes + 1) * range_bytes, size)
+        yield Range(start, stop)
+        start = stop
 
 
 def read_range(read_at: ReadAt, part: Range, chunk_bytes: int, max_line_bytes: int) -> Iterator[Chunk | LongLine]:

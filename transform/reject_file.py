@@ -5,7 +5,6 @@ import os
 from contextlib import ExitStack
 from typing import Self
 
-from transform.rejects import Reject, to_json_line
 from transform.s3 import is_uri
 from transform.sinks import Output, Target, is_stream, remove
 
@@ -40,12 +39,12 @@ class RejectFile:
         self._count = 0
         self._whole = True
 
-    def write(self, reject: Reject, line: int) -> None:
-        """Keep a line, `line` being its number in the input, from 1 on."""
+    def write(self, line: bytes) -> None:
+        """Keep a line, given as JSON."""
         self._count += 1
         if self._output:
             self._whole = False
-            self._output.write(to_json_line(reject, line))
+            self._output.write(line)
             self._whole = True
 
     def publish(self) -> bool:

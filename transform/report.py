@@ -19,7 +19,7 @@ from rich.progress import (
 from rich.table import Table
 from rich.text import Text
 
-from transform import engine
+from transform import stream
 from transform.apart import check_apart
 from transform.errors import SchemaError
 from transform.lines import read_chunks
@@ -33,7 +33,7 @@ _WIDE = 200
 
 
 @contextlib.contextmanager
-def progress(name: str, *, quiet: bool) -> Iterator[engine.Progress | None]:
+def progress(name: str, *, quiet: bool) -> Iterator[stream.Progress | None]:
     """Show a progress bar on a terminal; yield what to tell it, None where there is none."""
     console = Console(stderr=True)
     if quiet or not console.is_terminal:

@@ -1,17 +1,21 @@
 """What can be run on an input."""
 
+import contextlib
 import os
 from abc import ABC, abstractmethod
+from collections.abc import Iterator
 from typing import Self
 
 import polars as pl
 
 from transform import cores, engine, interrupts
-from transform.engine import Options, Progress, Task
 from transform.lines import CHUNK_BYTES, MAX_LINE_BYTES
+from transform.policy import Policy
 from transform.ranges import RANGE_BYTES
 from transform.sinks import Target
 from transform.sources import Source
+from transform.state import State
+from transform.stream import Options, Progress, Stream, Task, open_stream
 from transform.summary import Summary
 
 
@@ -52,9 +56,7 @@ class Runnable(ABC):
             TransformError: Nothing was published; what was there before is untouched.
         """
         options = Options(
-            rejects=rejects,
-            on_error=on_error,
-            max_rejects=max_rejects,
+            Policy.of(on_error, max_rejects),
             max_line_bytes=max_line_bytes,
             workers=workers or cores.available(),
             chunk_bytes=chunk_bytes,
@@ -62,7 +64,46 @@ class Runnable(ABC):
             progress=progress,
         )
         with interrupts.noted():
-            return engine.run(self.task_for(source), source, target, options)
+            return engine.run(self.task_for(source), source, target, rejects, options)
+
+    @contextlib.contextmanager
+    def stream(
+        self,
+        source: Source,
+        state: State | None = None,
+        *,
+        on_error: str = "reject",
+        max_rejects: int | str | None = None,
+        max_line_bytes: int = MAX_LINE_BYTES,
+        workers: int | None = None,
+        chunk_bytes: int = CHUNK_BYTES,
+        range_bytes: int = RANGE_BYTES,
+    ) -> Iterator[Stream]:
+        """Transform an input for somebody who keeps the output: yield the run, to be iterated over.
+
+        Args:
+            source: As for `run`.
+            state: The `state` of such a run before this one, which stopped on the way: it goes on from there.
+            on_error: As for `run`, and so are the others.
+            max_rejects: Likewise.
+            max_line_bytes: Likewise.
+            workers: Likewise.
+            chunk_bytes: Likewise.
+            range_bytes: Likewise.
+
+        Raises:
+            WidenError: It has to start again, with `state.restarted(error.name, error.dtype)`; as the run is iterated.
+            TransformError: As `run` does; as the run is iterated, too.
+        """
+        options = Options(
+            Policy.of(on_error, max_rejects),
+            max_line_bytes=max_line_bytes,
+            workers=workers or cores.available(),
+            chunk_bytes=chunk_bytes,
+            range_bytes=range_bytes,
+        )
+        with open_stream(self.task_for(source), source, state or State(), options) as stream:
+            yield stream
 
     @property
     @abstractmethod

@@ -1,27 +1,38 @@
-"""S3 through s3fs: one object read, one object published whole or not at all."""
+"""S3 through s3fs: how objects are named, reached, and what goes wrong said."""
 
 import contextlib
-import json
 import os
-import secrets
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from transform.errors import InputError, OutputError, TransformError
-from transform.leftovers import create_held, find_abandoned, records_directory
+from transform.errors import AccessDeniedError, InputError, SourceChangedError, TransformError, UnavailableError
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     import s3fs
 
-READ_BYTES = 16 << 20
-PART_BYTES = 16 << 20
-_PARTS_BEFORE_GROWTH = 1000  # of 10,000 that S3 allows: the size doubles after every so many
-_MAX_PART_BYTES = 5 << 30
-_RECORD_PREFIX = "upload-"
-_RUN = "transform-run"
-"""The metadata of an object that tells by which run it was uploaded."""
+_PRECONDITION_FAILED, _NOT_FOUND = 412, 404
+
+
+@dataclass(frozen=True, slots=True)
+class S3Object(os.PathLike[str]):
+    """An object as one version of it; it can stand wherever its URI can.
+
+    Args:
+        bucket: Where it is.
+        key: Which; whatever it holds is taken as it is.
+        etag: Of the version to be read, as S3 gives it but without quotes; None for the one that is there.
+    """
+
+    bucket: str
+    key: str
+    etag: str | None = None
+
+    def __fspath__(self) -> str:
+        return f"s3://{self.bucket}/{self.key}"
+
+    def __str__(self) -> str:
+        return self.__fspath__()
 
 
 def is_uri(location: object) -> bool:
@@ -29,198 +40,76 @@ def is_uri(location: object) -> bool:
     return isinstance(location, str | os.PathLike) and str(location).startswith("s3://")
 
 
-class ObjectReader:
-    """Reads an object in ranges, each with `If-Match`, so that an object overwritten meanwhile is noticed.
-
-    Args:
-        uri: Which.
-
-    Attributes:
-        size: Of the object, in bytes.
-        etag: Of the object as it was opened.
-    """
-
-    def __init__(self, uri: str) -> None:
-        self._uri = uri
-        with _explained(uri, InputError):
-            _split_uri(uri)
-            self._file: Any = _filesystem().open(uri, "rb", block_size=READ_BYTES, cache_type="readahead")
-        self.size: int = self._file.size
-        self.etag: str = self._file.details.get("ETag", "")
-
-    def readinto(self, view: memoryview) -> int:
-        """Fill a part of the view; return how many bytes, 0 at the end."""
-        with _explained(self._uri, InputError):
-            return int(self._file.readinto(view))
-
-    def close(self) -> None:
-        """Let go of what was read ahead."""
-        self._file.close()
-
-    def read_at(self, view: memoryview, offset: int) -> int:
-        """Fill a part of the view from an offset on; return how many bytes, 0 at the end."""
-        self._file.seek(offset)
-        return self.readinto(view)
-
-
-class ObjectSink:
-    """An object being written: one multipart upload, or one put where it is small.
-
-    s3fs's own file would publish what it has when an exception leaves its `with`, so the calls are made here.
-    """
-
-    def __init__(self, uri: str) -> None:
-        self.name = uri
-        self._uri = uri
-        self._buffer = bytearray()
-        self._upload: str | None = None
-        self._parts: list[dict[str, object]] = []
-        self._record: tuple[int, Path] | None = None
-        self._run = secrets.token_hex(16)
-        with _explained(uri, OutputError):
-            bucket, key = _split_uri(uri)
-            self._object = {"Bucket": bucket, "Key": key}
-            self._fs = _filesystem()
-            with contextlib.suppress(PermissionError):  # it takes s3:ListBucket, which writing does not
-                self._fs.call_s3("head_bucket", Bucket=bucket)
-            self._sweep()
-
-    def write(self, data: memoryview | bytes) -> None:
-        """Add to the content."""
-        self._buffer += data
-        part_bytes = min(PART_BYTES << (len(self._parts) // _PARTS_BEFORE_GROWTH), _MAX_PART_BYTES)
-        if len(self._buffer) >= part_bytes:
-            with _explained(self._uri, OutputError):
-                self._send_part()
-
-    def publish(self) -> None:
-        """Make the object appear, in place of the one that was there."""
-        with _explained(self._uri, OutputError):
-            if self._upload is None:
-                self._fs.call_s3("put_object", **self._object, Body=bytes(self._buffer))
-            else:
-                if self._buffer:
-                    self._send_part()
-                self._complete()
-        self._forget()
-
-    def discard(self) -> None:
-        """Leave no upload open; where S3 cannot be reached, the next run from this machine will try again."""
-        if self._upload is not None:
-            try:
-                with _explained(self._uri, OutputError):
-                    self._fs.call_s3("abort_multipart_upload", **self._object, UploadId=self._upload)
-            except OutputError:
-                if self._record is not None:  # let go of, it is the next run's to sweep
-                    os.close(self._record[0])
-                self._record = None
-        self._forget()
-
-    def _complete(self) -> None:
-        parts = {"Parts": self._parts}
-        try:
-            self._fs.call_s3("complete_multipart_upload", **self._object, UploadId=self._upload, MultipartUpload=parts)
-        except FileNotFoundError:
-            # Perhaps it was completed and the answer got lost, and now that it was tried again there is no upload.
-            found = self._fs.call_s3("head_object", **self._object)
-            if found.get("Metadata", {}).get(_RUN) != self._run:
-                raise
-
-    def _send_part(self) -> None:
-        if self._upload is None:
-            self._record = create_held(records_directory(), _RECORD_PREFIX)
-            created = self._fs.call_s3("create_multipart_upload", **self._object, Metadata={_RUN: self._run})
-            self._upload = created["UploadId"]
-            record = {**self._object, "UploadId": self._upload, "endpoint": _endpoint()}
-            os.write(self._record[0], json.dumps(record).encode())
-        number = len(self._parts) + 1
-        sent = self._fs.call_s3(
-            "upload_part", **self._object, UploadId=self._upload, PartNumber=number, Body=bytes(self._buffer)
-        )
-        self._parts.append({"PartNumber": number, "ETag": sent["ETag"]})
-        self._buffer.clear()
-
-    def _forget(self) -> None:
-        self._upload = None
-        self._buffer.clear()
-        if self._record is not None:
-            self._record[1].unlink(missing_ok=True)
-            os.close(self._record[0])
-            self._record = None
-
-    def _sweep(self) -> None:
-        """Abort the uploads to this bucket that killed runs on this machine have left."""
-        for path in find_abandoned(records_directory(), _RECORD_PREFIX):
-            with contextlib.suppress(ValueError):  # killed before it was noted
-                record = json.loads(path.read_bytes())
-                if record.pop("endpoint") != _endpoint() or record["Bucket"] != self._object["Bucket"]:
-                    continue
-                try:
-                    self._fs.call_s3("abort_multipart_upload", **record)
-                except FileNotFoundError:
-                    pass  # gone already
-                except OSError:
-                    continue  # it stays for somebody who may
-            path.unlink(missing_ok=True)
-
-
-def remove_object(uri: str) -> None:
-    """Remove an object, if it is there.
+def object_at(location: "str | S3Object") -> S3Object:
+    """Return the object that a URI names.
 
     Raises:
-        OutputError: It cannot be removed.
+        InputError: It is no URI of an object.
     """
-    with _explained(uri, OutputError):
-        bucket, key = _split_uri(uri)
-        try:
-            _filesystem().call_s3("head_object", Bucket=bucket, Key=key)
-        except FileNotFoundError:
-            return
-        except PermissionError:
-            pass  # who may not list is told so of an object that isn't there, too
-        _filesystem().call_s3("delete_object", Bucket=bucket, Key=key)
+    return location if isinstance(location, S3Object) else S3Object(*split_uri(location))
 
 
-def _split_uri(uri: str) -> tuple[str, str]:
+def split_uri(uri: str) -> tuple[str, str]:
+    """Return the bucket and the key that a URI names.
+
+    Raises:
+        InputError: It names none.
+    """
     bucket, _, key = uri.removeprefix("s3://").partition("/")
     if not bucket or not key or key.endswith("/"):
-        raise OutputError(f"{uri}: expected s3://BUCKET/KEY")
+        raise InputError(f"{uri}: expected s3://BUCKET/KEY")
     if "?versionId=" in key:
-        raise OutputError(f"{uri}: keys that hold `?versionId=` are not supported, s3fs takes that for a version")
+        raise InputError(f"{uri}: keys that hold `?versionId=` are not supported in a URI, it may mean a version")
     return bucket, key
 
 
-def _filesystem() -> "s3fs.S3FileSystem":
+def filesystem() -> "s3fs.S3FileSystem":
+    """Return s3fs, for the endpoint in force."""
     import s3fs
 
-    return s3fs.S3FileSystem(anon=False, endpoint_url=_endpoint(), use_listings_cache=False)
+    return s3fs.S3FileSystem(anon=False, endpoint_url=endpoint(), use_listings_cache=False)
 
 
-def _endpoint() -> str | None:
+def endpoint() -> str | None:
     """Return the endpoint in force; given explicitly, as s3fs shares its instances by their arguments."""
     return os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL")
 
 
 @contextlib.contextmanager
-def _explained(uri: str, error_class: type[TransformError]) -> Iterator[None]:
-    """Turn what s3fs and botocore raise into one of our errors."""
+def explained(uri: str, error_class: type[TransformError], *, pinned: bool = False) -> Iterator[None]:
+    """Turn what s3fs and botocore raise into one of our errors.
+
+    Args:
+        uri: What it is about.
+        error_class: Of the errors; of `InputError`, its subclasses.
+        pinned: Whether an object that is not there was there before.
+    """
     from aiohttp import ClientError as ConnectionFailedError
     from botocore.exceptions import BotoCoreError, ClientError, NoCredentialsError
-    from s3fs.utils import FileExpired
 
+    reads = error_class is InputError
+    denied, unavailable = (AccessDeniedError, UnavailableError) if reads else (error_class, error_class)
     try:
         yield
     except TransformError as error:
-        raise error_class(str(error)) from None
-    except FileExpired:
-        raise error_class(f"{uri}: changed while it was read; nothing was published") from None
+        raise (error if isinstance(error, error_class) else error_class(str(error))) from None
     except NoCredentialsError:
-        raise error_class(
+        raise denied(
             f"{uri}: no AWS credentials found. Set AWS_PROFILE, or AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY."
         ) from None
-    except FileNotFoundError as error:
-        raise error_class(f"{uri}: no such bucket or key ({error})") from None
     except PermissionError as error:
-        raise error_class(f"{uri}: access denied ({error})") from None
+        raise denied(f"{uri}: access denied ({error})") from None
     except (OSError, BotoCoreError, ClientError, ConnectionFailedError) as error:
-        raise error_class(f"{uri}: {' '.join(str(error).split())}") from error
+        status, code = _answer(error)
+        if reads and (status == _PRECONDITION_FAILED or (pinned and status == _NOT_FOUND and code != "NoSuchBucket")):
+            how = "changed while it was read" if status == _PRECONDITION_FAILED else "vanished while it was read"
+            raise SourceChangedError(f"{uri}: {how}; nothing was published") from None
+        if isinstance(error, FileNotFoundError):
+            raise error_class(f"{uri}: no such bucket or key ({error})") from None
+        raise unavailable(f"{uri}: {' '.join(str(error).split())}") from error
+
+
+def _answer(error: Exception) -> tuple[int, str]:
+    """Return the status and the code that S3 answered with; s3fs keeps them as the cause of its errors."""
+    response: Any = getattr(error, "response", None) or getattr(error.__cause__, "response", None) or {}
+    return response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0), response.get("Error", {}).get("Code", "")

@@ -93,8 +93,15 @@ def parse_type(name: str, text: str) -> pl.DataType:
     return check_declared(name, dtype)
 
 
+def read_type(text: str) -> pl.DataType:
+    """Return the type that was written with `str`; it may be one that was inferred from nulls."""
+    return _parse_type_node(ast.parse(text, mode="eval").body)
+
+
 def _parse_type_node(node: ast.expr) -> pl.DataType:
     match node:
+        case ast.Name(id="Null"):
+            return pl.Null()
         case ast.Name(id=name) if name.lower() in _TYPE_NAMES:
             return _TYPE_NAMES[name.lower()]()
         case ast.Call(func=ast.Name(id="List"), args=[inner], keywords=[]):

@@ -17,7 +17,7 @@ from stat import S_IMODE
 from types import TracebackType
 from typing import BinaryIO, Protocol, Self, cast
 
-from transform import interrupts, s3
+from transform import interrupts, object_sink, s3
 from transform.compression import codec_of_name
 from transform.errors import OutputError
 from transform.leftovers import create_held, find_abandoned
@@ -184,7 +184,7 @@ def remove(target: str) -> None:
         OutputError: It cannot be removed.
     """
     if s3.is_uri(target):
-        s3.remove_object(target)
+        object_sink.remove_object(target)
         return
     with _explained(target):
         path = Path(os.path.realpath(target))
@@ -196,7 +196,7 @@ def _open_sink(target: Target) -> Sink:
     if not isinstance(target, str | os.PathLike):
         return StreamSink(str(getattr(target, "name", "the output stream")), target, close=False)
     if s3.is_uri(target):
-        return s3.ObjectSink(str(target))
+        return object_sink.ObjectSink(str(target))
     if str(target) == "-":
         if sys.stdout is None:
             raise OutputError("standard output is closed")

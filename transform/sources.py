@@ -4,20 +4,22 @@ import contextlib
 import os
 import select
 import sys
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from io import FileIO
 from pathlib import Path
 from stat import S_ISDIR, S_ISREG
-from typing import Protocol, TypeVar, cast
+from typing import Any, Protocol, TypeVar, cast
 
 from transform import interrupts, s3
 from transform.compression import MAGIC_BYTES, Codec, Inflater, codec_of_content, codec_of_name
-from transform.errors import InputError
+from transform.errors import InputError, SourceChangedError
 from transform.lines import ReadInto
+from transform.object_reader import ObjectReader
 from transform.ranges import ReadAt
 
 _POLL_S = 1.0
+_SKIP_BYTES = 1 << 20
 
 
 class _Stopping(Protocol):
@@ -36,7 +38,7 @@ class Readable(Protocol):
 
 
 Source = str | os.PathLike[str] | Readable
-"""A path, an `s3://bucket/key` URI, `-` for standard input, or a binary file object, which is read from where it is."""
+"""A path, an `s3://bucket/key` URI, an `S3Object`, `-` for standard input, or a binary file object where it stands."""
 
 
 Identity = tuple[object, ...]
@@ -47,8 +49,21 @@ Identity = tuple[object, ...]
 class Pin:
     """An input as it was when it was opened, for others to open the same."""
 
-    location: str
+    location: str | s3.S3Object
     identity: Identity
+
+
+@dataclass(frozen=True, slots=True)
+class Position:
+    """Where to go on reading an input.
+
+    Attributes:
+        offset: In bytes, after decompression.
+        codec: The name of the format that it is compressed in, None where it is not.
+    """
+
+    offset: int
+    codec: str | None
 
 
 @dataclass(slots=True)
@@ -63,6 +78,9 @@ class Reader:
         check_unchanged: Raises if the input is no longer what was opened.
         pin: How to open it again, where it can be read from anywhere and not only from its start.
         promised: The format that its name promises.
+        start: Where it is read from, None for its start.
+        headers: Of an object, what S3 says of it.
+        codec: The format that it is compressed in, None where it is not.
     """
 
     name: str
@@ -71,22 +89,38 @@ class Reader:
     check_unchanged: Callable[[], None]
     pin: Pin | None = None
     promised: Codec | None = None
+    start: Position | None = None
+    headers: Mapping[str, Any] = field(default_factory=dict)
     position: int = 0
+    codec: Codec | None = None
     read_into: ReadInto = field(init=False)
 
     def __post_init__(self) -> None:
-        start = memoryview(bytearray(MAGIC_BYTES))
-        filled = 0
-        while filled < len(start) and (count := self._read_raw(start[filled:])):
-            filled += count
-        start = start[:filled]
-        self.read_into = _prefixed(start, self._read_raw)
-        promised, found = self.promised, codec_of_content(bytes(start))
-        if promised and found is not promised and not promised.magics[0].startswith(bytes(start)):
-            raise InputError(f"{self.name}: named like {promised.name}, but the content is not in that format")
-        if codec := promised or found:
+        self.read_into = self._read_raw
+        if self.start is not None and self.start.codec is None:
+            cast("FileIO", self.raw).seek(self.start.offset)
+            self.position = self.start.offset
+            return
+        magic = memoryview(bytearray(MAGIC_BYTES))
+        magic = magic[: _fill(self._read_raw, magic)]
+        self.read_into = _prefixed(magic, self._read_raw)
+        found = codec_of_content(bytes(magic))
+        if self.promised and found is not self.promised and not self.promised.magics[0].startswith(bytes(magic)):
+            raise InputError(f"{self.name}: named like {self.promised.name}, but the content is not in that format")
+        if codec := self.promised or found:
+            self.codec = codec
             self.read_into = Inflater(self.read_into, codec, self.name).read_into
             self.pin = None
+        if self.start is not None:
+            self._skip(self.start)
+
+    def _skip(self, start: Position) -> None:
+        """Inflate again what was read before."""
+        left, scratch = start.offset, memoryview(bytearray(_SKIP_BYTES))
+        while self.codec and left and (count := self.read_into(scratch[: min(left, _SKIP_BYTES)])):
+            left -= count
+        if left or not self.codec or self.codec.name != start.codec:
+            raise SourceChangedError(f"{self.name}: is not what was read before")
 
     def follow(self, pieces: Iterable[P]) -> Iterator[P]:
         """Yield pieces of the input that others read, and count them as read."""
@@ -117,6 +151,13 @@ class Reader:
         return count
 
 
+def _fill(read_into: ReadInto, view: memoryview) -> int:
+    filled = 0
+    while filled < len(view) and (count := read_into(view[filled:])):
+        filled += count
+    return filled
+
+
 def _prefixed(start: memoryview, read_into: ReadInto) -> ReadInto:
     """Return a reader of bytes that were read already, and then of the rest."""
 
@@ -133,8 +174,12 @@ def _prefixed(start: memoryview, read_into: ReadInto) -> ReadInto:
 
 
 @contextlib.contextmanager
-def open_source(source: Source) -> Iterator[Reader]:
+def open_source(source: Source, start: Position | None = None) -> Iterator[Reader]:
     """Open an input.
+
+    Args:
+        source: Which.
+        start: Where to go on reading one that was read before; it has to be one that `reopenable` says is.
 
     Raises:
         InputError: It is not there or cannot be read.
@@ -142,9 +187,8 @@ def open_source(source: Source) -> Iterator[Reader]:
     if not isinstance(source, str | os.PathLike):
         yield Reader(str(getattr(source, "name", "the input stream")), source, None, lambda: None)
     elif s3.is_uri(source):
-        name = str(source)
-        with contextlib.closing(s3.ObjectReader(name)) as body:  # which asks for each range with If-Match
-            yield Reader(name, body, body.size, lambda: None, Pin(name, (body.etag,)), codec_of_name(name))
+        with _open_object(source, start) as reader:
+            yield reader
     elif str(source) == "-":
         with FileIO(_standard_input(), closefd=False) as raw:
             yield _open_descriptor("standard input", raw, None)
@@ -156,7 +200,18 @@ def open_source(source: Source) -> Iterator[Reader]:
         except OSError as error:
             raise InputError(f"{path}: {_explain(error)}") from None
         with raw:
-            yield _open_descriptor(str(path), raw, path)
+            yield _open_descriptor(str(path), raw, path, start)
+
+
+@contextlib.contextmanager
+def _open_object(source: "str | os.PathLike[str]", start: Position | None) -> Iterator[Reader]:
+    location = source if isinstance(source, s3.S3Object) else str(source)
+    from_where = start.offset if start is not None and start.codec is None else 0
+    # Each range is asked for with If-Match, so there is nothing to check at the end.
+    with contextlib.closing(ObjectReader(location, from_where)) as body:
+        name = str(source)
+        pin = Pin(location, (body.etag, body.size))
+        yield Reader(name, body, body.size, lambda: None, pin, codec_of_name(name), start, body.headers)
 
 
 @contextlib.contextmanager
@@ -167,9 +222,9 @@ def open_pin(pin: Pin) -> Iterator[ReadAt]:
         InputError: It is gone, or not the same any more; by the reader too.
     """
     if s3.is_uri(pin.location):
-        with contextlib.closing(s3.ObjectReader(pin.location)) as body:
-            if (body.etag,) != pin.identity:
-                raise InputError(f"{pin.location}: changed while it was read; nothing was published")
+        etag, size = cast("tuple[str, int]", pin.identity)
+        location = replace(s3.object_at(pin.location), etag=etag)
+        with contextlib.closing(ObjectReader(location, size=size)) as body:
             yield body.read_at
         return
     try:
@@ -198,7 +253,7 @@ def reopenable(source: Source) -> bool:
     return s3.is_uri(source) or Path(source).is_file()
 
 
-def _open_descriptor(name: str, raw: FileIO, path: Path | None) -> Reader:
+def _open_descriptor(name: str, raw: FileIO, path: Path | None, start: Position | None = None) -> Reader:
     opened = os.fstat(raw.fileno())
     if S_ISDIR(opened.st_mode):
         raise InputError(f"{name}: is a directory")
@@ -215,7 +270,7 @@ def _open_descriptor(name: str, raw: FileIO, path: Path | None) -> Reader:
 
     if path is None:  # it may have been read from before
         return Reader(name, raw, None, check_unchanged)
-    return Reader(name, raw, opened.st_size, check_unchanged, Pin(name, _identity(opened)), codec_of_name(name))
+    return Reader(name, raw, opened.st_size, check_unchanged, Pin(name, _identity(opened)), codec_of_name(name), start)
 
 
 def _standard_input() -> int:

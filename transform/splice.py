@@ -1,6 +1,8 @@
 """Results into the original bytes of their lines, which are cut and joined but never decoded and encoded again."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -15,16 +17,28 @@ from transform.projection import Projection, plan_cuts
 from transform.spell import member_prefix
 
 _ALL = Projection()
-_SEPARATOR = pa.scalar(b"", pa.large_binary())
+
+
+def _scalar(text: str) -> Any:
+    return pa.scalar(text.encode(), pa.large_binary())
+
+
+_NOTHING = _scalar("")
 
 
 @dataclass(frozen=True, slots=True)
 class Edits:
-    """What to put in place of which bytes: in order, none overlapping; an insertion starts where it stops."""
+    """What to put in place of which bytes: in order, none overlapping; an insertion starts where it stops.
+
+    Attributes:
+        starts: Where the bytes start.
+        stops: Where they stop.
+        texts: What to put there, to be joined: arrays with an element for each, and scalars.
+    """
 
     starts: Positions
     stops: Positions
-    texts: pa.LargeBinaryArray
+    texts: Sequence[Any]
 
 
 def plan_edits(decoded: Decoded, evaluated: Evaluated, projection: Projection = _ALL) -> Edits:
@@ -46,7 +60,7 @@ def plan_edits(decoded: Decoded, evaluated: Evaluated, projection: Projection = 
     edits += [found for _, found in replaced.values()]
     if evaluated.texts.columns:
         appended = _appended(evaluated, {name: rows for name, (rows, _) in replaced.items()}, empties)
-        edits.append(Edits(decoded.closes[kept], decoded.closes[kept], _to_arrow(appended)))
+        edits.append(Edits(decoded.closes[kept], decoded.closes[kept], appended))
     if not stays.all():
         lines = np.flatnonzero(~stays)
         edits.append(_cut_out(decoded.layout.bounds[lines], decoded.layout.bounds[lines + 1]))
@@ -54,7 +68,7 @@ def plan_edits(decoded: Decoded, evaluated: Evaluated, projection: Projection = 
 
 
 def _cut_out(starts: Positions, stops: Positions) -> Edits:
-    return Edits(starts, stops, pa.array([b""] * len(starts), pa.large_binary()))
+    return Edits(starts, stops, [pa.array([b""] * len(starts), pa.large_binary())])
 
 
 def _replacements(decoded: Decoded, evaluated: Evaluated, name: str) -> tuple[Positions, Edits]:
@@ -66,11 +80,17 @@ def _replacements(decoded: Decoded, evaluated: Evaluated, name: str) -> tuple[Po
     there = rows >= 0
     rows = rows[there]
     texts = _to_arrow(evaluated.texts[name].gather(rows))
-    return rows, Edits(spans.starts[there], spans.stops[there], texts)
+    return rows, Edits(spans.starts[there], spans.stops[there], [texts])
 
 
-def _appended(evaluated: Evaluated, replaced: dict[str, Positions], empties: npt.NDArray[np.bool_]) -> pl.Series:
-    """Return the text to append to each row kept: `,"name":value` for each result that replaces nothing there."""
+def _appended(evaluated: Evaluated, replaced: dict[str, Positions], empties: npt.NDArray[np.bool_]) -> list[Any]:
+    """Return the texts to append to each row kept: `,"name":value` for each result that replaces nothing there."""
+    if not replaced and not empties.any():
+        return [
+            part
+            for name in evaluated.texts.columns
+            for part in (_scalar("," + member_prefix(name)), _to_arrow(evaluated.texts[name]))
+        ]
     members = []
     for name in evaluated.texts.columns:
         prefix = pl.lit("," + member_prefix(name))
@@ -83,17 +103,18 @@ def _appended(evaluated: Evaluated, replaced: dict[str, Positions], empties: npt
     texts = evaluated.texts.select(pl.concat_str(members).alias("appended")).to_series()
     if empties.any():  # no comma after the brace of an empty object
         texts = texts.zip_with(~pl.Series(empties), texts.str.strip_prefix(","))
-    return texts
+    return [_to_arrow(texts)]
 
 
 def _in_order(edits: list[Edits]) -> Edits:
     if not edits:
         none = np.empty(0, np.int64)
-        return Edits(none, none, pa.array([], pa.large_binary()))
+        return Edits(none, none, [])
     starts = np.concatenate([e.starts for e in edits])
     order = np.argsort(starts, kind="stable")
     stops = np.concatenate([e.stops for e in edits])
-    return Edits(starts[order], stops[order], pa.concat_arrays([e.texts for e in edits]).take(pa.array(order)))
+    texts = [pc.binary_join_element_wise(*e.texts, _NOTHING) if len(e.texts) > 1 else e.texts[0] for e in edits]
+    return Edits(starts[order], stops[order], [pa.concat_arrays(texts).take(pa.array(order))])
 
 
 def _to_arrow(texts: pl.Series) -> pa.LargeBinaryArray:
@@ -118,7 +139,7 @@ def splice(data: memoryview, edits: Edits) -> list[memoryview]:
     )
     if len(pieces) != count:
         pieces = pieces.take(pa.array(np.arange(0, len(pieces), 2)))
-    joined = pc.binary_join_element_wise(pieces, edits.texts, _SEPARATOR)
+    joined = pc.binary_join_element_wise(pieces, *edits.texts, _NOTHING)
     rest = data[int(edits.stops[-1]) :]
     output = joined.buffers()[2]
     return [memoryview(output).cast("B"), rest] if output is not None and output.size else [rest]

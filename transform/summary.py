@@ -1,7 +1,9 @@
 """What a run did, in numbers."""
 
+import copy
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from typing import Any, Self
 
 from transform.piece import Piece
 from transform.rejects import Reject
@@ -85,3 +87,11 @@ class Summary:
         plain = asdict(self)
         plain["schema"] = {name: {"type": dtype, "from": origin} for name, (dtype, origin) in self.schema.items()}
         return plain | {"mb_per_s": self.mb_per_s}
+
+    @classmethod
+    def from_dict(cls, plain: Mapping[str, Any]) -> Self:
+        """Return what `to_dict` has made plain data of."""
+        values = {name: value for name, value in copy.deepcopy(dict(plain)).items() if name != "mb_per_s"}
+        values["schema"] = {name: (of["type"], of["from"]) for name, of in plain["schema"].items()}
+        values["reject_reasons"] = {kind: Reason(**of) for kind, of in plain["reject_reasons"].items()}
+        return cls(**values)

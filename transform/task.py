@@ -13,7 +13,7 @@ from transform.plan import ExpressionPlan
 from transform.projection import Projection
 from transform.rowwise import calls_python
 from transform.sample import Sample, infer_columns, take_sample
-from transform.schema import check_all_read
+from transform.schema import Column, check_all_read
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +59,11 @@ class ExpressionTask:
         return ()
 
     def prepare(
-        self, chunks: Iterator[Chunk | LongLine], max_line_bytes: int, widened: Mapping[str, pl.DataType]
+        self,
+        chunks: Iterator[Chunk | LongLine],
+        max_line_bytes: int,
+        widened: Mapping[str, pl.DataType],
+        settled: Mapping[str, Column] | None = None,
     ) -> tuple[ExpressionPlan, Iterator[Chunk | LongLine]]:
         """Settle the types, from a sample where they are not declared; return the plan, and all the chunks.
 
@@ -68,13 +72,13 @@ class ExpressionTask:
         """
         columns = self.columns
         check_all_read(self.schema, columns)
-        if set(columns) - set(self.schema):
+        if settled is None and set(columns) - set(self.schema):
             sample, taken = take_sample(chunks, max_line_bytes)
         else:
             sample, taken = Sample(), [keep(chunk) for chunk in itertools.islice(chunks, 1)]
         if sample.whole and not sample.lines:  # nothing to compute on: every line is blank, or will be rejected
             return ExpressionPlan({}, (), {}, max_line_bytes), itertools.chain(taken, chunks)
-        types = infer_columns(columns, self.schema, sample, widened)
+        types = infer_columns(columns, self.schema, sample, widened) if settled is None else dict(settled)
         plan = ExpressionPlan(
             self.results, self.filters, types, max_line_bytes, projection=self.projection, pure=self.pure
         )

@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 from multiprocessing.connection import Connection
 from typing import TYPE_CHECKING
 
+from transform.allocator import keep_freed_memory
 from transform.lines import Chunk, LongLine
 from transform.ranges import Range, read_range
 
@@ -84,6 +85,7 @@ def output_of(slot: int) -> slice:
 
 def main() -> None:
     """Work until nobody is there to give orders."""
+    keep_freed_memory()
     connection = Connection(int(sys.argv[1]))
     memory = memoryview(mmap.mmap(int(sys.argv[2]), MEMORY_BYTES))
     with contextlib.suppress(EOFError, BrokenPipeError, ConnectionResetError):

@@ -21,7 +21,7 @@ from tests.transform.example import ARGUMENTS, BIG, BIG_TRANSFORMED, CALCULATION
 from tests.transform.places import OLD, ObjectPlace
 from transform import Calculation, InputError, OutputError, pool
 from transform.lines import CHUNK_BYTES
-from transform.s3 import READ_BYTES
+from transform.object_reader import READ_BYTES
 from transform.sources import open_source
 
 if TYPE_CHECKING:
@@ -422,7 +422,8 @@ def test_an_object_that_is_overwritten_between_two_ranges_fails_the_run(
         if calls == 1:
             change(source, content)
 
-    message = "no such bucket or key" if change is deleted else "changed while it was read; nothing was published"
+    how = "vanished" if change is deleted else "changed"
+    message = f"{how} while it was read; nothing was published"
     with pytest.raises(InputError, match=f"^{source.target}: {message}"):
         CALCULATION.run(source.target, place.target, progress=progress)
     assert place.content() == OLD
@@ -443,7 +444,7 @@ def test_an_object_is_read_by_several_processes(
     CALCULATION.run(source.target, place.target, **two_processes)
     assert place.content() == BIG_TRANSFORMED
     assert place.others() == []
-    assert proxy.count("HeadObject") >= 3, "each process opens it for itself"
+    assert proxy.count("GetObject") >= 3, "each process reads it for itself"
 
 
 @pytest.mark.parametrize("change", [other_content, longer, shorter, deleted])

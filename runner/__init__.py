@@ -1,0 +1,1 @@
+"""The SQS-triggered worker that runs inside an ECS task."""

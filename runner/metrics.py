@@ -1,0 +1,118 @@
+"""Metrics in CloudWatch's embedded format: lines on standard output, that CloudWatch Logs takes the numbers from.
+
+https://docs.aws.amazon.com/AmazonCloudWatch/latest/monitoring/CloudWatch_Embedded_Metric_Format_Specification.html
+"""
+
+import math
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TextIO
+
+from runner.telemetry import to_json, write_line
+
+_MOST_METRICS_PER_LINE = 100
+_MOST_NAME_CHARACTERS = 255  # PutMetricData's limit, narrower than that of the format
+_MOST_DIMENSION_CHARACTERS = 1024
+_BYTES_PER_MB = 1_000_000
+
+
+class Metrics:
+    """Emits numbers under one namespace.
+
+    Attributes:
+        dimensions: What every number is told apart by, such as the task's family. Those without a value are left out.
+    """
+
+    def __init__(self, namespace: str, stream: TextIO, dimensions: Mapping[str, str]) -> None:
+        self._namespace = namespace
+        self._stream = stream
+        self.dimensions = _presentable(dimensions)
+
+    def emit(
+        self,
+        values: Mapping[str, tuple[float, str]],
+        by: Mapping[str, str] | None = None,
+        **properties: object,
+    ) -> None:
+        """Write a line with numbers and their units; those that are not finite are left out.
+
+        Args:
+            values: Number and unit by name.
+            by: Further dimensions: the numbers are counted without them, and once more with them.
+            properties: What the line says besides, to be searched for in the log: it makes no metric.
+
+        Raises:
+            ValueError: A name is empty or longer than CloudWatch takes.
+        """
+        for name in values:
+            if not 0 < len(name) <= _MOST_NAME_CHARACTERS:
+                raise ValueError(f"a metric's name has 1 to {_MOST_NAME_CHARACTERS} characters, not {len(name)}")
+        finite = [(name, value, unit) for name, (value, unit) in values.items() if math.isfinite(value)]
+        further = _presentable(by or {})
+        sets = [[*self.dimensions], *([[*self.dimensions, *further]] if further else [])]
+        for start in range(0, len(finite), _MOST_METRICS_PER_LINE):
+            some = finite[start : start + _MOST_METRICS_PER_LINE]
+            directive = {
+                "Namespace": self._namespace,
+                "Dimensions": sets,
+                "Metrics": [{"Name": name, "Unit": unit} for name, _, unit in some],
+            }
+            record = {
+                "_aws": {"Timestamp": int(time.time() * 1000), "CloudWatchMetrics": [directive]},
+                **{name: value for name, value in properties.items() if name != "_aws"},
+                **self.dimensions,
+                **further,
+                **{name: value for name, value, _ in some},
+            }
+            write_line(self._stream, to_json(record))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobNumbers:
+    """What a job came to.
+
+    Attributes:
+        lines_in: Lines read, blank ones among them.
+        lines_out: Lines written.
+        rejects: Lines put aside.
+        bytes_in: Bytes read.
+        bytes_out: Bytes written.
+        seconds: How long it took.
+        message_age_s: Age of its message at the end, since it was sent first; None if not known.
+        retries: Attempts before this one.
+    """
+
+    lines_in: int = 0
+    lines_out: int = 0
+    rejects: int = 0
+    bytes_in: int = 0
+    bytes_out: int = 0
+    seconds: float = 0.0
+    message_age_s: float | None = None
+    retries: int = 0
+
+
+def job_metrics(metrics: Metrics, outcome: str, numbers: JobNumbers, **properties: object) -> None:
+    """Emit the numbers of a job, by family and by family and outcome, with properties such as its key."""
+    values: dict[str, tuple[float, str]] = {
+        "Jobs": (1, "Count"),
+        "LinesIn": (numbers.lines_in, "Count"),
+        "LinesOut": (numbers.lines_out, "Count"),
+        "Rejects": (numbers.rejects, "Count"),
+        "BytesIn": (numbers.bytes_in, "Bytes"),
+        "BytesOut": (numbers.bytes_out, "Bytes"),
+        "Seconds": (numbers.seconds, "Seconds"),
+        "Retries": (numbers.retries, "Count"),
+    }
+    if numbers.seconds > 0:
+        values["MBPerSecond"] = (numbers.bytes_in / _BYTES_PER_MB / numbers.seconds, "Megabytes/Second")
+    if numbers.message_age_s is not None:
+        values["MessageAge"] = (max(0.0, numbers.message_age_s), "Seconds")  # SQS's clock may be ahead of ours
+    metrics.emit(values, by={"Outcome": outcome}, **properties)
+
+
+def _presentable(dimensions: Mapping[str, str]) -> dict[str, str]:
+    """Return the dimensions as CloudWatch takes them: in ASCII, not too long, and none that is empty."""
+    texts = {name: value.encode("ascii", "replace").decode().strip() for name, value in dimensions.items()}
+    return {name: text[:_MOST_DIMENSION_CHARACTERS] for name, text in texts.items() if text}

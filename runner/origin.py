@@ -1,0 +1,110 @@
+"""Where an output comes from: noted in its metadata, and compared before it is replaced.
+
+Metadata are ASCII and 2 KB at most, so they hold hashes rather than keys.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from enum import Enum
+from typing import TYPE_CHECKING, Self
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from runner.events import ObjectCreated
+
+_HASH_CHARACTERS = 32
+
+
+class Verdict(Enum):
+    """What to do, given the output that is there."""
+
+    PUBLISH = "publish"
+    DUPLICATE = "duplicate"
+    """It is from the same source and calculation."""
+    STALE = "stale"
+    """It is from a newer source, or from a calculation that was asked for later."""
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """What an output was made from.
+
+    Attributes:
+        source: A hash of the bucket, key and version of the input.
+        digest: A hash of the calculation.
+        sequencer: S3's sequencer of the event, "" if it had none.
+        modified: When the input was written, in ms since the epoch; 0 where that is not known yet.
+        sent: When the message was sent, in ms since the epoch.
+    """
+
+    source: str
+    digest: str
+    sequencer: str = ""
+    modified: int = 0
+    sent: int = 0
+
+    @classmethod
+    def of(cls, event: ObjectCreated, digest: str, sent: int, modified: int = 0) -> Self:
+        """Return the origin of what a calculation makes of an object."""
+        version = event.etag or event.version_id or ""
+        source = hashed(event.bucket, event.key, version)
+        return cls(source, digest[:_HASH_CHARACTERS], event.sequencer or "", modified, sent)
+
+    @property
+    def job(self) -> str:
+        """What identifies the job: the same for the same input and calculation."""
+        return hashed(self.source, self.digest)
+
+    def to_metadata(self) -> dict[str, str]:
+        """Return it as metadata of an object."""
+        return {
+            "transform-source": self.source,
+            "transform-digest": self.digest,
+            "transform-sequencer": self.sequencer,
+            "transform-modified": str(self.modified),
+            "transform-sent": str(self.sent),
+        }
+
+    @classmethod
+    def of_metadata(cls, metadata: Mapping[str, str]) -> Self | None:
+        """Return the origin that an object's metadata tell, None if it is none of ours."""
+        try:
+            return cls(
+                metadata["transform-source"],
+                metadata["transform-digest"],
+                metadata["transform-sequencer"],
+                int(metadata["transform-modified"]),
+                int(metadata["transform-sent"]),
+            )
+        except (KeyError, ValueError):
+            return None
+
+    def judge(self, there: Origin | None) -> Verdict:
+        """Return what to do where an output of another origin is there already, or of this one."""
+        if there is None:
+            return Verdict.PUBLISH
+        if there.source == self.source:
+            if there.digest == self.digest:
+                return Verdict.DUPLICATE
+            return Verdict.STALE if there.sent > self.sent else Verdict.PUBLISH
+        return Verdict.STALE if there.is_newer_than(self) else Verdict.PUBLISH
+
+    def is_newer_than(self, other: Origin) -> bool:
+        """Return whether its source was written later, as far as is known.
+
+        Sequencers are compared as S3's documentation says: as hexadecimal text, the shorter with zeros at its end.
+        """
+        if self.sequencer and other.sequencer:
+            width = max(len(self.sequencer), len(other.sequencer))
+            mine, theirs = (text.upper().ljust(width, "0") for text in (self.sequencer, other.sequencer))
+            return mine > theirs
+        return bool(self.modified and other.modified and self.modified > other.modified)
+
+
+def hashed(*parts: str) -> str:
+    """Return a hash of texts, which no others give."""
+    text = "\0".join(parts).encode("utf-8", "surrogatepass")
+    return hashlib.sha256(text).hexdigest()[:_HASH_CHARACTERS]

@@ -1,0 +1,119 @@
+"""A bucket through s3fs: single requests, and what S3 answers to them as errors of ours."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import s3fs
+from aiohttp import ClientError as ConnectionFailedError
+from botocore.exceptions import BotoCoreError, ClientError, NoCredentialsError
+from fsspec.asyn import sync
+
+from runner.errors import ConditionFailedError, ConflictError, DeniedError, NoUploadError, RunnerError, StoreError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+_NO_UPLOAD = {"NoSuchUpload", "InvalidPart", "InvalidPartOrder", "EntityTooSmall"}
+_NOT_FOUND, _CONFLICT, _PRECONDITION_FAILED = 404, 409, 412
+_T = TypeVar("_T")
+
+
+@dataclass(frozen=True, slots=True)
+class Store:
+    """One bucket.
+
+    Attributes:
+        bucket: Its name.
+        filesystem: What reaches it.
+    """
+
+    bucket: str
+    filesystem: Any
+
+    @classmethod
+    def open(cls, bucket: str, environ: Mapping[str, str] = os.environ) -> Store:
+        """Return the bucket, reached as the environment's AWS settings say."""
+        endpoint = environ.get("AWS_ENDPOINT_URL_S3") or environ.get("AWS_ENDPOINT_URL")
+        return cls(bucket, s3fs.S3FileSystem(anon=False, endpoint_url=endpoint, use_listings_cache=False))
+
+    def call(self, operation: str, **arguments: Any) -> dict[str, Any]:
+        """Return the answer to a request, which is named as in boto3.
+
+        Raises:
+            DeniedError, ConditionFailedError, ConflictError, NoUploadError, StoreError: What S3 answered instead.
+        """
+        what = f"{operation} of s3://{self.bucket}/{arguments.get('Key', '')}"
+        return self._requested(what, self.filesystem.call_s3, operation, Bucket=self.bucket, **arguments)
+
+    def head(self, key: str) -> dict[str, Any] | None:
+        """Return what S3 says of an object, None if there is none."""
+        try:
+            return self.call("head_object", Key=key)
+        except StoreError as error:
+            if _status(error.__cause__)[0] == _NOT_FOUND:
+                return None
+            raise
+
+    def read(self, key: str) -> tuple[bytes, str] | None:
+        """Return a small object's content and ETag, None if there is none."""
+        try:
+            return self._requested(
+                f"get_object of s3://{self.bucket}/{key}", sync, self.filesystem.loop, self._read, key
+            )
+        except StoreError as error:
+            if _status(error.__cause__)[0] == _NOT_FOUND:
+                return None
+            raise
+
+    async def _read(self, key: str) -> tuple[bytes, str]:
+        answer = await self.filesystem._call_s3("get_object", Bucket=self.bucket, Key=key)  # noqa: SLF001 # fsspec's name for the same in a coroutine
+        async with answer["Body"] as body:
+            return await body.read(), answer["ETag"]
+
+    def _requested(self, what: str, request: Callable[..., _T], *args: Any, **arguments: Any) -> _T:
+        try:
+            return request(*args, **arguments)
+        except (OSError, BotoCoreError, ClientError, ConnectionFailedError) as error:
+            raise _explain(error, what) from error
+
+    def delete(self, key: str) -> None:
+        """Remove an object, if it is there."""
+        self.call("delete_object", Key=key)
+
+    def check(self) -> None:
+        """Raise if the bucket cannot be reached.
+
+        Raises:
+            DeniedError, StoreError: Why.
+        """
+        try:
+            self.call("head_bucket")
+        except StoreError as error:
+            if _status(error.__cause__)[0] == _NOT_FOUND:
+                raise StoreError(f"there is no bucket {self.bucket}") from None
+            raise
+
+
+def _explain(error: BaseException, what: str) -> RunnerError:
+    status, code = _status(error)
+    text = f"{what}: {' '.join(str(error).split()) or type(error).__name__}"[:500]
+    if isinstance(error, NoCredentialsError | PermissionError) or code.startswith("KMS."):
+        return DeniedError(text)
+    if code in _NO_UPLOAD:
+        return NoUploadError(text)
+    if status == _PRECONDITION_FAILED or code == "NoSuchKey":  # which is said of a condition on an object that is gone
+        return ConditionFailedError(text)
+    if status == _CONFLICT:
+        return ConflictError(text)
+    return StoreError(text)
+
+
+def _status(error: BaseException | None) -> tuple[int, str]:
+    """Return the status and code that S3 answered with; s3fs keeps them as the cause of its errors."""
+    response: Any = (
+        getattr(error, "response", None) or getattr(getattr(error, "__cause__", None), "response", None) or {}
+    )
+    return response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0), response.get("Error", {}).get("Code", "")

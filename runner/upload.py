@@ -1,0 +1,124 @@
+"""The output on its way: collected into parts of a multipart upload, or one put where it is small."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from runner.checkpoint import Part
+from runner.errors import NoUploadError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from runner.store import Store
+    from transform import Codec
+
+_PARTS_BEFORE_GROWTH = 1000  # of 10,000 that S3 allows: the size doubles after every so many
+_MAX_PART_BYTES = 5 << 30
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """Where an output goes.
+
+    Attributes:
+        store: The bucket.
+        key: The object.
+        headers: What is to be said of it: content type, metadata and so on, by the names that boto3 uses.
+        codec: The format to compress it in, None for none.
+        part_bytes: How large the first parts are.
+    """
+
+    store: Store
+    key: str
+    headers: Mapping[str, Any]
+    codec: Codec | None
+    part_bytes: int
+
+
+class Upload:
+    """An output being collected.
+
+    Each part ends a compressed stream, so that a part can be followed by what another process makes of the rest.
+
+    Args:
+        target: Where it goes.
+        upload: The id of an upload to go on with.
+        parts: What it has.
+    """
+
+    def __init__(self, target: Target, upload: str | None = None, parts: Sequence[Part] = ()) -> None:
+        self._target = target
+        self._buffer = bytearray()
+        self._compressor = target.codec.compressor() if target.codec else None
+        self._pending = False  # whether the compressor holds something
+        self.id = upload
+        self.parts = list(parts)
+
+    @property
+    def is_full(self) -> bool:
+        """Whether there is enough for a part."""
+        growth = len(self.parts) // _PARTS_BEFORE_GROWTH
+        return len(self._buffer) >= min(self._target.part_bytes << growth, _MAX_PART_BYTES)
+
+    def write(self, data: memoryview | bytes) -> None:
+        """Add to the content."""
+        if self._compressor is None:
+            self._buffer += data
+        elif len(data):
+            self._buffer += self._compressor.compress(data)
+            self._pending = True
+
+    def create(self) -> str:
+        """Begin a multipart upload; return its id."""
+        answer = self._call("create_multipart_upload", **self._target.headers)
+        self.id = answer["UploadId"]
+        return answer["UploadId"]
+
+    def send_part(self) -> None:
+        """Upload what is collected as the next part."""
+        self._end_stream()
+        number, content, self._buffer = len(self.parts) + 1, self._buffer, bytearray()
+        answer = self._call("upload_part", UploadId=self.id, PartNumber=number, Body=content)
+        self.parts.append(Part(number, answer["ETag"], len(content)))
+
+    def publish(self, condition: Mapping[str, str]) -> None:
+        """Make the object appear, on a condition; may be called again where that failed.
+
+        Raises:
+            ConditionFailedError, ConflictError, NoUploadError, StoreError: It did not appear, or so it seems.
+        """
+        self._end_stream()
+        if self.id is None:
+            self._call("put_object", Body=bytes(self._buffer), **self._target.headers, **condition)
+            return
+        if self._buffer:
+            self.send_part()
+        parts = [{"PartNumber": part.number, "ETag": part.etag} for part in self.parts]
+        self._call("complete_multipart_upload", UploadId=self.id, MultipartUpload={"Parts": parts}, **condition)
+
+    def abort(self) -> None:
+        """Leave no upload open."""
+        if self.id is not None:
+            upload, self.id = self.id, None
+            try:
+                self._call("abort_multipart_upload", UploadId=upload)
+            except NoUploadError:
+                pass  # gone already
+
+    def _end_stream(self) -> None:
+        """Flush the compressor; an output of nothing is one empty stream."""
+        if self._compressor is None or self._target.codec is None:
+            return
+        if self._pending or not (self.parts or self._buffer):
+            self._buffer += self._compressor.flush()
+            self._compressor = self._target.codec.compressor()
+            self._pending = False
+
+    @property
+    def _call(self) -> Callable[..., dict[str, Any]]:
+        def call(operation: str, **arguments: Any) -> dict[str, Any]:
+            return self._target.store.call(operation, Key=self._target.key, **arguments)
+
+        return call

@@ -1,0 +1,145 @@
+"""One S3 object read, as one version of it, in large ranges."""
+
+import asyncio
+from collections.abc import Mapping
+from concurrent.futures import Future  # noqa: TC003
+from typing import Any
+
+from transform.errors import InputError
+from transform.s3 import S3Object, explained, filesystem, object_at
+
+READ_BYTES = 16 << 20
+_TAIL_BYTES = 64 << 10  # as much more at a time, so that the line that is open where a range stops comes along with it
+_TRIES = 5
+_FIRST_WAIT_S = 0.2
+
+Answer = tuple[Mapping[str, Any], bytes]
+
+
+class ObjectReader:
+    """Reads an object in ranges, each with `If-Match`, so that an object overwritten meanwhile is noticed.
+
+    Args:
+        location: A URI, or an `S3Object` whose version is to be read and no other.
+        start: Where it is read from first.
+        size: Of the version, where that is known already; nothing is asked for then before it is read.
+
+    Attributes:
+        size: Of the object, in bytes.
+        etag: Of the object as it was opened.
+        headers: What S3 says of it, by the names that boto3 uses.
+
+    Raises:
+        InputError: It cannot be read; a subclass says why. So do the methods.
+    """
+
+    def __init__(self, location: "str | S3Object", start: int = 0, size: int | None = None) -> None:
+        with explained(str(location), InputError):
+            self._object = object_at(location)
+        self._name = str(self._object)
+        self._fs = filesystem()
+        self._position = start
+        self._block: tuple[int, bytes] = (start, b"")
+        self._ahead: tuple[int, Future[Answer]] | None = None
+        self.etag = self._object.etag or ""
+        self.headers: Mapping[str, Any] = {}
+        if size is not None:
+            self.size = size
+            return
+        with explained(self._name, InputError, pinned=bool(self.etag)):
+            self.headers, data = self._fetched(start)
+        self.etag = self.headers["ETag"].strip('"')
+        self.size = _total_size(self.headers)
+        self._block = (start, data)
+
+    def seek(self, offset: int) -> None:
+        """Go on reading from an offset."""
+        self._position = offset
+
+    def readinto(self, view: memoryview) -> int:
+        """Fill a part of the view; return how many bytes, 0 at the end."""
+        count = self.read_at(view, self._position)
+        self._position += count
+        return count
+
+    def read_at(self, view: memoryview, offset: int) -> int:
+        """Fill a part of the view from an offset on; return how many bytes, 0 at the end."""
+        start, data = self._block
+        if not start <= offset < start + len(data):
+            if offset >= self.size:
+                return 0
+            with explained(self._name, InputError, pinned=True):
+                start, data = self._block = offset, self._next_block(offset)
+        part = memoryview(data)[offset - start : offset - start + len(view)]
+        view[: len(part)] = part
+        return len(part)
+
+    def close(self) -> None:
+        """Let go of what was read ahead."""
+        self._stop_reading_ahead()
+        self._block = (0, b"")
+
+    def _next_block(self, offset: int) -> bytes:
+        """Return what stands from an offset on, and begin to read what will be asked for next."""
+        ahead = self._ahead
+        sequential = offset == self._position and offset > 0
+        if ahead is not None and ahead[0] == offset:
+            self._ahead = None
+            data = ahead[1].result()[1]
+        else:
+            self._stop_reading_ahead()
+            data = self._fetched(offset)[1]
+        if sequential and offset + len(data) < self.size:
+            self._ahead = offset + len(data), self._fetch_soon(offset + len(data))
+        return data
+
+    def _stop_reading_ahead(self) -> None:
+        if self._ahead is not None:
+            self._ahead[1].cancel()
+        self._ahead = None
+
+    def _fetched(self, start: int) -> Answer:
+        return self._fetch_soon(start).result()
+
+    def _fetch_soon(self, start: int) -> "Future[Answer]":
+        return asyncio.run_coroutine_threadsafe(self._fetch(start), self._fs.loop)
+
+    async def _fetch(self, start: int) -> Answer:
+        """Return what S3 says of the object, and up to `READ_BYTES` from an offset on (and a little more)."""
+        stop = start + READ_BYTES + _TAIL_BYTES
+        request: dict[str, Any] = {"Bucket": self._object.bucket, "Key": self._object.key}
+        if self.etag:
+            request["IfMatch"] = f'"{self.etag}"'
+        wait_s = _FIRST_WAIT_S
+        for left in reversed(range(_TRIES)):
+            try:
+                headers = await self._fs._call_s3("get_object", **request, Range=f"bytes={start}-{stop - 1}")  # noqa: SLF001 # fsspec's name for the same in a coroutine
+                async with headers["Body"] as body:
+                    data = await body.read()
+            except OSError as error:
+                if _is_past_the_end(error):
+                    return await self._fs._call_s3("head_object", **request), b""  # noqa: SLF001
+                raise
+            except Exception:
+                if not left:
+                    raise
+            else:
+                # Cut short without a Content-Length, a body looks like a whole one.
+                if len(data) == min(stop, _total_size(headers)) - start:
+                    return headers, data
+                if not left:
+                    raise ConnectionError(f"S3 sent {len(data)} bytes of the range from {start} on, again and again")
+            await asyncio.sleep(wait_s)
+            wait_s *= 2
+        raise AssertionError
+
+
+def _is_past_the_end(error: OSError) -> bool:
+    response: Any = getattr(error.__cause__, "response", {})
+    return bool(response.get("ResponseMetadata", {}).get("HTTPStatusCode") == 416)
+
+
+def _total_size(headers: Mapping[str, Any]) -> int:
+    """Return the size of an object, as told with a range of it: `bytes 0-9/100`."""
+    _, _, total = headers.get("ContentRange", "").rpartition("/")
+    return int(total or headers["ContentLength"])

@@ -1,0 +1,139 @@
+"""One S3 object written, which appears whole or not at all."""
+
+import contextlib
+import json
+import os
+import secrets
+from typing import TYPE_CHECKING
+
+from transform.errors import OutputError
+from transform.leftovers import create_held, find_abandoned, records_directory
+from transform.s3 import endpoint, explained, filesystem, split_uri
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+PART_BYTES = 16 << 20
+_PARTS_BEFORE_GROWTH = 1000  # of 10,000 that S3 allows: the size doubles after every so many
+_MAX_PART_BYTES = 5 << 30
+_RECORD_PREFIX = "upload-"
+_RUN = "transform-run"
+"""The metadata of an object that tells by which run it was uploaded."""
+
+
+class ObjectSink:
+    """An object being written: one multipart upload, or one put where it is small.
+
+    s3fs's own file would publish what it has when an exception leaves its `with`, so the calls are made here.
+    """
+
+    def __init__(self, uri: str) -> None:
+        self.name = uri
+        self._uri = uri
+        self._buffer = bytearray()
+        self._upload: str | None = None
+        self._parts: list[dict[str, object]] = []
+        self._record: tuple[int, Path] | None = None
+        self._run = secrets.token_hex(16)
+        with explained(uri, OutputError):
+            bucket, key = split_uri(uri)
+            self._object = {"Bucket": bucket, "Key": key}
+            self._fs = filesystem()
+            with contextlib.suppress(PermissionError):  # it takes s3:ListBucket, which writing does not
+                self._fs.call_s3("head_bucket", Bucket=bucket)
+            self._sweep()
+
+    def write(self, data: memoryview | bytes) -> None:
+        """Add to the content."""
+        self._buffer += data
+        part_bytes = min(PART_BYTES << (len(self._parts) // _PARTS_BEFORE_GROWTH), _MAX_PART_BYTES)
+        if len(self._buffer) >= part_bytes:
+            with explained(self._uri, OutputError):
+                self._send_part()
+
+    def publish(self) -> None:
+        """Make the object appear, in place of the one that was there."""
+        with explained(self._uri, OutputError):
+            if self._upload is None:
+                self._fs.call_s3("put_object", **self._object, Body=bytes(self._buffer))
+            else:
+                if self._buffer:
+                    self._send_part()
+                self._complete()
+        self._forget()
+
+    def discard(self) -> None:
+        """Leave no upload open; where S3 cannot be reached, the next run from this machine will try again."""
+        if self._upload is not None:
+            try:
+                with explained(self._uri, OutputError):
+                    self._fs.call_s3("abort_multipart_upload", **self._object, UploadId=self._upload)
+            except OutputError:
+                if self._record is not None:  # let go of, it is the next run's to sweep
+                    os.close(self._record[0])
+                self._record = None
+        self._forget()
+
+    def _complete(self) -> None:
+        parts = {"Parts": self._parts}
+        try:
+            self._fs.call_s3("complete_multipart_upload", **self._object, UploadId=self._upload, MultipartUpload=parts)
+        except FileNotFoundError:
+            # Perhaps it was completed and the answer got lost, and now that it was tried again there is no upload.
+            found = self._fs.call_s3("head_object", **self._object)
+            if found.get("Metadata", {}).get(_RUN) != self._run:
+                raise
+
+    def _send_part(self) -> None:
+        if self._upload is None:
+            self._record = create_held(records_directory(), _RECORD_PREFIX)
+            created = self._fs.call_s3("create_multipart_upload", **self._object, Metadata={_RUN: self._run})
+            self._upload = created["UploadId"]
+            record = {**self._object, "UploadId": self._upload, "endpoint": endpoint()}
+            os.write(self._record[0], json.dumps(record).encode())
+        number = len(self._parts) + 1
+        sent = self._fs.call_s3(
+            "upload_part", **self._object, UploadId=self._upload, PartNumber=number, Body=bytes(self._buffer)
+        )
+        self._parts.append({"PartNumber": number, "ETag": sent["ETag"]})
+        self._buffer.clear()
+
+    def _forget(self) -> None:
+        self._upload = None
+        self._buffer.clear()
+        if self._record is not None:
+            self._record[1].unlink(missing_ok=True)
+            os.close(self._record[0])
+            self._record = None
+
+    def _sweep(self) -> None:
+        """Abort the uploads to this bucket that killed runs on this machine have left."""
+        for path in find_abandoned(records_directory(), _RECORD_PREFIX):
+            with contextlib.suppress(ValueError):  # killed before it was noted
+                record = json.loads(path.read_bytes())
+                if record.pop("endpoint") != endpoint() or record["Bucket"] != self._object["Bucket"]:
+                    continue
+                try:
+                    self._fs.call_s3("abort_multipart_upload", **record)
+                except FileNotFoundError:
+                    pass  # gone already
+                except OSError:
+                    continue  # it stays for somebody who may
+            path.unlink(missing_ok=True)
+
+
+def remove_object(uri: str) -> None:
+    """Remove an object, if it is there.
+
+    Raises:
+        OutputError: It cannot be removed.
+    """
+    with explained(uri, OutputError):
+        bucket, key = split_uri(uri)
+        try:
+            filesystem().call_s3("head_object", Bucket=bucket, Key=key)
+        except FileNotFoundError:
+            return
+        except PermissionError:
+            pass  # who may not list is told so of an object that isn't there, too
+        filesystem().call_s3("delete_object", Bucket=bucket, Key=key)

@@ -1,0 +1,157 @@
+"""A run in progress: what an input becomes, part by part and in order, from its start or from where another stopped."""
+
+import contextlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import polars as pl
+
+from transform import interrupts
+from transform.lines import CHUNK_BYTES, MAX_LINE_BYTES, Chunk, LongLine, read_chunks
+from transform.parallel import Transforms, pieces_of
+from transform.piece import Piece
+from transform.policy import Policy
+from transform.ranges import RANGE_BYTES
+from transform.rejects import to_json_line
+from transform.schema import Column
+from transform.sources import Reader, Source, open_source
+from transform.state import State
+from transform.summary import Summary
+
+Chunks = Iterator[Chunk | LongLine]
+Progress = Callable[[int, int | None], None]
+
+
+class Plan(Transforms, Protocol):
+    """What turns any chunk of an input into its output: a pure function, which can travel to other processes."""
+
+    def describe_schema(self) -> dict[str, tuple[str, str]]:
+        """Return by column read its type, and whether it was declared or inferred."""
+
+
+class Task(Protocol):
+    """What is to be done to an input."""
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What the user should know of how it is done."""
+
+    def prepare(
+        self,
+        chunks: Chunks,
+        max_line_bytes: int,
+        widened: Mapping[str, pl.DataType],
+        settled: Mapping[str, Column] | None = None,
+    ) -> tuple[Plan, Chunks]:
+        """Settle all that can be from the first chunks; return the plan, and all the chunks.
+
+        Args:
+            chunks: The whole input, or all that is left of it.
+            max_line_bytes: A longer line is rejected.
+            widened: The types of columns that turned out to need another than was inferred.
+            settled: The columns with their types, where a run before this one has settled them.
+        """
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """How to read and transform an input; see `Calculation.run`."""
+
+    policy: Policy
+    max_line_bytes: int = MAX_LINE_BYTES
+    workers: int = 1
+    chunk_bytes: int = CHUNK_BYTES
+    range_bytes: int = RANGE_BYTES
+    progress: Progress | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """What a chunk of the input became; all of it has to be used before the next is asked for.
+
+    Attributes:
+        output: Bytes to be written one after the other.
+        rejects: The lines to be kept, as JSON lines.
+    """
+
+    output: Sequence[memoryview]
+    rejects: Iterator[bytes]
+
+
+class Stream:
+    """Yields the parts of a run, in order, and counts them; it can be iterated over once.
+
+    Attributes:
+        summary: What was done so far, up to the part before the one that is being used.
+        headers: Of an object that is read, what S3 says of it, by the names that boto3 uses.
+    """
+
+    def __init__(self, task: Task, reader: Reader, state: State, options: Options, stack: contextlib.ExitStack) -> None:
+        self.summary = Summary.from_dict(state.summary.to_dict())
+        self.summary.source = reader.name
+        self.headers: Mapping[str, Any] = reader.headers
+        self._task = task
+        self._reader = reader
+        self._begun = state
+        self._options = options
+        self._stack = stack
+
+    @property
+    def state(self) -> State:
+        """How far it has come, as something that stays so."""
+        codec = self._reader.codec.name if self._reader.codec else None
+        return State(Summary.from_dict(self.summary.to_dict()), self._begun.widened, codec)
+
+    def __iter__(self) -> Iterator[Part]:
+        """Settle what is to be done to the input, and yield the parts.
+
+        Raises:
+            WidenError: It has to start again.
+            TransformError: The calculation does not fit the input, which cannot be read on, or too many lines of which
+                were rejected.
+        """
+        for piece in self._stack.enter_context(self._pieces()):
+            interrupts.check()
+            rejects = self._rejects(piece)
+            yield Part(piece.output, rejects)
+            for _ in rejects:
+                pass
+            self.summary.add(piece)
+            if self._options.progress:
+                self._options.progress(self._reader.position, self._reader.size)
+        self._reader.check_whole()
+        self._options.policy.check_all(self.summary)
+
+    def _pieces(self) -> contextlib.AbstractContextManager[Iterator[Piece]]:
+        options, begun = self._options, self._begun
+        start = begun.position.offset if begun.position else 0
+        chunks = read_chunks(self._reader.read_into, options.chunk_bytes, options.max_line_bytes, start)
+        plan, chunks = self._task.prepare(chunks, options.max_line_bytes, begun.widened, begun.columns)
+        self.summary.schema, self.summary.notes = plan.describe_schema(), list(self._task.notes)
+        sizes = options.range_bytes, options.chunk_bytes
+        return pieces_of(plan, self._reader, chunks, options.workers, *sizes, self.summary.notes)
+
+    def _rejects(self, piece: Piece) -> Iterator[bytes]:
+        for reject in piece.rejects:
+            line = self.summary.lines_in + reject.line + 1
+            self.summary.count_reject(reject, line)
+            yield to_json_line(reject, line)
+            self._options.policy.check(self.summary, reject, line)
+
+
+@contextlib.contextmanager
+def open_stream(task: Task, source: Source, state: State, options: Options) -> Iterator[Stream]:
+    """Open an input, and yield the run.
+
+    Args:
+        task: What is to be done.
+        source: The input.
+        state: How far it has come already.
+        options: How.
+
+    Raises:
+        TransformError: The input cannot be read.
+    """
+    with open_source(source, state.position) as reader, contextlib.ExitStack() as stack:
+        yield Stream(task, reader, state, options, stack)
