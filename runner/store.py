@@ -60,13 +60,13 @@ class Store:
     def read(self, key: str) -> tuple[bytes, str] | None:
         """Return a small object's content and ETag, None if there is none."""
         try:
-            return self._requested(
-                f"get_object of s3://{self.bucket}/{key}", sync, self.filesystem.loop, self._read, key
-            )
+            what = f"get_object of s3://{self.bucket}/{key}"
+            found: tuple[bytes, str] = self._requested(what, sync, self.filesystem.loop, self._read, key)
         except StoreError as error:
             if _status(error.__cause__)[0] == _NOT_FOUND:
                 return None
             raise
+        return found
 
     async def _read(self, key: str) -> tuple[bytes, str]:
         answer = await self.filesystem._call_s3("get_object", Bucket=self.bucket, Key=key)  # noqa: SLF001 # fsspec's name for the same in a coroutine

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -73,8 +74,8 @@ class Upload:
     def create(self) -> str:
         """Begin a multipart upload; return its id."""
         answer = self._call("create_multipart_upload", **self._target.headers)
-        self.id = answer["UploadId"]
-        return answer["UploadId"]
+        self.id = str(answer["UploadId"])
+        return self.id
 
     def send_part(self) -> None:
         """Upload what is collected as the next part."""
@@ -102,10 +103,8 @@ class Upload:
         """Leave no upload open."""
         if self.id is not None:
             upload, self.id = self.id, None
-            try:
+            with contextlib.suppress(NoUploadError):  # gone already
                 self._call("abort_multipart_upload", UploadId=upload)
-            except NoUploadError:
-                pass  # gone already
 
     def _end_stream(self) -> None:
         """Flush the compressor; an output of nothing is one empty stream."""

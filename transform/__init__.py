@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from transform.by_prefix import CalculationsByPrefix
     from transform.calculation import Calculation
     from transform.compression import Codec, codec_of_encoding, codec_of_name
+    from transform.cores import available_cores
     from transform.errors import (
         AccessDeniedError,
         CalculationError,
@@ -66,6 +67,7 @@ __all__ = [
     "UnavailableError",
     "WidenError",
     "WorkerError",
+    "available_cores",
     "codec_of_encoding",
     "codec_of_name",
     "load",
@@ -83,6 +85,7 @@ _MODULES = {
     "State": "state",
     "Stream": "stream",
     "Summary": "summary",
+    "available_cores": "cores",
     "codec_of_encoding": "compression",
     "codec_of_name": "compression",
     "load": "loading",

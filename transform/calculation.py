@@ -13,7 +13,7 @@ from transform.plan import ExpressionPlan
 from transform.preview import preview as preview_task
 from transform.projection import Projection
 from transform.runnable import Runnable
-from transform.schema import Column, check_declared
+from transform.schema import Column, check_declared, parse_type
 from transform.sources import Source
 from transform.task import ExpressionTask
 
@@ -98,12 +98,16 @@ class Calculation(Runnable):
         Lines that hold something else are rejected. Integers of every width are evaluated as Int128.
 
         Args:
-            schema: polars types by column: Float64, String, Boolean, Int8 to Int128, UInt8 to UInt64, List and Struct.
+            schema: polars types by column: Float64, String, Boolean, Int8 to Int128, UInt8 to UInt64, List and Struct;
+                or their names, as `"List(Int64)"`.
 
         Raises:
             SchemaError: One is not a type of JSON values.
         """
-        declared = {name: check_declared(name, dtype) for name, dtype in schema.items()}
+        declared = {
+            name: parse_type(name, dtype) if isinstance(dtype, str) else check_declared(name, dtype)
+            for name, dtype in schema.items()
+        }
         return self._with(schema=self._task.schema | declared)
 
     def drop(self, *names: str) -> Self:

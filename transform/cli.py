@@ -168,7 +168,6 @@ def _calculation(
     schema: tuple[str, ...],
 ) -> "Calculation":
     from transform import Calculation
-    from transform.schema import parse_type
 
     what = Calculation.from_sql(", ".join(exprs), where or "").drop(*drop)
     what = what.select(*select) if select else what
@@ -177,7 +176,7 @@ def _calculation(
         name, equals, text = declaration.rpartition("=")
         if not equals or not name:
             raise click.BadParameter(f"{declaration!r} is not NAME=TYPE, as stars=Float64", param_hint="--schema")
-        types[name] = parse_type(name, text)
+        types[name] = text
     return what.with_schema(types)
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 _CGROUP = Path("/sys/fs/cgroup")
 
 
-def available(cgroup: Path = _CGROUP) -> int:
+def available_cores(cgroup: Path = _CGROUP) -> int:
     """Return how many cores this process may use, by its affinity and by its container's quota (cgroup v2 or v1)."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     quota = _quota(cgroup)

@@ -89,5 +89,5 @@ def _attempt(job: Job, state: State) -> Summary:
         else:
             rejects.remove_old()
         output.publish()
-        summary.target, summary.bytes_out = output.name, output.size
+        summary.target = output.name
         return summary

@@ -58,7 +58,7 @@ class Runnable(ABC):
         options = Options(
             Policy.of(on_error, max_rejects),
             max_line_bytes=max_line_bytes,
-            workers=workers or cores.available(),
+            workers=workers or cores.available_cores(),
             chunk_bytes=chunk_bytes,
             range_bytes=range_bytes,
             progress=progress,
@@ -98,7 +98,7 @@ class Runnable(ABC):
         options = Options(
             Policy.of(on_error, max_rejects),
             max_line_bytes=max_line_bytes,
-            workers=workers or cores.available(),
+            workers=workers or cores.available_cores(),
             chunk_bytes=chunk_bytes,
             range_bytes=range_bytes,
         )

@@ -98,6 +98,11 @@ class Stream:
         self._stack = stack
 
     @property
+    def position(self) -> tuple[int, int | None]:
+        """How many bytes of the input, as it is stored, were read, and how many it has: None if only its end tells."""
+        return self._reader.position, self._reader.size
+
+    @property
     def state(self) -> State:
         """How far it has come, as something that stays so."""
         codec = self._reader.codec.name if self._reader.codec else None

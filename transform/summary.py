@@ -71,6 +71,7 @@ class Summary:
         self.filtered += piece.filtered
         self.blank += piece.blank
         self.bytes_in = piece.stop
+        self.bytes_out += sum(len(part) for part in piece.output)
         for name, count in piece.nonfinite.items():
             self.nonfinite[name] = self.nonfinite.get(name, 0) + count
 

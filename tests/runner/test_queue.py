@@ -66,6 +66,14 @@ def receive(queue: Queue, visibility_s: int = 60) -> Message:
     return message
 
 
+def move_back(queue: Queue) -> None:
+    """Do to the dead letters what an operator does: each is sent to the queue that it came from, as it is."""
+    for letter in take_all(queue.client, queue.dead_letter_url):
+        queue.client.send_message(
+            QueueUrl=queue.url, MessageBody=letter["Body"], MessageAttributes=letter["MessageAttributes"]
+        )
+
+
 def lose(queue: Queue) -> Message:
     """Return a message that somebody else has received since."""
     lost = receive(queue, 0)
@@ -419,6 +427,23 @@ class TestDeadLetter:
         assert texts.keys() == {"reason", "attempts", "first_sent"}
         assert texts["reason"].startswith("a\ufffdb" + "\ufffd" * 4 + "\t\n\r \U0001f600xxx")
         assert len(texts["reason"]) == 1100
+
+    def test_is_tried_anew_when_an_operator_moves_it_back(self, queue: Queue) -> None:
+        send(queue, "the body", colour="red", attempts="4", progress="1234")
+        first = receive(queue)
+        queue.dead_letter(first, reason="no memory", job="s3://in/é", trace="abc")
+        move_back(queue)
+        back = receive(queue, 0)
+        assert (back.body, back.attempts, back.progress, back.first_sent) == ("the body", 0, 1234, first.first_sent)
+        assert back.attributes == first.attributes
+        assert receive(queue, 0).attempts == 1, "its receives do count"
+
+    def test_counts_the_attempts_after_it_was_moved_back(self, queue: Queue) -> None:
+        send(queue, attempts="4")
+        queue.dead_letter(receive(queue), reason="no memory", job="s3://in/é", trace="abc")
+        move_back(queue)
+        queue.hand_over(receive(queue), attempts=1, progress=5)
+        assert (receive(queue, 0).attempts, receive(queue).attempts) == (1, 2)
 
     def test_leaves_both_where_the_delete_fails(self, queue: Queue) -> None:
         send(queue)

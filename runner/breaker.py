@@ -1,0 +1,43 @@
+"""A circuit breaker: one bad deployment must not send a whole backlog to the dead-letter queue."""
+
+from __future__ import annotations
+
+import re
+
+_VARIES = re.compile(r"s3://[^\s,;]+?(?=:? |$)|\d+|[0-9a-f]{16,}")
+
+
+class Breaker:
+    """Opens for good, after so many failures in a row with one cause, or at the first denial.
+
+    Args:
+        failures: How many.
+
+    Attributes:
+        reason: Why it is open, None while it is not.
+    """
+
+    def __init__(self, failures: int) -> None:
+        self._failures = failures
+        self._cause = ""
+        self._count = 0
+        self.reason: str | None = None
+
+    def succeeded(self) -> None:
+        """Note that a job was done."""
+        self._cause, self._count = "", 0
+
+    def failed(self, reason: str) -> None:
+        """Note that a job cannot be done."""
+        cause = _VARIES.sub("…", reason)
+        self._count = self._count + 1 if cause == self._cause else 1
+        self._cause = cause
+        if self._count >= self._failures:
+            self._open(f"{self._count} jobs in a row have failed for one cause: {reason}")
+
+    def denied(self, reason: str) -> None:
+        """Note that AWS refuses something that every job needs."""
+        self._open(f"access denied: {reason}")
+
+    def _open(self, reason: str) -> None:
+        self.reason = self.reason or reason

@@ -1,0 +1,78 @@
+"""The `runner` command: a thin layer over the worker.
+
+Nothing heavy is imported before it is needed, so that the health check answers at once.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import NoReturn
+
+import click
+
+FAILED, USAGE = 1, 2
+
+
+class _WithSettings(click.Command):
+    """A command whose help lists the settings."""
+
+    def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write what can be set, and how."""
+        from runner.settings import describe
+
+        with formatter.section("Settings, from the environment"):
+            formatter.write_dl([(name, f"{meaning}.  [{default}]") for name, default, meaning in describe()])
+        super().format_epilog(ctx, formatter)
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(package_name="jsonl-transform", prog_name="runner")
+def cli() -> None:
+    """Transform the objects that arrive in an S3 bucket, as the messages on an SQS queue say."""
+
+
+@cli.command(cls=_WithSettings)
+@click.option("--drain", is_flag=True, help="End when the queue is empty.")
+def worker(*, drain: bool) -> None:
+    """Take messages from the queue and do the jobs, until SIGTERM."""
+    from runner.start import start_worker
+
+    sys.exit(start_worker(os.environ, drain=drain))
+
+
+@cli.command()
+@click.option("--max-age", default=60.0, show_default=True, help="Seconds that the worker may have been silent.")
+def health(max_age: float) -> None:
+    """Say whether the worker beside this process is well: the container's health check."""
+    from runner.health import HEALTH_FILE, check
+
+    reason = check(os.environ.get("HEALTH_FILE") or HEALTH_FILE, max_age)
+    if reason is not None:
+        click.echo(reason)
+        sys.exit(FAILED)
+
+
+@cli.command()
+def demo() -> None:
+    """Run the worker on an AWS of its own, in this process, and show what it does."""
+    from runner.demo import run_demo
+
+    sys.exit(run_demo())
+
+
+def main() -> NoReturn:
+    """Run the command and exit."""
+    from runner.errors import RunnerError
+
+    try:
+        cli(standalone_mode=False)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(error.exit_code)
+    except RunnerError as error:
+        click.echo(f"runner: {error}", err=True)
+        sys.exit(FAILED)
+    except (KeyboardInterrupt, click.Abort):
+        sys.exit(130)
+    sys.exit(0)

@@ -1,0 +1,150 @@
+"""What becomes of a message once its job has ended."""
+
+from __future__ import annotations
+
+import random
+import time
+from typing import TYPE_CHECKING
+
+from runner.errors import DeniedError, LeaseLostError, RunnerError
+from runner.metrics import JobNumbers, job_metrics
+from runner.outcome import Kind
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from structlog.typing import FilteringBoundLogger
+
+    from runner.breaker import Breaker
+    from runner.metrics import Metrics
+    from runner.outcome import Outcome
+    from runner.queue import Message, Queue
+    from runner.settings import Settings
+
+_DENIED_DELAY_S = 60
+_DEFAULT_ATTEMPTS = 5
+_SETTLED = {Kind.DONE, Kind.DUPLICATE, Kind.STALE, Kind.SUPERSEDED}
+
+
+class Disposal:
+    """Settles messages, and keeps the books.
+
+    Args:
+        queue: Where they are from.
+        settings: Of retries.
+        breaker: Told how jobs end.
+        log: Where each outcome is told.
+        metrics: Where it is counted.
+    """
+
+    def __init__(
+        self, queue: Queue, settings: Settings, breaker: Breaker, log: FilteringBoundLogger, metrics: Metrics
+    ) -> None:
+        self._queue = queue
+        self._settings = settings
+        self._breaker = breaker
+        self._log = log
+        self._metrics = metrics
+        self._max_attempts = settings.max_attempts or queue.max_receives or _DEFAULT_ATTEMPTS
+
+    def settle(
+        self, message: Message, outcome: Outcome, *, key: str, seconds: float = 0.0, counts: bool = False
+    ) -> None:
+        """Do with a message what its job's outcome asks for.
+
+        Args:
+            message: Which.
+            outcome: What became of its job.
+            key: Of the input.
+            seconds: How long the job took.
+            counts: Whether stopping the job counts as an attempt, unless it has made progress.
+        """
+        kind, reason = outcome.kind, outcome.reason
+        if kind is Kind.RETRY and message.attempts + 1 >= self._max_attempts:
+            kind, reason = Kind.FAILED, f"gave up after {message.attempts + 1} attempts, the last of which: {reason}"
+        elif kind is Kind.FAILED:
+            self._breaker.failed(reason)
+        if kind is Kind.DONE:
+            self._breaker.succeeded()
+        elif kind is Kind.DENIED:
+            self._breaker.denied(reason)
+        self._account(message, outcome, kind, reason, key, seconds)
+        self._tried(lambda: self._dispose(message, kind, reason, outcome, counts=counts), message)
+
+    def ignore(self, message: Message, reason: str) -> None:
+        """Acknowledge a message that is no job."""
+        self._log.info("ignored", message=message.id, reason=reason)
+        self._tried(lambda: self._queue.delete(message), message)
+
+    def refuse(self, message: Message, reason: str) -> None:
+        """Send a message that nobody understands to the dead-letter queue."""
+        self._log.error("refused", message=message.id, reason=reason)
+        job_metrics(self._metrics, "refused", JobNumbers(message_age_s=_age_s(message)), reason=reason)
+        self._tried(lambda: self._queue.dead_letter(message, reason=reason, job="", trace=message.trace), message)
+
+    def split(self, message: Message, bodies: list[str]) -> None:
+        """Put a message of several events on the queue again, as one for each."""
+        self._log.info("split", message=message.id, events=len(bodies))
+        self._tried(lambda: self._queue.split(message, bodies), message)
+
+    def hand_over(self, message: Message, *, progress: int = 0) -> None:
+        """Put a message on the queue again, for somebody else, as if it had not been received."""
+        covered = max(progress, message.progress)
+        self._tried(lambda: self._queue.hand_over(message, attempts=message.attempts, progress=covered), message)
+
+    def _dispose(self, message: Message, kind: Kind, reason: str, outcome: Outcome, *, counts: bool) -> None:
+        covered = max(outcome.offset, message.progress)
+        attempts = message.attempts
+        if kind in _SETTLED:
+            self._queue.delete(message)
+        elif kind is Kind.STOPPED:
+            attempts += counts and outcome.offset <= message.progress
+            self._queue.hand_over(message, attempts=attempts, progress=covered)
+        elif kind is Kind.DENIED:
+            self._queue.hand_over(message, attempts=attempts, progress=covered, delay_s=_DENIED_DELAY_S)
+        elif kind is Kind.FAILED:
+            self._queue.dead_letter(message, reason=reason, job=outcome.job, trace=message.trace)
+        else:
+            self._queue.give_back(message, self._delay_s(attempts))
+
+    def _delay_s(self, attempts: int) -> int:
+        """Return how long to wait before the next attempt: longer each time, and never the same for all."""
+        longest = min(self._settings.retry_max_s, self._settings.retry_min_s * 2.0 ** min(attempts, 30))
+        return round(longest * random.uniform(0.5, 1.0))  # noqa: S311 - nobody is kept out by it
+
+    def _account(self, message: Message, outcome: Outcome, kind: Kind, reason: str, key: str, seconds: float) -> None:
+        done = outcome.summary
+        numbers = JobNumbers(
+            lines_in=done.get("lines_in", 0),
+            lines_out=done.get("lines_out", 0),
+            rejects=done.get("rejected", 0),
+            bytes_in=done.get("bytes_in", 0),
+            bytes_out=done.get("bytes_out", 0),
+            seconds=seconds,
+            message_age_s=_age_s(message),
+            retries=message.attempts,
+        )
+        job_metrics(self._metrics, kind.value, numbers, job=outcome.job, key=key)
+        log = self._log.bind(job=outcome.job, key=key, message=message.id, attempts=message.attempts)
+        level = {Kind.FAILED: log.error, Kind.DENIED: log.error, Kind.RETRY: log.warning}.get(kind, log.info)
+        level(kind.value, reason=reason, seconds=round(seconds, 3), trace=message.trace, **_telling(done))
+
+    def _tried(self, action: Callable[[], None], message: Message) -> None:
+        try:
+            action()
+        except LeaseLostError as error:
+            self._log.warning("the message was somebody else's by then", message=message.id, error=str(error))
+        except RunnerError as error:
+            if isinstance(error, DeniedError):
+                self._breaker.denied(str(error))
+            # It comes back when its visibility timeout is over, and is then seen to be done, or done again.
+            self._log.error("the message could not be settled", message=message.id, error=str(error))
+
+
+def _age_s(message: Message) -> float:
+    return time.time() - message.first_sent / 1000
+
+
+def _telling(done: dict[str, object]) -> dict[str, object]:
+    names = ("lines_in", "lines_out", "filtered", "rejected", "blank", "bytes_in", "bytes_out", "nonfinite", "notes")
+    return {name: done[name] for name in names if done.get(name)}

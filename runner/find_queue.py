@@ -1,0 +1,87 @@
+"""Queues by their name, URL or ARN."""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import Any
+
+from botocore.exceptions import BotoCoreError, ClientError, NoCredentialsError
+
+from runner.errors import DeniedError, QueueError, SettingsError
+from runner.queue_errors import explain, names_no_queue, text_of
+
+_ARN = re.compile(r"arn:[\w-]+:sqs:(?P<region>[\w-]+):(?P<account>\d+):(?P<name>[\w.-]+)", re.ASCII)
+
+
+def find_queue(client: Any, name: str, what: str) -> tuple[str, dict[str, str]]:
+    """Return the URL and the attributes of a queue.
+
+    Args:
+        client: Of SQS, from boto3.
+        name: Of the queue, or its URL or ARN.
+        what: What it is called in errors.
+
+    Raises:
+        SettingsError: It is not there, is not accessible, or is a FIFO queue.
+        QueueError: SQS could not be asked.
+    """
+    try:
+        url = _locate(client, name, what)
+        if name_of(url).endswith(".fifo"):
+            raise SettingsError(
+                f"{what} {name} is a FIFO queue, which drops a copy handed over as a duplicate: use a standard queue"
+            )
+        # "All", as asking for the redrive policy of a queue that has none may be an error.
+        return url, client.get_queue_attributes(QueueUrl=url, AttributeNames=["All"]).get("Attributes", {})
+    except ClientError as error:
+        if names_no_queue(error.response):
+            raise SettingsError(
+                f"there is no {what} {name} in {client.meta.region_name}, or none that you may know of"
+                f" ({text_of(error.response)}): check its name, account and region"
+            ) from error
+        explained = explain(error.response, error.operation_name, name)
+        if isinstance(explained, DeniedError):
+            raise SettingsError(f"{what} {name}: {explained}") from error
+        raise explained from error
+    except NoCredentialsError:
+        raise SettingsError(
+            f"{what} {name}: no AWS credentials found. Give the task a role, or set AWS_PROFILE."
+        ) from None
+    except BotoCoreError as error:
+        raise QueueError(f"{what} {name} cannot be looked up: {error}") from error
+
+
+def _locate(client: Any, name: str, what: str) -> str:
+    if name.startswith(("http://", "https://")):
+        return name.rstrip("/")
+    if not name.startswith("arn:"):
+        return str(client.get_queue_url(QueueName=name)["QueueUrl"])
+    arn = _ARN.fullmatch(name)
+    if not arn:
+        raise SettingsError(f"{what} {name}: expected arn:aws:sqs:REGION:ACCOUNT:NAME, a URL, or a name")
+    if arn["region"] != client.meta.region_name:  # which may well have a queue of this name, too
+        raise SettingsError(
+            f"{what} {name} is in {arn['region']}, and the worker in {client.meta.region_name}: set AWS_REGION"
+        )
+    return str(client.get_queue_url(QueueName=arn["name"], QueueOwnerAWSAccountId=arn["account"])["QueueUrl"])
+
+
+def read_redrive_policy(name: str, policy: str | None) -> tuple[str, int | None]:
+    """Return the ARN of a queue's dead-letter queue, "" without one, and after how many receives a message goes there.
+
+    Raises:
+        SettingsError: The policy cannot be read.
+    """
+    if not policy:
+        return "", None
+    try:
+        read = json.loads(policy)
+        return str(read["deadLetterTargetArn"]), int(read["maxReceiveCount"])
+    except (ValueError, TypeError, KeyError):
+        raise SettingsError(f"queue {name} has a RedrivePolicy that cannot be read: {policy[:200]}") from None
+
+
+def name_of(url: str) -> str:
+    """Return the name of a queue, given its URL."""
+    return url.rpartition("/")[2]

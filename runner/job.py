@@ -1,0 +1,224 @@
+"""A job: an object from the input bucket to its output, from where the last attempt has left off."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlencode
+
+from runner.calculation import digest_of, load_calculation
+from runner.checkpoint import Checkpoint, Progress
+from runner.errors import ImpossibleError
+from runner.names import checkpoint_key, output_key, rejects_folder
+from runner.origin import Origin, Verdict
+from runner.outcome import Kind, Outcome
+from runner.publish import StartAgainError, look, publish
+from runner.reject_objects import RejectObjects
+from runner.store import Store
+from runner.upload import Target, Upload
+from transform import S3Object, SourceChangedError, State, Stream, TransformError, WidenError, codec_of_name
+from transform import codec_of_encoding as codec_of_token
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from runner.control import Control
+    from runner.outcome import Order
+    from runner.settings import Settings
+    from transform import Codec, Runnable
+
+_STARTS = 5
+_NO_CODING = {"", "aws-chunked", "identity"}
+_KINDS = {Verdict.PUBLISH: Kind.DONE, Verdict.DUPLICATE: Kind.DUPLICATE, Verdict.STALE: Kind.STALE}
+
+
+@dataclass(frozen=True, slots=True)
+class Setup:
+    """What all jobs of a worker have in common."""
+
+    settings: Settings
+    calculation: Runnable
+    source: Store
+    store: Store
+
+    @classmethod
+    def open(cls, settings: Settings) -> Setup:
+        """Return it, once the calculation loads and the buckets can be reached.
+
+        Raises:
+            TransformError, RunnerError: They don't.
+        """
+        setup = cls(
+            settings, load_calculation(settings), Store.open(settings.input_bucket), Store.open(settings.output_bucket)
+        )
+        setup.source.check()
+        setup.store.check()
+        return setup
+
+
+class Job:
+    """One job; `run` it once.
+
+    Args:
+        setup: What it has in common with others.
+        order: What it is.
+        control: What the worker says meanwhile.
+
+    Raises:
+        TransformError, RunnerError: It cannot be done, now or ever; by `run`, too.
+    """
+
+    def __init__(self, setup: Setup, order: Order, control: Control) -> None:
+        self._setup = setup
+        self._order = order
+        self._control = control
+        event = order.event
+        self._key = output_key(setup.settings, event.key)
+        digest = digest_of(setup.calculation, setup.settings, f"s3://{event.bucket}/{event.key}")
+        self._origin = Origin.of(event, digest, order.sent)
+        self.id = self._origin.job
+        self._checkpoint = Checkpoint(setup.store, checkpoint_key(setup.settings, self.id))
+        self._upload: Upload | None = None
+
+    @property
+    def may_have_checkpoint(self) -> bool:
+        """Whether somebody may have left one: asking costs a request, which a new small object need not pay."""
+        size = self._order.event.size
+        return self._order.tried_before or size is None or size > self._setup.settings.part_bytes
+
+    def run(self) -> Outcome:
+        """Do it, from where the last attempt has left off."""
+        verdict, _ = look(self._setup.store, self._key, self._origin)
+        progress = self._checkpoint.read() if self.may_have_checkpoint else None
+        if progress is not None:
+            self._upload = Upload(self._target({}), progress.upload)
+            self._control.note_checkpoint(progress.state.summary.bytes_in)
+        if verdict is not Verdict.PUBLISH:
+            self.clean_up()
+            return Outcome(_KINDS[verdict], job=self.id)
+        state = progress.state if progress else State()
+        for starts_left in reversed(range(_STARTS)):
+            try:
+                if progress is not None:
+                    self._checkpoint.write(progress)  # from here on, whoever had the job before is fenced off
+                return self._attempt(state, progress)
+            except WidenError as error:
+                state = state.restarted(error.name, error.dtype)
+            except StartAgainError:
+                if not starts_left:
+                    raise
+                state = State(widened=state.widened)
+            self.clean_up()
+            progress = None
+        raise AssertionError
+
+    def clean_up(self) -> None:
+        """Leave neither an upload nor a checkpoint."""
+        if self._upload is not None:
+            self._upload.abort()
+        self._checkpoint.remove()
+
+    def is_published(self) -> bool:
+        """Return whether the output is there, whoever has made it."""
+        return look(self._setup.store, self._key, self._origin)[0] is not Verdict.PUBLISH
+
+    def _attempt(self, state: State, progress: Progress | None) -> Outcome:
+        settings = self._setup.settings
+        with self._setup.calculation.stream(
+            self._source(),
+            state,
+            on_error=settings.on_error,
+            max_rejects=settings.max_rejects,
+            max_line_bytes=settings.max_line_bytes,
+            workers=self._order.workers,
+            range_bytes=settings.range_bytes,
+        ) as stream:
+            target = self._target(stream.headers)
+            upload = self._upload = Upload(target, *((progress.upload, progress.parts) if progress else ()))
+            folder = rejects_folder(settings, self._order.event.key, self.id)
+            rejects = RejectObjects(self._setup.store, folder, progress.rejects if progress else 0)
+            try:
+                self._transform(stream, upload, rejects)
+            except TransformError:
+                rejects.finish(stream.summary, self._about("failed"))
+                raise
+        rejects.finish(stream.summary, self._about("published"))
+        self._control.check()
+        verdict = publish(self._setup.store, self._key, self._origin, upload)
+        if verdict is Verdict.PUBLISH:
+            upload.id = None
+        self.clean_up()
+        return Outcome(_KINDS[verdict], summary=stream.summary.to_dict(), job=self.id)
+
+    def _transform(self, stream: Stream, upload: Upload, rejects: RejectObjects) -> None:
+        for part in stream:
+            self._control.check()
+            if upload.is_full:
+                self._send_part(stream.state, upload, rejects)
+            for data in part.output:
+                upload.write(data)
+            for line in part.rejects:
+                rejects.write(line)
+            self._control.tell(*stream.position)
+
+    def _send_part(self, state: State, upload: Upload, rejects: RejectObjects) -> None:
+        """Upload what the input up to `state` has become, and note that."""
+        about = self._about("running")
+        if upload.id is None:
+            # Noted at once: what is not noted would stay open if this process was killed now.
+            self._checkpoint.write(Progress(upload.create(), about=about, state=State(widened=state.widened)))
+        upload.send_part()
+        rejects.flush()
+        self._control.check()
+        self._checkpoint.write(Progress(str(upload.id), tuple(upload.parts), state, rejects.count, about))
+        self._control.note_checkpoint(state.summary.bytes_in)
+
+    def _source(self) -> S3Object:
+        """Return the version of the input that the event speaks of."""
+        event = self._order.event
+        if event.etag is not None:
+            return S3Object(event.bucket, event.key, event.etag)
+        found = self._setup.source.head(event.key)
+        if found is None or (event.version_id and found.get("VersionId", event.version_id) != event.version_id):
+            raise SourceChangedError(f"s3://{event.bucket}/{event.key}: is no longer what the event speaks of")
+        return S3Object(event.bucket, event.key, found["ETag"].strip('"'))
+
+    def _target(self, headers: Mapping[str, Any]) -> Target:
+        """Return where the output goes; it keeps the input's content type, encoding, storage class and tags."""
+        if modified := headers.get("LastModified"):
+            self._origin = Origin.of(
+                self._order.event, self._origin.digest, self._order.sent, int(modified.timestamp() * 1000)
+            )
+        encoding = headers.get("ContentEncoding", "")
+        kept = {name: headers[name] for name in ("ContentType", "ContentEncoding", "StorageClass") if headers.get(name)}
+        if headers.get("TagCount"):
+            tags = self._setup.source.call("get_object_tagging", Key=self._order.event.key)["TagSet"]
+            kept["Tagging"] = urlencode({tag["Key"]: tag["Value"] for tag in tags})
+        codec = codec_of_name(self._key) or _codec_of_encoding(encoding)
+        metadata = {"Metadata": self._origin.to_metadata()}
+        return Target(self._setup.store, self._key, kept | metadata, codec, self._setup.settings.part_bytes)
+
+    def _about(self, outcome: str) -> dict[str, str]:
+        event = self._order.event
+        return {
+            "job": self.id,
+            "source": f"s3://{event.bucket}/{event.key}",
+            "etag": event.etag or "",
+            "version": event.version_id or "",
+            "output": f"s3://{self._setup.store.bucket}/{self._key}",
+            "digest": self._origin.digest,
+            "outcome": outcome,
+        }
+
+
+def _codec_of_encoding(encoding: str) -> Codec | None:
+    """Return the format that a `Content-Encoding` names.
+
+    Raises:
+        ImpossibleError: It is one that cannot be read.
+    """
+    tokens = [token.strip() for token in encoding.split(",") if token.strip().lower() not in _NO_CODING]
+    codecs = [codec_of_token(token) for token in tokens]
+    if len(codecs) > 1 or None in codecs:
+        raise ImpossibleError(f"the object's Content-Encoding is `{encoding}`; gzip, zstd, bzip2 and xz can be read")
+    return codecs[0] if codecs else None

@@ -1,0 +1,71 @@
+"""A process that does jobs, one at a time, for the worker that started it.
+
+The worker's heartbeat is in another process, so that nothing a job does can starve it: a calculation that holds the
+interpreter, a child that the kernel kills for its memory, a crash.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import traceback
+from multiprocessing.connection import Connection
+
+from runner.control import Control
+from runner.errors import DeniedError, FencedError, ImpossibleError, RunnerError, StoppedError, StoreError
+from runner.job import Job, Setup
+from runner.outcome import Kind, Order, Outcome, Ready, Refused
+from runner.publish import StartAgainError
+from runner.settings import Settings
+from transform import AccessDeniedError, SourceChangedError, TransformError, UnavailableError, WorkerError
+
+
+def main() -> None:
+    """Do jobs until the worker is gone; its end of the connection is the descriptor in the arguments."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the worker says when to stop
+    connection = Connection(int(sys.argv[1]))
+    try:
+        setup = Setup.open(Settings.read(os.environ))
+    except (TransformError, RunnerError) as error:
+        connection.send(Refused(str(error)))
+        return
+    control = Control(connection)
+    control.send(Ready())
+    while True:
+        control.send(do(setup, control.next_order(), control))
+
+
+def do(setup: Setup, order: Order, control: Control) -> Outcome:
+    """Do a job; return what became of it, whatever that is."""
+    job: Job | None = None
+    try:
+        job = Job(setup, order, control)
+        return job.run()
+    except Exception as error:  # noqa: BLE001 - a bug is told with its traceback, and takes no message with it
+        try:
+            return _outcome_of(error, job)
+        except Exception:  # noqa: BLE001 - of the cleaning up
+            return Outcome(Kind.RETRY, traceback.format_exc())
+
+
+def _outcome_of(error: Exception, job: Job | None) -> Outcome:
+    reason, name = str(error), job.id if job else ""
+    match error:
+        case StoppedError():
+            kind = Kind.STOPPED
+        case FencedError():
+            kind = Kind.DUPLICATE if job and job.is_published() else Kind.FENCED
+        case SourceChangedError():
+            kind = Kind.SUPERSEDED
+        case DeniedError() | AccessDeniedError():
+            kind = Kind.DENIED
+        case StoreError() | UnavailableError() | WorkerError() | StartAgainError():
+            kind = Kind.RETRY
+        case ImpossibleError() | TransformError():
+            kind = Kind.FAILED
+        case _:
+            kind, reason = Kind.RETRY, "".join(traceback.format_exception(error))
+    if job and kind in (Kind.SUPERSEDED, Kind.FAILED):
+        job.clean_up()
+    return Outcome(kind, reason, job=name)

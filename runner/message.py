@@ -1,0 +1,127 @@
+"""A message of the queue: read as it was received, and composed anew as it is to be sent."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
+BATCH_BYTES = 1 << 20
+_BATCH_MESSAGES = 10
+_MAX_ATTRIBUTES = 10
+_TEXT_CHARACTERS = 1100  # of an attribute: the URI of an object has 1,093 at most
+
+_OURS = {"attempts", "first_sent", "progress"}
+_OF_A_DEAD_LETTER = {"reason", "job", "trace"}
+_MOST_ATTEMPTS = 1000  # SQS takes no larger maxReceiveCount; what is larger was not counted
+_EARLIEST_MS = 1_000_000_000_000  # in 2001: what is less is seconds, or nonsense
+_MOST_BYTES = 1 << 46  # objects have 48.8 TiB at most
+
+_NOT_SENDABLE = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """One message as it was received.
+
+    Attributes:
+        id: Its id. A copy has another one.
+        body: Its text.
+        receipt: The receipt handle.
+        attempts: How many times it was tried before this time.
+        first_sent: When the first of its copies was sent, in ms since the epoch.
+        sent: When this copy was sent, in ms since the epoch.
+        progress: How many bytes of the input a checkpoint had covered when the message was handed over.
+        trace: The X-Ray trace header, or "".
+        attributes: The message attributes that its sender gave it, as SQS describes them.
+    """
+
+    id: str
+    body: str
+    receipt: str = field(repr=False)
+    attempts: int
+    first_sent: int
+    sent: int
+    progress: int
+    trace: str
+    attributes: Mapping[str, Mapping[str, Any]] = field(default_factory=dict, compare=False, repr=False)
+
+
+def read_message(raw: Mapping[str, Any]) -> Message:
+    """Return a message as SQS describes it; one that an operator has moved back from the dead letters is tried anew."""
+    system = raw.get("Attributes", {})
+    given = raw.get("MessageAttributes", {})
+    ours = {name: given[name].get("StringValue") for name in _OURS & given.keys()}
+    sent = _read_number(system.get("SentTimestamp"), most=None)
+    first_sent = _read_number(ours.get("first_sent"), most=sent)
+    receives = _read_number(system.get("ApproximateReceiveCount"), most=None)
+    moved_back = "reason" in given
+    before = 0 if moved_back else _read_number(ours.get("attempts"), most=_MOST_ATTEMPTS)
+    # A copy of it is no dead letter any more, and its attempts count.
+    not_theirs = _OURS | _OF_A_DEAD_LETTER if moved_back else _OURS
+    return Message(
+        id=raw["MessageId"],
+        body=raw.get("Body", ""),
+        receipt=raw["ReceiptHandle"],
+        attempts=before + max(receives - 1, 0),
+        first_sent=first_sent if first_sent >= _EARLIEST_MS else sent,
+        sent=sent,
+        progress=_read_number(ours.get("progress"), most=_MOST_BYTES),
+        trace=system.get("AWSTraceHeader", ""),
+        attributes={name: _sendable(value) for name, value in given.items() if name not in not_theirs},
+    )
+
+
+def _read_number(text: str | None, *, most: int | None) -> int:
+    """Return a number that anybody may have written; 0 for what is none, or more than it can be."""
+    if text is None or not re.fullmatch("[0-9]{1,15}", text):
+        return 0
+    number = int(text)
+    return number if most is None or number <= most else 0
+
+
+def _sendable(attribute: Mapping[str, Any]) -> dict[str, Any]:
+    """Return an attribute as it was received without the empty lists that some servers add."""
+    return {name: attribute[name] for name in ("DataType", "StringValue", "BinaryValue") if attribute.get(name)}
+
+
+def attributes_of(message: Message, **ours: int | str) -> dict[str, Mapping[str, Any]]:
+    """Return the attributes of a copy: ours, and as many of the sender's as there is room for."""
+    described: dict[str, Mapping[str, Any]] = {}
+    for name, value in ours.items():
+        text = _NOT_SENDABLE.sub("\ufffd", str(value))[:_TEXT_CHARACTERS]
+        if text:  # SQS takes no empty ones
+            described[name] = {"DataType": "Number" if isinstance(value, int) else "String", "StringValue": text}
+    others = [name for name in message.attributes if name not in described]
+    return described | {name: message.attributes[name] for name in others[: _MAX_ATTRIBUTES - len(described)]}
+
+
+def compose(body: str, attributes: Mapping[str, Mapping[str, Any]], trace: str) -> dict[str, Any]:
+    """Return what `send_message` of boto3 is told of a message, besides its queue."""
+    header = {"AWSTraceHeader": {"DataType": "String", "StringValue": trace}} if trace else {}
+    return {"MessageBody": body, "MessageAttributes": attributes, "MessageSystemAttributes": header}
+
+
+def batches(messages: Sequence[dict[str, Any]]) -> Iterator[list[dict[str, Any]]]:
+    """Yield the messages in groups that SQS takes at once."""
+    batch: list[dict[str, Any]] = []
+    size = 0
+    for message in messages:
+        bytes_more = _size_of(message)
+        if batch and (len(batch) == _BATCH_MESSAGES or size + bytes_more > BATCH_BYTES):
+            yield batch
+            batch, size = [], 0
+        batch.append(message)
+        size += bytes_more
+    if batch:
+        yield batch
+
+
+def _size_of(message: Mapping[str, Any]) -> int:
+    """Return the bytes that SQS counts: of the body, and of each attribute's name, type and value."""
+    attributes = message["MessageAttributes"]
+    texts = [message["MessageBody"], *attributes, *(value for one in attributes.values() for value in one.values())]
+    return sum(len(text.encode() if isinstance(text, str) else text) for text in texts)

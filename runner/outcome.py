@@ -1,0 +1,108 @@
+"""What a job is given, and what becomes of it: what the worker and its job processes tell each other."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from runner.events import ObjectCreated
+
+
+class Kind(Enum):
+    """What became of a job."""
+
+    DONE = "done"
+    """Its output was published."""
+    DUPLICATE = "duplicate"
+    """Its output was there already."""
+    STALE = "stale"
+    """A newer output was there already."""
+    SUPERSEDED = "superseded"
+    """Its input is gone, or is another now."""
+    STOPPED = "stopped"
+    """It was asked to stop, and goes on from its last checkpoint."""
+    FENCED = "fenced"
+    """Another worker has taken it over."""
+    RETRY = "retry"
+    """It failed, and may succeed later."""
+    FAILED = "failed"
+    """It cannot succeed."""
+    DENIED = "denied"
+    """AWS refuses what it needs."""
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """A job to be done.
+
+    Attributes:
+        event: Of the object.
+        sent: When the message was sent, in ms since the epoch.
+        workers: How many processes it may use.
+        tried_before: Whether somebody may have begun with it.
+    """
+
+    event: ObjectCreated
+    sent: int
+    workers: int
+    tried_before: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What became of a job.
+
+    Attributes:
+        kind: In a word.
+        reason: In a sentence.
+        summary: What was done, as `transform.Summary.to_dict` gives it.
+        job: What identifies the job, "" where that is not known.
+        offset: How far the last checkpoint has come, in bytes of the input.
+    """
+
+    kind: Kind
+    reason: str = ""
+    summary: dict[str, Any] = field(default_factory=dict)
+    job: str = ""
+    offset: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class JobProgress:
+    """How far a job has come.
+
+    Attributes:
+        offset: How far its last checkpoint has come.
+        done: How many bytes of the input were transformed.
+        total: How many it has, None where only its end tells.
+    """
+
+    offset: int
+    done: int
+    total: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Ready:
+    """A job process can take orders."""
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """A job process cannot do any job, and why."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Stop:
+    """The job is to stop."""
+
+
+@dataclass(frozen=True, slots=True)
+class Lease:
+    """The job may go on for so long, counted from when this was sent."""
+
+    seconds: float

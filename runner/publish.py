@@ -1,0 +1,60 @@
+"""Publishing is a loop: look at what is there, decide, publish on condition that it still is, and look again."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from runner.errors import ConditionFailedError, ConflictError, NoUploadError, StoreError
+from runner.origin import Origin, Verdict
+
+if TYPE_CHECKING:
+    from runner.store import Store
+    from runner.upload import Upload
+
+_TRIES = 8
+
+
+class StartAgainError(Exception):
+    """The upload is of no use any more: what it held has to be made again."""
+
+
+def look(store: Store, key: str, origin: Origin) -> tuple[Verdict, dict[str, str]]:
+    """Return what to do given what is there, and the condition under which that stays right."""
+    found = store.head(key)
+    if found is None:
+        return Verdict.PUBLISH, {"IfNoneMatch": "*"}
+    verdict = origin.judge(Origin.of_metadata(found.get("Metadata", {})))
+    return verdict, {"IfMatch": found["ETag"]}
+
+
+def publish(store: Store, key: str, origin: Origin, upload: Upload) -> Verdict:
+    """Publish an output, unless one is there that should stay.
+
+    Returns:
+        `PUBLISH` where it was published, else why not.
+
+    Raises:
+        StartAgainError: It has to be made again.
+        StoreError: S3 does not do it; another time may do better.
+    """
+    multipart = upload.id is not None
+    for tries_left in reversed(range(_TRIES)):
+        verdict, condition = look(store, key, origin)
+        if verdict is not Verdict.PUBLISH:
+            return verdict
+        try:
+            upload.publish(condition)
+        except ConditionFailedError:  # somebody else has published meanwhile
+            if not tries_left:
+                raise
+        except ConflictError as error:
+            if multipart or not tries_left:  # S3 asks for a new upload then
+                raise StartAgainError(str(error)) from error
+        except StoreError as error:
+            # It may have been done all the same, the answer being lost.
+            if look(store, key, origin)[0] is Verdict.DUPLICATE:
+                return Verdict.PUBLISH
+            raise (StartAgainError(str(error)) if isinstance(error, NoUploadError) else error) from error
+        else:
+            return Verdict.PUBLISH
+    raise AssertionError

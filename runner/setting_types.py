@@ -1,0 +1,85 @@
+"""What a setting can be: each type with how it is read from text, and with the words that a message has for it."""
+
+import re
+from collections.abc import Mapping
+from fractions import Fraction
+from pathlib import Path
+from types import MappingProxyType
+from typing import Annotated, Literal
+
+from pydantic import AfterValidator, BeforeValidator
+from pydantic_settings import NoDecode
+
+UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "ki": 2**10, "mi": 2**20, "gi": 2**30}
+_SIZE = re.compile(r"([0-9]{1,15}(?:\.[0-9]{1,9})?)\s*([kmg]i?)?b?", re.IGNORECASE)
+
+
+def _matches(pattern: str) -> AfterValidator:
+    def check(text: str) -> str:
+        if not re.fullmatch(pattern, text):
+            raise ValueError
+        return text
+
+    return AfterValidator(check)
+
+
+def _parse_size(value: object) -> object:
+    if not isinstance(value, str):
+        return value
+    if not (match := _SIZE.fullmatch(value.strip())):
+        raise ValueError
+    return int(Fraction(match[1]) * UNITS[(match[2] or "").lower()])
+
+
+def _parse_names(value: object) -> object:
+    return [name.strip() for name in value.split(",") if name.strip()] if isinstance(value, str) else value
+
+
+def _parse_types(value: object) -> object:
+    if not isinstance(value, str):
+        return value
+    declared = [part.rpartition("=") for part in value.split(";") if part.strip()]
+    types = {name.strip(): dtype.strip() for name, _, dtype in declared}
+    if not all(types) or not all(types.values()) or len(types) < len(declared):
+        raise ValueError
+    return types
+
+
+def _lower(value: object) -> object:
+    return value.lower() if isinstance(value, str) else value
+
+
+# What a value can be, in the words of a message.
+Calculation = Annotated[str, "path/file.py[:name], package.module:name, or SQL such as a * b AS c"]
+Condition = Annotated[str, "a condition such as stars > 3"]
+Bucket = Annotated[str, _matches(r"[A-Za-z0-9._-]{3,255}"), "the name of a bucket, without s3:// or a key"]
+Queue = Annotated[
+    str,
+    _matches(r"[\w-]{1,80}(\.fifo)?|https?://[^\s/]+/\S+|arn:aws[\w-]*:sqs:[^:\s]+:[0-9]+:[\w.-]+"),
+    "the name, URL or ARN of a queue",
+]
+Region = Annotated[str, _matches(r"[a-z0-9]+(-[a-z0-9]+)+"), "a region such as eu-central-1"]
+Names = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_parse_names), "names separated by commas"]
+Types = Annotated[
+    Mapping[str, str],
+    NoDecode,
+    BeforeValidator(_parse_types),
+    AfterValidator(MappingProxyType),
+    "types such as stars=Float64; review_count=Int64, each name once",
+]
+Prefix = Annotated[str, "the start of keys, such as output/"]
+Share = Annotated[
+    str, _matches(r"[0-9]+|(100(\.0*)?|[0-9]{1,2}(\.[0-9]*)?)%"), "a number of lines such as 100 or a share such as 5%"
+]
+Size = Annotated[int, BeforeValidator(_parse_size), "a size such as 64KiB, 10MB or 5000"]
+Count = Annotated[int, "a whole number"]
+WholeSeconds = Annotated[int, "a whole number of seconds"]
+Seconds = Annotated[float, "a number of seconds"]
+File = Annotated[Path, "the path of a file"]
+Namespace = Annotated[str, _matches(r"(?!AWS/)[A-Za-z0-9._/#-]{1,255}"), "a namespace such as JsonlTransform"]
+Policy = Annotated[Literal["reject", "fail"], BeforeValidator(_lower), "`reject` or `fail`"]
+Level = Annotated[
+    Literal["debug", "info", "warning", "error", "critical"],
+    BeforeValidator(_lower),
+    "debug, info, warning, error or critical",
+]
