@@ -1,7 +1,6 @@
 # Everything a developer does; CI does the same. `make help` lists it.
 PYTHON ?= python3
 BIN := .venv/bin
-DEMO := stars * review_count AS review_score
 
 .DEFAULT_GOAL := help
 .PHONY: help install demo test test-slow lint format bench lock clean
@@ -18,13 +17,8 @@ install: .venv/installed ## Make the virtual environment in .venv, with the lock
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-build-isolation --no-deps -e .
 	@touch $@
 
-demo: install ## Transform the sample file and show what became of it
-	@mkdir -p build
-	@printf '\nThe first two lines of sample_data/yelp_businesses.json:\n\n'; head -n 2 sample_data/yelp_businesses.json
-	@printf "\n$$ transform run sample_data/yelp_businesses.json build/demo.jsonl -e '$(DEMO)'\n\n"
-	@$(BIN)/transform run sample_data/yelp_businesses.json build/demo.jsonl -e '$(DEMO)'
-	@printf '\nThe first two lines of build/demo.jsonl:\n\n'; head -n 2 build/demo.jsonl
-	@printf '\nNext: .venv/bin/transform --help, or your own file in place of the sample.\n'
+demo: install ## Run the worker on an AWS of its own, and show what it does
+	@$(BIN)/runner demo
 
 test: install ## Run the tests, but for those that take longer than a minute
 	$(BIN)/python -m pytest -n auto

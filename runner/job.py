@@ -79,6 +79,7 @@ class Job:
         self.id = self._origin.job
         self._checkpoint = Checkpoint(setup.store, checkpoint_key(setup.settings, self.id))
         self._upload: Upload | None = None
+        self._rejects = 0  # how many objects of rejects an attempt before this one may have left
 
     @property
     def may_have_checkpoint(self) -> bool:
@@ -136,9 +137,12 @@ class Job:
             target = self._target(stream.headers)
             upload = self._upload = Upload(target, *((progress.upload, progress.parts) if progress else ()))
             folder = rejects_folder(settings, self._order.event.key, self.id)
-            rejects = RejectObjects(self._setup.store, folder, progress.rejects if progress else 0)
+            rejects = RejectObjects(self._setup.store, folder, progress.rejects if progress else 0, self._rejects)
             try:
                 self._transform(stream, upload, rejects)
+            except WidenError:
+                self._rejects = rejects.most
+                raise
             except TransformError:
                 rejects.finish(stream.summary, self._about("failed"))
                 raise
@@ -169,7 +173,6 @@ class Job:
             self._checkpoint.write(Progress(upload.create(), about=about, state=State(widened=state.widened)))
         upload.send_part()
         rejects.flush()
-        self._control.check()
         self._checkpoint.write(Progress(str(upload.id), tuple(upload.parts), state, rejects.count, about))
         self._control.note_checkpoint(state.summary.bytes_in)
 

@@ -10,6 +10,7 @@ import os
 import signal
 import sys
 import traceback
+from dataclasses import replace
 from multiprocessing.connection import Connection
 
 from runner.control import Control
@@ -40,8 +41,12 @@ def do(setup: Setup, order: Order, control: Control) -> Outcome:
     """Do a job; return what became of it, whatever that is."""
     job: Job | None = None
     try:
-        job = Job(setup, order, control)
-        return job.run()
+        try:
+            job = Job(setup, order, control)
+            return job.run()
+        except WorkerError:  # a process that has died of memory, say, may not do so again
+            job = Job(setup, replace(order, tried_before=True), control)
+            return job.run()
     except Exception as error:  # noqa: BLE001 - a bug is told with its traceback, and takes no message with it
         try:
             return _outcome_of(error, job)

@@ -71,10 +71,9 @@ class Leases:
         self._thread = threading.Thread(target=self._run, name="leases", daemon=True)
         self._thread.start()
 
-    def hold(self, message: Message) -> Lease:
-        """Keep a message that was received just now."""
-        now = time.monotonic()
-        lease = self._held[message.id] = Lease(message, now, now + self._visibility_s)
+    def hold(self, message: Message, received: float) -> Lease:
+        """Keep a message that was received at a time of the monotonic clock."""
+        lease = self._held[message.id] = Lease(message, received, received + self._visibility_s)
         return lease
 
     def let_go(self, lease: Lease) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from queue import SimpleQueue
 from typing import TYPE_CHECKING
 
@@ -31,7 +32,7 @@ class Receiver:
         self._wait_s = wait_s
         self._visibility_s = visibility_s
         self._wake = wake
-        self._inbox: SimpleQueue[Message | RunnerError | None] = SimpleQueue()
+        self._inbox: SimpleQueue[tuple[Message | RunnerError | None, float]] = SimpleQueue()
         self._wanted = threading.Event()
         self._closing = threading.Event()
         self.asked = False
@@ -44,8 +45,8 @@ class Receiver:
             self.asked = True
             self._wanted.set()
 
-    def take(self) -> list[Message | RunnerError | None]:
-        """Return what has come: messages, None for a receive without one, errors."""
+    def take(self) -> list[tuple[Message | RunnerError | None, float]]:
+        """Return what has come, and when by the monotonic clock: messages, None for a receive without one, errors."""
         found = []
         while not self._inbox.empty():
             found.append(self._inbox.get())
@@ -66,10 +67,11 @@ class Receiver:
         while self._wanted.wait() and not self._closing.is_set():
             self._wanted.clear()
             try:
-                self._inbox.put(self._queue.receive(self._wait_s, self._visibility_s))
+                found = self._queue.receive(self._wait_s, self._visibility_s)
+                self._inbox.put((found, time.monotonic()))
                 wait_s = _FIRST_WAIT_S
             except RunnerError as error:
                 self._closing.wait(0 if isinstance(error, DeniedError) else wait_s)
                 wait_s = min(2 * wait_s, _LONGEST_WAIT_S)
-                self._inbox.put(error)
+                self._inbox.put((error, time.monotonic()))
             self._wake()

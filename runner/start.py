@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import sys
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import boto3
+from botocore.config import Config
+from botocore.exceptions import NoRegionError
 
 from runner.breaker import Breaker
+from runner.errors import SettingsError
 from runner.health import HealthFile
 from runner.metrics import Metrics
 from runner.protection import Protection
@@ -15,8 +18,12 @@ from runner.queue import Queue
 from runner.settings import Settings, near_misses
 from runner.task_metadata import read_task_metadata
 from runner.telemetry import make_logger
-from runner.worker import Tools, Worker
+from runner.tools import Tools
+from runner.worker import Worker
 from transform import available_cores
+
+_CONNECT_TIMEOUT_S, _ANSWER_TIMEOUT_S = 5, 10
+_TRIES = 4
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -33,7 +40,7 @@ def start_worker(environ: Mapping[str, str], *, drain: bool) -> int:
     log = make_logger(settings.log_level, task=task.arn, family=task.family)
     for warning in near_misses(environ):
         log.warning("setting", problem=warning)
-    client = boto3.client("sqs", region_name=settings.region)
+    client = _sqs(settings)
     queue = Queue.open(client, settings.queue, settings.dead_letter_queue)
     tools = Tools(
         settings=settings,
@@ -45,3 +52,16 @@ def start_worker(environ: Mapping[str, str], *, drain: bool) -> int:
         log=log,
     )
     return Worker(tools, settings.workers or available_cores(), drain=drain).run()
+
+
+def _sqs(settings: Settings) -> Any:
+    """Return a client that waits no longer than the worker can, which has jobs to look after."""
+    config = Config(
+        connect_timeout=_CONNECT_TIMEOUT_S,
+        read_timeout=settings.poll_wait_s + _ANSWER_TIMEOUT_S,
+        retries={"mode": "standard", "total_max_attempts": _TRIES},
+    )
+    try:
+        return boto3.client("sqs", region_name=settings.region, config=config)
+    except NoRegionError:
+        raise SettingsError("no AWS region is set: set AWS_REGION, as in AWS_REGION=eu-central-1") from None

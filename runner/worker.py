@@ -1,7 +1,6 @@
 """The worker: queue → event → job → published object → acknowledged message, until it is told to stop.
 
-This process polls, keeps the leases and settles the messages; the work is done in job processes, which it can kill. A
-small job has one of them, and `WORKERS` of those run at a time; a large one has all workers to itself.
+This process polls, keeps the leases and settles the messages; the work is done in job processes, which it can kill.
 """
 
 from __future__ import annotations
@@ -10,46 +9,26 @@ import contextlib
 import os
 import signal
 import time
-from dataclasses import dataclass
-from multiprocessing.connection import wait
 from typing import TYPE_CHECKING
 
+from runner.crew import Crew
 from runner.disposal import Disposal
-from runner.errors import DeniedError, EventError, RunnerError, SettingsError
-from runner.events import parse
-from runner.job_child import JobChild
+from runner.errors import DeniedError, EventError, RunnerError
+from runner.events import ObjectCreated, parse
 from runner.leases import Leases
 from runner.names import is_ours
-from runner.outcome import JobProgress, Kind, Order, Outcome, Refused
 from runner.receiver import Receiver
 from runner.running import Running
+from transform import codec_of_name
 
 if TYPE_CHECKING:
-    from structlog.typing import FilteringBoundLogger
-
-    from runner.breaker import Breaker
-    from runner.health import HealthFile
-    from runner.metrics import Metrics
-    from runner.protection import Protection
-    from runner.queue import Message, Queue
-    from runner.settings import Settings
+    from runner.events import Parsed
+    from runner.queue import Message
+    from runner.tools import Tools
 
 _TICK_S = 0.5
 _HEALTH_INTERVAL_S = 5.0
-_MAX_DEATHS = 2
-
-
-@dataclass(frozen=True, slots=True)
-class Tools:
-    """What a worker works with."""
-
-    settings: Settings
-    queue: Queue
-    breaker: Breaker
-    health: HealthFile
-    protection: Protection
-    metrics: Metrics
-    log: FilteringBoundLogger
+_RANGES_OF_ONE_PROCESS = 4  # others would not have started before they are done; compressed ones hold more
 
 
 class Worker:
@@ -62,281 +41,140 @@ class Worker:
     """
 
     def __init__(self, tools: Tools, workers: int, *, drain: bool) -> None:
+        settings = tools.settings
         self._tools = tools
-        self._settings = tools.settings
-        self._workers = workers
         self._drain = drain
-        self._stops = 0
-        self._idle_since: float | None = None
-        self._healthy_at = 0.0
-        self._children: list[JobChild] = []
-        self._jobs: list[Running] = []
-        self._disposal = Disposal(tools.queue, tools.settings, tools.breaker, tools.log, tools.metrics)
-        self._wake_end, self._woken_end = os.pipe()[::-1]
-        os.set_blocking(self._wake_end, False)
+        self._signals = 0
+        self._found_nothing = False
+        self._told_at = 0.0
+        self._woken, self._wakes = os.pipe()
+        os.set_blocking(self._wakes, False)
+        visibility_s = settings.visibility_timeout_s
+        self._disposal = Disposal(tools.queue, settings, tools.breaker, tools.log, tools.metrics)
+        self._leases = Leases(tools.queue, visibility_s, settings.max_lease_s, tools.log, tools.breaker.denied)
+        self._crew = Crew(tools, workers, self._leases, self._disposal)
+        self._receiver = Receiver(tools.queue, settings.poll_wait_s, visibility_s, self._wake)
 
     def run(self) -> int:
-        """Work until told to stop; return the exit status."""
+        """Work until told to stop; return the exit status.
+
+        Raises:
+            SettingsError: The calculation does not load, or a bucket cannot be reached.
+        """
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, self._on_signal)
         try:
-            self._check_start()
-            return self._work()
+            self._crew.add_child()
+            while not self._crew.is_ready and not self._signals:  # which loads the calculation and reaches the buckets
+                self._crew.listen(_TICK_S, self._woken)
+            self._tools.log.info("started", queue=self._tools.queue.name, drain=self._drain)
+            while not self._is_over():
+                self._crew.start_jobs()
+                if self._crew.has_room() and not self._tools.breaker.reason:
+                    self._receiver.ask()
+                self._crew.listen(_TICK_S, self._woken)
+                self._take_messages()
+                self._crew.watch()
+                self._tell_how_it_is()
+            self._shut_down()
         finally:
-            for child in self._children:
-                child.kill()
-
-    def _work(self) -> int:
-        settings, tools = self._settings, self._tools
-        self._leases = Leases(
-            tools.queue, settings.visibility_timeout_s, settings.max_lease_s, tools.log, tools.breaker.denied
-        )
-        self._receiver = Receiver(tools.queue, settings.poll_wait_s, settings.visibility_timeout_s, self._wake)
-        tools.log.info("started", queue=tools.queue.name, workers=self._workers, drain=self._drain)
-        while not self._is_over():
-            self._start_jobs()
-            if self._has_room():
-                self._receiver.ask()
-            self._listen(_TICK_S)
-            self._take_messages()
-            self._watch_jobs()
-            self._tell_how_it_is()
-        self._shut_down()
-        return 1 if tools.breaker.reason else 0
-
-    # What comes in
+            self._crew.kill()
+        return 1 if self._tools.breaker.reason else 0
 
     def _take_messages(self) -> None:
-        for found in self._receiver.take():
-            if found is None:
-                self._idle_since = self._idle_since or time.monotonic()
-            elif isinstance(found, RunnerError):
-                if isinstance(found, DeniedError):
-                    self._tools.breaker.denied(str(found))
+        for found, received in self._receiver.take():
+            self._found_nothing = found is None
+            if isinstance(found, DeniedError):
+                self._tools.breaker.denied(str(found))
+            if isinstance(found, RunnerError):
                 self._tools.log.error("no message could be received", error=str(found))
-            else:
-                self._idle_since = None
-                self._take(found)
+            elif found is not None:
+                self._take(found, received)
 
-    def _take(self, message: Message) -> None:
+    def _take(self, message: Message, received: float) -> None:
         """Take a message on, if it is a job."""
-        lease = self._leases.hold(message)
+        lease = self._leases.hold(message, received)
         try:
             events = parse(message.body)
-            for event in events.created:
-                if event.bucket != self._settings.input_bucket:
-                    raise EventError(f"an event of the bucket {event.bucket}, which is not S3_INPUT_BUCKET")
+            jobs = self._jobs_among(events)
         except EventError as error:
             self._disposal.refuse(message, str(error))
         else:
-            jobs = [event for event in events.created if not is_ours(self._settings, event.bucket, event.key)]
             if len(jobs) == 1:
-                large = jobs[0].size is None or jobs[0].size > self._settings.range_bytes
-                self._jobs.append(Running(jobs[0], lease, large))
+                self._crew.jobs.append(Running(jobs[0], lease, self._is_large(jobs[0])))
                 return
             if jobs:
                 self._disposal.split(message, [event.to_body() for event in jobs])
             else:
-                self._disposal.ignore(message, "; ".join(events.ignored) or "objects that this worker has written")
+                self._disposal.ignore(message, "; ".join(events.ignored) or "what this worker has written itself")
         self._leases.let_go(lease)
 
-    # Jobs
+    def _is_large(self, event: ObjectCreated) -> bool:
+        """Return whether the engine would use several processes for an object."""
+        ranges = 1 if codec_of_name(event.key) else _RANGES_OF_ONE_PROCESS
+        return event.size is None or event.size > ranges * self._tools.settings.range_bytes
 
-    def _has_room(self) -> bool:
-        """Return whether one more job could be begun now."""
-        waits = any(job.child is None for job in self._jobs)
-        alone = any(job.large for job in self._jobs)
-        return not waits and not alone and len(self._jobs) < self._workers
-
-    def _start_jobs(self) -> None:
-        for job in self._jobs:
-            working = [other for other in self._jobs if other.child is not None]
-            if job.child is None and not (working and (job.large or any(other.large for other in working))):
-                child = self._idle_child()
-                if child is not None:
-                    self._start(job, child)
-
-    def _start(self, job: Running, child: JobChild) -> None:
-        message = job.lease.message
-        job.child, job.started, job.until = child, time.monotonic(), job.lease.until
-        tried = bool(message.attempts or message.progress or job.deaths)
-        child.order(Order(job.event, message.sent, self._workers if job.large else 1, tried), job.lease.left_s())
-        self._tools.protection.busy()
-        self._tools.log.info("begun", key=job.event.key, bytes=job.event.size, message=message.id)
-
-    def _idle_child(self) -> JobChild | None:
-        busy = {id(job.child) for job in self._jobs}
-        free = [child for child in self._children if id(child) not in busy]
-        if not free and len(self._children) < self._workers:
-            free.append(self._add_child())
-        return next((child for child in free if child.ready), None)
-
-    def _add_child(self) -> JobChild:
-        region = {"AWS_DEFAULT_REGION": self._settings.region} if self._settings.region else {}
-        child = JobChild({**os.environ, **region})
-        self._children.append(child)
-        return child
-
-    def _listen(self, timeout_s: float) -> None:
-        """Wait for something to happen, and hear what the job processes say."""
-        by_connection = {child.connection: child for child in self._children}
-        for ready in wait([*by_connection, self._woken_end], timeout_s):
-            if ready == self._woken_end:
-                os.read(self._woken_end, 1 << 10)
-            else:
-                self._hear(by_connection[ready])  # type: ignore[index]
-
-    def _hear(self, child: JobChild) -> None:
-        job = next((job for job in self._jobs if job.child is child), None)
-        match child.told():
-            case None:
-                self._bury(child, job)
-            case Refused(reason):
-                raise SettingsError(reason)
-            case Outcome() as outcome if job:
-                self._end(job, outcome)
-            case JobProgress() as told if job:
-                job.told, job.offset = told, told.offset
-
-    def _bury(self, child: JobChild, job: Running | None) -> None:
-        """A job process has died: its job is tried once more, in another one."""
-        self._children.remove(child)
-        reason = child.died_of()
-        child.kill()
-        self._tools.log.error("a job process has died", reason=reason, key=job.event.key if job else None)
-        if job is not None:
-            job.child, job.deaths = None, job.deaths + 1
-            if job.deaths == _MAX_DEATHS or job.stopping:
-                kind = Kind.STOPPED if job.stopping else Kind.RETRY
-                self._end(job, Outcome(kind, reason))
-
-    def _end(self, job: Running, outcome: Outcome) -> None:
-        self._jobs.remove(job)
-        self._leases.let_go(job.lease)
-        if outcome.offset < job.offset:
-            outcome = Outcome(outcome.kind, outcome.reason, outcome.summary, outcome.job, job.offset)
-        self._disposal.settle(job.lease.message, outcome, key=job.event.key, seconds=job.seconds, counts=job.counts)
-        if not self._jobs:
-            self._tools.protection.idle()
-
-    def _watch_jobs(self) -> None:
-        """Stop what may not go on, and log how far the others are."""
-        longest = self._settings.max_lease_s - self._settings.visibility_timeout_s
-        for job in list(self._jobs):
-            if job.lease.lost or job.lease.left_s() <= 0:
-                self._lose(job)
-                continue
-            if job.child is None:
-                continue
-            if job.lease.until != job.until:
-                job.until = job.lease.until
-                job.child.extend(job.lease.left_s())
-            held_s = time.monotonic() - job.lease.received
-            most_s = self._settings.max_job_s or longest
-            if not job.stopping and (job.seconds > most_s or held_s > longest or self._tools.breaker.reason):
-                job.counts = self._tools.breaker.reason is None
-                job.stopping = True
-                job.child.stop()
-            self._log_progress(job)
-
-    def _lose(self, job: Running) -> None:
-        """Touch nothing more of a job whose message may be somebody else's."""
-        self._tools.log.error("lease lost", key=job.event.key, reason=job.lease.lost)
-        self._jobs.remove(job)
-        self._leases.let_go(job.lease)
-        if job.child is not None:
-            self._children.remove(job.child)
-            job.child.kill()
-
-    def _log_progress(self, job: Running) -> None:
-        since, before = job.logged
-        now = time.monotonic()
-        if job.told is None or now - max(since, job.started) < self._settings.progress_s:
-            return
-        rate = (job.told.done - before) / (now - max(since, job.started))
-        left = job.told.total - job.told.done if job.told.total is not None else None
-        job.logged = now, job.told.done
-        self._tools.log.info(
-            "running",
-            key=job.event.key,
-            bytes=job.told.done,
-            total=job.told.total,
-            mb_per_s=round(rate / 1e6, 1),
-            seconds_left=round(left / rate) if left is not None and rate > 0 else None,
-        )
-
-    # Starting, stopping, and how it is
-
-    def _check_start(self) -> None:
-        """Have the first job process load the calculation and reach the buckets, before anything is received."""
-        self._add_child()
-        while not self._children[0].ready and not self._stops:
-            self._listen(_TICK_S)
-            if not self._children:
-                raise SettingsError("the job process does not start; what it said is on standard error")
+    def _jobs_among(self, events: Parsed) -> list[ObjectCreated]:
+        settings = self._tools.settings
+        others = [event for event in events.created if not is_ours(settings, event.bucket, event.key)]
+        for event in others:
+            if event.bucket != settings.input_bucket:
+                raise EventError(f"an event of the bucket {event.bucket}, which is not S3_INPUT_BUCKET")
+        return others
 
     def _is_over(self) -> bool:
-        if self._stops:
+        if self._signals:
             return True
-        if not self._drain:
+        if not self._drain or self._crew.jobs:
             return False
         if self._tools.breaker.reason:
-            return not self._jobs
-        if self._jobs or self._idle_since is None:
+            return True
+        if not self._found_nothing:
             return False
+        self._found_nothing = False  # to be seen again
         try:
-            empty = not any(self._tools.queue.waiting())
+            return not any(self._tools.queue.waiting())
         except RunnerError as error:
             self._tools.log.warning("the queue could not be asked", error=str(error))
-            empty = False
-        self._idle_since = None  # to be seen again
-        return empty
+            return False
 
     def _shut_down(self) -> None:
         """No new messages; jobs handed back at their last checkpoint; nothing left running."""
-        deadline = time.monotonic() + self._settings.stop_timeout_s
+        deadline = time.monotonic() + self._tools.settings.stop_timeout_s
         self._receiver.close()
-        for job in [job for job in self._jobs if job.child is None]:
-            self._give_up(job)
-        for job in self._jobs:
-            if job.child and not job.stopping:
-                job.stopping = True
-                job.child.stop()
-        while self._jobs and time.monotonic() < deadline:
-            self._listen(min(_TICK_S, max(0.0, deadline - time.monotonic())))
-        for child in self._children:
-            child.kill()
-        for job in list(self._jobs):
-            self._give_up(job)
+        for job in list(self._crew.jobs):
+            if job.child is None:
+                self._crew.give_up(job)
+            else:
+                self._crew.stop(job)
+        while self._crew.jobs and (left_s := deadline - time.monotonic()) > 0:
+            self._crew.listen(min(_TICK_S, left_s), self._woken)
+        self._crew.kill()
+        for job in list(self._crew.jobs):
+            self._crew.give_up(job)
         self._receiver.join(max(0.0, deadline - time.monotonic()))
-        for found in self._receiver.take():
+        for found, _ in self._receiver.take():
             if found is not None and not isinstance(found, RunnerError):
                 self._disposal.hand_over(found)
         self._leases.close()
         self._tools.protection.close()
         self._tools.log.info("stopped")
 
-    def _give_up(self, job: Running) -> None:
-        self._jobs.remove(job)
-        self._leases.let_go(job.lease)
-        self._disposal.hand_over(job.lease.message, progress=job.offset)
-
     def _tell_how_it_is(self) -> None:
         self._tools.protection.tick()
         now = time.monotonic()
-        if now - self._healthy_at >= _HEALTH_INTERVAL_S or self._tools.breaker.reason:
-            self._healthy_at = now
+        if now - self._told_at >= _HEALTH_INTERVAL_S or self._tools.breaker.reason:
+            self._told_at = now
             reason = self._tools.breaker.reason
             self._tools.health.write("failing" if reason else "ok", reason or "")
 
     def _on_signal(self, number: int, _frame: object) -> None:
-        self._stops += 1
-        if self._stops > 1:
-            for child in self._children:
-                child.kill()
+        self._signals += 1
+        if self._signals > 1:
+            self._crew.kill()
             os._exit(128 + number)
         self._wake()
 
     def _wake(self) -> None:
         with contextlib.suppress(OSError):  # full, which wakes as well
-            os.write(self._wake_end, b"!")
+            os.write(self._wakes, b"!")

@@ -1,0 +1,207 @@
+"""The job processes, and the jobs that they do.
+
+A small job has one of the processes, and as many of those run at a time as there are; a large one has all cores to
+itself.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from multiprocessing.connection import wait
+from typing import TYPE_CHECKING
+
+from runner.errors import SettingsError
+from runner.job_child import JobChild
+from runner.outcome import JobProgress, Kind, Order, Outcome, Refused
+
+if TYPE_CHECKING:
+    from runner.disposal import Disposal
+    from runner.leases import Leases
+    from runner.running import Running
+    from runner.tools import Tools
+
+_MAX_DEATHS = 2
+
+
+class Crew:
+    """Does jobs.
+
+    Args:
+        tools: What the worker works with.
+        workers: How many processes at a time.
+        leases: Those on the messages of the jobs.
+        disposal: Where each outcome goes.
+
+    Attributes:
+        jobs: That were taken on and have not ended, some of which may be waiting.
+    """
+
+    def __init__(self, tools: Tools, workers: int, leases: Leases, disposal: Disposal) -> None:
+        self._tools = tools
+        self._workers = workers
+        self._leases = leases
+        self._disposal = disposal
+        self._children: list[JobChild] = []
+        self.jobs: list[Running] = []
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether a process can take orders."""
+        return any(child.ready for child in self._children)
+
+    def has_room(self) -> bool:
+        """Return whether one more job could be begun now."""
+        waits = any(job.child is None for job in self.jobs)
+        alone = any(job.large for job in self.jobs)
+        return not waits and not alone and len(self.jobs) < self._workers
+
+    def start_jobs(self) -> None:
+        """Begin with what was taken on, as far as there is room."""
+        if self._tools.breaker.reason:
+            return
+        for job in self.jobs:
+            working = [other for other in self.jobs if other.child is not None]
+            if job.child is None and not (working and (job.large or any(other.large for other in working))):
+                child = self._idle_child()
+                if child is not None:
+                    self._start(job, child)
+
+    def add_child(self) -> None:
+        """Start one more process."""
+        region = self._tools.settings.region
+        self._children.append(JobChild({**os.environ, **({"AWS_DEFAULT_REGION": region} if region else {})}))
+
+    def listen(self, timeout_s: float, woken: int) -> None:
+        """Wait for something to happen, and hear what the processes say.
+
+        Args:
+            timeout_s: For how long at most.
+            woken: A descriptor that can be read when something else has happened.
+
+        Raises:
+            SettingsError: No process can do any job.
+        """
+        by_connection = {child.connection: child for child in self._children}
+        for ready in wait([*by_connection, woken], timeout_s):
+            if ready == woken:
+                os.read(woken, 1 << 10)
+            else:
+                self._hear(by_connection[ready])  # type: ignore[index]
+
+    def watch(self) -> None:
+        """Stop what may not go on, and log how far the others are."""
+        for job in list(self.jobs):
+            if job.lease.lost or job.lease.left_s() <= 0:
+                self._lose(job)
+            elif job.child is None:
+                if self._tools.breaker.reason:
+                    self.give_up(job)
+            else:
+                if job.until != job.lease.until:
+                    job.until = job.lease.until
+                    job.child.extend(job.lease.left_s())
+                if not job.stopping and (self._is_overdue(job) or self._tools.breaker.reason):
+                    job.counts = not self._tools.breaker.reason
+                    self.stop(job)
+                self._log_progress(job)
+
+    def stop(self, job: Running) -> None:
+        """Have a job stop, if it has begun."""
+        if job.child is not None and not job.stopping:
+            job.stopping = True
+            job.child.stop()
+
+    def give_up(self, job: Running) -> None:
+        """Leave a job to another worker."""
+        self._forget(job)
+        self._disposal.hand_over(job.lease.message, progress=job.offset)
+
+    def kill(self) -> None:
+        """End all processes, whatever they do."""
+        for child in self._children:
+            child.kill()
+        self._children.clear()
+
+    def _start(self, job: Running, child: JobChild) -> None:
+        message = job.lease.message
+        job.child, job.started, job.until = child, time.monotonic(), job.lease.until
+        tried = bool(message.attempts or message.progress or job.deaths)
+        child.order(Order(job.event, message.sent, self._workers if job.large else 1, tried), job.lease.left_s())
+        self._tools.protection.busy()
+        self._tools.log.info("begun", key=job.event.key, bytes=job.event.size, message=message.id)
+
+    def _idle_child(self) -> JobChild | None:
+        busy = {id(job.child) for job in self.jobs}
+        free = [child for child in self._children if id(child) not in busy]
+        if not free and len(self._children) < self._workers:
+            self.add_child()
+        return next((child for child in free if child.ready), None)
+
+    def _hear(self, child: JobChild) -> None:
+        job = next((job for job in self.jobs if job.child is child), None)
+        match child.told():
+            case None:
+                self._bury(child, job)
+            case Refused(reason):
+                raise SettingsError(reason)
+            case Outcome() as outcome if job:
+                self._end(job, outcome)
+            case JobProgress() as told if job:
+                job.told, job.offset = told, told.offset
+
+    def _bury(self, child: JobChild, job: Running | None) -> None:
+        """A process has died: its job is tried once more, in another one."""
+        self._children.remove(child)
+        reason = child.died_of()
+        child.kill()
+        self._tools.log.error("a job process has died", reason=reason, key=job.event.key if job else None)
+        if job is None:
+            if not self._children:
+                raise SettingsError(f"{reason} before it had a job; what it said is on standard error")
+            return
+        job.child, job.deaths = None, job.deaths + 1
+        if job.stopping or job.deaths == _MAX_DEATHS:
+            self._end(job, Outcome(Kind.STOPPED if job.stopping else Kind.RETRY, reason))
+
+    def _end(self, job: Running, outcome: Outcome) -> None:
+        self._forget(job)
+        offset = max(outcome.offset, job.offset)
+        told = Outcome(outcome.kind, outcome.reason, outcome.summary, outcome.job, offset)
+        self._disposal.settle(job.lease.message, told, key=job.event.key, seconds=job.seconds, counts=job.counts)
+
+    def _forget(self, job: Running) -> None:
+        self.jobs.remove(job)
+        self._leases.let_go(job.lease)
+        if not self.jobs:
+            self._tools.protection.idle()
+
+    def _lose(self, job: Running) -> None:
+        """Touch nothing more of a job whose message may be somebody else's."""
+        self._tools.log.error("lease lost", key=job.event.key, reason=job.lease.lost)
+        self._forget(job)
+        if job.child is not None:
+            self._children.remove(job.child)
+            job.child.kill()
+
+    def _is_overdue(self, job: Running) -> bool:
+        settings = self._tools.settings
+        longest = max(settings.max_lease_s - settings.visibility_timeout_s, settings.max_lease_s / 2)
+        return job.seconds > (settings.max_job_s or longest) or time.monotonic() - job.lease.received > longest
+
+    def _log_progress(self, job: Running) -> None:
+        now = time.monotonic()
+        since, before = max(job.logged[0], job.started), job.logged[1]
+        if job.told is None or now - since < self._tools.settings.progress_s:
+            return
+        job.logged = now, job.told.done
+        rate = (job.told.done - before) / (now - since)
+        left = None if job.told.total is None or rate <= 0 else round((job.told.total - job.told.done) / rate)
+        self._tools.log.info(
+            "running",
+            key=job.event.key,
+            bytes=job.told.done,
+            total=job.told.total,
+            mb_per_s=round(rate / 1e6, 1),
+            seconds_left=left,
+        )
