@@ -70,7 +70,7 @@ class Crew:
     def add_child(self) -> None:
         """Start one more process."""
         region = self._tools.settings.region
-        self._children.append(JobChild({**os.environ, **({"AWS_DEFAULT_REGION": region} if region else {})}))
+        self._children.append(JobChild({**self._tools.environ, **({"AWS_DEFAULT_REGION": region} if region else {})}))
 
     def listen(self, timeout_s: float, woken: int) -> None:
         """Wait for something to happen, and hear what the processes say.

@@ -42,15 +42,14 @@ class Setup:
     store: Store
 
     @classmethod
-    def open(cls, settings: Settings) -> Setup:
+    def open(cls, settings: Settings, environ: Mapping[str, str]) -> Setup:
         """Return it, once the calculation loads and the buckets can be reached.
 
         Raises:
             TransformError, RunnerError: They don't.
         """
-        setup = cls(
-            settings, load_calculation(settings), Store.open(settings.input_bucket), Store.open(settings.output_bucket)
-        )
+        source, store = (Store.open(bucket, environ) for bucket in (settings.input_bucket, settings.output_bucket))
+        setup = cls(settings, load_calculation(settings), source, store)
         setup.source.check()
         setup.store.check()
         return setup

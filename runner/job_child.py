@@ -22,12 +22,15 @@ _MAIN = "from runner.job_process import main; main()"
 class JobChild:
     """One job process.
 
+    Args:
+        environ: Its environment, with the worker's settings.
+
     Attributes:
         connection: To be waited for; `tell` then says what came.
         ready: Whether it can take orders.
     """
 
-    def __init__(self, environ: Mapping[str, str] = os.environ) -> None:
+    def __init__(self, environ: Mapping[str, str]) -> None:
         self.connection, theirs = Pipe()
         one_core = {"POLARS_MAX_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
         self._process = subprocess.Popen(  # noqa: S603 - our own interpreter, on our own module

@@ -27,7 +27,7 @@ def main() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the worker says when to stop
     connection = Connection(int(sys.argv[1]))
     try:
-        setup = Setup.open(Settings.read(os.environ))
+        setup = Setup.open(Settings.read(os.environ), os.environ)
     except (TransformError, RunnerError) as error:
         connection.send(Refused(str(error)))
         return

@@ -44,6 +44,7 @@ def start_worker(environ: Mapping[str, str], *, drain: bool) -> int:
     queue = Queue.open(client, settings.queue, settings.dead_letter_queue)
     tools = Tools(
         settings=settings,
+        environ=environ,
         queue=queue,
         breaker=Breaker(settings.breaker_failures),
         health=HealthFile(settings.health_file),

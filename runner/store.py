@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -34,7 +33,7 @@ class Store:
     filesystem: Any
 
     @classmethod
-    def open(cls, bucket: str, environ: Mapping[str, str] = os.environ) -> Store:
+    def open(cls, bucket: str, environ: Mapping[str, str]) -> Store:
         """Return the bucket, reached as the environment's AWS settings say."""
         endpoint = environ.get("AWS_ENDPOINT_URL_S3") or environ.get("AWS_ENDPOINT_URL")
         return cls(bucket, s3fs.S3FileSystem(anon=False, endpoint_url=endpoint, use_listings_cache=False))

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from structlog.typing import FilteringBoundLogger
 
     from runner.breaker import Breaker
@@ -18,9 +20,21 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Tools:
-    """What a worker works with."""
+    """What a worker works with.
+
+    Attributes:
+        settings: What it was told.
+        environ: The environment, which job processes get.
+        queue: Where messages come from.
+        breaker: What keeps a bad deployment from going on.
+        health: What the container's health check looks at.
+        protection: Against scale-in, while there is work.
+        metrics: Where jobs are counted.
+        log: Where everything is told.
+    """
 
     settings: Settings
+    environ: Mapping[str, str]
     queue: Queue
     breaker: Breaker
     health: HealthFile
