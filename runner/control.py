@@ -33,14 +33,18 @@ class Control:
         self._stop = threading.Event()
         self._until = float("inf")
         self._told = 0.0
+        self._job = ""
         self._offset = 0
         threading.Thread(target=self._listen, daemon=True).start()
 
     def next_order(self) -> Order:
         """Wait for the next job."""
-        order = self._orders.get()
-        self._offset = 0
-        return order
+        return self._orders.get()
+
+    def begin(self, job: str) -> None:
+        """Tell what identifies the job that is begun."""
+        self._job, self._offset = job, 0
+        self.send(JobProgress(job, 0, 0, None))
 
     def check(self) -> None:
         """Raise if the job has to stop.
@@ -63,7 +67,7 @@ class Control:
         now = time.monotonic()
         if now - self._told >= _TELL_INTERVAL_S:
             self._told = now
-            self.send(JobProgress(self._offset, done, total))
+            self.send(JobProgress(self._job, self._offset, done, total))
 
     def send(self, message: Any) -> None:
         """Tell the worker something."""

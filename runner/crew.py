@@ -129,7 +129,6 @@ class Crew:
         tried = bool(message.attempts or message.progress or job.deaths)
         child.order(Order(job.event, message.sent, self._workers if job.large else 1, tried), job.lease.left_s())
         self._tools.protection.busy()
-        self._tools.log.info("begun", key=job.event.key, bytes=job.event.size, message=message.id)
 
     def _idle_child(self) -> JobChild | None:
         busy = {id(job.child) for job in self.jobs}
@@ -148,14 +147,16 @@ class Crew:
             case Outcome() as outcome if job:
                 self._end(job, outcome)
             case JobProgress() as told if job:
-                job.told, job.offset = told, told.offset
+                begins, job.told, job.offset = job.told is None, told, told.offset
+                if begins:
+                    self._tools.log.info("begun", **job.names, bytes=job.event.size)
 
     def _bury(self, child: JobChild, job: Running | None) -> None:
         """A process has died: its job is tried once more, in another one."""
         self._children.remove(child)
         reason = child.died_of()
         child.kill()
-        self._tools.log.error("a job process has died", reason=reason, key=job.event.key if job else None)
+        self._tools.log.error("a job process has died", reason=reason, **(job.names if job else {}))
         if job is None:
             if not self._children:
                 raise SettingsError(f"{reason} before it had a job; what it said is on standard error")
@@ -178,7 +179,7 @@ class Crew:
 
     def _lose(self, job: Running) -> None:
         """Touch nothing more of a job whose message may be somebody else's."""
-        self._tools.log.error("lease lost", key=job.event.key, reason=job.lease.lost)
+        self._tools.log.error("lease lost", **job.names, reason=job.lease.lost)
         self._forget(job)
         if job.child is not None:
             self._children.remove(job.child)
@@ -199,7 +200,7 @@ class Crew:
         left = None if job.told.total is None or rate <= 0 else round((job.told.total - job.told.done) / rate)
         self._tools.log.info(
             "running",
-            key=job.event.key,
+            **job.names,
             bytes=job.told.done,
             total=job.told.total,
             mb_per_s=round(rate / 1e6, 1),

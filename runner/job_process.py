@@ -43,6 +43,7 @@ def do(setup: Setup, order: Order, control: Control) -> Outcome:
     try:
         try:
             job = Job(setup, order, control)
+            control.begin(job.id)
             return job.run()
         except WorkerError:  # a process that has died of memory, say, may not do so again
             job = Job(setup, replace(order, tried_before=True), control)

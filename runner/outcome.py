@@ -74,11 +74,13 @@ class JobProgress:
     """How far a job has come.
 
     Attributes:
+        job: What identifies it.
         offset: How far its last checkpoint has come.
         done: How many bytes of the input were transformed.
         total: How many it has, None where only its end tells.
     """
 
+    job: str
     offset: int
     done: int
     total: int | None

@@ -46,6 +46,11 @@ class Running:
     until: float = 0.0
 
     @property
+    def names(self) -> dict[str, str | None]:
+        """What a line of the log says it is about."""
+        return {"job": self.told.job if self.told else None, "key": self.event.key, "message": self.lease.message.id}
+
+    @property
     def seconds(self) -> float:
         """How long it has been worked on."""
         return time.monotonic() - self.started
