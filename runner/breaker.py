@@ -39,5 +39,9 @@ class Breaker:
         """Note that AWS refuses something that every job needs."""
         self._open(f"access denied: {reason}")
 
+    def broken(self, reason: str) -> None:
+        """Note that this worker can do no job any more."""
+        self._open(reason)
+
     def _open(self, reason: str) -> None:
         self.reason = self.reason or reason

@@ -7,6 +7,7 @@ its message, and thaws.
 from __future__ import annotations
 
 import json
+import uuid
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any, Self
 
@@ -48,10 +49,11 @@ class Progress:
     rejects: int = 0
     about: Mapping[str, str] = field(default_factory=dict)
 
-    def to_json(self) -> bytes:
-        """Return it as the content of an object."""
+    def to_json(self, writer: str = "") -> bytes:
+        """Return it as the content of an object, which says who writes it."""
         plain = {
             "version": _VERSION,
+            "writer": writer,
             "about": dict(self.about),
             "offset": self.state.summary.bytes_in,
             "upload": self.upload,
@@ -68,11 +70,14 @@ class Progress:
         Raises:
             ValueError: It is none of this version.
         """
-        plain: Any = json.loads(content)
-        if not isinstance(plain, dict) or plain.get("version") != _VERSION:
-            raise ValueError("no checkpoint of this version")
-        parts = tuple(Part(**part) for part in plain["parts"])
-        return cls(plain["upload"], parts, State.from_dict(plain["state"]), plain["rejects"], plain["about"])
+        try:
+            plain: Any = json.loads(content)
+            if not isinstance(plain, dict) or plain.get("version") != _VERSION:
+                raise ValueError("no checkpoint of this version")
+            parts = tuple(Part(**part) for part in plain["parts"])
+            return cls(plain["upload"], parts, State.from_dict(plain["state"]), plain["rejects"], plain["about"])
+        except (KeyError, TypeError, AttributeError, RecursionError) as error:
+            raise ValueError(f"no checkpoint: {error!r}") from error
 
 
 class Checkpoint:
@@ -86,6 +91,8 @@ class Checkpoint:
     def __init__(self, store: Store, key: str) -> None:
         self._store = store
         self._key = key
+        # ETags are hashes: were the content the same as the one before, whoever wrote that would not be fenced off.
+        self._writer = uuid.uuid4().hex
         self._etag: str | None = None
 
     def read(self) -> Progress | None:
@@ -96,7 +103,7 @@ class Checkpoint:
         content, self._etag = found
         try:
             return Progress.of_json(content)
-        except (ValueError, KeyError, TypeError):
+        except ValueError:
             return None
 
     def write(self, progress: Progress) -> None:
@@ -106,7 +113,7 @@ class Checkpoint:
             FencedError: Somebody else has noted something since this worker last did.
         """
         condition = {"IfMatch": self._etag} if self._etag else {"IfNoneMatch": "*"}
-        content = progress.to_json()
+        content = progress.to_json(self._writer)
         try:
             answer = self._store.call(
                 "put_object", Key=self._key, Body=content, ContentType="application/json", **condition

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from runner.errors import SettingsError
 from runner.job_child import JobChild
-from runner.outcome import JobProgress, Kind, Order, Outcome, Refused
+from runner.outcome import JobProgress, Kind, Order, Outcome, Ready, Refused
 
 if TYPE_CHECKING:
     from runner.disposal import Disposal
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from runner.tools import Tools
 
 _MAX_DEATHS = 2
+_MAX_FAILED_STARTS = 5  # in a row: S3 may be away for a moment when a process starts
 
 
 class Crew:
@@ -43,6 +44,8 @@ class Crew:
         self._leases = leases
         self._disposal = disposal
         self._children: list[JobChild] = []
+        self._failed_starts = 0
+        self._proven = False  # whether a process could ever take orders
         self.jobs: list[Running] = []
 
     @property
@@ -143,7 +146,11 @@ class Crew:
             case None:
                 self._bury(child, job)
             case Refused(reason):
-                raise SettingsError(reason)
+                if not self._proven:
+                    raise SettingsError(reason)
+                self._tools.log.error("a job process cannot work", reason=reason)
+            case Ready():
+                self._proven, self._failed_starts = True, 0
             case Outcome() as outcome if job:
                 self._end(job, outcome)
             case JobProgress() as told if job:
@@ -158,12 +165,18 @@ class Crew:
         child.kill()
         self._tools.log.error("a job process has died", reason=reason, **(job.names if job else {}))
         if job is None:
-            if not self._children:
-                raise SettingsError(f"{reason} before it had a job; what it said is on standard error")
+            self._note_idle_death(child, reason)
             return
         job.child, job.deaths = None, job.deaths + 1
         if job.stopping or job.deaths == _MAX_DEATHS:
             self._end(job, Outcome(Kind.STOPPED if job.stopping else Kind.RETRY, reason))
+
+    def _note_idle_death(self, child: JobChild, reason: str) -> None:
+        if not self._proven:
+            raise SettingsError(f"{reason} before it had a job; what it said is on standard error")
+        self._failed_starts += not child.ready
+        if self._failed_starts == _MAX_FAILED_STARTS:
+            self._tools.breaker.broken(f"job processes do not start any more: {reason}")
 
     def _end(self, job: Running, outcome: Outcome) -> None:
         self._forget(job)

@@ -62,6 +62,8 @@ class Disposal:
         kind, reason = outcome.kind, outcome.reason
         if kind is Kind.RETRY and message.attempts + 1 >= self._max_attempts:
             kind, reason = Kind.FAILED, f"gave up after {message.attempts + 1} attempts, the last of which: {reason}"
+        elif kind is Kind.FAILED and self._breaker.reason:
+            kind, counts = Kind.STOPPED, False  # jobs that ran beside those that have opened it are spared as well
         elif kind is Kind.FAILED:
             self._breaker.failed(reason)
         if kind is Kind.DONE:
@@ -101,7 +103,8 @@ class Disposal:
             attempts += counts and outcome.offset <= message.progress
             self._queue.hand_over(message, attempts=attempts, progress=covered)
         elif kind is Kind.DENIED:
-            self._queue.hand_over(message, attempts=attempts, progress=covered, delay_s=_DENIED_DELAY_S)
+            delay_s = round(min(_DENIED_DELAY_S, self._settings.retry_max_s))
+            self._queue.hand_over(message, attempts=attempts, progress=covered, delay_s=delay_s)
         elif kind is Kind.FAILED:
             self._queue.dead_letter(message, reason=reason, job=outcome.job, trace=message.trace)
         else:

@@ -8,7 +8,7 @@ from urllib.parse import urlencode
 
 from runner.calculation import digest_of, load_calculation
 from runner.checkpoint import Checkpoint, Progress
-from runner.errors import ImpossibleError
+from runner.errors import ImpossibleError, NoUploadError, RunnerError
 from runner.names import checkpoint_key, output_key, rejects_folder
 from runner.origin import Origin, Verdict
 from runner.outcome import Kind, Outcome
@@ -78,7 +78,7 @@ class Job:
         self.id = self._origin.job
         self._checkpoint = Checkpoint(setup.store, checkpoint_key(setup.settings, self.id))
         self._upload: Upload | None = None
-        self._rejects = 0  # how many objects of rejects an attempt before this one may have left
+        self._rejects: RejectObjects | None = None
 
     @property
     def may_have_checkpoint(self) -> bool:
@@ -97,20 +97,21 @@ class Job:
             self.clean_up()
             return Outcome(_KINDS[verdict], job=self.id)
         state = progress.state if progress else State()
-        for starts_left in reversed(range(_STARTS)):
+        starts_left = _STARTS
+        while True:
             try:
                 if progress is not None:
                     self._checkpoint.write(progress)  # from here on, whoever had the job before is fenced off
                 return self._attempt(state, progress)
-            except WidenError as error:
+            except WidenError as error:  # once for a column
                 state = state.restarted(error.name, error.dtype)
             except StartAgainError:
+                starts_left -= 1
                 if not starts_left:
                     raise
                 state = State(widened=state.widened)
-            self.clean_up()
+            self._abandon(state)
             progress = None
-        raise AssertionError
 
     def clean_up(self) -> None:
         """Leave neither an upload nor a checkpoint."""
@@ -136,11 +137,13 @@ class Job:
             target = self._target(stream.headers)
             upload = self._upload = Upload(target, *((progress.upload, progress.parts) if progress else ()))
             folder = rejects_folder(settings, self._order.event.key, self.id)
-            rejects = RejectObjects(self._setup.store, folder, progress.rejects if progress else 0, self._rejects)
+            most = self._rejects.most if self._rejects else 0
+            rejects = self._rejects = RejectObjects(
+                self._setup.store, folder, progress.rejects if progress else 0, most
+            )
             try:
                 self._transform(stream, upload, rejects)
             except WidenError:
-                self._rejects = rejects.most
                 raise
             except TransformError:
                 rejects.finish(stream.summary, self._about("failed"))
@@ -166,14 +169,31 @@ class Job:
 
     def _send_part(self, state: State, upload: Upload, rejects: RejectObjects) -> None:
         """Upload what the input up to `state` has become, and note that."""
-        about = self._about("running")
         if upload.id is None:
-            # Noted at once: what is not noted would stay open if this process was killed now.
-            self._checkpoint.write(Progress(upload.create(), about=about, state=State(widened=state.widened)))
-        upload.send_part()
+            upload.create()
+            try:  # at once: what is not noted would stay open if this process was killed now
+                self._note(upload, State(widened=state.widened))
+            except RunnerError:
+                upload.abort()
+                raise
+        try:
+            upload.send_part()
+        except NoUploadError as error:  # somebody has aborted it
+            raise StartAgainError(str(error)) from error
         rejects.flush()
-        self._checkpoint.write(Progress(str(upload.id), tuple(upload.parts), state, rejects.count, about))
+        self._note(upload, state, rejects.count)
         self._control.note_checkpoint(state.summary.bytes_in)
+
+    def _abandon(self, state: State) -> None:
+        """Give up an upload, as its output is made again, if the job is still this worker's."""
+        if self._upload is not None and self._upload.id is not None:
+            self._upload.parts.clear()
+            self._note(self._upload, state)
+            self._upload.abort()
+
+    def _note(self, upload: Upload, state: State, rejects: int = 0) -> None:
+        """Write down how far the job has come."""
+        self._checkpoint.write(Progress(str(upload.id), tuple(upload.parts), state, rejects, self._about("running")))
 
     def _source(self) -> S3Object:
         """Return the version of the input that the event speaks of."""

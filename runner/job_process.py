@@ -72,6 +72,6 @@ def _outcome_of(error: Exception, job: Job | None) -> Outcome:
             kind = Kind.FAILED
         case _:
             kind, reason = Kind.RETRY, "".join(traceback.format_exception(error))
-    if job and kind in (Kind.SUPERSEDED, Kind.FAILED):
+    if job and kind in (Kind.DUPLICATE, Kind.SUPERSEDED, Kind.FAILED):
         job.clean_up()
     return Outcome(kind, reason, job=name)

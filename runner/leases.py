@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from runner.queue import Message, Queue
 
 _BEATS = 3  # of them for each visibility timeout, so that one may fail
+_CLOSE_S = 1.0
 _MARGIN_S = 1.0  # by which a lease is over earlier for us than for SQS
 
 
@@ -83,7 +84,7 @@ class Leases:
     def close(self) -> None:
         """Renew nothing any more."""
         self._closing.set()
-        self._thread.join(self._visibility_s)
+        self._thread.join(_CLOSE_S)
 
     def _run(self) -> None:
         while not self._closing.wait(self._visibility_s / _BEATS):

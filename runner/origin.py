@@ -75,7 +75,7 @@ class Origin:
             return cls(
                 metadata["transform-source"],
                 metadata["transform-digest"],
-                metadata["transform-sequencer"],
+                metadata.get("transform-sequencer", ""),  # some stores keep no empty ones
                 int(metadata["transform-modified"]),
                 int(metadata["transform-sent"]),
             )
@@ -84,13 +84,15 @@ class Origin:
 
     def judge(self, there: Origin | None) -> Verdict:
         """Return what to do where an output of another origin is there already, or of this one."""
-        if there is None:
+        # Newer even where the content is the same again: between the two there may have been another, whose output is
+        # still on its way, and has to find a newer one here than itself.
+        if there is None or self.is_newer_than(there):
             return Verdict.PUBLISH
-        if there.source == self.source:
-            if there.digest == self.digest:
-                return Verdict.DUPLICATE
-            return Verdict.STALE if there.sent > self.sent else Verdict.PUBLISH
-        return Verdict.STALE if there.is_newer_than(self) else Verdict.PUBLISH
+        if (there.source, there.digest) == (self.source, self.digest):
+            return Verdict.DUPLICATE
+        if there.is_newer_than(self) or (there.source == self.source and there.sent > self.sent):
+            return Verdict.STALE
+        return Verdict.PUBLISH
 
     def is_newer_than(self, other: Origin) -> bool:
         """Return whether its source was written later, as far as is known.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import sys
 from typing import TYPE_CHECKING, Any
 
@@ -35,6 +36,7 @@ def start_worker(environ: Mapping[str, str], *, drain: bool) -> int:
     Raises:
         RunnerError: What it needs is not there.
     """
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))  # until there is something to hand back
     settings = Settings.read(environ)
     task = read_task_metadata(environ)
     log = make_logger(settings.log_level, task=task.arn, family=task.family)

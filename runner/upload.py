@@ -80,7 +80,9 @@ class Upload:
     def send_part(self) -> None:
         """Upload what is collected as the next part."""
         self._end_stream()
-        number, content, self._buffer = len(self.parts) + 1, self._buffer, bytearray()
+        # As bytes, which botocore makes a stream of: a bytearray would be sent at one go, and hold up all other requests.
+        number, content = len(self.parts) + 1, bytes(self._buffer)
+        self._buffer.clear()
         answer = self._call("upload_part", UploadId=self.id, PartNumber=number, Body=content)
         self.parts.append(Part(number, answer["ETag"], len(content)))
 
