@@ -54,6 +54,14 @@ class Control:
         """
         if self._stop.is_set():
             raise StoppedError("the worker stops")
+        self.check_lease()
+
+    def check_lease(self) -> None:
+        """Raise if the job may not even finish what it is at.
+
+        Raises:
+            StoppedError: The message may be somebody else's by now.
+        """
         if time.monotonic() > self._until:
             raise StoppedError("the worker's lease on the message has run out")
 

@@ -108,11 +108,13 @@ class Crew:
                     job.counts = not self._tools.breaker.reason
                     self.stop(job)
                 self._log_progress(job)
+                if time.monotonic() > job.stop_by:
+                    self._force(job)
 
     def stop(self, job: Running) -> None:
         """Have a job stop, if it has begun."""
         if job.child is not None and not job.stopping:
-            job.stopping = True
+            job.stopping, job.stop_by = True, time.monotonic() + self._tools.settings.stop_timeout_s
             job.child.stop()
 
     def give_up(self, job: Running) -> None:
@@ -194,6 +196,14 @@ class Crew:
         """Touch nothing more of a job whose message may be somebody else's."""
         self._tools.log.error("lease lost", **job.names, reason=job.lease.lost)
         self._forget(job)
+        self._end_child_of(job)
+
+    def _force(self, job: Running) -> None:
+        """End a job that does not stop: a calculation may hold the interpreter, or S3 not answer."""
+        self._end_child_of(job)
+        self._end(job, Outcome(Kind.STOPPED, "it did not stop when asked to, so that its process was ended"))
+
+    def _end_child_of(self, job: Running) -> None:
         if job.child is not None:
             self._children.remove(job.child)
             job.child.kill()

@@ -60,7 +60,8 @@ class Disposal:
             counts: Whether stopping the job counts as an attempt, unless it has made progress.
         """
         kind, reason = outcome.kind, outcome.reason
-        if kind is Kind.RETRY and message.attempts + 1 >= self._max_attempts:
+        tried = kind is Kind.RETRY or (kind is Kind.STOPPED and counts and outcome.offset <= message.progress)
+        if tried and message.attempts + 1 >= self._max_attempts:
             kind, reason = Kind.FAILED, f"gave up after {message.attempts + 1} attempts, the last of which: {reason}"
         elif kind is Kind.FAILED and self._breaker.reason:
             kind, counts = Kind.STOPPED, False  # jobs that ran beside those that have opened it are spared as well

@@ -172,6 +172,7 @@ class Job:
         if upload.id is None:
             upload.create()
             try:  # at once: what is not noted would stay open if this process was killed now
+                self._control.check()
                 self._note(upload, State(widened=state.widened))
             except RunnerError:
                 upload.abort()
@@ -180,6 +181,7 @@ class Job:
             upload.send_part()
         except NoUploadError as error:  # somebody has aborted it
             raise StartAgainError(str(error)) from error
+        self._control.check_lease()  # objects of rejects are not fenced off, and the part may have taken long
         rejects.flush()
         self._note(upload, state, rejects.count)
         self._control.note_checkpoint(state.summary.bytes_in)

@@ -51,8 +51,8 @@ def do(setup: Setup, order: Order, control: Control) -> Outcome:
     except Exception as error:  # noqa: BLE001 - a bug is told with its traceback, and takes no message with it
         try:
             return _outcome_of(error, job)
-        except Exception:  # noqa: BLE001 - of the cleaning up
-            return Outcome(Kind.RETRY, traceback.format_exc())
+        except Exception as worse:  # noqa: BLE001 - of the cleaning up
+            return _outcome_of(worse, None)
 
 
 def _outcome_of(error: Exception, job: Job | None) -> Outcome:

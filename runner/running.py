@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -28,6 +29,7 @@ class Running:
         told: How far it said it is.
         logged: When that was logged last, and how far it was.
         stopping: Whether it was asked to stop.
+        stop_by: When that has to have happened.
         counts: Whether its stopping counts as an attempt, unless it has made progress.
         until: Until when the child knows that it may work.
     """
@@ -42,6 +44,7 @@ class Running:
     told: JobProgress | None = None
     logged: tuple[float, int] = (0.0, 0)
     stopping: bool = False
+    stop_by: float = math.inf
     counts: bool = False
     until: float = 0.0
 

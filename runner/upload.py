@@ -80,7 +80,7 @@ class Upload:
     def send_part(self) -> None:
         """Upload what is collected as the next part."""
         self._end_stream()
-        # As bytes, which botocore makes a stream of: a bytearray would be sent at one go, and hold up all other requests.
+        # As bytes, which botocore makes a stream of; a bytearray would be sent at one go, and hold up other requests.
         number, content = len(self.parts) + 1, bytes(self._buffer)
         self._buffer.clear()
         answer = self._call("upload_part", UploadId=self.id, PartNumber=number, Body=content)

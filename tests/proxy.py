@@ -27,12 +27,19 @@ class Request:
         number: The how manieth of that operation it is, from 1 on.
         key: Of the object; empty where it is about a bucket.
         size: Of its body, in bytes.
+        range: Which bytes it asks for, as the header says: `bytes=0-9`; empty where it asks for all.
     """
 
     operation: str
     number: int
     key: str
     size: int
+    range: str = ""
+
+    @property
+    def first_byte(self) -> int:
+        """The first byte that is asked for."""
+        return int(self.range.removeprefix("bytes=").partition("-")[0] or 0)
 
 
 @dataclass(frozen=True)
@@ -68,7 +75,15 @@ class Hold:
     until: threading.Event
 
 
-Fault = Refuse | Cut | Shorten | Hold
+@dataclass(frozen=True)
+class Stall:
+    """Keep the request back until the event is set, and pass it on never: close the connection then."""
+
+    reached: threading.Event
+    until: threading.Event
+
+
+Fault = Refuse | Cut | Shorten | Hold | Stall
 
 
 class Proxy:
@@ -91,12 +106,12 @@ class Proxy:
         """Return how many requests of an operation came."""
         return sum(request.operation == operation for request in self.requests)
 
-    def note(self, method: str, path: str, size: int) -> Request:
+    def note(self, method: str, path: str, size: int, asked_for: str = "") -> Request:
         """Take down a request."""
         operation, key = _operation(method, path)
         with self._lock:
             self._counts[operation] += 1
-            request = Request(operation, self._counts[operation], key, size)
+            request = Request(operation, self._counts[operation], key, size, asked_for)
             self.requests.append(request)
         return request
 
@@ -121,10 +136,14 @@ class _Handler(BaseHTTPRequestHandler):
     def relay(self) -> None:
         body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
         proxy = self.server.proxy
-        fault = proxy.rule(proxy.note(self.command, self.path, len(body)))
+        fault = proxy.rule(proxy.note(self.command, self.path, len(body), self.headers.get("Range", "")))
         if isinstance(fault, Refuse):
             self.answer(fault.status, [("Content-Type", "application/xml")], _error(fault.code))
         elif fault == Cut(passed_on=False):
+            self.close_connection = True
+        elif isinstance(fault, Stall):
+            fault.reached.set()
+            fault.until.wait(_TIMEOUT_S)
             self.close_connection = True
         else:
             self.answer_late(fault, *self.pass_on(body))

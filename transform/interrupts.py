@@ -56,6 +56,9 @@ def check() -> None:
 @contextlib.contextmanager
 def waiting() -> Iterator[None]:
     """Raise KeyboardInterrupt at once if a stop is requested meanwhile."""
+    if signal.getsignal(signal.SIGINT) is _note:
+        # With the handler that polars puts before ours when it is imported, a wait would go on after Ctrl-C.
+        signal.siginterrupt(signal.SIGINT, True)
     _state.waiting = True
     try:
         check()

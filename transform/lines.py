@@ -55,7 +55,12 @@ def keep(chunk: Chunk | LongLine) -> Chunk | LongLine:
 
 
 def read_chunks(
-    read_into: ReadInto, chunk_bytes: int = CHUNK_BYTES, max_line_bytes: int = MAX_LINE_BYTES, start: int = 0
+    read_into: ReadInto,
+    chunk_bytes: int = CHUNK_BYTES,
+    max_line_bytes: int = MAX_LINE_BYTES,
+    start: int = 0,
+    *,
+    only_blank: bool = False,
 ) -> Iterator[Chunk | LongLine]:
     r"""Yield an input as chunks of lines, in order; a BOM at its very start is left out.
 
@@ -64,6 +69,7 @@ def read_chunks(
         chunk_bytes: How much to read at a time; a longer line makes its own chunk larger.
         max_line_bytes: A line longer than this (without its `\n`) may come as a `LongLine`.
         start: Where in the input the first byte to be read stands; only at 0 can there be a BOM or an array.
+        only_blank: Whether there is nothing but white space before it, so that there can be an array all the same.
 
     Raises:
         InputError: The first thing in the input is a `[`: a JSON array, not JSON lines.
@@ -71,7 +77,7 @@ def read_chunks(
     carry, offset = _read_start(read_into) if start == 0 else (memoryview(b""), start)
     searched = 0  # there is no line end in carry[:searched]
     buffer = memoryview(bytearray(chunk_bytes))
-    size, may_be_array, at_end = chunk_bytes, start == 0, False
+    size, may_be_array, at_end = chunk_bytes, start == 0 or only_blank, False
     while not at_end:
         size = max(size, len(carry) + 1)
         into = buffer if size == len(buffer) else memoryview(bytearray(size))

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from concurrent.futures import Future  # noqa: TC003
 from typing import Any
 
+from transform import interrupts
 from transform.errors import InputError
 from transform.s3 import S3Object, explained, filesystem, object_at
 
@@ -47,7 +48,7 @@ class ObjectReader:
             self.size = size
             return
         with explained(self._name, InputError, pinned=bool(self.etag)):
-            self.headers, data = self._fetched(start)
+            self.headers, data = _result(self._fetch_soon(start))
         self.etag = self.headers["ETag"].strip('"')
         self.size = _total_size(self.headers)
         self._block = (start, data)
@@ -81,14 +82,13 @@ class ObjectReader:
 
     def _next_block(self, offset: int) -> bytes:
         """Return what stands from an offset on, and begin to read what will be asked for next."""
-        ahead = self._ahead
         sequential = offset == self._position and offset > 0
-        if ahead is not None and ahead[0] == offset:
+        if self._ahead is not None and self._ahead[0] == offset:
+            data = _result(self._ahead[1])[1]
             self._ahead = None
-            data = ahead[1].result()[1]
         else:
             self._stop_reading_ahead()
-            data = self._fetched(offset)[1]
+            data = _result(self._fetch_soon(offset))[1]
         if sequential and offset + len(data) < self.size:
             self._ahead = offset + len(data), self._fetch_soon(offset + len(data))
         return data
@@ -97,9 +97,6 @@ class ObjectReader:
         if self._ahead is not None:
             self._ahead[1].cancel()
         self._ahead = None
-
-    def _fetched(self, start: int) -> Answer:
-        return self._fetch_soon(start).result()
 
     def _fetch_soon(self, start: int) -> "Future[Answer]":
         return asyncio.run_coroutine_threadsafe(self._fetch(start), self._fs.loop)
@@ -132,6 +129,15 @@ class ObjectReader:
             await asyncio.sleep(wait_s)
             wait_s *= 2
         raise AssertionError
+
+
+def _result(future: "Future[Answer]") -> Answer:
+    """Wait for an answer; who is interrupted meanwhile leaves nothing running."""
+    try:
+        with interrupts.waiting():
+            return future.result()
+    finally:
+        future.cancel()
 
 
 def _is_past_the_end(error: OSError) -> bool:

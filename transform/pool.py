@@ -64,10 +64,11 @@ class Pool:
         ahead: deque[_Child | _DoneHere] = deque()
         for number, part in enumerate(parts):
             if number == self._start_after:
-                self._children = [_Child(self._setting) for _ in range(self._workers - 1)]
-            while (child := self._free_child()) is None and ahead and not self._should_work(ahead):
+                for _ in range(self._workers - 1):
+                    self._children.append(_Child(self._setting))
+            while (child := self._taker_of(part)) is None and ahead and not self._should_work(ahead):
                 yield from ahead.popleft().answers()
-            if child is not None and _fits(part):
+            if child is not None:
                 child.give(part)
                 ahead.append(child)
             elif ahead:
@@ -77,8 +78,9 @@ class Pool:
         for entry in ahead:
             yield from entry.answers()
 
-    def _free_child(self) -> "_Child | None":
-        return next((child for child in self._children if child.is_free()), None)
+    def _taker_of(self, part: Part) -> "_Child | None":
+        """Return a worker that has room for a part, None if none has."""
+        return next((child for child in self._children if child.is_free()), None) if _fits(part) else None
 
     def _should_work(self, ahead: "deque[_Child | _DoneHere]") -> bool:
         """Return whether what comes next has to be waited for, and there is room for what is done here meanwhile."""

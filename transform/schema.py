@@ -94,8 +94,15 @@ def parse_type(name: str, text: str) -> pl.DataType:
 
 
 def read_type(text: str) -> pl.DataType:
-    """Return the type that was written with `str`; it may be one that was inferred from nulls."""
-    return _parse_type_node(ast.parse(text, mode="eval").body)
+    """Return the type that was written with `str`; it may be one that was inferred from nulls.
+
+    Raises:
+        ValueError: It is none, or is nested so deep that Python's parser cannot read it.
+    """
+    try:
+        return _parse_type_node(ast.parse(text, mode="eval").body)
+    except (SyntaxError, RecursionError):
+        raise ValueError(f"no type: {text:.80}") from None
 
 
 def _parse_type_node(node: ast.expr) -> pl.DataType:

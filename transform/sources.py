@@ -98,8 +98,7 @@ class Reader:
     def __post_init__(self) -> None:
         self.read_into = self._read_raw
         if self.start is not None and self.start.codec is None:
-            cast("FileIO", self.raw).seek(self.start.offset)
-            self.position = self.start.offset
+            self._seek(self.start.offset)
             return
         magic = memoryview(bytearray(MAGIC_BYTES))
         magic = magic[: _fill(self._read_raw, magic)]
@@ -113,6 +112,15 @@ class Reader:
             self.pin = None
         if self.start is not None:
             self._skip(self.start)
+
+    def _seek(self, offset: int) -> None:
+        """Go on where reading has stopped before."""
+        # To look at the start of an object would take one more request.
+        magic = os.pread(self.raw.fileno(), MAGIC_BYTES, 0) if isinstance(self.raw, FileIO) else b""
+        if self.promised or codec_of_content(magic):
+            raise SourceChangedError(f"{self.name}: is not what was read before")
+        cast("FileIO", self.raw).seek(offset)
+        self.position = offset
 
     def _skip(self, start: Position) -> None:
         """Inflate again what was read before."""
@@ -184,6 +192,8 @@ def open_source(source: Source, start: Position | None = None) -> Iterator[Reade
     Raises:
         InputError: It is not there or cannot be read.
     """
+    if start is not None and _is_stream(source):
+        raise InputError(f"{source}: can't be gone on with: it is not a file or an object, which can be read again")
     if not isinstance(source, str | os.PathLike):
         yield Reader(str(getattr(source, "name", "the input stream")), source, None, lambda: None)
     elif s3.is_uri(source):
@@ -251,6 +261,13 @@ def reopenable(source: Source) -> bool:
     if not isinstance(source, str | os.PathLike) or str(source) == "-":
         return False
     return s3.is_uri(source) or Path(source).is_file()
+
+
+def _is_stream(source: Source) -> bool:
+    """Return whether a source can only be read from where it stands; of what is not there, nobody knows."""
+    if not isinstance(source, str | os.PathLike) or str(source) == "-":
+        return True
+    return not s3.is_uri(source) and Path(source).exists() and not Path(source).is_file()
 
 
 def _open_descriptor(name: str, raw: FileIO, path: Path | None, start: Position | None = None) -> Reader:

@@ -51,6 +51,12 @@ class State:
 
     @classmethod
     def from_dict(cls, plain: Mapping[str, Any]) -> Self:
-        """Return what `to_dict` has made plain data of."""
+        """Return what `to_dict` has made plain data of.
+
+        Raises:
+            ValueError, KeyError, TypeError: It is something else, or has a type that cannot be read again.
+        """
         widened = {name: read_type(text) for name, text in plain["widened"].items()}
-        return cls(Summary.from_dict(plain["summary"]), widened, plain["codec"])
+        state = cls(Summary.from_dict(plain["summary"]), widened, plain["codec"])
+        _ = state.columns  # which raises now rather than later
+        return state

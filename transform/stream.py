@@ -96,6 +96,7 @@ class Stream:
         self._begun = state
         self._options = options
         self._stack = stack
+        self._state = state
 
     @property
     def position(self) -> tuple[int, int | None]:
@@ -104,9 +105,8 @@ class Stream:
 
     @property
     def state(self) -> State:
-        """How far it has come, as something that stays so."""
-        codec = self._reader.codec.name if self._reader.codec else None
-        return State(Summary.from_dict(self.summary.to_dict()), self._begun.widened, codec)
+        """How far it has come, up to before the part that is being used; it stays so."""
+        return self._state
 
     def __iter__(self) -> Iterator[Part]:
         """Settle what is to be done to the input, and yield the parts.
@@ -123,6 +123,7 @@ class Stream:
             for _ in rejects:
                 pass
             self.summary.add(piece)
+            self._state = self._come_so_far()
             if self._options.progress:
                 self._options.progress(self._reader.position, self._reader.size)
         self._reader.check_whole()
@@ -131,11 +132,18 @@ class Stream:
     def _pieces(self) -> contextlib.AbstractContextManager[Iterator[Piece]]:
         options, begun = self._options, self._begun
         start = begun.position.offset if begun.position else 0
-        chunks = read_chunks(self._reader.read_into, options.chunk_bytes, options.max_line_bytes, start)
+        only_blank = begun.summary.lines_in == begun.summary.blank
+        chunks = read_chunks(
+            self._reader.read_into, options.chunk_bytes, options.max_line_bytes, start, only_blank=only_blank
+        )
         plan, chunks = self._task.prepare(chunks, options.max_line_bytes, begun.widened, begun.columns)
         self.summary.schema, self.summary.notes = plan.describe_schema(), list(self._task.notes)
         sizes = options.range_bytes, options.chunk_bytes
         return pieces_of(plan, self._reader, chunks, options.workers, *sizes, self.summary.notes)
+
+    def _come_so_far(self) -> State:
+        codec = self._reader.codec.name if self._reader.codec else None
+        return State(Summary.from_dict(self.summary.to_dict()), self._begun.widened, codec)
 
     def _rejects(self, piece: Piece) -> Iterator[bytes]:
         for reject in piece.rejects:

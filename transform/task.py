@@ -76,7 +76,8 @@ class ExpressionTask:
             sample, taken = take_sample(chunks, max_line_bytes)
         else:
             sample, taken = Sample(), [keep(chunk) for chunk in itertools.islice(chunks, 1)]
-        if sample.whole and not sample.lines:  # nothing to compute on: every line is blank, or will be rejected
+        nothing = sample.whole and not sample.lines if settled is None else bool(columns) and not settled
+        if nothing:  # nothing to compute on: every line is blank, or will be rejected
             return ExpressionPlan({}, (), {}, max_line_bytes), itertools.chain(taken, chunks)
         types = infer_columns(columns, self.schema, sample, widened) if settled is None else dict(settled)
         plan = ExpressionPlan(

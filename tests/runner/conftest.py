@@ -7,11 +7,15 @@ from typing import TYPE_CHECKING, Any
 import boto3
 import pytest
 
+from tests.proxy import proxy_of
 from tests.runner.deployment import Deployment, deploy
+from tests.runner.jobs import Jobs
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
+
+    from tests.proxy import Proxy
 
 
 @pytest.fixture
@@ -30,3 +34,18 @@ def deployment(s3: Any, sqs: Any, tmp_path: Path) -> Iterator[Deployment]:
     for process in made.started:
         process.kill()
         process.communicate()
+
+
+@pytest.fixture
+def proxy(aws: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Proxy]:
+    """A proxy that workers reach S3 through, and the test's own client does not."""
+    with proxy_of(aws) as proxy:
+        monkeypatch.setenv("AWS_ENDPOINT_URL_S3", proxy.endpoint)
+        monkeypatch.setenv("AWS_MAX_ATTEMPTS", "1")  # s3fs tries again as well, and waits for less long
+        yield proxy
+
+
+@pytest.fixture
+def jobs(deployment: Deployment, proxy: Proxy) -> Jobs:  # noqa: ARG001 # through which they reach S3
+    """What does jobs in this process."""
+    return Jobs(deployment)

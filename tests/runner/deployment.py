@@ -163,6 +163,7 @@ def deploy(s3: Any, sqs: Any, *, receives: int = 5, **settings: str) -> Deployme
     queue = sqs.create_queue(QueueName=name, Attributes={"RedrivePolicy": redrive_policy(sqs, dead, receives)})[
         "QueueUrl"
     ]
+    sqs.set_queue_attributes(QueueUrl=queue, Attributes={"Policy": _open_to(f"{name}-in", arn_of(sqs, queue))})
     s3.put_bucket_notification_configuration(
         Bucket=f"{name}-in",
         NotificationConfiguration={
@@ -177,6 +178,18 @@ def deploy(s3: Any, sqs: Any, *, receives: int = 5, **settings: str) -> Deployme
         **settings,
     }
     return Deployment(s3, sqs, f"{name}-in", f"{name}-out", queue, dead, env)
+
+
+def _open_to(bucket: str, queue_arn: str) -> str:
+    """Return the policy of a queue that takes events of a bucket."""
+    statement = {
+        "Effect": "Allow",
+        "Principal": {"Service": "s3.amazonaws.com"},
+        "Action": "sqs:SendMessage",
+        "Resource": queue_arn,
+        "Condition": {"ArnLike": {"aws:SourceArn": f"arn:aws:s3:::{bucket}"}},
+    }
+    return json.dumps({"Version": "2012-10-17", "Statement": [statement]})
 
 
 def wait_for(happened: Any, timeout_s: float = 40) -> Any:

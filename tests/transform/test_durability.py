@@ -100,13 +100,30 @@ def test_a_signal_in_the_middle_publishes_nothing(
     assert place.others() == []
 
 
-def test_a_run_that_waits_for_its_first_line_can_be_interrupted(file_place: FilePlace, start: Start) -> None:
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_run_that_waits_for_its_first_line_can_be_interrupted(
+    number: signal.Signals, file_place: FilePlace, start: Start
+) -> None:
     process = start("run", "-", file_place.target, *ARGUMENTS)
     assert process.stdin
     process.stdin.write(b'{"a":1')
     process.stdin.flush()
     wait_until(file_place.others)
-    process.send_signal(signal.SIGTERM)
+    process.send_signal(number)
+    process.wait(10)  # without an end of its input
+    assert end(process) == (130, b"", INTERRUPTED)
+    assert file_place.others() == []
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_run_that_waits_for_more_lines_can_be_interrupted(
+    number: signal.Signals, file_place: FilePlace, start: Start
+) -> None:
+    process = held(start, file_place)  # it has imported by now all that has a say in signals
+    with suppress(subprocess.TimeoutExpired):  # time to come to where it waits, which does not show
+        process.wait(2)
+    process.send_signal(number)
+    process.wait(10)
     assert end(process) == (130, b"", INTERRUPTED)
     assert file_place.others() == []
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import itertools
 import json
 import os
 import random
@@ -10,12 +11,16 @@ import signal
 import subprocess
 import sys
 import threading
+from collections import deque
 from contextlib import suppress
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import polars as pl
 import psutil
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from tests.transform.example import CALCULATION, lines, transformed, wait_until
 from transform import (
@@ -29,9 +34,13 @@ from transform import (
     parallel,
     pool,
 )
+from transform.lines import LongLine
+from transform.piece import Piece
+from transform.ranges import Range
+from transform.worker import SLOTS, Setting
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
     from tests.conftest import Start
@@ -277,6 +286,137 @@ def test_a_signal_leaves_no_worker_behind(sent: signal.Signals, tmp_path: Path, 
         assert alive == []
     finally:
         os.close(reader)
+
+
+# --- sharing out, with workers whose pace is drawn -----------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is to become of a part: so many pieces, and then perhaps an error."""
+
+    pieces: int
+    fails: bool = False
+    fits: bool = True
+
+    def part(self, number: int) -> pool.Part:
+        return Range(number, number + 1) if self.fits else LongLine(b"", 1, number, number + 1)
+
+
+class PartError(Exception):
+    """What a part raises; its argument says which."""
+
+
+class Sharing:
+    """Parts that are shared out between this process and workers of a given pace.
+
+    Args:
+        plans: What is to become of the parts.
+        free: Whether a worker takes one more when it is asked, over and over.
+        answered: Whether one has an answer when it is asked, likewise.
+    """
+
+    def __init__(self, plans: list[Plan], free: list[bool], answered: list[bool]) -> None:
+        self.plans = plans
+        self.received = [0] * len(plans)
+        self.here: list[int] = []
+        self.most_ahead = 0
+        self.free, self.answered = itertools.cycle(free), itertools.cycle(answered)
+        self._buffer = bytearray(8)
+
+    def pieces_of(self, part: pool.Part) -> Iterator[Piece]:
+        """Yield the pieces, all in one buffer, as those of a chunk are."""
+        number = part.start if isinstance(part, Range) else part.offset
+        for piece in range(self.plans[number].pieces):
+            self._buffer[:] = b"%4d%4d" % (number, piece)
+            yield Piece((memoryview(self._buffer),), (), 1, 1, 0, 0, {}, number)
+        if self.plans[number].fails:
+            raise PartError(number)
+
+    def do_here(self, part: pool.Part) -> Iterator[Piece]:
+        self.here.append(part.start if isinstance(part, Range) else part.offset)
+        done = [number for number in self.here if self.received[number] < self.plans[number].pieces]
+        self.most_ahead = max(self.most_ahead, len(done))
+        return self.pieces_of(part)
+
+    def run(self, workers: int) -> tuple[list[bytes], object]:
+        """Return all that comes, and which part has failed."""
+        found = []
+        with pytest.MonkeyPatch.context() as patch, pool.Pool(workers, Setting(b"", None, 1, 1)) as shared:
+            patch.setattr(pool, "_Child", lambda _setting: SlowChild(self))
+            parts = (plan.part(number) for number, plan in enumerate(self.plans))
+            try:
+                for piece in shared.pieces(parts, self.do_here):
+                    (output,) = piece.output
+                    found.append(bytes(output))
+                    self.received[piece.stop] += 1
+            except PartError as error:
+                return found, error.args[0]
+        return found, None
+
+    def expected(self) -> tuple[list[bytes], object]:
+        found = []
+        for number, plan in enumerate(self.plans):
+            found += [b"%4d%4d" % (number, piece) for piece in range(plan.pieces)]
+            if plan.fails:
+                return found, number
+        return found, None
+
+
+class SlowChild:
+    """A worker that does what it is told when its answer is asked for."""
+
+    def __init__(self, sharing: Sharing) -> None:
+        self._sharing = sharing
+        self._parts: deque[pool.Part] = deque()
+
+    def is_free(self) -> bool:
+        return next(self._sharing.free) and len(self._parts) < SLOTS
+
+    def give(self, part: pool.Part) -> None:
+        assert isinstance(part, Range), "others do not fit"
+        assert len(self._parts) < SLOTS
+        self._parts.append(part)
+
+    def has_answered(self) -> bool:
+        return next(self._sharing.answered)
+
+    def answers(self) -> Iterator[Piece]:
+        for piece in self._sharing.pieces_of(self._parts[0]):
+            yield replace(piece, output=[memoryview(bytes(part)) for part in piece.output])
+        self._parts.popleft()
+
+    def stop(self, *, at_once: bool) -> None:
+        pass
+
+
+plans = st.builds(
+    Plan, st.integers(1, 3), st.sampled_from([False] * 12 + [True]), st.sampled_from([True] * 4 + [False])
+)
+paces = st.lists(st.booleans(), min_size=1, max_size=9)
+
+
+@settings(max_examples=300, deadline=None)
+@given(plans=st.lists(plans, max_size=25), free=paces, answered=paces, workers=st.integers(1, 4))
+def test_parts_come_in_order_and_fail_in_their_turn_whoever_does_them(
+    plans: list[Plan], free: list[bool], answered: list[bool], workers: int
+) -> None:
+    sharing = Sharing(plans, free, answered)
+    assert sharing.run(workers) == sharing.expected()
+    assert sharing.most_ahead <= SLOTS
+
+
+def test_a_part_that_fails_ahead_of_its_turn_fails_in_its_turn() -> None:
+    # The worker takes two, has no room for more, and does not answer: two are done here, of which one fails.
+    sharing = Sharing([Plan(1), Plan(2), Plan(1, fails=True), Plan(1), Plan(1)], [True], [False])
+    assert sharing.run(2) == sharing.expected()
+    assert (sharing.here, sharing.most_ahead) == ([2, 3], 2)
+
+
+def test_what_fits_no_worker_does_not_pile_up_behind_a_slow_one() -> None:
+    sharing = Sharing([Plan(1), *[Plan(1, fits=False)] * 50], [True], [False])
+    assert sharing.run(2) == sharing.expected()
+    assert sharing.most_ahead == SLOTS
 
 
 def no_workers() -> bool:

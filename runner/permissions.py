@@ -1,0 +1,86 @@
+"""What a worker may do: the IAM actions that it needs, and no others."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+from typing import Any
+
+ACTIONS = {
+    "input_bucket": (
+        "s3:ListBucket",  # without it an object that is gone looks like one that is denied
+    ),
+    "input_objects": ("s3:GetObject", "s3:GetObjectTagging"),
+    "output_bucket": ("s3:ListBucket",),
+    "output_objects": (
+        "s3:GetObject",  # to see what is there before it is replaced, to replace it on a condition, for checkpoints
+        "s3:PutObject",
+        "s3:PutObjectTagging",
+        "s3:DeleteObject",  # of checkpoints
+        "s3:AbortMultipartUpload",
+    ),
+    "queue": (
+        "sqs:GetQueueUrl",
+        "sqs:GetQueueAttributes",
+        "sqs:ReceiveMessage",
+        "sqs:ChangeMessageVisibility",
+        "sqs:SendMessage",  # of copies, when a message is handed over or split
+        "sqs:DeleteMessage",
+    ),
+    "dead_letter_queue": ("sqs:GetQueueUrl", "sqs:GetQueueAttributes", "sqs:SendMessage"),
+    "keys": ("kms:Decrypt", "kms:GenerateDataKey"),
+    "tasks": ("ecs:GetTaskProtection", "ecs:UpdateTaskProtection"),
+}
+"""By the kind of resource, as `Resources` names them."""
+
+
+@dataclass(frozen=True, slots=True)
+class Resources:
+    """The ARNs of what a worker works with; those of a kind that there are none of are left out of the policy.
+
+    Attributes:
+        input_bucket: Of the bucket.
+        output_bucket: Of the bucket.
+        queue: Of the queue.
+        dead_letter_queue: Of its dead-letter queue.
+        keys: Of the KMS keys that the buckets and queues are encrypted with.
+        tasks: Of the tasks of the service, which protect themselves from scale-in: `arn:…:task/CLUSTER/*`.
+    """
+
+    input_bucket: str
+    output_bucket: str
+    queue: str
+    dead_letter_queue: str
+    keys: tuple[str, ...] = ()
+    tasks: str | None = None
+
+    def by_kind(self) -> dict[str, list[str]]:
+        """Return the ARNs by the kinds of `ACTIONS`; none of them is empty."""
+        found: dict[str, list[str]] = {
+            "input_objects": [f"{self.input_bucket}/*"],
+            "output_objects": [f"{self.output_bucket}/*"],
+        }
+        for field in fields(self):
+            value = getattr(self, field.name)
+            found[field.name] = list(value) if isinstance(value, tuple) else [value] if value else []
+        return {kind: found[kind] for kind in ACTIONS if found[kind]}
+
+
+def policy(resources: Resources) -> dict[str, Any]:
+    """Return the IAM policy document for the role of the task.
+
+    Example:
+        >>> arn = "arn:aws:sqs:eu-central-1:111122223333:jobs"
+        >>> document = policy(Resources("arn:aws:s3:::in", "arn:aws:s3:::out", arn, f"{arn}-dead"))
+        >>> document["Statement"][1]["Action"], document["Statement"][1]["Resource"]
+        (['s3:GetObject', 's3:GetObjectTagging'], ['arn:aws:s3:::in/*'])
+    """
+    statements = [
+        {
+            "Sid": kind.title().replace("_", ""),
+            "Effect": "Allow",
+            "Action": list(ACTIONS[kind]),
+            "Resource": arns,
+        }
+        for kind, arns in resources.by_kind().items()
+    ]
+    return {"Version": "2012-10-17", "Statement": statements}

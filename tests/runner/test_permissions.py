@@ -1,0 +1,173 @@
+"""The worker does all it does with the permissions that are listed, and each of them is needed."""
+
+from __future__ import annotations
+
+import json
+import re
+import uuid
+from typing import TYPE_CHECKING, Any
+
+import boto3
+import pytest
+
+from runner.permissions import ACTIONS, Resources, policy
+from tests.conftest import ministack
+from tests.proxy import Refuse, proxy_of
+from tests.runner.deployment import Deployment, deploy, wait_for
+from tests.runner.queues import arn_of
+from tests.runner.watching import Holding, Watched
+from tests.transform.example import lines, transformed
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from tests.proxy import Fault, Proxy, Request
+
+LARGE, LARGE_OUTPUT = lines(1500, 8000), transformed(1500, 8000)  # 12 MB: three parts
+SETTINGS = {
+    "PART_BYTES": "5MiB",
+    "RANGE_BYTES": "1MiB",
+    "MAX_REJECTS": "1",
+    "MAX_ATTEMPTS": "2",
+    "BREAKER_FAILURES": "100",
+    "STOP_TIMEOUT_S": "1",
+    "RETRY_MIN_S": "0",
+    "RETRY_MAX_S": "1",
+}
+NOT_THERE = {"keys", "tasks"}
+"""What ministack has nothing of: it encrypts nothing, and has no agent that tasks ask for their protection."""
+
+NOT_ENFORCED = {("output_objects", "s3:PutObjectTagging")}
+"""What ministack lets pass."""
+
+LISTED = [(kind, action) for kind, actions in ACTIONS.items() if kind not in NOT_THERE for action in actions]
+
+
+@pytest.fixture(scope="module")
+def strict(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The endpoint of a server that enforces IAM."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("AUTH", "true")
+        with ministack(tmp_path_factory.mktemp("strict") / "log") as endpoint:
+            assert endpoint
+            yield endpoint
+
+
+@pytest.fixture
+def guarded(
+    aws: str,  # noqa: ARG001 # the credentials of who may do everything
+    strict: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> Iterator[Deployment]:
+    """A deployment on that server."""
+    monkeypatch.setenv("AWS_ENDPOINT_URL", strict)
+    clients = [boto3.client(name, endpoint_url=strict) for name in ("s3", "sqs")]
+    made = deploy(*clients, HEALTH_FILE=str(tmp_path / "health.json"))
+    made.env |= SETTINGS
+    yield made
+    for process in made.started:
+        process.kill()
+        process.communicate()
+    for client in clients:
+        client.close()
+
+
+@pytest.fixture
+def gate(guarded: Deployment, strict: str) -> Iterator[Proxy]:
+    """A proxy that the deployment's workers reach S3 through."""
+    with proxy_of(strict) as made:
+        guarded.env |= {"AWS_ENDPOINT_URL_S3": made.endpoint, "AWS_MAX_ATTEMPTS": "1"}
+        yield made
+
+
+def allow(deployment: Deployment, strict: str, without: tuple[str, str] | None = None) -> None:
+    """Have the deployment's workers be a user that has the permissions listed, but for one."""
+    queue, dead = (arn_of(deployment.sqs, url) for url in (deployment.queue, deployment.dead_letters))
+    document = policy(Resources(f"arn:aws:s3:::{deployment.input}", f"arn:aws:s3:::{deployment.output}", queue, dead))
+    kinds = Resources("i", "o", "q", "d").by_kind()
+    for kind, statement in zip(kinds, document["Statement"], strict=True):
+        statement["Action"] = [action for action in statement["Action"] if (kind, action) != without]
+        if "sqs:SendMessage" in statement["Action"]:  # which is for batches, too; ministack has an action of its own
+            statement["Action"].append("sqs:SendMessageBatch")
+    document["Statement"] = [statement for statement in document["Statement"] if statement["Action"]]
+    iam, user = boto3.client("iam", endpoint_url=strict), f"worker-{uuid.uuid4().hex}"
+    iam.create_user(UserName=user)
+    iam.put_user_policy(UserName=user, PolicyName="worker", PolicyDocument=json.dumps(document))
+    key = iam.create_access_key(UserName=user)["AccessKey"]
+    iam.close()
+    deployment.env |= {"AWS_ACCESS_KEY_ID": key["AccessKeyId"], "AWS_SECRET_ACCESS_KEY": key["SecretAccessKey"]}
+
+
+def put_all_kinds(deployment: Deployment) -> None:
+    """Put what has a worker do all that it can do."""
+    deployment.put("tagged", lines(10) + b"bad\n", Tagging="team=a&cost=b")
+    deployment.put("large", LARGE)
+    deployment.put("large and bad", LARGE + b"bad\n" * 2)
+    deployment.put("flaky", lines(10))
+    deployment.send("malformed")
+    deployment.send(json.dumps({"Records": [record(deployment), record(deployment, "ObjectCreated:Put")] * 2}))
+
+
+def record(deployment: Deployment, name: str = "ObjectRemoved:Delete") -> dict[str, Any]:
+    told = {"bucket": {"name": deployment.input}, "object": {"key": "gone", "eTag": "0", "size": 1}}
+    return {"eventVersion": "2.1", "eventSource": "aws:s3", "eventName": name, "s3": told}
+
+
+def flaky(request: Request) -> Fault | None:
+    return Refuse(500, "InternalError") if (request.operation, request.key) == ("GetObject", "flaky") else None
+
+
+def test_a_worker_does_everything_with_what_is_listed(guarded: Deployment, gate: Proxy, strict: str) -> None:
+    allow(guarded, strict)
+    gate.rule = flaky
+    put_all_kinds(guarded)
+    guarded.drain()
+    assert guarded.output_of("tagged") == transformed(10)
+    assert guarded.output_of("large") == LARGE_OUTPUT
+    tags = guarded.s3.get_object_tagging(Bucket=guarded.output, Key="output/tagged")["TagSet"]
+    assert {tag["Key"]: tag["Value"] for tag in tags} == {"team": "a", "cost": "b"}
+    assert {key.split("/")[1] for key in guarded.keys("rejects/")} == {"tagged", "large and bad"}
+    assert len(guarded.dead()) == 3
+    assert guarded.waiting() == (0, 0, 0)
+    assert guarded.keys("checkpoints/") == guarded.uploads() == []
+
+
+def test_a_job_is_handed_over_and_gone_on_with(guarded: Deployment, gate: Proxy, strict: str) -> None:
+    allow(guarded, strict)
+    gate.rule = holding = Holding("UploadPart", "output/", 2, passed_on=False)
+    guarded.put("large", LARGE)
+    worker = Watched(guarded)
+    holding.wait()
+    assert worker.stop() == 0
+    holding.released.set()
+    assert guarded.waiting() == (1, 0, 0)
+    guarded.drain()
+    assert guarded.output_of("large") == LARGE_OUTPUT
+    assert guarded.keys() == ["output/large"]
+    assert gate.count("CreateMultipartUpload") == 1
+
+
+@pytest.mark.parametrize(("kind", "action"), LISTED)
+def test_each_permission_is_needed(guarded: Deployment, gate: Proxy, strict: str, kind: str, action: str) -> None:
+    allow(guarded, strict, without=(kind, action))
+    gate.rule = flaky
+    put_all_kinds(guarded)
+    worker = Watched(guarded, "--drain")
+    if (kind, action) in NOT_ENFORCED:
+        assert worker.end() == 0
+        return
+    assert worker.end() == 1
+    told = [str(line.get("reason") or line.get("error")) for line in worker.log if line.get("level") == "error"]
+    assert re.search("denied|not authorized|Forbidden", "\n".join([*told, *worker.errors]))
+    wait_for(lambda: not worker.family())
+
+
+def test_what_there_is_none_of_is_left_out() -> None:
+    least = policy(Resources("i", "o", "q", "d"))
+    most = policy(Resources("i", "o", "q", "d", keys=("k1", "k2"), tasks="t"))
+    assert most["Statement"][: len(least["Statement"])] == least["Statement"]
+    assert [statement["Resource"] for statement in most["Statement"][-2:]] == [["k1", "k2"], ["t"]]
+    assert len(most["Statement"]) == len(ACTIONS)
+    assert all(statement["Resource"] and statement["Action"] for statement in most["Statement"])
