@@ -84,7 +84,7 @@ class Deployment:
         """Return the metadata of the output of an input."""
         return dict(self.s3.head_object(Bucket=self.output, Key=f"output/{key}")["Metadata"])
 
-    def keys(self, prefix: str = "") -> list[str]:
+    def stored_keys(self, prefix: str = "") -> list[str]:
         """Return the keys in the output bucket."""
         pages = self.s3.get_paginator("list_objects_v2").paginate(Bucket=self.output, Prefix=prefix)
         return [found["Key"] for page in pages for found in page.get("Contents", [])]

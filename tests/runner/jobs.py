@@ -133,4 +133,4 @@ class Jobs:
 
     def left(self) -> list[str]:
         """Return what a job that has ended may not leave: open uploads and checkpoints."""
-        return [*self.deployment.uploads(), *self.deployment.keys("checkpoints/")]
+        return [*self.deployment.uploads(), *self.deployment.stored_keys("checkpoints/")]

@@ -152,8 +152,8 @@ def test_every_output_is_what_a_run_on_a_file_gives(deployment: Deployment, tmp_
             assert found.get(name) == one.options.get(name), (one.key, name)
         tags = deployment.s3.get_object_tagging(Bucket=deployment.output, Key=f"output/{one.key}")["TagSet"]
         assert urlencode({tag["Key"]: tag["Value"] for tag in tags}) == one.options.get("Tagging", "")
-        stored = [key for key in deployment.keys(f"rejects/{one.key}/") if not key.endswith("index.json")]
+        stored = [key for key in deployment.stored_keys(f"rejects/{one.key}/") if not key.endswith("index.json")]
         kept = b"".join(deployment.content(key) or b"" for key in sorted(stored))
         assert kept == ((tmp_path / "rejects.jsonl").read_bytes() if summary.rejected else b""), one.key
-    assert sorted(deployment.keys("output/")) == sorted(f"output/{one.key}" for one in given)
-    assert deployment.keys("checkpoints/") == deployment.uploads() == []
+    assert sorted(deployment.stored_keys("output/")) == sorted(f"output/{one.key}" for one in given)
+    assert deployment.stored_keys("checkpoints/") == deployment.uploads() == []

@@ -116,7 +116,7 @@ def test_what_is_no_job_is_acknowledged(quiet: Deployment) -> None:
         quiet.send(body)
     log = quiet.drain()
     assert [line["reason"] != "" for line in log if line.get("event") == "ignored"] == [True] * len(bodies)
-    assert (quiet.waiting(), quiet.dead(), quiet.keys()) == ((0, 0, 0), [], [])
+    assert (quiet.waiting(), quiet.dead(), quiet.stored_keys()) == ((0, 0, 0), [], [])
 
 
 def test_a_message_of_several_events_is_split(quiet: Deployment) -> None:

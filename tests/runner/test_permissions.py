@@ -128,10 +128,10 @@ def test_a_worker_does_everything_with_what_is_listed(guarded: Deployment, gate:
     assert guarded.output_of("large") == LARGE_OUTPUT
     tags = guarded.s3.get_object_tagging(Bucket=guarded.output, Key="output/tagged")["TagSet"]
     assert {tag["Key"]: tag["Value"] for tag in tags} == {"team": "a", "cost": "b"}
-    assert {key.split("/")[1] for key in guarded.keys("rejects/")} == {"tagged", "large and bad"}
+    assert {key.split("/")[1] for key in guarded.stored_keys("rejects/")} == {"tagged", "large and bad"}
     assert len(guarded.dead()) == 3
     assert guarded.waiting() == (0, 0, 0)
-    assert guarded.keys("checkpoints/") == guarded.uploads() == []
+    assert guarded.stored_keys("checkpoints/") == guarded.uploads() == []
 
 
 def test_a_job_is_handed_over_and_gone_on_with(guarded: Deployment, gate: Proxy, strict: str) -> None:
@@ -145,7 +145,7 @@ def test_a_job_is_handed_over_and_gone_on_with(guarded: Deployment, gate: Proxy,
     assert guarded.waiting() == (1, 0, 0)
     guarded.drain()
     assert guarded.output_of("large") == LARGE_OUTPUT
-    assert guarded.keys() == ["output/large"]
+    assert guarded.stored_keys() == ["output/large"]
     assert gate.count("CreateMultipartUpload") == 1
 
 

@@ -400,7 +400,8 @@ def test_a_storm_ends_with_the_newest_input_and_the_calculation_asked_for_last(c
 
     def rule(request: Request) -> Fault | None:
         with lock:
-            if request.operation.endswith("Bucket") or chance.random() > 0.1:
+            # What is not aborted at the first try may stay open, where nobody has noted it.
+            if request.operation in {"HeadBucket", "AbortMultipartUpload"} or chance.random() > 0.1:
                 return None
             return chance.choice(FAULTS[:3] if request.operation == "CreateMultipartUpload" else FAULTS)
 

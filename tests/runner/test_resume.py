@@ -72,7 +72,7 @@ def example(count: int = LINES, *, decimal: bool = False) -> Example:
 
 def rejects_of(deployment: Deployment, key: str = KEY) -> list[tuple[int, int, str]]:
     """Return what was rejected, having checked that the index fits."""
-    stored = deployment.keys(f"rejects/{key}/")
+    stored = deployment.stored_keys(f"rejects/{key}/")
     if not stored:
         return []
     *objects, index_key = sorted(stored)
@@ -90,7 +90,7 @@ def check(deployment: Deployment, wanted: Example, key: str = KEY, read: Callabl
     assert content is not None
     assert read(content) == wanted.output
     assert rejects_of(deployment, key) == wanted.rejects
-    assert deployment.uploads() == deployment.keys("checkpoints/") == []
+    assert deployment.uploads() == deployment.stored_keys("checkpoints/") == []
 
 
 def acknowledged(deployment: Deployment) -> None:
@@ -183,7 +183,7 @@ def test_a_checkpoint_that_is_garbage_is_not_gone_on_with(jobs: Jobs) -> None:
     deployment.put(KEY, wanted.content)
     with pytest.raises(Killed):
         jobs.do(control=Free(lives=2))
-    (name,) = deployment.keys("checkpoints/")
+    (name,) = deployment.stored_keys("checkpoints/")
     deployment.s3.put_object(Bucket=deployment.output, Key=name, Body=b"garbage")
     (lost,) = deployment.uploads()
     assert jobs.do(again=True).kind is Kind.DONE
@@ -225,7 +225,7 @@ def test_rejects_from_before_a_column_widened_are_gone(jobs: Jobs) -> None:
     jobs.deployment.put(KEY, content)
     outcome = jobs.do(SCHEMA="")
     assert (outcome.kind, outcome.summary["rejected"]) == (Kind.DONE, 0)
-    assert jobs.deployment.keys("rejects/") == []
+    assert jobs.deployment.stored_keys("rejects/") == []
     assert jobs.left() == []
 
 
@@ -255,7 +255,7 @@ def test_who_was_fenced_off_stops_and_touches_nothing(jobs: Jobs, lives: int) ->
 
     control = Free(check=other)
     assert jobs.do(control=control).kind is Kind.FENCED
-    assert len(deployment.uploads()) == len(deployment.keys("checkpoints/")) == 1
+    assert len(deployment.uploads()) == len(deployment.stored_keys("checkpoints/")) == 1
     assert len(control.offsets) == 2
     assert jobs.do(again=True).kind is Kind.DONE
     check(deployment, wanted)
@@ -335,7 +335,7 @@ def test_an_input_that_has_gone_before_is_superseded(jobs: Jobs, end: Callable[[
     event = jobs.event()
     end(jobs.deployment)
     assert jobs.do(event).kind is Kind.SUPERSEDED
-    assert jobs.deployment.keys() == jobs.left() == []
+    assert jobs.deployment.stored_keys() == jobs.left() == []
 
 
 @ends
@@ -390,7 +390,7 @@ def kill(worker: Watched) -> None:
 
 
 def offset_of_checkpoint(deployment: Deployment) -> int:
-    (name,) = deployment.keys("checkpoints/")
+    (name,) = deployment.stored_keys("checkpoints/")
     return int(json.loads(deployment.content(name) or b"")["offset"])
 
 
@@ -533,7 +533,7 @@ def test_a_worker_acknowledges_what_was_overwritten_and_does_the_new(
     assert (said["superseded"], said["done"]) == (1, 1)
     content = deployment.output_of(KEY)
     assert content == new.output
-    assert deployment.uploads() == deployment.keys("checkpoints/") == []
+    assert deployment.uploads() == deployment.stored_keys("checkpoints/") == []
     acknowledged(deployment)
 
 
@@ -549,5 +549,5 @@ def test_a_worker_acknowledges_what_was_deleted_after_another_was_killed(
     assert len(wait_for(deployment.uploads)) == 1
     gone(deployment)
     assert events_of(deployment.drain(env=WORKER)).count("superseded") == 1
-    assert deployment.uploads() == deployment.keys("checkpoints/") == deployment.keys("output/") == []
+    assert deployment.uploads() == deployment.stored_keys("checkpoints/") == deployment.stored_keys("output/") == []
     acknowledged(deployment)

@@ -82,7 +82,7 @@ def test_it_is_given_up_after_so_many_attempts(deployment: Deployment, proxy: Pr
     (letter,) = deployment.dead()
     assert letter["reason"].startswith("gave up after 2 attempts, the last of which: get_object of s3://")
     assert (letter["attempts"], letter["trace"], len(letter["job"])) == ("1", TRACE, 32)
-    assert deployment.keys() == []
+    assert deployment.stored_keys() == []
 
 
 def test_attempts_before_a_hand_over_count(deployment: Deployment, proxy: Proxy) -> None:
@@ -144,7 +144,7 @@ def test_what_cannot_succeed_is_a_dead_letter_at_once(deployment: Deployment, tm
         assert letter["attempts"] == "0"
         assert bool(letter.get("job")) == (key not in {"other/in", "lines/" + "x" * 1014})
     assert deployment.waiting() == (0, 0, 0)
-    assert {key.split("/")[0] for key in deployment.keys()} == {"rejects"}
+    assert {key.split("/")[0] for key in deployment.stored_keys()} == {"rejects"}
     rejects, index = rejects_of(deployment, "lines/all rejected")
     assert [line["raw"] for line in rejects] == ["bad"] * 10
     assert (index["outcome"], index["rejected"], index["lines"]) == ("failed", 10, 10)
@@ -152,7 +152,7 @@ def test_what_cannot_succeed_is_a_dead_letter_at_once(deployment: Deployment, tm
 
 def rejects_of(deployment: Deployment, key: str) -> tuple[list[dict[str, Any]], dict[str, Any]]:
     """Return the rejected lines of an input, and their index."""
-    *stored, index = sorted(deployment.keys(f"rejects/{key}/"))
+    *stored, index = sorted(deployment.stored_keys(f"rejects/{key}/"))
     assert index.endswith("/index.json")
     content = json.loads(deployment.content(index) or b"")
     assert content["objects"] == stored
@@ -189,7 +189,7 @@ def test_a_failure_late_in_a_large_object_leaves_nothing_but_its_rejects(deploym
     (letter,) = deployment.dead()
     assert f"offset {len(LARGE)}" in letter["reason"]
     assert [line["raw"] for line in rejects_of(deployment, "in")[0]] == ["bad"]
-    assert {key.split("/")[0] for key in deployment.keys()} == {"rejects"}
+    assert {key.split("/")[0] for key in deployment.stored_keys()} == {"rejects"}
     assert deployment.uploads() == []
 
 
@@ -247,7 +247,7 @@ def test_a_denial_stops_the_worker_at_once(deployment: Deployment, proxy: Proxy,
     proxy.rule = lambda _request: None
     good = deployment.drain()
     assert [line["attempts"] for line in good if line.get("event") == "done"] == [0] * 5
-    assert len(deployment.keys("output/")) == 5
+    assert len(deployment.stored_keys("output/")) == 5
 
 
 def test_a_bucket_that_is_denied_stops_the_worker_before_it_takes_a_message(
@@ -311,7 +311,7 @@ def test_a_large_job_one_of_whose_processes_is_killed_is_done(deployment: Deploy
     assert [(line["event"], line["attempts"]) for line in worker.log if "attempts" in line] == [("done", 0)]
     assert deployment.output_of("in") == transformed(1500, 8000)
     assert deployment.uploads() == []
-    assert deployment.keys("checkpoints/") == []
+    assert deployment.stored_keys("checkpoints/") == []
 
 
 def test_processes_that_do_not_start_any_more_stop_the_worker(deployment: Deployment, proxy: Proxy) -> None:

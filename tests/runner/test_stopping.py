@@ -60,7 +60,7 @@ def endings(log: list[dict[str, Any]]) -> list[tuple[str, int]]:
 
 def check_published(deployment: Deployment, output: bytes) -> None:
     assert deployment.output_of("in") == output
-    assert deployment.keys() == ["output/in"]
+    assert deployment.stored_keys() == ["output/in"]
     assert deployment.uploads() == []
     assert deployment.waiting() == (0, 0, 0)
     assert deployment.dead() == []

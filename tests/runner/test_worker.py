@@ -19,7 +19,7 @@ def test_an_object_becomes_its_output(deployment: Deployment) -> None:
     deployment.put("in/a b+c.jsonl", lines(100))
     deployment.drain()
     assert deployment.output_of("in/a b+c.jsonl") == transformed(100)
-    assert deployment.keys() == ["output/in/a b+c.jsonl"]
+    assert deployment.stored_keys() == ["output/in/a b+c.jsonl"]
     assert deployment.waiting() == (0, 0, 0)
     assert deployment.dead() == []
 
@@ -55,7 +55,7 @@ def test_an_input_that_is_no_longer_what_it_was_is_superseded(deployment: Deploy
     log = deployment.drain()
     assert sorted(line["key"] for line in log if line.get("event") == "superseded") == ["gone", "overwritten"]
     assert deployment.output_of("overwritten") == transformed(20)
-    assert deployment.keys() == ["output/overwritten"]
+    assert deployment.stored_keys() == ["output/overwritten"]
     assert (deployment.waiting(), deployment.dead()) == ((0, 0, 0), [])
 
 

@@ -104,7 +104,7 @@ options: SearchStrategy[dict[str, Any]] = st.fixed_dictionaries(
 
 
 @pytest.mark.parametrize("name", CALCULATIONS)
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=30, deadline=None)
 @given(data=inputs(), stops=stops, options=options, format_name=st.sampled_from(["plain", *FORMATS]))
 @example(data=b"\n" * 40 + b"[1]\n", stops=[2, 1], options={"chunk_bytes": 1}, format_name="plain")
 @example(data=b"\n\nx\n\n", stops=[1, 1], options={"chunk_bytes": 1}, format_name="plain")
