@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
     from tests.proxy import Fault, Proxy, Request
 
+pytestmark = pytest.mark.slow  # all together, which takes minutes
+
 LARGE, LARGE_OUTPUT = lines(1500, 8000), transformed(1500, 8000)  # 12 MB: three parts
 SETTINGS = {
     "PART_BYTES": "5MiB",

@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
     Happening = Callable[[], Fault | None]
 
+pytestmark = pytest.mark.slow  # all together, which takes minutes
+
 OLDER, NEWER = "0055", "0056"  # than the sequencer of the job
 OTHERS = b"somebody else's"
 SIZES = {"small": (100, 0), "multipart": (1500, 8000)}

@@ -28,6 +28,8 @@ if TYPE_CHECKING:
     from tests.proxy import Fault, Proxy, Request
     from tests.runner.deployment import Deployment
 
+pytestmark = pytest.mark.slow  # all together, which takes minutes
+
 LINES = 5700
 PAD_BYTES = 8000
 BAD = 190

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from tests.proxy import Proxy
     from tests.runner.deployment import Deployment
 
+pytestmark = pytest.mark.slow  # all together, which takes minutes
+
 SMALL, SMALL_OUTPUT = lines(10), transformed(10)
 LARGE, LARGE_OUTPUT = lines(3000, 8000), transformed(3000, 8000)  # 24 MB: two ranges that are read, five parts
 SETTINGS = {"PART_BYTES": "5MiB", "RANGE_BYTES": "1MiB", "STOP_TIMEOUT_S": "1", "MAX_ATTEMPTS": "5"}

@@ -773,6 +773,13 @@ def test_column_that_only_a_filter_reads_can_be_declared() -> None:
     assert attempt(lines('{"v":"a","w":1}', '{"v":"b","w":2}'), calculation).values() == ["b"]
 
 
+def test_types_can_be_declared_by_name() -> None:
+    named = Calculation(r=v).with_schema({"v": "List(Int64)"})
+    assert named.digest == Calculation(r=v).with_schema({"v": pl.List(pl.Int64)}).digest
+    with pytest.raises(SchemaError, match="is not a type"):
+        Calculation(r=v).with_schema({"v": "Text"})
+
+
 PARSE_IN_THE_EXPRESSION = "declare String and parse it in the expression, with the format spelled out."
 UNDECLARABLE: list[tuple[object, str]] = [
     *((dtype, PARSE_IN_THE_EXPRESSION) for dtype in (pl.Date, pl.Time, pl.Datetime("us", "UTC"), pl.Duration)),
@@ -781,7 +788,7 @@ UNDECLARABLE: list[tuple[object, str]] = [
     (pl.Struct({"x": pl.Float32}), "column `v.x` can't be declared as Float32: declare Float64"),
     *((dtype, "") for dtype in (pl.Binary, pl.Categorical, pl.Enum(["a"]), pl.Decimal(10, 2), pl.Object, pl.Null)),
     *((dtype, "") for dtype in (pl.UInt128, pl.Array(pl.Int8, 2), pl.List, pl.Struct, pl.Struct([]), pl.List(pl.List))),
-    *((dtype, "") for dtype in (int, "Float64", None, 3)),
+    *((dtype, "") for dtype in (int, None, 3)),
 ]
 
 
