@@ -8,15 +8,13 @@ from typing import TYPE_CHECKING, Any
 
 from runner.checkpoint import Part
 from runner.errors import NoUploadError
+from transform import part_size
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from runner.store import Store
     from transform import Codec
-
-_PARTS_BEFORE_GROWTH = 1000  # of 10,000 that S3 allows: the size doubles after every so many
-_MAX_PART_BYTES = 5 << 30
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,8 +58,7 @@ class Upload:
     @property
     def is_full(self) -> bool:
         """Whether there is enough for a part."""
-        growth = len(self.parts) // _PARTS_BEFORE_GROWTH
-        return len(self._buffer) >= min(self._target.part_bytes << growth, _MAX_PART_BYTES)
+        return len(self._buffer) >= part_size(self._target.part_bytes, len(self.parts))
 
     def write(self, data: memoryview | bytes) -> None:
         """Add to the content."""
@@ -82,8 +79,8 @@ class Upload:
         self._end_stream()
         # As bytes, which botocore makes a stream of; a bytearray would be sent at one go, and hold up other requests.
         number, content = len(self.parts) + 1, bytes(self._buffer)
-        self._buffer.clear()
         answer = self._call("upload_part", UploadId=self.id, PartNumber=number, Body=content)
+        self._buffer.clear()  # not before: who tries again has to find it
         self.parts.append(Part(number, answer["ETag"], len(content)))
 
     def publish(self, condition: Mapping[str, str]) -> None:

@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from transform.line_function import LineFunction
     from transform.loading import load
     from transform.runnable import Runnable
-    from transform.s3 import S3Object
+    from transform.s3 import S3Object, part_size
     from transform.state import State
     from transform.stream import Stream
     from transform.summary import Reason, Summary
@@ -72,6 +72,7 @@ __all__ = [
     "codec_of_name",
     "load",
     "lookup",
+    "part_size",
 ]
 
 _MODULES = {
@@ -90,6 +91,7 @@ _MODULES = {
     "codec_of_name": "compression",
     "load": "loading",
     "lookup": "tables",
+    "part_size": "s3",
 }
 
 

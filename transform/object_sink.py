@@ -8,14 +8,12 @@ from typing import TYPE_CHECKING
 
 from transform.errors import OutputError
 from transform.leftovers import create_held, find_abandoned, records_directory
-from transform.s3 import endpoint, explained, filesystem, split_uri
+from transform.s3 import endpoint, explained, filesystem, part_size, split_uri
 
 if TYPE_CHECKING:
     from pathlib import Path
 
 PART_BYTES = 16 << 20
-_PARTS_BEFORE_GROWTH = 1000  # of 10,000 that S3 allows: the size doubles after every so many
-_MAX_PART_BYTES = 5 << 30
 _RECORD_PREFIX = "upload-"
 _RUN = "transform-run"
 """The metadata of an object that tells by which run it was uploaded."""
@@ -46,8 +44,7 @@ class ObjectSink:
     def write(self, data: memoryview | bytes) -> None:
         """Add to the content."""
         self._buffer += data
-        part_bytes = min(PART_BYTES << (len(self._parts) // _PARTS_BEFORE_GROWTH), _MAX_PART_BYTES)
-        if len(self._buffer) >= part_bytes:
+        if len(self._buffer) >= part_size(PART_BYTES, len(self._parts)):
             with explained(self._uri, OutputError):
                 self._send_part()
 

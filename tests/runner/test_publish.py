@@ -309,16 +309,32 @@ def test_a_lost_answer_is_settled_by_looking(
     case.ends(outcome, Kind.DONE, Kind.DUPLICATE)
 
 
-@pytest.mark.parametrize("fault", [Refuse(500, "InternalError"), Refuse(503, "SlowDown"), Refuse(200, "InternalError")])
+@pytest.mark.parametrize("fault", [Refuse(500, "InternalError"), Refuse(503, "SlowDown")])
 def test_what_s3_fails_to_do_is_left_for_later(case: Case, fault: Refuse) -> None:
-    if fault.status == 200 and case.size == "small":
-        pytest.skip("only the end of an upload has errors that begin with 200")
+    is_left_for_later(case, fault)
+
+
+def test_the_end_of_an_upload_may_fail_after_it_has_begun_with_200(large: Case) -> None:
+    is_left_for_later(large, Refuse(200, "InternalError"))
+
+
+def is_left_for_later(case: Case, fault: Refuse) -> None:
     case.jobs.put_output(b"before")
     case.proxy.rule = faulty(fault, of=case.publishes)
     assert case.jobs.do().kind is Kind.RETRY
     assert case.jobs.output() == b"before"
     case.proxy.rule = lambda _: None
     case.ends(case.jobs.do(again=True), Kind.DONE)
+
+
+def test_a_last_part_that_is_not_taken_at_first_is_not_left_out(large: Case) -> None:
+    large.jobs.do()
+    parts = large.proxy.count("UploadPart")
+    large.deployment.s3.delete_object(Bucket=large.deployment.output, Key=OUTPUT)
+    large.proxy.rule = faulty(Refuse(412, "PreconditionFailed"), parts, of="UploadPart")
+    outcome = large.jobs.do()
+    assert large.proxy.count("UploadPart") == 2 * parts + 1, "or nothing has failed"
+    large.ends(outcome, Kind.DONE)
 
 
 def test_what_is_denied_is_said_to_be(case: Case) -> None:
