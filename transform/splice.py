@@ -58,8 +58,12 @@ def plan_edits(decoded: Decoded, evaluated: Evaluated, projection: Projection = 
         empties |= cuts.emptied[decoded.lines[kept]]
     replaced = {name: _replacements(decoded, evaluated, name) for name in decoded.spans}
     edits += [found for _, found in replaced.values()]
-    if evaluated.texts.columns:
-        appended = _appended(evaluated, {name: rows for name, (rows, _) in replaced.items()}, empties)
+    # A result that replaces something in every row is appended to none.
+    everywhere = [name for name, (rows, _) in replaced.items() if len(rows) == len(kept)]
+    elsewhere = evaluated.texts.drop(everywhere)
+    if elsewhere.columns:
+        rows_replaced = {name: rows for name, (rows, _) in replaced.items() if name in elsewhere.columns}
+        appended = _appended(elsewhere, rows_replaced, empties)
         edits.append(Edits(decoded.closes[kept], decoded.closes[kept], appended))
     if not stays.all():
         lines = np.flatnonzero(~stays)
@@ -83,27 +87,23 @@ def _replacements(decoded: Decoded, evaluated: Evaluated, name: str) -> tuple[Po
     return rows, Edits(spans.starts[there], spans.stops[there], [texts])
 
 
-def _appended(evaluated: Evaluated, replaced: dict[str, Positions], empties: npt.NDArray[np.bool_]) -> list[Any]:
+def _appended(texts: pl.DataFrame, replaced: dict[str, Positions], empties: npt.NDArray[np.bool_]) -> list[Any]:
     """Return the texts to append to each row kept: `,"name":value` for each result that replaces nothing there."""
     if not replaced and not empties.any():
-        return [
-            part
-            for name in evaluated.texts.columns
-            for part in (_scalar("," + member_prefix(name)), _to_arrow(evaluated.texts[name]))
-        ]
+        return [part for name in texts.columns for part in (_scalar("," + member_prefix(name)), _to_arrow(texts[name]))]
     members = []
-    for name in evaluated.texts.columns:
+    for name in texts.columns:
         prefix = pl.lit("," + member_prefix(name))
         if name in replaced:
-            absent = np.ones(evaluated.texts.height, dtype=bool)
+            absent = np.ones(texts.height, dtype=bool)
             absent[replaced[name]] = False
             members.append(pl.when(pl.lit(pl.Series(absent))).then(pl.concat_str(prefix, name)).otherwise(pl.lit("")))
         else:
             members += [prefix, pl.col(name)]
-    texts = evaluated.texts.select(pl.concat_str(members).alias("appended")).to_series()
+    appended = texts.select(pl.concat_str(members).alias("appended")).to_series()
     if empties.any():  # no comma after the brace of an empty object
-        texts = texts.zip_with(~pl.Series(empties), texts.str.strip_prefix(","))
-    return [_to_arrow(texts)]
+        appended = appended.zip_with(~pl.Series(empties), appended.str.strip_prefix(","))
+    return [_to_arrow(appended)]
 
 
 def _in_order(edits: list[Edits]) -> Edits:
