@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-_VARIES = re.compile(r"s3://[^\s,;]+?(?=:? |$)|\d+|[0-9a-f]{16,}")
+_VARIES = re.compile(r"\d+")
 
 
 class Breaker:
@@ -27,9 +27,9 @@ class Breaker:
         """Note that a job was done."""
         self._cause, self._count = "", 0
 
-    def failed(self, reason: str) -> None:
-        """Note that a job cannot be done."""
-        cause = _VARIES.sub("…", reason)
+    def failed(self, reason: str, key: str) -> None:
+        """Note that the job of an object cannot be done: for the same cause as another if all but the key agrees."""
+        cause = _VARIES.sub("…", reason.replace(key, "…"))
         self._count = self._count + 1 if cause == self._cause else 1
         self._cause = cause
         if self._count >= self._failures:

@@ -66,7 +66,7 @@ class Disposal:
         elif kind is Kind.FAILED and self._breaker.reason:
             kind, counts = Kind.STOPPED, False  # jobs that ran beside those that have opened it are spared as well
         elif kind is Kind.FAILED:
-            self._breaker.failed(reason)
+            self._breaker.failed(reason, key)
         if kind is Kind.DONE:
             self._breaker.succeeded()
         elif kind is Kind.DENIED:

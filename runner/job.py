@@ -16,8 +16,19 @@ from runner.publish import StartAgainError, look, publish
 from runner.reject_objects import RejectObjects
 from runner.store import Store
 from runner.upload import Target, Upload
-from transform import S3Object, SourceChangedError, State, Stream, TransformError, WidenError, codec_of_name
-from transform import codec_of_encoding as codec_of_token
+from transform import (
+    AccessDeniedError,
+    S3Object,
+    SourceChangedError,
+    State,
+    Stream,
+    TransformError,
+    UnavailableError,
+    WidenError,
+    WorkerError,
+    codec_of_encoding,
+    codec_of_name,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -28,6 +39,7 @@ if TYPE_CHECKING:
     from transform import Codec, Runnable
 
 _STARTS = 5
+_NOT_THE_END = (WidenError, SourceChangedError, UnavailableError, AccessDeniedError, WorkerError)
 _NO_CODING = {"", "aws-chunked", "identity"}
 _KINDS = {Verdict.PUBLISH: Kind.DONE, Verdict.DUPLICATE: Kind.DUPLICATE, Verdict.STALE: Kind.STALE}
 
@@ -143,7 +155,7 @@ class Job:
             )
             try:
                 self._transform(stream, upload, rejects)
-            except WidenError:
+            except _NOT_THE_END:
                 raise
             except TransformError:
                 rejects.finish(stream.summary, self._about("failed"))
@@ -242,7 +254,7 @@ def _codec_of_encoding(encoding: str) -> Codec | None:
         ImpossibleError: It is one that cannot be read.
     """
     tokens = [token.strip() for token in encoding.split(",") if token.strip().lower() not in _NO_CODING]
-    codecs = [codec_of_token(token) for token in tokens]
+    codecs = [codec_of_encoding(token) for token in tokens]
     if len(codecs) > 1 or None in codecs:
         raise ImpossibleError(f"the object's Content-Encoding is `{encoding}`; gzip, zstd, bzip2 and xz can be read")
     return codecs[0] if codecs else None

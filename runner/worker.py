@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
 _TICK_S = 0.5
 _HEALTH_INTERVAL_S = 5.0
+_ANSWER_S = 1.0  # that a receive may take longer than it was told to wait
 _RANGES_OF_ONE_PROCESS = 4  # others would not have started before they are done; compressed ones hold more
 
 
@@ -53,7 +54,9 @@ class Worker:
         self._disposal = Disposal(tools.queue, settings, tools.breaker, tools.log, tools.metrics)
         self._leases = Leases(tools.queue, visibility_s, settings.max_lease_s, tools.log, tools.breaker.denied)
         self._crew = Crew(tools, workers, self._leases, self._disposal)
-        self._receiver = Receiver(tools.queue, settings.poll_wait_s, visibility_s, self._wake)
+        # What a receive brings while the worker stops can be handed back only if it ends in time.
+        wait_s = min(settings.poll_wait_s, max(1, int(settings.stop_timeout_s - _ANSWER_S)))
+        self._receiver = Receiver(tools.queue, wait_s, visibility_s, self._wake)
 
     def run(self) -> int:
         """Work until told to stop; return the exit status.

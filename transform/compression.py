@@ -96,7 +96,7 @@ def codec_of_name(name: str) -> Codec | None:
 
 def codec_of_encoding(token: str) -> Codec | None:
     """Return the format that a token of a `Content-Encoding` names, None for one that is not known."""
-    token = token.strip().lower().removeprefix("x-")
+    token = token.strip().lower().removeprefix("x-").replace("bzip2", "bz2")
     return next((codec for codec in CODECS if token in {codec.name, *(suffix[1:] for suffix in codec.suffixes)}), None)
 
 

@@ -22,7 +22,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.conftest import environment_with
-from transform import Calculation, InputError
+from transform import Calculation, InputError, codec_of_encoding
 from transform.compression import _READ_BYTES, CODECS, Inflater
 from transform.sinks import Output
 from transform.sources import open_source
@@ -437,3 +437,22 @@ def test_memory_does_not_grow_with_what_is_inside(name: str, level: int, tmp_pat
     inflated, grown = map(int, done.stdout.split())
     assert inflated == len(line) * lines * members
     assert grown < 24 << 20
+
+
+@pytest.mark.parametrize(
+    ("token", "name"),
+    [
+        *(
+            ("gzip", "gzip"),
+            ("x-gzip", "gzip"),
+            ("GZ", "gzip"),
+            (" zstd ", "zstd"),
+            ("bzip2", "bz2"),
+            ("x-bzip2", "bz2"),
+        ),
+        *(("bz2", "bz2"), ("xz", "xz"), ("br", None), ("deflate", None), ("", None)),
+    ],
+)
+def test_a_content_encoding_names_a_format(token: str, name: str | None) -> None:
+    codec = codec_of_encoding(token)
+    assert (codec and codec.name) == name
