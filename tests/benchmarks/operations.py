@@ -79,7 +79,7 @@ OPERATIONS = (
     ),
     Operation(
         "bad-lines",
-        "One bad line in every 2 MiB, one worker",
+        "One bad line in every 4 MiB, one worker",
         (
             our_way(CLEAN, *APPEND, *ALONE, s_per_gb=3.5),
             our_way(DAMAGED, *APPEND, *ALONE, s_per_gb=5, damaged=True),
