@@ -8,14 +8,18 @@ import functools
 import os
 import re
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
 from transform import interrupts
+from transform.ahead import started_ahead
 from transform.allocator import keep_freed_memory
+from transform.cores import available_cores
 from transform.errors import TransformError
+from transform.ranges import MIN_RANGES, RANGE_BYTES
 
 if TYPE_CHECKING:
     from transform.calculation import Calculation
@@ -90,10 +94,11 @@ def _takes_calculation(command: Callable[..., None]) -> Callable[..., None]:
             raise click.UsageError("with --calculation, say everything else in its file")
         if not (reference or exprs or where or drop or select):
             raise click.UsageError("nothing to do: give --expr, --where, --drop, --select or --calculation")
-        from transform import load
+        with started_ahead(_others(options)):
+            from transform import load
 
-        what = load(reference) if reference else _calculation(exprs, where, drop, select, schema)
-        command(*args, what=what, **options)
+            what = load(reference) if reference else _calculation(exprs, where, drop, select, schema)
+            command(*args, what=what, **options)
 
     return wrapped
 
@@ -158,6 +163,15 @@ def show_schema(source: str) -> None:
     from transform import report
 
     report.print_schema(source)
+
+
+def _others(options: Mapping[str, Any]) -> int:
+    """Return how many processes there will be work for, beside this one, as far as that is known at once."""
+    try:
+        size = Path(options["source"]).stat().st_size  # of a device or pipe 0
+    except (OSError, ValueError):
+        return 0
+    return (options.get("workers", 1) or available_cores()) - 1 if size > MIN_RANGES * RANGE_BYTES else 0
 
 
 def _calculation(

@@ -130,7 +130,8 @@ class Decoder:
         data, firsts, lasts = layout.data, layout.firsts, layout.lasts
         lengths = layout.stops - layout.bounds[:-1]
         odd = lengths > self._max_line_bytes
-        odd |= ~blank & ((data[np.minimum(firsts, len(data) - 1)] != OPEN) | (data[lasts - 1] != CLOSE))
+        if not layout.braced:
+            odd |= ~blank & ((data[np.minimum(firsts, len(data) - 1)] != OPEN) | (data[lasts - 1] != CLOSE))
         for line in many_openers(layout, lengths):
             odd[line] |= is_deep(layout.line(line))
         odd[invalid_utf8(layout)] = True
@@ -204,7 +205,9 @@ class Decoder:
         """Note where the raw values stand, as views of bytes of which position 0 of the chunk is at `base`."""
         for name in self._targets:
             values, numbers = raws[name], np.arange(first_row, first_row + len(raws[name]))
-            if UnsetType in set(map(type, values)):
+            if missing := values.count(UNSET):
+                if missing == len(values):
+                    continue
                 there = np.array([raw is not UNSET for raw in values])
                 values, numbers = [raw for raw in values if raw is not UNSET], numbers[there]
             if values:

@@ -137,7 +137,7 @@ class Evaluator:
         else:
             rows = frame
         _refuse(rows, self._overflow)
-        results = self._compute(rows) if self._results else rows.select([])
+        results = compute_together(rows, self._results, into_lists=self._into_lists) if self._results else rows
         nonfinite = {name: count for name in self._with_floats if (count := count_nonfinite(results[name]))}
         for name in nonfinite:
             if results.schema[name].is_float():

@@ -23,7 +23,11 @@ _TRIM_STEPS = 4  # beyond so many white-space bytes at an end, a line is trimmed
 
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """Where the lines of a chunk start and end, without and with the white space around them."""
+    """Where the lines of a chunk start and end, without and with the white space around them.
+
+    Attributes:
+        braced: Whether every line is known to start with `{` and end with `}`, without white space around it.
+    """
 
     view: memoryview
     data: npt.NDArray[np.uint8]
@@ -32,6 +36,7 @@ class Layout:
     stops: Positions
     firsts: Positions
     lasts: Positions
+    braced: bool
 
     def line(self, index: int) -> bytes:
         r"""Return the bytes of a line, without its `\n`."""
@@ -55,9 +60,10 @@ def lay_out(chunk: Chunk) -> Layout:
     bounds = np.concatenate(([0], ends + 1, [len(data)] if unterminated else []), dtype=np.int64, casting="unsafe")
     firsts, lasts = bounds[:-1], stops
     # Most input has no white space around its lines; where it has, only those lines are looked at again.
-    if not (data[np.minimum(firsts, len(data) - 1)] == OPEN).all() or not (data[lasts - 1] == CLOSE).all():
+    braced = bool((data[np.minimum(firsts, len(data) - 1)] == OPEN).all() and (data[lasts - 1] == CLOSE).all())
+    if not braced:
         firsts, lasts = _trim(chunk.data, data, firsts, lasts)
-    return Layout(chunk.data, data, chunk.offset, bounds, stops, firsts, lasts)
+    return Layout(chunk.data, data, chunk.offset, bounds, stops, firsts, lasts, braced)
 
 
 def _positions_of(byte: int, data: npt.NDArray[np.uint8]) -> Positions:
@@ -98,7 +104,10 @@ def _trim(
 
 def end_in(layout: Layout, byte: int, starts: Positions, stops: Positions) -> npt.NDArray[np.bool_]:
     """Return which of the texts from `starts` to `stops` end in a byte, white space aside."""
-    found: npt.NDArray[np.bool_] = layout.data[layout.trim(starts, stops) - 1] == byte
+    ends = layout.data[stops - 1]
+    if _IS_SPACE[ends].any():
+        ends = layout.data[_trim(layout.view, layout.data, starts, stops)[1] - 1]
+    found: npt.NDArray[np.bool_] = ends == byte
     return found
 
 

@@ -7,11 +7,10 @@ from typing import Protocol
 from transform.lines import Chunk, LongLine
 from transform.piece import Piece
 from transform.pool import Part, Pool
-from transform.ranges import Range, ReadAt, cut, read_range
+from transform.ranges import MIN_RANGES, Range, ReadAt, cut, read_range
 from transform.sources import Reader, open_pin
 from transform.worker import Setting
 
-_MIN_RANGES = 4  # an input of fewer is done before another process has started
 _MIN_CHUNKS = 16  # the same, where only the end of a stream tells how long it is
 
 
@@ -53,7 +52,7 @@ def pieces_of(
     travelling = _travelling(plan, notes) if workers > 1 else None
     size = reader.size if reader.pin is not None and reader.size is not None else None
     start = reader.start.offset if reader.start is not None else 0
-    if travelling is None or (size is not None and size - start <= _MIN_RANGES * range_bytes):
+    if travelling is None or (size is not None and size - start <= MIN_RANGES * range_bytes):
         yield map(plan.transform, chunks)
         return
     setting = Setting(travelling, reader.pin, chunk_bytes, plan.max_line_bytes)

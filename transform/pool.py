@@ -6,31 +6,24 @@ not survive a fork) and rather than `multiprocessing` ones (those import the cal
 or a notebook does not expect).
 """
 
-import contextlib
-import mmap
-import os
 import signal
 import subprocess
-import sys
-import tempfile
 from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import replace
-from multiprocessing.connection import Pipe
 from types import TracebackType
 from typing import Self
 
 from transform import interrupts
+from transform.ahead import EXIT_S, take_worker
 from transform.errors import WorkerError
 from transform.lines import Chunk, LongLine
 from transform.piece import Piece
 from transform.ranges import Range
-from transform.worker import IN_BYTES, MEMORY_BYTES, SLOTS, Answer, Order, Setting, input_of, output_of
+from transform.worker import IN_BYTES, SLOTS, Answer, Order, Setting, input_of, output_of
 
 Part = Range | Chunk | LongLine
-_EXIT_S = 5.0
 READY_WAIT_S = 0.0  # nobody is waited for: what a worker would have done until it is ready is done here
-_MAIN = "from transform.worker import main; main()"  # as `__main__`, the module would be another than ours
 
 
 class Pool:
@@ -130,17 +123,8 @@ class _Child:
     """One worker process, as this one sees it."""
 
     def __init__(self, setting: Setting) -> None:
-        self._connection, theirs = Pipe()
-        with _shared_file() as memory:
-            self._memory = memoryview(mmap.mmap(memory, MEMORY_BYTES))
-            self._process = subprocess.Popen(  # noqa: S603 - our own interpreter, on our own module
-                [sys.executable, "-c", _MAIN, str(theirs.fileno()), str(memory)],
-                pass_fds=(theirs.fileno(), memory),
-                stdin=subprocess.DEVNULL,
-                env=_environment(),
-                process_group=0,  # Ctrl-C is for the process that can tell them to stop
-            )
-        theirs.close()
+        self._worker = take_worker()
+        self._connection, self._memory = self._worker.connection, self._worker.memory
         self._ready = False
         self._orders: deque[int] = deque()
         self._given = 0
@@ -184,14 +168,7 @@ class _Child:
         self._orders.popleft()
 
     def stop(self, *, at_once: bool) -> None:
-        self._connection.close()  # a worker that gets no more orders ends
-        if at_once:
-            self._process.kill()
-        try:
-            self._process.wait(_EXIT_S)
-        except subprocess.TimeoutExpired:
-            self._process.kill()
-            self._process.wait()
+        self._worker.stop(at_once=at_once)
 
     def _send(self, message: Setting | Order) -> None:
         try:
@@ -212,7 +189,7 @@ class _Child:
 
     def _died(self) -> WorkerError:
         try:
-            status = self._process.wait(_EXIT_S)
+            status = self._worker.process.wait(EXIT_S)
         except subprocess.TimeoutExpired:
             return WorkerError("a worker process no longer answers")
         if status >= 0:
@@ -224,28 +201,3 @@ class _Child:
 
 def _fits(part: Part) -> bool:
     return isinstance(part, Range) or (isinstance(part, Chunk) and len(part.data) <= IN_BYTES)
-
-
-@contextlib.contextmanager
-def _shared_file() -> Iterator[int]:
-    """Yield a file of no name for two processes to map; it goes when neither does any more, however they end."""
-    if hasattr(os, "memfd_create"):
-        descriptor = os.memfd_create("transform")
-    else:
-        with tempfile.TemporaryFile() as file:
-            descriptor = os.dup(file.fileno())
-    try:
-        os.truncate(descriptor, MEMORY_BYTES)
-        yield descriptor
-    finally:
-        os.close(descriptor)
-
-
-def _environment() -> dict[str, str]:
-    """Return the environment of a worker: it finds what this process finds, and uses one core."""
-    return {
-        **os.environ,
-        "POLARS_MAX_THREADS": "1",
-        "OPENBLAS_NUM_THREADS": "1",
-        "PYTHONPATH": os.pathsep.join(filter(None, sys.path)),
-    }

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from transform.lines import Chunk, LongLine, read_chunks
 
 RANGE_BYTES = 16 << 20
+MIN_RANGES = 4  # an input of fewer is done before another process has started
 _LOOK_BYTES = 64 << 10  # how much is read at a time where only the end of a line is looked for
 
 ReadAt = Callable[[memoryview, int], int]

@@ -3,6 +3,7 @@
 from typing import Any
 
 import msgspec
+import numpy as np
 import polars as pl
 
 from transform.errors import CalculationError
@@ -80,4 +81,5 @@ def count_nonfinite(values: pl.Series) -> int:
         return count_nonfinite(values.explode())
     if isinstance(values.dtype, pl.Struct):
         return sum(count_nonfinite(field) for field in values.struct.unnest() if has_floats(field.dtype))
-    return int((~values.is_finite()).sum())
+    numbers = values.to_numpy()
+    return int(np.count_nonzero(~np.isfinite(numbers))) - values.null_count()  # numpy is given NaN for null

@@ -60,7 +60,7 @@ def plan_edits(decoded: Decoded, evaluated: Evaluated, projection: Projection = 
     edits += [found for _, found in replaced.values()]
     # A result that replaces something in every row is appended to none.
     everywhere = [name for name, (rows, _) in replaced.items() if len(rows) == len(kept)]
-    elsewhere = evaluated.texts.drop(everywhere)
+    elsewhere = evaluated.texts.drop(everywhere) if everywhere else evaluated.texts
     if elsewhere.columns:
         rows_replaced = {name: rows for name, (rows, _) in replaced.items() if name in elsewhere.columns}
         appended = _appended(elsewhere, rows_replaced, empties)

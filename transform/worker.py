@@ -88,6 +88,8 @@ def main() -> None:
     keep_freed_memory()
     connection = Connection(int(sys.argv[1]))
     memory = memoryview(mmap.mmap(int(sys.argv[2]), MEMORY_BYTES))
+    from transform import plan, sources  # noqa: F401, PLC0415 - before there is anything to do: it takes a while
+
     with contextlib.suppress(EOFError, BrokenPipeError, ConnectionResetError):
         setting: Setting = connection.recv()
         with contextlib.ExitStack() as stack:

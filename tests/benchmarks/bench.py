@@ -7,6 +7,7 @@ The data are made with `sample_data/generate.py`, on a RAM disk where it has roo
 
 from __future__ import annotations
 
+import compileall
 import json
 import signal
 import sys
@@ -145,6 +146,7 @@ def main(only: tuple[str, ...], json_path: Path, svg_path: Path, *, publish: boo
     memory, starting = (not only or part in only for part in ("memory", "startup"))
     choice = Choice(chosen_operations(only), memory, starting, **numbers)
     results: Row = {}
+    compileall.compile_dir(ROOT / "transform", quiet=1)  # as the libraries beside it were when they were installed
     try:
         run_parts(choice, results)
     except (NoRoomError, UnexpectedExitError, DisagreementError) as error:

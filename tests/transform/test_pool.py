@@ -34,6 +34,7 @@ from transform import (
     parallel,
     pool,
 )
+from transform.ahead import started_ahead
 from transform.lines import LongLine
 from transform.piece import Piece
 from transform.ranges import Range
@@ -198,6 +199,28 @@ def test_no_worker_is_left_after_an_exception(error: BaseException, tmp_path: Pa
         CALCULATION.run(source, tmp_path / "out", workers=3, range_bytes=RANGE_BYTES, progress=fail)
     assert no_workers()
     assert not (tmp_path / "out").exists()
+
+
+def test_workers_started_ahead_are_taken_by_runs_within_and_end_with_it(tmp_path: Path) -> None:
+    source = tmp_path / "in.jsonl"
+    source.write_bytes(lines(30_000))
+    with started_ahead(2):
+        started = workers()
+        assert len(started) == 2
+        CALCULATION.run(source, tmp_path / "out", workers=2, range_bytes=RANGE_BYTES)
+        assert workers() == started[1:]
+    assert no_workers()
+    assert (tmp_path / "out").read_bytes() == transformed(30_000)
+
+
+def test_the_command_leaves_no_worker_where_there_turns_out_to_be_nothing_to_do(tmp_path: Path, start: Start) -> None:
+    source = tmp_path / "in.jsonl"
+    source.write_bytes(b'{"stars": 1}\n' * 6_000_000)
+    process = start("run", str(source), str(tmp_path / "out"), "-e", "sum(stars) AS s", "--workers", "3")
+    wait_until(lambda: len(psutil.Process(process.pid).children()) == 2)
+    started = psutil.Process(process.pid).children()
+    assert process.wait(60) == 1
+    wait_until(lambda: not any(child.is_running() for child in started))
 
 
 def test_an_input_that_another_took_the_place_of_is_noticed_by_workers(tmp_path: Path) -> None:
@@ -420,5 +443,9 @@ def test_what_fits_no_worker_does_not_pile_up_behind_a_slow_one() -> None:
 
 
 def no_workers() -> bool:
+    return not workers()
+
+
+def workers() -> list[psutil.Process]:
     children = [child for child in psutil.Process().children() if child.status() != psutil.STATUS_ZOMBIE]
-    return not any("transform.worker" in " ".join(child.cmdline()) for child in children)
+    return [child for child in children if "transform.worker" in " ".join(child.cmdline())]
