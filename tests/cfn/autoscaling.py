@@ -78,7 +78,7 @@ class Policy:
         return self._act(minute, desired, proportional, up=up, cooldown_s=cooldown)
 
     def _act(self, minute: int, desired: int, change: Any, *, up: bool, cooldown_s: float) -> int | None:
-        """Return the new number. While it cools down, what was added is part of what is to be added, and nothing goes."""
+        """Return the new number; as it cools down, what was added is part of what is to be, and nothing goes."""
         cools = minute < self.acted_min[up] + cooldown_s / 60
         if cools and not up:
             return None
@@ -113,4 +113,4 @@ class AutoScaling:
         """Return how many tasks there should be: the most that a policy wants, some wanting more than there are."""
         asked = [policy.wanted(minute, desired, metrics) for policy in self._policies]
         wanted = [number for number in asked if number is not None]
-        return min(self.most, max(self.least, max(wanted))) if wanted else desired
+        return min(self.most, max(self.least, *wanted)) if wanted else desired

@@ -13,7 +13,8 @@ from tests.cfn.templates import load
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from tests.cfn.cloud import Cloud, Stack
+    from tests.cfn.cloud import Cloud
+    from tests.cfn.stack import Stack
 
 
 @pytest.fixture(scope="session")

@@ -56,3 +56,9 @@ def everything_in(value: Any) -> Iterator[Any]:
     yield value
     for item in value.values() if isinstance(value, dict) else value if isinstance(value, list) else ():
         yield from everything_in(item)
+
+
+def container_of(template: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the definition of the one container."""
+    (container,) = template["Resources"]["rTaskDefinition"]["Properties"]["ContainerDefinitions"]
+    return dict(container)
