@@ -26,7 +26,6 @@ CONSTRAINTS = {"AllowedPattern", "AllowedValues", "MinValue", "MaxLength"}
 ON_EVERYTHING = {
     "ecr:GetAuthorizationToken",
     "ecs:DiscoverPollEndpoint",
-    "ssm:UpdateInstanceInformation",
     "ssmmessages:CreateControlChannel",
     "ssmmessages:CreateDataChannel",
     "ssmmessages:OpenControlChannel",
