@@ -77,7 +77,8 @@ class Cloud:
 
     def create(self, name: str, template: Mapping[str, Any], **given: str) -> Stack:
         """Create a stack in that network, and wait until it is there or has been taken back."""
-        parameters = {**self.network, "pDockerImage": IMAGE, **given}
+        usual = {**self.network, "pDockerImage": IMAGE}
+        parameters = {**{name: value for name, value in usual.items() if name in template["Parameters"]}, **given}
         created = self.client("cloudformation").create_stack(
             StackName=name,
             TemplateBody=json.dumps(template),

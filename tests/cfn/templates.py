@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
 KINDS = ("fargate", "ec2")
-PATHS = {kind: ROOT / "cfn" / f"ecs-{kind}.yaml" for kind in KINDS}
+PATHS = {kind: ROOT / "cfn" / f"ecs-{kind}.yaml" for kind in KINDS} | {"endpoints": ROOT / "cfn" / "vpc-endpoints.yaml"}
 
 _VARIABLE = re.compile(r"\$\{(\w+)\}")
 

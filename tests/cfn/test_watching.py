@@ -74,6 +74,7 @@ def test_the_worker_emits_what_is_checked_with() -> None:
 def test_dashboard(kind: str) -> None:
     shown: set[str] = set()
     for widget in dashboard(kind):
+        above: list[str] = []
         for metric in widget["properties"].get("metrics", []):
             if isinstance(metric[0], dict):
                 expression = metric[0]["expression"]
@@ -81,7 +82,9 @@ def test_dashboard(kind: str) -> None:
                 assert 'MetricName="Jobs"' in expression
                 shown.add("Jobs")
                 continue
-            namespace, name, *rest = [part for part in metric if isinstance(part, str)]
+            parts = [part for part in metric if isinstance(part, str)]
+            above = [above[place] if part == "." else part for place, part in enumerate(parts)]
+            namespace, name, *rest = above
             check(namespace, name, set(rest[::2]))
             shown.add(name)
     _, names, _ = emitted()
@@ -96,7 +99,7 @@ def test_widgets_do_not_overlap(kind: str) -> None:
         cells = {
             (widget["x"] + right, widget["y"] + down)
             for right in range(widget["width"])
-            for down in range(widget["height"])
+            for down in range(widget.get("height", 6))
         }
         assert not cells & taken
         assert max(x for x, _ in cells) < 24
