@@ -17,6 +17,12 @@ install: .venv/installed ## Make the virtual environment in .venv, with the lock
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-build-isolation --no-deps -e .
 	@touch $@
 
+# Apart from the rest, as it pins older versions of what that needs.
+.venv-checkov/installed: requirements-checkov.lock
+	$(PYTHON) -m venv .venv-checkov
+	.venv-checkov/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-checkov.lock
+	@touch $@
+
 demo: install ## Run the worker on an AWS of its own, and show what it does
 	@$(BIN)/runner demo
 
@@ -26,10 +32,12 @@ test: install ## Run the tests, but for those that take longer than a minute
 test-slow: install ## Run the tests that take longer than a minute
 	$(BIN)/python -m pytest -n auto -m slow
 
-lint: install ## Check style, types and the lock
+lint: install .venv-checkov/installed ## Check style, types and the templates in cfn/
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
+	$(BIN)/cfn-lint --include-checks I -- cfn/*.yaml
+	.venv-checkov/bin/checkov --framework cloudformation --directory cfn --compact --quiet --skip-download
 
 format: install ## Put the code in order
 	$(BIN)/ruff check --fix
@@ -41,6 +49,8 @@ bench: install ## Measure time and memory, beside what one would use instead
 lock: install ## Lock the newest versions that pyproject.toml admits, with hashes and without addresses
 	$(BIN)/uv pip compile --quiet --upgrade --universal --generate-hashes --no-emit-index-url --no-annotate --no-header \
 	  --python-version 3.11 --group dev pyproject.toml -o requirements.lock
+	$(BIN)/uv pip compile --quiet --upgrade --universal --generate-hashes --no-emit-index-url --no-annotate --no-header \
+	  --python-version 3.11 --group checkov -o requirements-checkov.lock
 
 clean: ## Remove what was made
-	rm -rf .venv build .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf .venv .venv-checkov build .pytest_cache .mypy_cache .ruff_cache .hypothesis
