@@ -51,13 +51,16 @@ class Sample:
         """Count in the members of one line."""
         self.lines += 1
         for name, raw in values.items():
-            member = self.members.setdefault(name, Member())
+            member = self.members.get(name)
+            if member is None:
+                member = self.members[name] = Member()
             text = bytes(raw)
             kind = kind_of(text)
             member.present += 1
+            is_new = kind not in member.kinds or kind in ("array", "object")  # else the type already holds it
             member.kinds[kind] += 1
             try:
-                if member.dtype is not None:
+                if is_new and member.dtype is not None:
                     value = msgspec.json.decode(text) if kind in ("array", "object") else _EXAMPLES[kind]
                     member.dtype = merge_types([member.dtype, type_of(value)])
             except MixedKindsError:

@@ -1,4 +1,4 @@
-"""Compares whole processes: ours beside other ways to the same lines, and ours in memory and start-up.
+"""Compares whole processes: ours beside other ways to the same lines; ours in memory, in start-up, and as a worker.
 
     python -m tests.benchmarks.bench [--bytes 2GB] [--runs 3] [--memory-bytes 8GB] [--only WHAT]… [--publish]
 
@@ -27,6 +27,7 @@ from tests.benchmarks.data import NoRoomError  # noqa: E402
 from tests.benchmarks.measure import UnexpectedExitError  # noqa: E402
 from tests.benchmarks.memory import memory_rows  # noqa: E402
 from tests.benchmarks.operations import MAIN, OPERATIONS, Operation  # noqa: E402
+from tests.benchmarks.queue import queue_rows  # noqa: E402
 from tests.benchmarks.timing import DisagreementError, time_operation  # noqa: E402
 from tests.benchmarks.ways import RIVALS, not_installed  # noqa: E402
 
@@ -36,7 +37,7 @@ if TYPE_CHECKING:
 
     Row = dict[str, Any]
 
-PARTS = ("time", "memory", "startup")
+PARTS = ("time", "memory", "startup", "queue")
 BUILD = ROOT / "build"
 DOCS = ROOT / "docs"
 
@@ -48,6 +49,7 @@ class Choice:
     operations: tuple[Operation, ...]
     memory: bool
     startup: bool
+    queue: bool
     size: int
     memory_size: int
     runs: int
@@ -56,7 +58,8 @@ class Choice:
         """Return about how long it takes."""
         timing = estimate.timing_s(self.operations, self.size, self.runs)
         memory = estimate.memory_s(self.memory_size) if self.memory else 0
-        return timing + memory + (estimate.STARTUP_S if self.startup else 0)
+        queue = estimate.queue_s(self.size, self.runs) if self.queue else 0
+        return timing + memory + queue + (estimate.STARTUP_S if self.startup else 0)
 
 
 def chosen_operations(only: Collection[str]) -> tuple[Operation, ...]:
@@ -90,6 +93,9 @@ def run_parts(choice: Choice, results: Row) -> None:
     if choice.startup:
         results["startup"] = startup.startup_rows()
         tables.print(report.startup_table(results["startup"], runs=startup.RUNS))
+    if choice.queue:
+        results["queue"] = list(queue_rows(choice.size, choice.runs))
+        tables.print(report.queue_table(results["queue"]))
 
 
 def write_json(results: Row, path: Path) -> None:
@@ -143,8 +149,8 @@ def main(only: tuple[str, ...], json_path: Path, svg_path: Path, *, publish: boo
     signal.signal(signal.SIGTERM, stop)
     if publish and only:
         raise click.UsageError("--publish takes a whole benchmark, without --only")
-    memory, starting = (not only or part in only for part in ("memory", "startup"))
-    choice = Choice(chosen_operations(only), memory, starting, **numbers)
+    memory, starting, queue = (not only or part in only for part in PARTS[1:])
+    choice = Choice(chosen_operations(only), memory, starting, queue, **numbers)
     results: Row = {}
     compileall.compile_dir(ROOT / "transform", quiet=1)  # as the libraries beside it were when they were installed
     try:

@@ -15,6 +15,8 @@ MAKING_S_PER_GB = 2  # the input
 CHECKING_S = 0.7  # each way on a small file, and start-up wherever it counts
 LONG_LINE_S = 5
 STARTUP_S = 5
+QUEUE_S_PER_GB = 25  # of each run: four ways, the server beside them
+SMALL_OBJECTS_S = 60
 
 
 def timing_s(operations: Iterable[Operation], size: int, runs: int) -> float:
@@ -34,3 +36,8 @@ def memory_s(largest: int) -> float:
         each = (len(BOUND_BYTES) * (CHECKING_S + largest * part / 1e9 * scenario.s_per_gb) for scenario in scenarios)
         total += largest * part / 1e9 * MAKING_S_PER_GB + sum(each)
     return total + LONG_LINE_S
+
+
+def queue_s(size: int, runs: int) -> float:
+    """Return about how long the worker's part takes."""
+    return size / 1e9 * (MAKING_S_PER_GB + QUEUE_S_PER_GB * (runs + 1)) + SMALL_OBJECTS_S

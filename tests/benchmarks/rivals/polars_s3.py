@@ -1,0 +1,14 @@
+"""polars from object to object: `polars_s3.py s3://IN s3://OUT`, the server as the environment says."""
+
+import os
+import sys
+
+import polars as pl
+
+source, target = sys.argv[1:]
+options = {"aws_endpoint_url": os.environ["AWS_ENDPOINT_URL"], "aws_allow_http": "true", "aws_region": "us-east-1"}
+(
+    pl.scan_ndjson(source, storage_options=options)
+    .with_columns((pl.col("stars") * pl.col("review_count")).alias("review_score"))
+    .sink_ndjson(target, storage_options=options)
+)
