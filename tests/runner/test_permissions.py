@@ -37,8 +37,8 @@ SETTINGS = {
     "RETRY_MIN_S": "0",
     "RETRY_MAX_S": "1",
 }
-NOT_THERE = {"keys", "tasks"}
-"""What ministack has nothing of: it encrypts nothing, and has no agent that tasks ask for their protection."""
+NOT_THERE = {"keys", "tasks", "outcome_topic", "outcome_bus"}
+"""What ministack encrypts nothing for, and has no agent for; or what a worker goes on without."""
 
 NOT_ENFORCED = {("output_objects", "s3:PutObjectTagging")}
 """What ministack lets pass."""
@@ -168,8 +168,8 @@ def test_each_permission_is_needed(guarded: Deployment, gate: Proxy, strict: str
 
 def test_what_there_is_none_of_is_left_out() -> None:
     least = policy(Resources("i", "o", "q", "d"))
-    most = policy(Resources("i", "o", "q", "d", keys=("k1", "k2"), tasks="t"))
+    most = policy(Resources("i", "o", "q", "d", keys=("k1", "k2"), tasks="t", outcome_topic="s", outcome_bus="b"))
     assert most["Statement"][: len(least["Statement"])] == least["Statement"]
-    assert [statement["Resource"] for statement in most["Statement"][-2:]] == [["k1", "k2"], ["t"]]
+    assert [statement["Resource"] for statement in most["Statement"][-4:]] == [["k1", "k2"], ["t"], ["s"], ["b"]]
     assert len(most["Statement"]) == len(ACTIONS)
     assert all(statement["Resource"] and statement["Action"] for statement in most["Statement"])
