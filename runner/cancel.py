@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from runner.deployment import Deployment
 
 _VERSION = 1
+_MARGIN_S = 0.2  # by which clocks may differ
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +58,7 @@ def cancel(deployment: Deployment, names: Sequence[str]) -> list[Cancelled]:
     cancelled = [_cancel(deployment, key, begun) for key in keys]
     if any(one.etag is not None for one in cancelled):
         # S3 tells the time of a note in whole seconds: what is sent after this returns is not taken for earlier.
-        time.sleep(RESOLUTION_MS / 1000)
+        time.sleep(RESOLUTION_MS / 1000 + _MARGIN_S)
     return cancelled
 
 

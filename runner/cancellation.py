@@ -17,8 +17,7 @@ if TYPE_CHECKING:
 
 LOOK_INTERVAL_S = 10.0
 RESOLUTION_MS = 1000
-"""Of the time that S3 tells of an object."""
-_YOUNG_S = 5.0
+"""Of the time that S3 tells of an object; who makes a note waits for as long before it is said to be made."""
 
 
 class Cancellation:
@@ -34,22 +33,22 @@ class Cancellation:
         self._store = store
         self._key = key
         self._sent = sent
-        # What was sent a moment ago is hardly cancelled yet: where the queue is short, small jobs need no request more.
-        young = time.time() - sent / 1000 < _YOUNG_S
+        # What was sent less than that ago cannot be cancelled yet: small jobs need no request more in a short queue.
+        young = time.time() * 1000 - sent < RESOLUTION_MS
         self._looked = time.monotonic() if young else float("-inf")
 
-    def check(self, max_age_s: float = LOOK_INTERVAL_S) -> None:
+    def check(self, max_age_s: float | None = None) -> None:
         """Raise if the job is cancelled.
 
         Args:
-            max_age_s: Look if the last look was longer ago, in seconds.
+            max_age_s: Look if the last look was longer ago, in seconds; if not given, `LOOK_INTERVAL_S`.
 
         Raises:
             CancelledError: It is.
             DeniedError: S3 refuses to say so.
         """
         now = time.monotonic()
-        if now - self._looked < max_age_s:
+        if now - self._looked < (LOOK_INTERVAL_S if max_age_s is None else max_age_s):
             return
         self._looked = now
         with suppress(StoreError):  # the next look makes up for it

@@ -10,7 +10,6 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from runner.breaker import cause_of
 from runner.errors import EventError, QueueError
 from runner.events import parse
 from runner.find_queue import name_of
@@ -48,11 +47,6 @@ class DeadLetter:
     buckets: tuple[str, ...]
     keys: tuple[str, ...]
     job: str
-
-    @property
-    def cause(self) -> str:
-        """The reason, without what differs between objects."""
-        return cause_of(self.reason, self.keys[0] if self.keys else "")
 
     @property
     def about(self) -> str:

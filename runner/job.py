@@ -199,7 +199,7 @@ class Job:
         for part in stream:
             self._control.check()
             self._cancellation.check()
-            self._read = stream.position
+            self._note_position(stream)
             if upload.is_full:
                 self._send_part(stream.state, upload, rejects)
             for data in part.output:
@@ -207,6 +207,12 @@ class Job:
             for line in part.rejects:
                 rejects.write(line)
             self._control.tell(*stream.position)
+
+    def _note_position(self, stream: Stream) -> None:
+        read, size = stream.position
+        if stream.state.codec is None:  # then it is known more exactly than by what was read ahead
+            read = stream.state.summary.bytes_in
+        self._read = read, size
 
     def _send_part(self, state: State, upload: Upload, rejects: RejectObjects) -> None:
         """Upload what the input up to `state` has become, and note that."""

@@ -126,7 +126,7 @@ def redrive(reason: str | None, key: str | None, *, everything: bool, dry_run: b
         *causes_text("not chosen", done.left),
         *causes_text("about objects of other buckets", done.foreign),
     ]
-    _say(as_json, {**asdict(done), "dry_run": dry_run}, text or ["There are no dead letters"])
+    _say(as_json, {**done.to_dict(), "dry_run": dry_run}, text or ["There are no dead letters"])
 
 
 @_command

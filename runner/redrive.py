@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from fnmatch import fnmatchcase
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from runner.causes import Causes
 from runner.dead_letters import DeadLetters
 
 if TYPE_CHECKING:
@@ -38,14 +38,19 @@ class Redriven:
     """What was moved, or would be.
 
     Attributes:
-        moved: How many letters by their cause.
-        left: How many were not chosen, by their cause.
-        foreign: How many are of objects in other buckets, and so of another deployment.
+        moved: The letters that were.
+        left: Those that were not chosen.
+        foreign: Those about objects in other buckets, and so of another deployment.
     """
 
-    moved: Counter[str] = field(default_factory=Counter)
-    left: Counter[str] = field(default_factory=Counter)
-    foreign: Counter[str] = field(default_factory=Counter)
+    moved: Causes = field(default_factory=Causes)
+    left: Causes = field(default_factory=Causes)
+    foreign: Causes = field(default_factory=Causes)
+
+    def to_dict(self) -> dict[str, list[dict[str, Any]]]:
+        """Return it as plain data, for JSON."""
+        named = {"moved": self.moved, "left": self.left, "foreign": self.foreign}
+        return {name: [asdict(cause) for cause in causes.listed()] for name, causes in named.items()}
 
 
 def redrive(deployment: Deployment, choice: Choice, *, dry_run: bool) -> Redriven:
@@ -61,12 +66,13 @@ def redrive(deployment: Deployment, choice: Choice, *, dry_run: bool) -> Redrive
             chosen = []
             for letter in batch:
                 if set(letter.buckets) - {deployment.source.bucket}:
-                    done.foreign[letter.cause] += 1
+                    done.foreign.add(letter)
                 elif choice.takes(letter):
                     chosen.append(letter)
                 else:
-                    done.left[letter.cause] += 1
+                    done.left.add(letter)
             if not dry_run:
                 letters.move_back(chosen)
-            done.moved.update(letter.cause for letter in chosen)
+            for letter in chosen:
+                done.moved.add(letter)
     return done

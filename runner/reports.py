@@ -5,9 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Iterable, Iterator
 
     from runner.cancel import Cancelled
+    from runner.causes import Causes
     from runner.status import JobStatus, Status
     from runner.submission import Tally
 
@@ -26,7 +27,7 @@ def status_text(found: Status) -> Iterator[str]:
     seen = f", of which {found.looked_at} were looked at" if found.looked_at < found.dead_letters else ""
     yield f"Dead letters: {found.dead_letters}{seen}"
     for cause in found.causes:
-        yield f"  {cause.count} × {cause.cause}"
+        yield f"  {cause.count} × {cause.reason}"
         yield f"    such as {cause.example}"
 
 
@@ -57,11 +58,11 @@ def tally_text(done: Tally, *, dry_run: bool) -> Iterator[str]:
     yield from (f"  {count:,} left out: {reason}" for reason, count in sorted(done.left_out.items()))
 
 
-def causes_text(title: str, causes: Mapping[str, int]) -> Iterator[str]:
+def causes_text(title: str, causes: Causes) -> Iterator[str]:
     """Yield lines on dead letters, by their causes; none where there are none of them."""
-    if causes:
-        yield f"{sum(causes.values())} {title}"
-    yield from (f"  {count} × {cause}" for cause, count in sorted(causes.items(), key=lambda one: -one[1]))
+    if causes.total:
+        yield f"{causes.total} {title}"
+    yield from (f"  {cause.count} × {cause.reason}" for cause in causes.listed())
 
 
 def cancelled_text(cancelled: Iterable[Cancelled], look_s: float) -> Iterator[str]:

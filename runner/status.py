@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from botocore.exceptions import BotoCoreError, ClientError
 
+from runner.causes import Causes
 from runner.checkpoints import read_checkpoints
 from runner.dead_letters import DeadLetters
 from runner.deployment import client_of
 from runner.errors import SettingsError
 
 if TYPE_CHECKING:
+    from runner.causes import Cause
     from runner.checkpoints import Noted
     from runner.deployment import Deployment
 
@@ -48,21 +49,6 @@ class JobStatus:
     noted: datetime
     idle_s: float
     seconds_left: float | None
-
-
-@dataclass(frozen=True, slots=True)
-class Cause:
-    """Dead letters that are there for one cause.
-
-    Attributes:
-        cause: The reason, without what differs between objects.
-        count: How many.
-        example: What one of them is about.
-    """
-
-    cause: str
-    count: int
-    example: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,13 +112,11 @@ def read_status(deployment: Deployment, before: Status | None = None) -> Status:
 
 def _look(letters: DeadLetters) -> tuple[int, list[Cause]]:
     """Return how many dead letters were looked at, and why they are there."""
-    counts: Counter[str] = Counter()
-    examples: dict[str, str] = {}
+    causes = Causes()
     with letters.look(MOST_LETTERS) as found:
         for letter in (letter for batch in found for letter in batch):
-            counts[letter.cause] += 1
-            examples.setdefault(letter.cause, letter.about)
-    return counts.total(), [Cause(cause, count, examples[cause]) for cause, count in counts.most_common()]
+            causes.add(letter)
+    return causes.total, causes.listed()
 
 
 def _job(noted: Noted, now: datetime) -> JobStatus:
