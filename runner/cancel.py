@@ -41,12 +41,13 @@ class Cancelled:
     published: bool = False
 
 
-def cancel(deployment: Deployment, names: Sequence[str]) -> list[Cancelled]:
+def cancel(deployment: Deployment, names: Sequence[str], *, dry_run: bool) -> list[Cancelled]:
     """Cancel the jobs of objects, all of whose messages were sent before this.
 
     Args:
         deployment: Whose jobs.
         names: The inputs' keys or URIs.
+        dry_run: Whether to make no notes.
 
     Raises:
         SettingsError: One is of another bucket.
@@ -55,35 +56,35 @@ def cancel(deployment: Deployment, names: Sequence[str]) -> list[Cancelled]:
     bucket = deployment.source.bucket
     keys = [_key(bucket, name) for name in names]
     begun = [(noted.about.get("source"), noted.about.get("etag")) for noted in read_checkpoints(deployment)]
-    cancelled = [_cancel(deployment, key, begun) for key in keys]
-    if any(one.etag is not None for one in cancelled):
+    cancelled = [_cancel(deployment, key, begun, dry_run=dry_run) for key in keys]
+    if not dry_run and any(one.etag is not None for one in cancelled):
         # S3 tells the time of a note in whole seconds: what is sent after this returns is not taken for earlier.
         time.sleep(RESOLUTION_MS / 1000 + _MARGIN_S)
     return cancelled
 
 
-def _cancel(deployment: Deployment, key: str, begun: list[tuple[str | None, str | None]]) -> Cancelled:
-    settings, uri = deployment.settings, f"s3://{deployment.source.bucket}/{key}"
+def _cancel(
+    deployment: Deployment, key: str, begun: list[tuple[str | None, str | None]], *, dry_run: bool
+) -> Cancelled:
+    uri = f"s3://{deployment.source.bucket}/{key}"
     found = deployment.source.head(key)
     if found is None:
         return Cancelled(uri, None)
     etag = found["ETag"].strip('"')
     source = source_of(ObjectCreated(deployment.source.bucket, key, None, etag, None, None, None))
-    note = {
-        "version": _VERSION,
-        "source": uri,
-        "etag": etag,
-        "cancelled": datetime.now(UTC).isoformat(timespec="seconds"),
-    }
-    deployment.store.call(
-        "put_object",
-        Key=cancellation_key(settings, source),
-        Body=json.dumps(note, indent=1).encode(),
-        ContentType="application/json",
-    )
-    output = deployment.store.head(output_key(settings, key)) or {}
+    if not dry_run:
+        _note(deployment, uri, etag, source)
+    output = deployment.store.head(output_key(deployment.settings, key)) or {}
     there = Origin.of_metadata(output.get("Metadata", {}))
     return Cancelled(uri, etag, begun.count((uri, etag)), there is not None and there.source == source)
+
+
+def _note(deployment: Deployment, uri: str, etag: str, source: str) -> None:
+    moment = datetime.now(UTC).isoformat(timespec="seconds")
+    note = {"version": _VERSION, "source": uri, "etag": etag, "cancelled": moment}
+    key = cancellation_key(deployment.settings, source)
+    content = json.dumps(note, indent=1).encode()
+    deployment.store.call("put_object", Key=key, Body=content, ContentType="application/json")
 
 
 def _key(bucket: str, name: str) -> str:

@@ -131,7 +131,8 @@ def redrive(reason: str | None, key: str | None, *, everything: bool, dry_run: b
 
 @_command
 @click.argument("keys", nargs=-1, required=True, metavar="KEY...")
-def cancel(keys: tuple[str, ...], *, as_json: bool) -> None:
+@_dry_run
+def cancel(keys: tuple[str, ...], *, dry_run: bool, as_json: bool) -> None:
     """Cancel the jobs of objects of the input bucket, given by their keys or URIs.
 
     A job that runs stops within seconds, without an output, and its message is acknowledged; one that waits is
@@ -143,8 +144,9 @@ def cancel(keys: tuple[str, ...], *, as_json: bool) -> None:
     from runner.deployment import Deployment
     from runner.reports import cancelled_text
 
-    cancelled = note(Deployment.open(os.environ), keys)
-    _say(as_json, {"cancelled": [asdict(one) for one in cancelled]}, cancelled_text(cancelled, LOOK_INTERVAL_S))
+    cancelled = note(Deployment.open(os.environ), keys, dry_run=dry_run)
+    text = cancelled_text(cancelled, LOOK_INTERVAL_S, dry_run=dry_run)
+    _say(as_json, {"cancelled": [asdict(one) for one in cancelled], "dry_run": dry_run}, text)
     if any(one.etag is None for one in cancelled):
         sys.exit(1)
 

@@ -65,7 +65,7 @@ def causes_text(title: str, causes: Causes) -> Iterator[str]:
     yield from (f"  {cause.count} × {cause.reason}" for cause in causes.listed())
 
 
-def cancelled_text(cancelled: Iterable[Cancelled], look_s: float) -> Iterator[str]:
+def cancelled_text(cancelled: Iterable[Cancelled], look_s: float, *, dry_run: bool) -> Iterator[str]:
     """Yield the lines on what was cancelled, and on what that does and does not do."""
     for one in cancelled:
         if one.etag is None:
@@ -75,7 +75,7 @@ def cancelled_text(cancelled: Iterable[Cancelled], look_s: float) -> Iterator[st
             begun = f"has begun, and stops within about {look_s:.0f} s; what it has uploaded is removed"
         else:
             begun = f"has no checkpoint: if it runs it stops within about {look_s:.0f} s, if it waits it never begins"
-        yield f"{one.source}: cancelled. Its job {begun}"
+        yield f"{one.source}: {'would be ' if dry_run else ''}cancelled. Its job {begun}"
         if one.published:
             yield "  An output of it was published before, and stays"
 

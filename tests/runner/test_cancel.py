@@ -87,6 +87,7 @@ def test_a_job_that_waits_never_begins(deployment: Deployment, proxy: Proxy) -> 
     nothing_is_left(deployment)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("content", [lines(10), lines(20)])
 def test_what_is_uploaded_or_submitted_after_that_is_transformed(deployment: Deployment, content: bytes) -> None:
     """Even if it is the same again."""
@@ -97,6 +98,7 @@ def test_what_is_uploaded_or_submitted_after_that_is_transformed(deployment: Dep
     assert deployment.output_of(KEY) == transformed(content.count(b"\n"))
 
 
+@pytest.mark.slow
 def test_a_submission_after_that_is_done(deployment: Deployment) -> None:
     deployment.put(KEY, lines(10))
     for raw in take_all(deployment.sqs, deployment.queue):
@@ -186,6 +188,9 @@ def test_rejects_up_to_there_are_kept(jobs: Jobs, proxy: Proxy) -> None:
 
 def test_what_is_not_there_is_told(deployment: Deployment) -> None:
     deployment.put("a", b"{}")
+    said = operate(deployment, "cancel", "a", "--dry-run").stdout
+    assert f"s3://{deployment.input}/a: would be cancelled. Its job has no checkpoint" in said
+    assert deployment.stored_keys() == []
     said = operate(deployment, "cancel", "a", f"s3://{deployment.input}/b", exit_status=1).stdout
     assert f"s3://{deployment.input}/a: cancelled. Its job has no checkpoint" in said
     assert f"s3://{deployment.input}/b: there is no such object" in said

@@ -37,7 +37,7 @@ def _silent(deployment: Deployment) -> None:
 
 def queued(deployment: Deployment) -> list[ObjectCreated]:
     """Take everything off the queue; return what it is about."""
-    found = []
+    found: list[ObjectCreated] = []
     for raw in take_all(deployment.sqs, deployment.queue):
         found += parse(raw["Body"]).created
         deployment.sqs.delete_message(QueueUrl=deployment.queue, ReceiptHandle=raw["ReceiptHandle"])
