@@ -83,8 +83,8 @@ def submit(uris: tuple[str, ...], resume_file: Path | None, *, dry_run: bool, as
 def status(*, watch: bool, interval: float, as_json: bool) -> None:
     """Say what waits, what runs and how far that is, and what has failed and why.
 
-    Dead letters are looked at without being consumed: the first 1,000 of them are received, invisible to others for
-    about a minute at most, and let go of at once.
+    Dead letters are looked at without being consumed: 1,000 of them at most are received, hidden from others for about
+    a minute at most, and let go of as soon as they are counted. Each look counts as a receive.
     """
     from runner.deployment import Deployment
     from runner.reports import status_text

@@ -61,8 +61,7 @@ class _Topic(_Channel):
 class _Bus(_Channel):
     def send(self, event: Mapping[str, Any]) -> None:
         entry = {"Source": SOURCE, "DetailType": DETAIL_TYPE, "Detail": json.dumps(event), "EventBusName": self.name}
-        resources = [f"arn:aws:s3:::{place['bucket']}" for place in (event["source"], event["output"]) if place]
-        answer = self.client.put_events(Entries=[{**entry, "Resources": resources}])
+        answer = self.client.put_events(Entries=[entry])
         if answer.get("FailedEntryCount"):
             failed = answer["Entries"][0]
             raise _RefusedError(f"{failed.get('ErrorCode')}: {failed.get('ErrorMessage')}")
