@@ -7,6 +7,11 @@ import re
 _VARIES = re.compile(r"\d+")
 
 
+def cause_of(reason: str, key: str) -> str:
+    """Return what reasons have in common that differ in the key and in numbers only."""
+    return _VARIES.sub("…", reason.replace(key, "…") if key else reason)
+
+
 class Breaker:
     """Opens for good, after so many failures in a row with one cause, or at the first denial.
 
@@ -29,7 +34,7 @@ class Breaker:
 
     def failed(self, reason: str, key: str) -> None:
         """Note that the job of an object cannot be done: for the same cause as another if all but the key agrees."""
-        cause = _VARIES.sub("…", reason.replace(key, "…"))
+        cause = cause_of(reason, key)
         self._count = self._count + 1 if cause == self._cause else 1
         self._cause = cause
         if self._count >= self._failures:

@@ -11,6 +11,8 @@ from typing import NoReturn
 
 import click
 
+from runner.operator_commands import COMMANDS
+
 FAILED, USAGE = 1, 2
 
 
@@ -59,6 +61,10 @@ def demo() -> None:
     from runner.demo import run_demo
 
     sys.exit(run_demo())
+
+
+for _command in COMMANDS:
+    cli.add_command(_command)
 
 
 def main() -> NoReturn:

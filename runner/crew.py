@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import time
+from dataclasses import replace
 from multiprocessing.connection import wait
 from typing import TYPE_CHECKING
 
@@ -132,7 +133,8 @@ class Crew:
         message = job.lease.message
         job.child, job.started, job.until = child, time.monotonic(), job.lease.until
         tried = bool(message.attempts or message.progress or job.deaths)
-        child.order(Order(job.event, message.sent, self._workers if job.large else 1, tried), job.lease.left_s())
+        workers = self._workers if job.large else 1
+        child.order(Order(job.event, message.sent, workers, tried, message.first_sent), job.lease.left_s())
         self._tools.protection.busy()
 
     def _idle_child(self) -> JobChild | None:
@@ -182,9 +184,8 @@ class Crew:
 
     def _end(self, job: Running, outcome: Outcome) -> None:
         self._forget(job)
-        offset = max(outcome.offset, job.offset)
-        told = Outcome(outcome.kind, outcome.reason, outcome.summary, outcome.job, offset)
-        self._disposal.settle(job.lease.message, told, key=job.event.key, seconds=job.seconds, counts=job.counts)
+        told = replace(outcome, offset=max(outcome.offset, job.offset))
+        self._disposal.settle(job.lease.message, told, event=job.event, seconds=job.seconds, counts=job.counts)
 
     def _forget(self, job: Running) -> None:
         self.jobs.remove(job)

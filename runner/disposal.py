@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import random
 import time
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from runner.errors import DeniedError, LeaseLostError, RunnerError
 from runner.metrics import JobNumbers, job_metrics
 from runner.outcome import Kind
+from runner.outcome_event import describe
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -16,14 +18,16 @@ if TYPE_CHECKING:
     from structlog.typing import FilteringBoundLogger
 
     from runner.breaker import Breaker
+    from runner.events import ObjectCreated
     from runner.metrics import Metrics
     from runner.outcome import Outcome
+    from runner.outcome_channels import OutcomeChannels
     from runner.queue import Message, Queue
     from runner.settings import Settings
 
 _DENIED_DELAY_S = 60
 _DEFAULT_ATTEMPTS = 5
-_SETTLED = {Kind.DONE, Kind.DUPLICATE, Kind.STALE, Kind.SUPERSEDED}
+_SETTLED = {Kind.DONE, Kind.DUPLICATE, Kind.STALE, Kind.SUPERSEDED, Kind.CANCELLED}
 
 
 class Disposal:
@@ -35,27 +39,35 @@ class Disposal:
         breaker: Told how jobs end.
         log: Where each outcome is told.
         metrics: Where it is counted.
+        channels: Where others are told how an object has ended.
     """
 
     def __init__(
-        self, queue: Queue, settings: Settings, breaker: Breaker, log: FilteringBoundLogger, metrics: Metrics
+        self,
+        queue: Queue,
+        settings: Settings,
+        breaker: Breaker,
+        log: FilteringBoundLogger,
+        metrics: Metrics,
+        channels: OutcomeChannels,
     ) -> None:
         self._queue = queue
         self._settings = settings
         self._breaker = breaker
         self._log = log
         self._metrics = metrics
+        self._channels = channels
         self._max_attempts = settings.max_attempts or queue.max_receives or _DEFAULT_ATTEMPTS
 
     def settle(
-        self, message: Message, outcome: Outcome, *, key: str, seconds: float = 0.0, counts: bool = False
+        self, message: Message, outcome: Outcome, *, event: ObjectCreated, seconds: float = 0.0, counts: bool = False
     ) -> None:
         """Do with a message what its job's outcome asks for.
 
         Args:
             message: Which.
             outcome: What became of its job.
-            key: Of the input.
+            event: What it is about.
             seconds: How long the job took.
             counts: Whether stopping the job counts as an attempt, unless it has made progress.
         """
@@ -66,12 +78,15 @@ class Disposal:
         elif kind is Kind.FAILED and self._breaker.reason:
             kind, counts = Kind.STOPPED, False  # jobs that ran beside those that have opened it are spared as well
         elif kind is Kind.FAILED:
-            self._breaker.failed(reason, key)
+            self._breaker.failed(reason, event.key)
         if kind is Kind.DONE:
             self._breaker.succeeded()
         elif kind is Kind.DENIED:
             self._breaker.denied(reason)
-        self._account(message, outcome, kind, reason, key, seconds)
+        self._account(message, outcome, kind, reason, event.key, seconds)
+        if kind in _SETTLED or kind is Kind.FAILED:  # before the message is deleted, so that it is told at least once
+            ended = replace(outcome, kind=kind, reason=reason)
+            self._channels.send(describe(self._settings, event, message, ended, seconds))
         self._tried(lambda: self._dispose(message, kind, reason, outcome, counts=counts), message)
 
     def ignore(self, message: Message, reason: str) -> None:

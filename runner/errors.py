@@ -53,5 +53,9 @@ class StoppedError(RunnerError):
     """The job was asked to stop, and can go on from its last checkpoint."""
 
 
+class CancelledError(RunnerError):
+    """An operator has cancelled the job."""
+
+
 class ImpossibleError(RunnerError):
     """The job cannot succeed, now or later."""

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import socket
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlencode
 
 from runner.calculation import digest_of, load_calculation
+from runner.cancellation import Cancellation
 from runner.checkpoint import Checkpoint, Progress
-from runner.errors import ImpossibleError, NoUploadError, RunnerError
-from runner.names import checkpoint_key, output_key, rejects_folder
+from runner.errors import CancelledError, ImpossibleError, NoUploadError, RunnerError
+from runner.names import cancellation_key, checkpoint_key, output_key, rejects_folder
 from runner.origin import Origin, Verdict
 from runner.outcome import Kind, Outcome
 from runner.publish import StartAgainError, look, publish
 from runner.reject_objects import RejectObjects
 from runner.store import Store
+from runner.task_metadata import read_task_metadata
 from runner.upload import Target, Upload
 from transform import (
     AccessDeniedError,
@@ -41,17 +45,19 @@ if TYPE_CHECKING:
 _STARTS = 5
 _NOT_THE_END = (WidenError, SourceChangedError, UnavailableError, AccessDeniedError, WorkerError)
 _NO_CODING = {"", "aws-chunked", "identity"}
+_CANCELLED_LATELY_S = 1.0
 _KINDS = {Verdict.PUBLISH: Kind.DONE, Verdict.DUPLICATE: Kind.DUPLICATE, Verdict.STALE: Kind.STALE}
 
 
 @dataclass(frozen=True, slots=True)
 class Setup:
-    """What all jobs of a worker have in common."""
+    """What all jobs of a worker have in common; `worker` is who does them, for whoever looks at their checkpoints."""
 
     settings: Settings
     calculation: Runnable
     source: Store
     store: Store
+    worker: str = ""
 
     @classmethod
     def open(cls, settings: Settings, environ: Mapping[str, str]) -> Setup:
@@ -61,7 +67,8 @@ class Setup:
             TransformError, RunnerError: They don't.
         """
         source, store = (Store.open(bucket, environ) for bucket in (settings.input_bucket, settings.output_bucket))
-        setup = cls(settings, load_calculation(settings), source, store)
+        worker = read_task_metadata(environ).arn or socket.gethostname()
+        setup = cls(settings, load_calculation(settings), source, store, worker)
         setup.source.check()
         setup.store.check()
         return setup
@@ -88,9 +95,15 @@ class Job:
         digest = digest_of(setup.calculation, setup.settings, f"s3://{event.bucket}/{event.key}")
         self._origin = Origin.of(event, digest, order.sent)
         self.id = self._origin.job
+        self.digest = self._origin.digest
+        sent = order.sent if order.first_sent is None else order.first_sent
+        marker = cancellation_key(setup.settings, self._origin.source)
+        self._cancellation = Cancellation(setup.store, marker, sent)
         self._checkpoint = Checkpoint(setup.store, checkpoint_key(setup.settings, self.id))
         self._upload: Upload | None = None
         self._rejects: RejectObjects | None = None
+        self._started = datetime.now(UTC).isoformat(timespec="seconds")
+        self._read: tuple[int, int | None] = 0, None
 
     @property
     def may_have_checkpoint(self) -> bool:
@@ -98,16 +111,24 @@ class Job:
         size = self._order.event.size
         return self._order.tried_before or size is None or size > self._setup.settings.part_bytes
 
+    @property
+    def rejects_prefix(self) -> str:
+        """The prefix of the objects of rejected lines, "" where there are none."""
+        return self._rejects.folder if self._rejects is not None and self._rejects.count else ""
+
     def run(self) -> Outcome:
         """Do it, from where the last attempt has left off."""
-        verdict, _ = look(self._setup.store, self._key, self._origin)
+        verdict, condition = look(self._setup.store, self._key, self._origin)
         progress = self._checkpoint.read() if self.may_have_checkpoint else None
         if progress is not None:
             self._upload = Upload(self._target({}), progress.upload)
+            self._started = progress.about.get("started", self._started)
             self._control.note_checkpoint(progress.state.summary.bytes_in)
         if verdict is not Verdict.PUBLISH:
             self.clean_up()
-            return Outcome(_KINDS[verdict], job=self.id)
+            etag = condition["IfMatch"] if verdict is Verdict.DUPLICATE else ""
+            return Outcome(_KINDS[verdict], job=self.id, digest=self.digest, etag=etag)
+        self._cancellation.check()
         state = progress.state if progress else State()
         starts_left = _STARTS
         while True:
@@ -131,9 +152,12 @@ class Job:
             self._upload.abort()
         self._checkpoint.remove()
 
-    def is_published(self) -> bool:
-        """Return whether the output is there, whoever has made it."""
-        return look(self._setup.store, self._key, self._origin)[0] is not Verdict.PUBLISH
+    def standing(self) -> tuple[Kind, str] | None:
+        """Return what has become of the job where the output is there, whoever has made it, and the output's ETag."""
+        verdict, condition = look(self._setup.store, self._key, self._origin)
+        if verdict is Verdict.PUBLISH:
+            return None
+        return _KINDS[verdict], condition["IfMatch"] if verdict is Verdict.DUPLICATE else ""
 
     def _attempt(self, state: State, progress: Progress | None) -> Outcome:
         settings = self._setup.settings
@@ -155,22 +179,27 @@ class Job:
             )
             try:
                 self._transform(stream, upload, rejects)
+                self._cancellation.check(_CANCELLED_LATELY_S)
             except _NOT_THE_END:
                 raise
-            except TransformError:
-                rejects.finish(stream.summary, self._about("failed"))
+            except (TransformError, CancelledError) as error:
+                end = "cancelled" if isinstance(error, CancelledError) else "failed"
+                rejects.finish(stream.summary, self._about(end))
                 raise
         rejects.finish(stream.summary, self._about("published"))
         self._control.check()
-        verdict = publish(self._setup.store, self._key, self._origin, upload)
+        verdict, etag = publish(self._setup.store, self._key, self._origin, upload)
         if verdict is Verdict.PUBLISH:
             upload.id = None
         self.clean_up()
-        return Outcome(_KINDS[verdict], summary=stream.summary.to_dict(), job=self.id)
+        done = stream.summary.to_dict()
+        return Outcome(_KINDS[verdict], "", done, self.id, 0, self.digest, etag, self.rejects_prefix)
 
     def _transform(self, stream: Stream, upload: Upload, rejects: RejectObjects) -> None:
         for part in stream:
             self._control.check()
+            self._cancellation.check()
+            self._note_position(stream)
             if upload.is_full:
                 self._send_part(stream.state, upload, rejects)
             for data in part.output:
@@ -178,6 +207,12 @@ class Job:
             for line in part.rejects:
                 rejects.write(line)
             self._control.tell(*stream.position)
+
+    def _note_position(self, stream: Stream) -> None:
+        read, size = stream.position
+        if stream.state.codec is None:  # then it is known more exactly than by what was read ahead
+            read = stream.state.summary.bytes_in
+        self._read = read, size
 
     def _send_part(self, state: State, upload: Upload, rejects: RejectObjects) -> None:
         """Upload what the input up to `state` has become, and note that."""
@@ -244,6 +279,10 @@ class Job:
             "output": f"s3://{self._setup.store.bucket}/{self._key}",
             "digest": self._origin.digest,
             "outcome": outcome,
+            "worker": self._setup.worker,
+            "started": self._started,
+            "read": str(self._read[0]),
+            "size": "" if self._read[1] is None else str(self._read[1]),
         }
 
 

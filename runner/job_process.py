@@ -14,7 +14,15 @@ from dataclasses import replace
 from multiprocessing.connection import Connection
 
 from runner.control import Control
-from runner.errors import DeniedError, FencedError, ImpossibleError, RunnerError, StoppedError, StoreError
+from runner.errors import (
+    CancelledError,
+    DeniedError,
+    FencedError,
+    ImpossibleError,
+    RunnerError,
+    StoppedError,
+    StoreError,
+)
 from runner.job import Job, Setup
 from runner.outcome import Kind, Order, Outcome, Ready, Refused
 from runner.publish import StartAgainError
@@ -56,12 +64,14 @@ def do(setup: Setup, order: Order, control: Control) -> Outcome:
 
 
 def _outcome_of(error: Exception, job: Job | None) -> Outcome:
-    reason, name = str(error), job.id if job else ""
+    reason, etag = str(error), ""
     match error:
         case StoppedError():
             kind = Kind.STOPPED
         case FencedError():
-            kind = Kind.DUPLICATE if job and job.is_published() else Kind.FENCED
+            kind, etag = (job and job.standing()) or (Kind.FENCED, "")
+        case CancelledError():
+            kind = Kind.CANCELLED
         case SourceChangedError():
             kind = Kind.SUPERSEDED
         case DeniedError() | AccessDeniedError():
@@ -72,6 +82,8 @@ def _outcome_of(error: Exception, job: Job | None) -> Outcome:
             kind = Kind.FAILED
         case _:
             kind, reason = Kind.RETRY, "".join(traceback.format_exception(error))
-    if job and kind in (Kind.DUPLICATE, Kind.SUPERSEDED, Kind.FAILED):
+    if job and kind in (Kind.DUPLICATE, Kind.STALE, Kind.SUPERSEDED, Kind.FAILED, Kind.CANCELLED):
         job.clean_up()
-    return Outcome(kind, reason, job=name)
+    if job is None:
+        return Outcome(kind, reason)
+    return Outcome(kind, reason, job=job.id, digest=job.digest, etag=etag, rejects=job.rejects_prefix)

@@ -108,4 +108,7 @@ class Leases:
             if isinstance(error, DeniedError):
                 self._denied(str(error))
             with suppress(Exception):
-                self._log.warning("a message could not be renewed", message=lease.message.id, error=str(error))
+                tell = (
+                    self._log.error if isinstance(error, DeniedError) else self._log.warning
+                )  # the one ends the worker
+                tell("a message could not be renewed", message=lease.message.id, error=str(error))

@@ -41,6 +41,16 @@ def checkpoint_key(settings: Settings, job: str) -> str:
     return f"{settings.checkpoint_prefix}{job}.json"
 
 
+def cancellations_prefix(settings: Settings) -> str:
+    """Return the prefix of the notes that jobs are cancelled."""
+    return f"{settings.checkpoint_prefix}cancelled/"
+
+
+def cancellation_key(settings: Settings, source: str) -> str:
+    """Return the key of the note that the jobs of a version of an input are cancelled; see `Origin.source`."""
+    return f"{cancellations_prefix(settings)}{source}.json"
+
+
 def is_ours(settings: Settings, bucket: str, key: str) -> bool:
     """Return whether an object is one that the worker wrote, and so never a job."""
     if bucket != settings.output_bucket:

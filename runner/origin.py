@@ -49,9 +49,7 @@ class Origin:
     @classmethod
     def of(cls, event: ObjectCreated, digest: str, sent: int, modified: int = 0) -> Self:
         """Return the origin of what a calculation makes of an object."""
-        version = event.etag or event.version_id or ""
-        source = hashed(event.bucket, event.key, version)
-        return cls(source, digest[:_HASH_CHARACTERS], event.sequencer or "", modified, sent)
+        return cls(source_of(event), digest[:_HASH_CHARACTERS], event.sequencer or "", modified, sent)
 
     @property
     def job(self) -> str:
@@ -104,6 +102,11 @@ class Origin:
             mine, theirs = (text.upper().ljust(width, "0") for text in (self.sequencer, other.sequencer))
             return mine > theirs
         return bool(self.modified and other.modified and self.modified > other.modified)
+
+
+def source_of(event: ObjectCreated) -> str:
+    """Return what identifies a version of an input."""
+    return hashed(event.bucket, event.key, event.etag or event.version_id or "")
 
 
 def hashed(*parts: str) -> str:

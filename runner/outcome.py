@@ -21,6 +21,8 @@ class Kind(Enum):
     """A newer output was there already."""
     SUPERSEDED = "superseded"
     """Its input is gone, or is another now."""
+    CANCELLED = "cancelled"
+    """An operator has cancelled it."""
     STOPPED = "stopped"
     """It was asked to stop, and goes on from its last checkpoint."""
     FENCED = "fenced"
@@ -42,12 +44,14 @@ class Order:
         sent: When the message was sent, in ms since the epoch.
         workers: How many processes it may use.
         tried_before: Whether somebody may have begun with it.
+        first_sent: When the first of the message's copies was sent; None where it is the only one.
     """
 
     event: ObjectCreated
     sent: int
     workers: int
     tried_before: bool
+    first_sent: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +64,9 @@ class Outcome:
         summary: What was done, as `transform.Summary.to_dict` gives it.
         job: What identifies the job, "" where that is not known.
         offset: How far the last checkpoint has come, in bytes of the input.
+        digest: Of the calculation, "" where that is not known.
+        etag: Of the output that the job has published or found; "" where there is none of it.
+        rejects: The prefix of the objects that hold the rejected lines, "" where there are none.
     """
 
     kind: Kind
@@ -67,6 +74,9 @@ class Outcome:
     summary: dict[str, Any] = field(default_factory=dict)
     job: str = ""
     offset: int = 0
+    digest: str = ""
+    etag: str = ""
+    rejects: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,9 +1,12 @@
-"""What a worker may do: the IAM actions that it needs, and no others."""
+"""What a worker may do, and what its operator: the IAM actions that each needs, and no others."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 ACTIONS = {
     "input_bucket": (
@@ -29,13 +32,49 @@ ACTIONS = {
     "dead_letter_queue": ("sqs:GetQueueUrl", "sqs:GetQueueAttributes", "sqs:SendMessage"),
     "keys": ("kms:Decrypt", "kms:GenerateDataKey"),
     "tasks": ("ecs:GetTaskProtection", "ecs:UpdateTaskProtection"),
+    "outcome_topic": ("sns:Publish",),
+    "outcome_bus": ("events:PutEvents",),
 }
 """By the kind of resource, as `Resources` names them."""
+
+OPERATOR_ACTIONS = {
+    "input_bucket": (
+        "s3:ListBucket",
+        "s3:GetBucketVersioning",  # submit
+        "s3:ListBucketVersions",  # submit, where the bucket has versions
+    ),
+    "input_objects": ("s3:GetObject",),  # cancel, which asks for the ETag
+    "output_bucket": (
+        "s3:ListBucket",
+        "s3:ListBucketMultipartUploads",  # sweep
+    ),
+    "output_objects": (
+        "s3:GetObject",
+        "s3:PutObject",  # cancel
+        "s3:DeleteObject",  # sweep
+        "s3:AbortMultipartUpload",  # sweep
+    ),
+    "queue": (
+        "sqs:GetQueueUrl",
+        "sqs:GetQueueAttributes",
+        "sqs:SendMessage",  # submit, redrive
+    ),
+    "dead_letter_queue": (
+        "sqs:GetQueueUrl",
+        "sqs:GetQueueAttributes",
+        "sqs:ReceiveMessage",  # status, redrive
+        "sqs:ChangeMessageVisibility",  # status, redrive
+        "sqs:DeleteMessage",  # redrive
+    ),
+    "keys": ("kms:Decrypt", "kms:GenerateDataKey"),
+    "metrics": ("cloudwatch:GetMetricStatistics",),  # status, for the age of the oldest message; it goes without
+}
+"""What the commands other than `runner worker` need, all of them together, by the same kinds of resources."""
 
 
 @dataclass(frozen=True, slots=True)
 class Resources:
-    """The ARNs of what a worker works with; those of a kind that there are none of are left out of the policy.
+    """The ARNs of what a worker works with; those of a kind that there are none of are left out of the policies.
 
     Attributes:
         input_bucket: Of the bucket.
@@ -44,6 +83,8 @@ class Resources:
         dead_letter_queue: Of its dead-letter queue.
         keys: Of the KMS keys that the buckets and queues are encrypted with.
         tasks: Of the tasks of the service, which protect themselves from scale-in: `arn:…:task/CLUSTER/*`.
+        outcome_topic: Of the topic that is told how objects end.
+        outcome_bus: Of the bus that is told so.
     """
 
     input_bucket: str
@@ -52,21 +93,24 @@ class Resources:
     dead_letter_queue: str
     keys: tuple[str, ...] = ()
     tasks: str | None = None
+    outcome_topic: str | None = None
+    outcome_bus: str | None = None
 
-    def by_kind(self) -> dict[str, list[str]]:
-        """Return the ARNs by the kinds of `ACTIONS`; none of them is empty."""
+    def by_kind(self, actions: Mapping[str, tuple[str, ...]] = ACTIONS) -> dict[str, list[str]]:
+        """Return the ARNs by the kinds of actions; none of them is empty."""
         found: dict[str, list[str]] = {
             "input_objects": [f"{self.input_bucket}/*"],
             "output_objects": [f"{self.output_bucket}/*"],
+            "metrics": ["*"],  # IAM knows no others
         }
         for field in fields(self):
             value = getattr(self, field.name)
             found[field.name] = list(value) if isinstance(value, tuple) else [value] if value else []
-        return {kind: found[kind] for kind in ACTIONS if found[kind]}
+        return {kind: found[kind] for kind in actions if found[kind]}
 
 
-def policy(resources: Resources) -> dict[str, Any]:
-    """Return the IAM policy document for the role of the task.
+def policy(resources: Resources, actions: Mapping[str, tuple[str, ...]] = ACTIONS) -> dict[str, Any]:
+    """Return the IAM policy document for the role of the task, or for its operator with `OPERATOR_ACTIONS`.
 
     Example:
         >>> arn = "arn:aws:sqs:eu-central-1:111122223333:jobs"
@@ -78,9 +122,9 @@ def policy(resources: Resources) -> dict[str, Any]:
         {
             "Sid": kind.title().replace("_", ""),
             "Effect": "Allow",
-            "Action": list(ACTIONS[kind]),
+            "Action": list(actions[kind]),
             "Resource": arns,
         }
-        for kind, arns in resources.by_kind().items()
+        for kind, arns in resources.by_kind(actions).items()
     ]
     return {"Version": "2012-10-17", "Statement": statements}

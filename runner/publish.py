@@ -27,11 +27,11 @@ def look(store: Store, key: str, origin: Origin) -> tuple[Verdict, dict[str, str
     return verdict, {"IfMatch": found["ETag"]}
 
 
-def publish(store: Store, key: str, origin: Origin, upload: Upload) -> Verdict:
+def publish(store: Store, key: str, origin: Origin, upload: Upload) -> tuple[Verdict, str]:
     """Publish an output, unless one is there that should stay.
 
     Returns:
-        `PUBLISH` where it was published, else why not.
+        `PUBLISH` where it was published, else why not; and the ETag of the output where one of this origin stands.
 
     Raises:
         StartAgainError: It has to be made again.
@@ -41,9 +41,9 @@ def publish(store: Store, key: str, origin: Origin, upload: Upload) -> Verdict:
     for tries_left in reversed(range(_TRIES)):
         verdict, condition = look(store, key, origin)
         if verdict is not Verdict.PUBLISH:
-            return verdict
+            return verdict, condition["IfMatch"] if verdict is Verdict.DUPLICATE else ""
         try:
-            upload.publish(condition)
+            return Verdict.PUBLISH, upload.publish(condition)
         except ConditionFailedError:  # somebody else has published meanwhile
             if not tries_left:
                 raise
@@ -52,9 +52,8 @@ def publish(store: Store, key: str, origin: Origin, upload: Upload) -> Verdict:
                 raise StartAgainError(str(error)) from error
         except StoreError as error:
             # It may have been done all the same, the answer being lost.
-            if look(store, key, origin)[0] is Verdict.DUPLICATE:
-                return Verdict.PUBLISH
+            verdict, condition = look(store, key, origin)
+            if verdict is Verdict.DUPLICATE:
+                return Verdict.PUBLISH, condition["IfMatch"]
             raise (StartAgainError(str(error)) if isinstance(error, NoUploadError) else error) from error
-        else:
-            return Verdict.PUBLISH
     raise AssertionError

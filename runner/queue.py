@@ -10,12 +10,10 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from botocore.exceptions import BotoCoreError, ClientError
-
-from runner.errors import LeaseLostError, QueueError, SettingsError
+from runner.errors import LeaseLostError, SettingsError
 from runner.find_queue import find_queue, name_of, read_redrive_policy
 from runner.message import BATCH_BYTES, Message, attributes_of, batches, compose, read_message
-from runner.queue_errors import explain
+from runner.queue_errors import ask_sqs, explain
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -171,10 +169,4 @@ class Queue:
         return visible, in_flight, delayed
 
     def _call(self, operation: str, url: str | None = None, **arguments: Any) -> Any:
-        queue = name_of(url or self.url)
-        try:
-            return getattr(self.client, operation)(QueueUrl=url or self.url, **arguments)
-        except ClientError as error:
-            raise explain(error.response, error.operation_name, queue) from error
-        except BotoCoreError as error:
-            raise QueueError(f"queue {queue}: {operation} failed: {error}") from error
+        return ask_sqs(self.client, operation, url or self.url, **arguments)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from botocore.exceptions import BotoCoreError, ClientError
+
 from runner.errors import DeniedError, LeaseLostError, QueueError, RunnerError
 
 if TYPE_CHECKING:
@@ -17,6 +19,27 @@ _LOST = {
     *("MessageNotInflight", "ReceiptHandleIsInvalid"),
 }
 _ON_LEASE = {"ChangeMessageVisibility", "DeleteMessage"}
+
+
+def ask_sqs(client: Any, operation: str, url: str, **arguments: Any) -> Any:
+    """Return the answer to a request about a queue.
+
+    Args:
+        client: Of SQS, from boto3.
+        operation: As boto3 names it.
+        url: Of the queue.
+        arguments: As boto3 names them.
+
+    Raises:
+        DeniedError, LeaseLostError, QueueError: What SQS answered instead.
+    """
+    queue = url.rpartition("/")[2]
+    try:
+        return getattr(client, operation)(QueueUrl=url, **arguments)
+    except ClientError as error:
+        raise explain(error.response, error.operation_name, queue) from error
+    except BotoCoreError as error:
+        raise QueueError(f"queue {queue}: {operation} failed: {error}") from error
 
 
 def explain(response: Mapping[str, Any], operation: str, queue: str) -> RunnerError:

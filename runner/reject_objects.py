@@ -24,11 +24,15 @@ class RejectObjects:
         folder: The prefix of all of them.
         count: How many objects there are already, of the same job.
         most: How many there may be of an attempt that has started again; what is not overwritten is removed at the end.
+
+    Attributes:
+        folder: Likewise.
+        count: How many objects there are by now.
     """
 
     def __init__(self, store: Store, folder: str, count: int = 0, most: int = 0) -> None:
         self._store = store
-        self._folder = folder
+        self.folder = folder
         self._buffer = bytearray()
         self.count = count
         self.most = max(count, most)
@@ -63,10 +67,10 @@ class RejectObjects:
             "first": summary.first_rejects,
             "objects": [self._key(number) for number in range(1, self.count + 1)],
         }
-        key = f"{self._folder}index.json"
+        key = f"{self.folder}index.json"
         content = json.dumps(index, indent=1, ensure_ascii=False).encode("utf-8", "replace")
         self._store.call("put_object", Key=key, Body=content, ContentType="application/json")
         return key
 
     def _key(self, number: int) -> str:
-        return f"{self._folder}{number:08}.jsonl"
+        return f"{self.folder}{number:08}.jsonl"

@@ -58,6 +58,16 @@ Queue = Annotated[
     _matches(r"[\w-]{1,80}(\.fifo)?|https?://[^\s/]+/\S+|arn:aws[\w-]*:sqs:[^:\s]+:[0-9]+:[\w.-]+"),
     "the name, URL or ARN of a queue",
 ]
+Topic = Annotated[
+    str,
+    _matches(r"arn:aws[\w-]*:sns:[a-z0-9-]+:[0-9]{12}:[\w-]{1,256}"),
+    "the ARN of a standard topic, such as arn:aws:sns:eu-central-1:111122223333:outcomes",
+]
+Bus = Annotated[
+    str,
+    _matches(r"[\w./-]{1,256}|arn:aws[\w-]*:events:[a-z0-9-]+:[0-9]{12}:event-bus/[\w./-]{1,256}"),
+    "the name or ARN of an event bus, such as arn:aws:events:eu-central-1:111122223333:event-bus/outcomes",
+]
 Region = Annotated[str, _matches(r"[a-z0-9]+(-[a-z0-9]+)+"), "a region such as eu-central-1"]
 Names = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_parse_names), "names separated by commas"]
 Types = Annotated[

@@ -17,6 +17,7 @@ from runner.errors import SettingsError
 from runner.health import HEALTH_FILE
 from runner.setting_types import (
     Bucket,
+    Bus,
     Calculation,
     Condition,
     Count,
@@ -31,6 +32,7 @@ from runner.setting_types import (
     Seconds,
     Share,
     Size,
+    Topic,
     Types,
     WholeSeconds,
 )
@@ -88,6 +90,12 @@ class Settings(BaseSettings):
     dead_letter_queue: Queue | None = Field(
         default=None,
         description="Queue for messages that cannot succeed; if not set, that of the queue's redrive policy",
+    )
+    outcome_topic: Topic | None = Field(
+        default=None, description="SNS topic that is told how each object has ended; if not set, none"
+    )
+    outcome_bus: Bus | None = Field(
+        default=None, description="EventBridge bus that is told how each object has ended; if not set, none"
     )
     visibility_timeout_s: WholeSeconds = Field(
         default=120, ge=5, le=43200, description="How long a message stays invisible unless that is extended"

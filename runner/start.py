@@ -14,6 +14,7 @@ from runner.breaker import Breaker
 from runner.errors import SettingsError
 from runner.health import HealthFile
 from runner.metrics import Metrics
+from runner.outcome_channels import OutcomeChannels
 from runner.protection import Protection
 from runner.queue import Queue
 from runner.settings import Settings, near_misses
@@ -44,6 +45,7 @@ def start_worker(environ: Mapping[str, str], *, drain: bool) -> int:
         log.warning("setting", problem=warning)
     client = _sqs(settings)
     queue = Queue.open(client, settings.queue, settings.dead_letter_queue)
+    metrics = Metrics(settings.metrics_namespace, sys.stdout, {"Family": task.family})
     tools = Tools(
         settings=settings,
         environ=environ,
@@ -51,7 +53,8 @@ def start_worker(environ: Mapping[str, str], *, drain: bool) -> int:
         breaker=Breaker(settings.breaker_failures),
         health=HealthFile(settings.health_file),
         protection=Protection(environ.get("ECS_AGENT_URI"), log, settings.protect_max_s),
-        metrics=Metrics(settings.metrics_namespace, sys.stdout, {"Family": task.family}),
+        metrics=metrics,
+        channels=OutcomeChannels.open(settings, log, metrics),
         log=log,
     )
     return Worker(tools, settings.workers or available_cores(), drain=drain).run()

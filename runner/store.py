@@ -33,10 +33,14 @@ class Store:
     filesystem: Any
 
     @classmethod
-    def open(cls, bucket: str, environ: Mapping[str, str]) -> Store:
-        """Return the bucket, reached as the environment's AWS settings say."""
+    def open(cls, bucket: str, environ: Mapping[str, str], region: str | None = None) -> Store:
+        """Return the bucket, reached as the environment's AWS settings say, in a region if they name none."""
         endpoint = environ.get("AWS_ENDPOINT_URL_S3") or environ.get("AWS_ENDPOINT_URL")
-        return cls(bucket, s3fs.S3FileSystem(anon=False, endpoint_url=endpoint, use_listings_cache=False))
+        client = {"region_name": region} if region else {}
+        filesystem = s3fs.S3FileSystem(
+            anon=False, endpoint_url=endpoint, client_kwargs=client, use_listings_cache=False
+        )
+        return cls(bucket, filesystem)
 
     def call(self, operation: str, **arguments: Any) -> dict[str, Any]:
         """Return the answer to a request, which is named as in boto3.

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from runner.breaker import Breaker
     from runner.health import HealthFile
     from runner.metrics import Metrics
+    from runner.outcome_channels import OutcomeChannels
     from runner.protection import Protection
     from runner.queue import Queue
     from runner.settings import Settings
@@ -30,6 +31,7 @@ class Tools:
         health: What the container's health check looks at.
         protection: Against scale-in, while there is work.
         metrics: Where jobs are counted.
+        channels: Where others are told how an object has ended.
         log: Where everything is told.
     """
 
@@ -40,4 +42,5 @@ class Tools:
     health: HealthFile
     protection: Protection
     metrics: Metrics
+    channels: OutcomeChannels
     log: FilteringBoundLogger

@@ -83,20 +83,21 @@ class Upload:
         self._buffer.clear()  # not before: who tries again has to find it
         self.parts.append(Part(number, answer["ETag"], len(content)))
 
-    def publish(self, condition: Mapping[str, str]) -> None:
-        """Make the object appear, on a condition; may be called again where that failed.
+    def publish(self, condition: Mapping[str, str]) -> str:
+        """Make the object appear, on a condition, and return its ETag; may be called again where that failed.
 
         Raises:
             ConditionFailedError, ConflictError, NoUploadError, StoreError: It did not appear, or so it seems.
         """
         self._end_stream()
         if self.id is None:
-            self._call("put_object", Body=bytes(self._buffer), **self._target.headers, **condition)
-            return
+            answer = self._call("put_object", Body=bytes(self._buffer), **self._target.headers, **condition)
+            return str(answer["ETag"])
         if self._buffer:
             self.send_part()
         parts = [{"PartNumber": part.number, "ETag": part.etag} for part in self.parts]
-        self._call("complete_multipart_upload", UploadId=self.id, MultipartUpload={"Parts": parts}, **condition)
+        whole = {"MultipartUpload": {"Parts": parts}}
+        return str(self._call("complete_multipart_upload", UploadId=self.id, **whole, **condition)["ETag"])
 
     def abort(self) -> None:
         """Leave no upload open."""

@@ -51,7 +51,7 @@ class Worker:
         self._woken, self._wakes = os.pipe()
         os.set_blocking(self._wakes, False)
         visibility_s = settings.visibility_timeout_s
-        self._disposal = Disposal(tools.queue, settings, tools.breaker, tools.log, tools.metrics)
+        self._disposal = Disposal(tools.queue, settings, tools.breaker, tools.log, tools.metrics, tools.channels)
         self._leases = Leases(tools.queue, visibility_s, settings.max_lease_s, tools.log, tools.breaker.denied)
         self._crew = Crew(tools, workers, self._leases, self._disposal)
         # What a receive brings while the worker stops can be handed back only if it ends in time.

@@ -10,16 +10,18 @@ from typing import TYPE_CHECKING, Any
 import boto3
 import pytest
 
-from runner.permissions import ACTIONS, Resources, policy
+from runner.permissions import ACTIONS, OPERATOR_ACTIONS, Resources, policy
 from tests.conftest import ministack
 from tests.proxy import Refuse, proxy_of
 from tests.runner.deployment import Deployment, deploy, wait_for
+from tests.runner.operating import operate
 from tests.runner.queues import arn_of
+from tests.runner.test_status import put_dead
 from tests.runner.watching import Holding, Watched
 from tests.transform.example import lines, transformed
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
     from pathlib import Path
 
     from tests.proxy import Fault, Proxy, Request
@@ -37,12 +39,13 @@ SETTINGS = {
     "RETRY_MIN_S": "0",
     "RETRY_MAX_S": "1",
 }
-NOT_THERE = {"keys", "tasks"}
-"""What ministack has nothing of: it encrypts nothing, and has no agent that tasks ask for their protection."""
+NOT_THERE = {"keys", "tasks", "outcome_topic", "outcome_bus"}
+"""What ministack encrypts nothing for, and has no agent for; or what a worker goes on without."""
 
 NOT_ENFORCED = {("output_objects", "s3:PutObjectTagging")}
 """What ministack lets pass."""
 
+BATCHED = ("sqs:SendMessage", "sqs:DeleteMessage", "sqs:ChangeMessageVisibility")
 LISTED = [(kind, action) for kind, actions in ACTIONS.items() if kind not in NOT_THERE for action in actions]
 
 
@@ -84,15 +87,21 @@ def gate(guarded: Deployment, strict: str) -> Iterator[Proxy]:
         yield made
 
 
-def allow(deployment: Deployment, strict: str, without: tuple[str, str] | None = None) -> None:
-    """Have the deployment's workers be a user that has the permissions listed, but for one."""
+def allow(
+    deployment: Deployment,
+    strict: str,
+    without: tuple[str, str] | None = None,
+    actions: Mapping[str, tuple[str, ...]] = ACTIONS,
+) -> None:
+    """Have the deployment's workers, or its operator, be a user that has the permissions listed, but for one."""
     queue, dead = (arn_of(deployment.sqs, url) for url in (deployment.queue, deployment.dead_letters))
-    document = policy(Resources(f"arn:aws:s3:::{deployment.input}", f"arn:aws:s3:::{deployment.output}", queue, dead))
-    kinds = Resources("i", "o", "q", "d").by_kind()
+    buckets = (f"arn:aws:s3:::{deployment.input}", f"arn:aws:s3:::{deployment.output}")
+    document = policy(Resources(*buckets, queue, dead), actions)
+    kinds = Resources("i", "o", "q", "d").by_kind(actions)
     for kind, statement in zip(kinds, document["Statement"], strict=True):
         statement["Action"] = [action for action in statement["Action"] if (kind, action) != without]
-        if "sqs:SendMessage" in statement["Action"]:  # which is for batches, too; ministack has an action of its own
-            statement["Action"].append("sqs:SendMessageBatch")
+        # Which are for batches, too; ministack has actions of their own.
+        statement["Action"] += [f"{action}Batch" for action in BATCHED if action in statement["Action"]]
     document["Statement"] = [statement for statement in document["Statement"] if statement["Action"]]
     iam, user = boto3.client("iam", endpoint_url=strict), f"worker-{uuid.uuid4().hex}"
     iam.create_user(UserName=user)
@@ -166,10 +175,84 @@ def test_each_permission_is_needed(guarded: Deployment, gate: Proxy, strict: str
     wait_for(lambda: not worker.family())
 
 
+COMMANDS = {
+    "submit": ["submit", "s3://INPUT/"],
+    "status": ["status"],
+    "redrive": ["redrive", "--reason", "fixed"],
+    "cancel": ["cancel", "in/a"],
+    "sweep": ["sweep", "--older-than", "0s"],
+}
+NEEDED_BY = {
+    ("input_bucket", "s3:ListBucket"): "submit",
+    ("input_bucket", "s3:GetBucketVersioning"): "submit",
+    ("input_bucket", "s3:ListBucketVersions"): "submit",
+    ("input_objects", "s3:GetObject"): "cancel",
+    ("output_bucket", "s3:ListBucket"): "status",
+    ("output_bucket", "s3:ListBucketMultipartUploads"): "sweep",
+    ("output_objects", "s3:GetObject"): "status",
+    ("output_objects", "s3:PutObject"): "cancel",
+    ("output_objects", "s3:DeleteObject"): "sweep",
+    ("output_objects", "s3:AbortMultipartUpload"): "sweep",
+    ("queue", "sqs:GetQueueUrl"): "status",
+    ("queue", "sqs:GetQueueAttributes"): "status",
+    ("queue", "sqs:SendMessage"): "submit",
+    ("dead_letter_queue", "sqs:GetQueueUrl"): "status",
+    ("dead_letter_queue", "sqs:GetQueueAttributes"): "status",
+    ("dead_letter_queue", "sqs:ReceiveMessage"): "status",
+    ("dead_letter_queue", "sqs:ChangeMessageVisibility"): "status",
+    ("dead_letter_queue", "sqs:DeleteMessage"): "redrive",
+}
+"""Every action that an operator has, but for those that ministack has nothing of, and a command that fails without."""
+
+
+@pytest.fixture
+def operated(guarded: Deployment) -> Deployment:
+    """A deployment with something to do for each of the commands."""
+    guarded.put("in/a", lines(10))
+    guarded.s3.create_multipart_upload(Bucket=guarded.output, Key="output/a")
+    guarded.s3.put_object(Bucket=guarded.output, Key="checkpoints/1.json", Body=b"{}")
+    for reason in ("fixed", "not yet"):
+        put_dead(guarded, "in/a", reason)
+    return guarded
+
+
+def keep_versions(deployment: Deployment) -> None:
+    deployment.s3.put_bucket_versioning(Bucket=deployment.input, VersioningConfiguration={"Status": "Enabled"})
+
+
+def command(deployment: Deployment, name: str) -> list[str]:
+    return [word.replace("INPUT", deployment.input) for word in COMMANDS[name]]
+
+
+def test_an_operator_does_everything_with_what_is_listed(operated: Deployment, strict: str) -> None:
+    allow(operated, strict, actions=OPERATOR_ACTIONS)
+    for name in COMMANDS:
+        operate(operated, *command(operated, name))
+    keep_versions(operated)
+    operate(operated, *command(operated, "submit"))
+    assert [letter["reason"] for letter in operated.dead()] == ["not yet"]
+    (cancelled,) = operated.stored_keys()
+    assert (cancelled.startswith("checkpoints/cancelled/"), operated.uploads()) == (True, [])
+
+
+def test_each_action_of_an_operator_is_there_for_something() -> None:
+    listed = {(kind, action) for kind, actions in OPERATOR_ACTIONS.items() for action in actions}
+    assert {one for one in listed if one[0] not in {"keys", "metrics"}} == NEEDED_BY.keys()
+
+
+@pytest.mark.parametrize(("kind", "action"), NEEDED_BY)
+def test_each_permission_of_an_operator_is_needed(operated: Deployment, strict: str, kind: str, action: str) -> None:
+    allow(operated, strict, without=(kind, action), actions=OPERATOR_ACTIONS)
+    if action == "s3:ListBucketVersions":
+        keep_versions(operated)
+    said = operate(operated, *command(operated, NEEDED_BY[kind, action]), exit_status=1).stderr
+    assert re.search("denied|not authorized|Forbidden|may know of", said), said
+
+
 def test_what_there_is_none_of_is_left_out() -> None:
     least = policy(Resources("i", "o", "q", "d"))
-    most = policy(Resources("i", "o", "q", "d", keys=("k1", "k2"), tasks="t"))
+    most = policy(Resources("i", "o", "q", "d", keys=("k1", "k2"), tasks="t", outcome_topic="s", outcome_bus="b"))
     assert most["Statement"][: len(least["Statement"])] == least["Statement"]
-    assert [statement["Resource"] for statement in most["Statement"][-2:]] == [["k1", "k2"], ["t"]]
+    assert [statement["Resource"] for statement in most["Statement"][-4:]] == [["k1", "k2"], ["t"], ["s"], ["b"]]
     assert len(most["Statement"]) == len(ACTIONS)
     assert all(statement["Resource"] and statement["Action"] for statement in most["Statement"])
