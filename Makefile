@@ -4,9 +4,10 @@ BIN := .venv/bin
 
 .DEFAULT_GOAL := help
 .PHONY: help install demo test test-slow lint format bench lock clean
+.PHONY: image push deploy-fargate deploy-ec2 status smoke destroy
 
 help: ## List what can be made
-	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-15s %s\n", $$1, $$2}'
 
 install: .venv/installed ## Make the virtual environment in .venv, with the locked versions
 
@@ -32,10 +33,11 @@ test: install ## Run the tests, but for those that take longer than a minute
 test-slow: install ## Run the tests that take longer than a minute
 	$(BIN)/python -m pytest -n auto -m slow
 
-lint: install .venv-checkov/installed ## Check style, types and the templates in cfn/
+lint: install .venv-checkov/installed ## Check style, types, docker/Dockerfile and the templates in cfn/
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
+	$(BIN)/hadolint docker/Dockerfile
 	$(BIN)/cfn-lint --include-checks I -- cfn/*.yaml
 	.venv-checkov/bin/checkov --framework cloudformation --directory cfn --compact --quiet --skip-download
 
@@ -43,12 +45,38 @@ format: install ## Put the code in order
 	$(BIN)/ruff check --fix
 	$(BIN)/ruff format
 
+# The scripts say what they need and print what they run; variables of the command line and the environment reach them.
+image: ## Build the worker's image
+	@docker/image.sh build
+
+push: ## Build it and push it to ECR
+	@docker/image.sh push
+
+deploy-fargate: ## Deploy or update the worker on Fargate; needs VPC=… SUBNETS=…,…
+	@cfn/stack.sh deploy fargate
+
+deploy-ec2: ## Deploy or update it on EC2; likewise
+	@cfn/stack.sh deploy ec2
+
+status: ## Show a deployment: its buckets, tasks and queues
+	@cfn/stack.sh status
+
+smoke: install ## Upload the sample, wait for the output and compare it; BUCKET=… if there is no STACK to ask
+	@cfn/stack.sh smoke
+
+destroy: ## Delete a deployment, but for its buckets
+	@cfn/stack.sh destroy
+
 bench: install ## Measure time and memory, beside what one would use instead
 	$(BIN)/python -m tests.benchmarks.bench
 
 lock: install ## Lock the newest versions that pyproject.toml admits, with hashes and without addresses
 	$(BIN)/uv pip compile --quiet --upgrade --universal --generate-hashes --no-emit-index-url --no-annotate --no-header \
 	  --python-version 3.11 --group dev pyproject.toml -o requirements.lock
+	$(BIN)/uv pip compile --quiet --universal --generate-hashes --no-emit-index-url --no-annotate --no-header \
+	  --python-version 3.11 --constraint requirements.lock pyproject.toml -o requirements-run.lock
+	$(BIN)/uv pip compile --quiet --universal --generate-hashes --no-emit-index-url --no-annotate --no-header \
+	  --python-version 3.11 --constraint requirements.lock --group build -o requirements-build.lock
 	$(BIN)/uv pip compile --quiet --upgrade --universal --generate-hashes --no-emit-index-url --no-annotate --no-header \
 	  --python-version 3.11 --group checkov -o requirements-checkov.lock
 
