@@ -43,7 +43,10 @@ STAGES = {
     "sources",
     "splice",
 }
-DRIVERS = {"__init__", "__main__", "calculation", "cli", "engine", "preview", "report"}
+DRIVERS = {
+    *("__init__", "__main__", "calculation", "cli", "compare", "engine", "preview", "profile", "rejected", "report"),
+    "walk",
+}
 """What puts the stages together; no stage knows of them, not even through another."""
 
 

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 
 import polars as pl
 
+from transform import html
 from transform.errors import CalculationError
 from transform.identity import digest
 from transform.runnable import Runnable
@@ -73,6 +74,10 @@ class CalculationsByPrefix(Runnable):
 
     def __repr__(self) -> str:
         return "\n".join(f"{prefix!r}: {calculation!r}" for prefix, calculation in self._calculations.items())
+
+    def _repr_html_(self) -> str:
+        rows = [(html.Code(repr(prefix)), html.Code(repr(found))) for prefix, found in self._calculations.items()]
+        return html.render("CalculationsByPrefix", html.Table(rows, ("prefix", "calculation")))
 
 
 def _key(source: Source) -> str:

@@ -16,15 +16,13 @@ import click
 from transform import interrupts
 from transform.allocator import keep_freed_memory
 from transform.errors import TransformError
+from transform.sizes import parse_size
 
 if TYPE_CHECKING:
     from transform.calculation import Calculation
     from transform.runnable import Runnable
 
 FAILED, USAGE, WITH_REJECTS, INTERRUPTED = 1, 2, 3, 130
-
-_UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "ki": 2**10, "mi": 2**20, "gi": 2**30}
-_SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([kmg]i?)?b?", re.IGNORECASE)
 
 _EXAMPLES = """\b
 Examples:
@@ -47,8 +45,8 @@ class _Size(click.ParamType[int]):
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
         """Return the number of bytes."""
-        match = _SIZE.fullmatch(str(value).strip())
-        if not match or not (size := int(float(match[1]) * _UNITS[(match[2] or "").lower()])):
+        size = parse_size(str(value))
+        if size is None:
             self.fail(f"{value!r} is not a size such as 64MiB, 10MB or 5000", param, ctx)
         return size
 

@@ -9,6 +9,7 @@ import cloudpickle
 import msgspec
 import polars as pl
 
+from transform import html
 from transform.identity import digest
 from transform.layout import lay_out
 from transform.lines import MAX_LINE_BYTES, Chunk, LongLine, read_chunks
@@ -77,12 +78,21 @@ class LineFunction(Runnable):
                     break
         return pl.DataFrame(found[:rows], infer_schema_length=None, strict=False)
 
+    @property
+    def function(self) -> Function:
+        """The function itself."""
+        return self._function
+
     def task_for(self, source: Source) -> "FunctionTask":  # noqa: ARG002 - the same for every input
         """Return what is to be done to an input."""
         return FunctionTask(self._function)
 
     def __repr__(self) -> str:
         return f"LineFunction({getattr(self._function, '__name__', self._function)})"
+
+    def _repr_html_(self) -> str:
+        name = getattr(self._function, "__name__", str(self._function))
+        return html.render("LineFunction", html.Table([("function", html.Code(name)), ("runs", "line by line")]))
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,7 +150,7 @@ class FunctionPlan:
                     rejects.append(reject_long(index, offset, line, len(line), self.max_line_bytes))
                 elif not line.strip(_SPACES):
                     blank += 1
-                elif (text := self._call(line)) is None:
+                elif (text := self.call(line)) is None:
                     dropped += 1
                 else:
                     output += (text, b"\r" if line.endswith(b"\r") else b"", b"\n" if index + 1 < len(lines) else b"")
@@ -151,8 +161,12 @@ class FunctionPlan:
         stop = chunk.offset + len(chunk.data)
         return Piece((data,), rejects, len(layout.stops), kept, dropped, blank, {}, stop)
 
-    def _call(self, line: bytes) -> bytes | None:
-        """Return the text of the object that the function makes of a line, None if it drops it."""
+    def call(self, line: bytes) -> bytes | None:
+        """Return the text of the object that the function makes of a line, None if it drops it.
+
+        Raises:
+            LineError: The line is no JSON object, or the function fails.
+        """
         value = _decode(line)
         try:
             result = self.function(value)

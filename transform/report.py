@@ -58,7 +58,7 @@ def print_summary(summary: Summary) -> None:
     table.add_column(justify="right")
     table.add_column()
 
-    for name, number, note in _summary_rows(summary):
+    for name, number, note in summary.rows():
         table.add_row(name, number, Text(note))
     console = Console(stderr=True, highlight=False)
     if not console.is_terminal:  # nothing is folded where a program may read it
@@ -67,25 +67,6 @@ def print_summary(summary: Summary) -> None:
     if summary.rejected and not summary.rejects:
         for text in summary.first_rejects:
             console.print(Text(f"rejected {text}"))
-
-
-def _summary_rows(summary: Summary) -> Iterator[tuple[str, str, str]]:
-    yield "lines in", f"{summary.lines_in:,}", f"{summary.bytes_in:,} bytes"
-    yield "lines out", f"{summary.lines_out:,}", f"{summary.bytes_out:,} bytes"
-    for name, count in (("filtered", summary.filtered), ("blank", summary.blank)):
-        if count:
-            yield name, f"{count:,}", ""
-    if summary.rejected:
-        yield "rejected", f"{summary.rejected:,}", f"kept in {summary.rejects}" if summary.rejects else "not kept"
-    for kind, reason in summary.reject_reasons.items():
-        yield "", f"{reason.count:,}", f"{kind} (first at offset {reason.first_offset:,})"
-    for name, count in summary.nonfinite.items():
-        yield "not finite", f"{count:,}", f"in {name}, written as null"
-    columns = ", ".join(f"{name} {dtype} ({origin})" for name, (dtype, origin) in summary.schema.items())
-    yield "columns read", "", columns or "none"
-    for note in summary.notes:
-        yield "note", "", note
-    yield "time", f"{summary.seconds:.2f} s", f"{summary.mb_per_s:.1f} MB/s"
 
 
 @contextlib.contextmanager

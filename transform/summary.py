@@ -1,10 +1,11 @@
 """What a run did, in numbers."""
 
 import copy
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any, Self
 
+from transform import html
 from transform.piece import Piece
 from transform.rejects import Reject
 
@@ -40,6 +41,13 @@ class Summary:
         notes: What the user should know of how it was done.
         rejects: Where the rejected lines are, None if there are none or they were not kept.
         seconds: From start to published.
+
+    Example:
+        >>> summary = Summary(bytes_in=3_000_000, seconds=1.5)
+        >>> summary.mb_per_s
+        2.0
+        >>> Summary.from_dict(summary.to_dict()) == summary
+        True
     """
 
     source: str = ""
@@ -82,6 +90,31 @@ class Summary:
         reason.count += 1
         if len(self.first_rejects) < _FIRST_REJECTS:
             self.first_rejects.append(f"line {line} (offset {reject.offset}): {reject.reason}")
+
+    def rows(self) -> Iterator[tuple[str, str, str]]:
+        """Yield it as rows of a table for people: what, a number, and what there is to say of it."""
+        yield "lines in", f"{self.lines_in:,}", f"{self.bytes_in:,} bytes"
+        yield "lines out", f"{self.lines_out:,}", f"{self.bytes_out:,} bytes"
+        for name, count in (("filtered", self.filtered), ("blank", self.blank)):
+            if count:
+                yield name, f"{count:,}", ""
+        if self.rejected:
+            yield "rejected", f"{self.rejected:,}", f"kept in {self.rejects}" if self.rejects else "not kept"
+        for kind, reason in self.reject_reasons.items():
+            yield "", f"{reason.count:,}", f"{kind} (first at offset {reason.first_offset:,})"
+        for name, count in self.nonfinite.items():
+            yield "not finite", f"{count:,}", f"in {name}, written as null"
+        columns = ", ".join(f"{name} {dtype} ({origin})" for name, (dtype, origin) in self.schema.items())
+        yield "columns read", "", columns or "none"
+        for note in self.notes:
+            yield "note", "", note
+        yield "time", f"{self.seconds:.2f} s", f"{self.mb_per_s:.1f} MB/s"
+
+    def _repr_html_(self) -> str:
+        rows = [(name, html.Number(number), note) for name, number, note in self.rows()]
+        what = f"{self.source} → {self.target}" if self.target else self.source
+        bad = [html.Bad(f"rejected {text}") for text in self.first_rejects]
+        return html.render("Summary", what, html.Table(rows), *bad)
 
     def to_dict(self) -> dict[str, Any]:
         """Return it as plain data, for JSON."""
