@@ -1,5 +1,6 @@
 """Where the time of a calculation goes, stage by stage, and how long it would take for more."""
 
+import os
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -147,6 +148,7 @@ def _profile(task: ExpressionTask, source: Source, most_bytes: int | None, state
                 continue
             count, size = _transform(plan, task, chunk, sink, timer)
             lines, bytes_in, bytes_out = lines + count, chunk.offset + len(chunk.data), bytes_out + size
+        timer.on_the_clock("write", lambda: _sync(sink))
         return Profile(reader.name, bytes_in, bytes_out, lines, whole, settle, timer.seconds, _reads_in_order(reader))
 
 
@@ -160,6 +162,12 @@ def _transform(
     output = timer.of_the_core("splice", lambda: splice(chunk.data, edits))
     timer.on_the_clock("write", lambda: sink.writelines(output))
     return len(decoded.layout.stops), sum(len(part) for part in output)
+
+
+def _sync(sink: BinaryIO) -> None:
+    """Write out what the system holds back, as a run does before its output appears."""
+    sink.flush()
+    os.fsync(sink.fileno())
 
 
 class _Timer:

@@ -92,7 +92,7 @@ OBJECTS = st.dictionaries(st.text(max_size=2), JSON, max_size=4)
 def kinds(value: Any) -> Any:
     """Return a value with the type of each number beside it, and with the order of members."""
     if isinstance(value, dict):
-        return [(name, kinds(of)) for name, of in value.items()]
+        return (dict, [(name, kinds(of)) for name, of in value.items()])
     return [kinds(of) for of in value] if isinstance(value, list) else (type(value), value)
 
 
