@@ -45,7 +45,7 @@ STAGES = {
 }
 DRIVERS = {
     *("__init__", "__main__", "calculation", "cli", "compare", "engine", "preview", "profile", "rejected", "report"),
-    "walk",
+    *("check", "scaffold", "walk"),
 }
 """What puts the stages together; no stage knows of them, not even through another."""
 

@@ -9,13 +9,14 @@ import os
 import re
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
 from transform import interrupts
 from transform.allocator import keep_freed_memory
-from transform.errors import TransformError
+from transform.errors import OptionError, TransformError
 from transform.sizes import parse_size
 
 if TYPE_CHECKING:
@@ -31,6 +32,8 @@ Examples:
   zcat in.gz | transform run - - -e 'a + b AS c' -w 'a > 0' | head
   transform preview in.jsonl -e 'upper(city) AS city'
   transform schema in.jsonl
+  transform new review_scores --from in.jsonl
+  transform check review_scores.py in.jsonl
 
 \b
 Exit status: 0 all good, 1 failed and nothing published, 2 wrong usage,
@@ -156,6 +159,61 @@ def show_schema(source: str) -> None:
     from transform import report
 
     report.print_schema(source)
+
+
+@cli.command()
+@click.argument("reference", metavar="REF")
+@click.argument("source", metavar="INPUT")
+@click.option("-n", "--lines", type=click.IntRange(1), metavar="N", help="Take the first N lines only.")
+@click.option("--max-rejects", type=_MaxRejects(), default="0", show_default=True, help="So many may be rejected.")
+@click.option("--max-nulls", type=_MaxRejects(), help="In so many lines a result may be null.  [default: all but one]")
+@click.option("--json", "as_json", is_flag=True, help="Tell it as JSON.")
+def check(
+    reference: str, source: str, lines: int | None, max_rejects: str, max_nulls: str | None, *, as_json: bool
+) -> None:
+    """Check how the calculation REF fares on INPUT, without an output.
+
+    REF is path/file.py:name or package.module:name. Lines that are rejected, results that are not finite, or null in
+    every line, and filters that drop everything are problems, for which the exit status is 3.
+    """
+    from transform import load, report
+    from transform.check import check as check_runnable
+
+    try:
+        found = check_runnable(load(reference), source, lines)
+    except TransformError as error:
+        if as_json:
+            report.print_json({"ok": False, "error": str(error)})
+        raise
+    problems = found.problems(max_rejects, max_nulls)
+    if as_json:
+        report.print_json(found.to_dict(problems))
+    else:
+        report.print_check(found, problems)
+    if problems:
+        sys.exit(WITH_REJECTS)
+
+
+@cli.command()
+@click.argument("name")
+@click.option("--from", "source", metavar="INPUT", help="What to draw the sample from.  [default: invented businesses]")
+@click.option("-n", "--lines", type=click.IntRange(1), default=100, show_default=True, help="How many lines to draw.")
+def new(name: str, source: str | None, lines: int) -> None:
+    """Make a calculation to start from: NAME.py, its test, and a sample.
+
+    They are NAME.py, test_NAME.py and NAME.sample.jsonl; nothing that is there is overwritten.
+    """
+    from transform.scaffold import scaffold
+
+    try:
+        made = scaffold(Path(name), source, lines)
+    except OptionError as error:
+        raise click.BadParameter(str(error), param_hint="NAME") from None
+    click.echo(f"{made.calculation}  says what to compute")
+    click.echo(f"{made.test}  tests it: pytest {made.test}")
+    left_out = f"; {made.left_out:,} that are no JSON objects were left out" if made.left_out else ""
+    click.echo(f"{made.sample}  has {made.lines:,} lines to try it on{left_out}")
+    click.echo(f"\nNext: transform preview {made.sample} -c {made.calculation}")
 
 
 def _calculation(
