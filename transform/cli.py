@@ -7,12 +7,15 @@ import contextlib
 import functools
 import os
 import re
+import shutil
 import sys
+import textwrap
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
+from click.shell_completion import CompletionItem
 
 from transform import interrupts
 from transform.allocator import keep_freed_memory
@@ -54,6 +57,16 @@ class _Size(click.ParamType[int]):
         return size
 
 
+class _Place(click.ParamType[str]):
+    """A path, a URI or `-`; shells complete it as they do files."""
+
+    name = "place"
+
+    def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:  # noqa: ARG002
+        """Return what tells the shell to look at its files."""
+        return [CompletionItem(incomplete, type="file")]
+
+
 class _MaxRejects(click.ParamType[str]):
     """A number of lines, or a share of them."""
 
@@ -74,7 +87,14 @@ def _takes_calculation(command: Callable[..., None]) -> Callable[..., None]:
     @click.option("-w", "--where", metavar="SQL", help="Keep only the lines for which this is true.")
     @click.option("--drop", metavar="NAME", multiple=True, help="Take a member out of the lines.")
     @click.option("--select", metavar="NAME", multiple=True, help="Keep only these members, and the results.")
-    @click.option("-c", "--calculation", "reference", metavar="REF", help="path/file.py:name or package.module:name.")
+    @click.option(
+        "-c",
+        "--calculation",
+        "reference",
+        type=_Place(),
+        metavar="REF",
+        help="path/file.py:name or package.module:name.",
+    )
     @click.option("--schema", metavar="NAME=TYPE", multiple=True, help="A column's type, as Float64 or List(String).")
     @functools.wraps(command)
     def wrapped(
@@ -106,17 +126,25 @@ def cli() -> None:
 
 
 @cli.command()
-@click.argument("source", metavar="INPUT")
-@click.argument("target", metavar="OUTPUT")
+@click.argument("source", type=_Place(), metavar="INPUT")
+@click.argument("target", type=_Place(), metavar="OUTPUT")
 @_takes_calculation
-@click.option("--on-error", type=click.Choice(["reject", "fail"]), default="reject", show_default=True)
-@click.option("--rejects", metavar="PATH", help="Where rejected lines go.  [default: OUTPUT.rejects.jsonl]")
+@click.option(
+    "--on-error",
+    type=click.Choice(["reject", "fail"]),
+    default="reject",
+    show_default=True,
+    help="Put a bad line aside, or stop at the first.",
+)
+@click.option(
+    "--rejects", type=_Place(), metavar="PATH", help="Where rejected lines go.  [default: OUTPUT.rejects.jsonl]"
+)
 @click.option("--max-rejects", type=_MaxRejects(), help="Fail if more lines are rejected, or a larger share.")
 @click.option("--max-line-bytes", type=_Size(), default="256MiB", show_default=True, help="Reject longer lines.")
 @click.option(
     "--workers", type=click.IntRange(1), metavar="N", help="Processes to use.  [default: the cores there are]"
 )
-@click.option("--summary", "summary_path", metavar="PATH", help="Write the summary as JSON, too.")
+@click.option("--summary", "summary_path", type=_Place(), metavar="PATH", help="Write the summary as JSON, too.")
 @click.option("-q", "--quiet", is_flag=True, help="No progress bar and no summary.")
 def run(source: str, target: str, what: "Runnable", summary_path: str | None, *, quiet: bool, **options: Any) -> None:
     """Transform INPUT into OUTPUT.
@@ -138,10 +166,12 @@ def run(source: str, target: str, what: "Runnable", summary_path: str | None, *,
         sys.exit(WITH_REJECTS)
 
 
-@cli.command()
-@click.argument("source", metavar="INPUT")
+@cli.command(short_help="Show what the first lines of INPUT give.")
+@click.argument("source", type=_Place(), metavar="INPUT")
 @_takes_calculation
-@click.option("-n", "--rows", type=click.IntRange(1), default=10, show_default=True, help="How many lines.")
+@click.option(
+    "-n", "--rows", type=click.IntRange(1), metavar="N", default=10, show_default=True, help="How many lines."
+)
 def preview(source: str, what: "Runnable", rows: int) -> None:
     """Show the columns read and the results for the first lines of INPUT."""
     from transform import report
@@ -150,7 +180,7 @@ def preview(source: str, what: "Runnable", rows: int) -> None:
 
 
 @cli.command("schema")
-@click.argument("source", metavar="INPUT")
+@click.argument("source", type=_Place(), metavar="INPUT")
 def show_schema(source: str) -> None:
     """Show the columns of INPUT with the types that would be inferred.
 
@@ -162,8 +192,8 @@ def show_schema(source: str) -> None:
 
 
 @cli.command()
-@click.argument("reference", metavar="REF")
-@click.argument("source", metavar="INPUT")
+@click.argument("reference", type=_Place(), metavar="REF")
+@click.argument("source", type=_Place(), metavar="INPUT")
 @click.option("-n", "--lines", type=click.IntRange(1), metavar="N", help="Take the first N lines only.")
 @click.option("--max-rejects", type=_MaxRejects(), default="0", show_default=True, help="So many may be rejected.")
 @click.option("--max-nulls", type=_MaxRejects(), help="In so many lines a result may be null.  [default: all but one]")
@@ -194,10 +224,14 @@ def check(
         sys.exit(WITH_REJECTS)
 
 
-@cli.command()
-@click.argument("name")
-@click.option("--from", "source", metavar="INPUT", help="What to draw the sample from.  [default: invented businesses]")
-@click.option("-n", "--lines", type=click.IntRange(1), default=100, show_default=True, help="How many lines to draw.")
+@cli.command(short_help="Make a calculation to start from, with a test.")
+@click.argument("name", type=_Place(), metavar="NAME")
+@click.option(
+    "--from", "source", type=_Place(), metavar="INPUT", help="What the sample is of.  [default: invented businesses]"
+)
+@click.option(
+    "-n", "--lines", type=click.IntRange(1), metavar="N", default=100, show_default=True, help="How many lines to draw."
+)
 def new(name: str, source: str | None, lines: int) -> None:
     """Make a calculation to start from: NAME.py, its test, and a sample.
 
@@ -236,6 +270,20 @@ def _calculation(
     return what.with_schema(types)
 
 
+def _complain(message: str) -> None:
+    """Say what went wrong: on a terminal with its lines broken between words, elsewhere as it is."""
+    name = "transform:"
+    text = f"{name} {message}"
+    if sys.stderr.isatty():
+        width = shutil.get_terminal_size().columns
+        text = "\n".join(
+            textwrap.fill(line, width, break_long_words=False, break_on_hyphens=False) for line in text.splitlines()
+        )
+        if not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb":
+            text = text.replace(name, click.style(name, fg="red", bold=True), 1)
+    click.echo(text, err=True)
+
+
 def main() -> NoReturn:
     """Run the command and exit."""
     interrupts.install()
@@ -249,9 +297,9 @@ def main() -> NoReturn:
         error.show()
         sys.exit(error.exit_code)
     except TransformError as error:
-        click.echo(f"transform: {error}", err=True)
+        _complain(str(error))
         sys.exit(FAILED)
     except (KeyboardInterrupt, click.Abort):
-        click.echo("transform: interrupted; nothing was published", err=True)
+        _complain("interrupted; nothing was published")
         sys.exit(INTERRUPTED)
     sys.exit(0)
