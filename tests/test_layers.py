@@ -190,6 +190,11 @@ def test_import_is_silent_with_warnings_as_errors() -> None:
     assert (result.stdout, result.stderr, result.returncode) == ("", "", 0)
 
 
+def test_import_of_both_packages_is_silent_with_warnings_as_errors() -> None:
+    result = child("-W", "error", "-c", "import transform, runner, transform.cli, runner.cli; transform.Calculation")
+    assert (result.stdout, result.stderr, result.returncode) == ("", "", 0)
+
+
 HEAVY = {"polars", "numpy", "pyarrow", "msgspec", "s3fs", "fsspec", "aiobotocore", "botocore", "rich", "click"}
 
 

@@ -61,7 +61,12 @@ class CalculationsByPrefix(Runnable):
         return self._calculations[max(prefixes, key=len)]
 
     def preview(self, source: Source, rows: int = 10) -> pl.DataFrame:
-        """Return what the first lines give; see `Calculation.preview`."""
+        """Return what the first lines give.
+
+        Args:
+            source: As for `run`.
+            rows: How many.
+        """
         return self.of(source).preview(source, rows)
 
     def task_for(self, source: Source) -> Task:

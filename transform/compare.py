@@ -62,6 +62,14 @@ class Comparison:
         equal: For how many of them both give the same, be it that both drop or reject them.
         whole: Whether that was the whole input.
         found: The differences, the most frequent first.
+
+    Example:
+        >>> import io
+        >>> from transform import Calculation
+        >>> lines = io.BytesIO(b'{"a":1,"b":2}')
+        >>> compared = Calculation().drop("a").compare(lambda json_obj: json_obj, lines)
+        >>> compared.same, compared.to_frame().row(0)
+        (False, ('a', 'only the function gives it', 1, 1, '', '1'))
     """
 
     source: str

@@ -34,6 +34,7 @@ class LineFunction(Runnable):
 
     Args:
         function: The function; it has to be pure.
+        origin: The text that it was made from, as its identity.
 
     Example:
         >>> def calculation(json_obj):

@@ -45,6 +45,13 @@ class Profile:
             `evaluate` and `splice` of one core.
         in_order: Whether the input has to be read from its start, as what is compressed or a pipe: then only one
             process does that, however many there are.
+
+    Example:
+        >>> import io
+        >>> from transform import Calculation
+        >>> profile = Calculation.from_sql("a + 1 AS b").profile(io.BytesIO(b'{"a":1}'))
+        >>> profile.bytes_in, profile.bytes_out, [*profile.stages]
+        (7, 13, ['lines', 'decode', 'evaluate', 'splice', 'write'])
     """
 
     source: str

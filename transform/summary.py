@@ -14,7 +14,19 @@ _FIRST_REJECTS = 3
 
 @dataclass(slots=True)
 class Reason:
-    """How often lines were rejected for one reason, and the offset of the first."""
+    r"""How often lines were rejected for one reason.
+
+    Attributes:
+        count: How many.
+        first_offset: Where the first of them starts, in bytes after decompression.
+
+    Example:
+        >>> import io
+        >>> from transform import Calculation
+        >>> calculation = Calculation.from_sql("a AS b").with_schema({"a": "Int64"})
+        >>> calculation.run(io.BytesIO(b'{"a":1} nope {"a":2}'.replace(b" ", b"\n")), io.BytesIO()).reject_reasons
+        {'not valid JSON': Reason(count=1, first_offset=8)}
+    """
 
     count: int
     first_offset: int
