@@ -5,7 +5,6 @@ from collections.abc import Mapping
 
 import polars as pl
 
-from transform import html
 from transform.errors import CalculationError
 from transform.identity import digest
 from transform.runnable import Runnable
@@ -81,6 +80,8 @@ class CalculationsByPrefix(Runnable):
         return "\n".join(f"{prefix!r}: {calculation!r}" for prefix, calculation in self._calculations.items())
 
     def _repr_html_(self) -> str:
+        from transform import html  # noqa: PLC0415 - only notebooks need it
+
         rows = [(html.Code(repr(prefix)), html.Code(repr(found))) for prefix, found in self._calculations.items()]
         return html.render("CalculationsByPrefix", html.Table(rows, ("prefix", "calculation")))
 

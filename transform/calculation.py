@@ -2,24 +2,26 @@
 
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any, NoReturn, Self
+from typing import TYPE_CHECKING, Any, NoReturn, Self
 
 import polars as pl
 
-from transform.compare import COMPARED_LINES, Comparison
-from transform.compare import compare as compare_task
-from transform.describe import describe, describe_html
 from transform.errors import CalculationError
 from transform.expressions import name_results, parse_sql, to_expression
-from transform.line_function import Function, LineFunction
 from transform.preview import preview as preview_task
-from transform.profile import PROFILED_BYTES, Profile
-from transform.profile import profile as profile_task
 from transform.projection import Projection
 from transform.runnable import Runnable
 from transform.schema import check_declared, parse_type
 from transform.sources import Source
 from transform.task import ExpressionTask
+
+if TYPE_CHECKING:
+    from transform.compare import Comparison
+    from transform.line_function import Function, LineFunction
+    from transform.profile import Profile
+
+COMPARED_LINES = 10_000
+PROFILED_BYTES = 256_000_000
 
 
 class Calculation(Runnable):
@@ -156,8 +158,12 @@ class Calculation(Runnable):
         return preview_task(self._task, source, rows)
 
     def compare(
-        self, function: Function | LineFunction, source: Source, lines: int | None = COMPARED_LINES, rel_tol: float = 0
-    ) -> Comparison:
+        self,
+        function: "Function | LineFunction",
+        source: Source,
+        lines: int | None = COMPARED_LINES,
+        rel_tol: float = 0,
+    ) -> "Comparison":
         r"""Run a function of one line beside the expressions, and return where their results differ.
 
         Differences are counted for each member and kind: one that is missing, null, an integer rather than a float,
@@ -186,12 +192,15 @@ class Calculation(Runnable):
                 line 1: 8 by the expressions, 8.0 by calculation(…)
                 line 2: 10 by the expressions, 10.0 by calculation(…)
         """
+        from transform.compare import compare as compare_task
+        from transform.line_function import LineFunction
+
         called = function.function if isinstance(function, LineFunction) else function
         if not callable(called):
             raise CalculationError(f"expected a function of one line, got {type(called).__name__}: {called!r:.80}")
         return compare_task(self.task_for(source), called, source, lines, rel_tol)
 
-    def profile(self, source: Source, most_bytes: int | None = PROFILED_BYTES) -> Profile:
+    def profile(self, source: Source, most_bytes: int | None = PROFILED_BYTES) -> "Profile":
         r"""Run the calculation in this process, without an output, and return where the time goes.
 
         It says how long each stage takes, and what that comes to for larger inputs and more cores.
@@ -210,6 +219,8 @@ class Calculation(Runnable):
             >>> Calculation(double=pl.col("stars") * 2).profile(lines).lines
             1000
         """
+        from transform.profile import profile as profile_task
+
         return profile_task(self.task_for(source), source, most_bytes)
 
     def task_for(self, source: Source) -> ExpressionTask:  # noqa: ARG002 - the same for every input
@@ -223,9 +234,13 @@ class Calculation(Runnable):
         return self._task
 
     def __repr__(self) -> str:
+        from transform.describe import describe
+
         return describe(self._task)
 
     def _repr_html_(self) -> str:
+        from transform.describe import describe_html
+
         return describe_html(self._task)
 
     def __setattr__(self, name: str, value: object) -> NoReturn:

@@ -16,7 +16,6 @@ from transform.state import State
 from transform.task import ExpressionTask
 from transform.walk import FirstLines, settled
 
-COMPARED_LINES = 10_000
 _EXAMPLES = 3
 _SPACES = b" \t\r"
 _KEPT, _DROPPED = "kept", "dropped"

@@ -1,6 +1,5 @@
 """How things show in a notebook: tables in HTML, styled by CSS alone, in the colours of what is around them."""
 
-import html
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -66,15 +65,15 @@ class Bad:
 def render(title: str, *parts: Table | Bad | str) -> str:
     """Return HTML of a title and what comes below it: tables, and paragraphs of text."""
     below = "".join(_part(part) for part in parts)
-    return f'<div class="jsonl-transform"><style>{_CSS}</style><p><b>{html.escape(title)}</b></p>{below}</div>'
+    return f'<div class="jsonl-transform"><style>{_CSS}</style><p><b>{_escape(title)}</b></p>{below}</div>'
 
 
 def _part(part: Table | Bad | str) -> str:
     if isinstance(part, Bad):
-        return f'<p class="bad">{html.escape(part.text)}</p>'
+        return f'<p class="bad">{_escape(part.text)}</p>'
     if isinstance(part, str):
-        return f"<p>{html.escape(part)}</p>"
-    header = "".join(f"<th>{html.escape(name)}</th>" for name in part.header)
+        return f"<p>{_escape(part)}</p>"
+    header = "".join(f"<th>{_escape(name)}</th>" for name in part.header)
     rows = "".join(f"<tr>{''.join(_cell(cell) for cell in row)}</tr>" for row in part.rows)
     head = f"<thead><tr>{header}</tr></thead>" if header else ""
     return f"<table>{head}<tbody>{rows}</tbody></table>" if part.rows else ""
@@ -82,8 +81,14 @@ def _part(part: Table | Bad | str) -> str:
 
 def _cell(cell: Cell) -> str:
     if isinstance(cell, Code):
-        return f"<td><code>{html.escape(cell.text)}</code></td>"
+        return f"<td><code>{_escape(cell.text)}</code></td>"
     if isinstance(cell, int | Number):
-        text = f"{cell:,}" if isinstance(cell, int) else html.escape(cell.text)
+        text = f"{cell:,}" if isinstance(cell, int) else _escape(cell.text)
         return f'<td class="number">{text}</td>'
-    return f"<td>{html.escape(cell)}</td>"
+    return f"<td>{_escape(cell)}</td>"
+
+
+def _escape(text: str) -> str:
+    import html  # noqa: PLC0415 - it brings a table of all entities along, which only notebooks should wait for
+
+    return html.escape(text)

@@ -5,11 +5,9 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import cloudpickle
 import msgspec
 import polars as pl
 
-from transform import html
 from transform.identity import digest
 from transform.layout import lay_out
 from transform.lines import MAX_LINE_BYTES, Chunk, LongLine, read_chunks
@@ -53,7 +51,11 @@ class LineFunction(Runnable):
     @property
     def digest(self) -> str:
         """What distinguishes it from others: a SHA-256 over its text, or over the function as it is pickled."""
-        return digest(self._origin or (cloudpickle.dumps(self._function),))
+        if self._origin:
+            return digest(self._origin)
+        import cloudpickle  # noqa: PLC0415 - what is loaded from a file has its text
+
+        return digest((cloudpickle.dumps(self._function),))
 
     def made_from(self, origin: tuple[bytes, ...]) -> "LineFunction":
         """Return it with the text that it was made from, as its identity."""
@@ -92,6 +94,8 @@ class LineFunction(Runnable):
         return f"LineFunction({getattr(self._function, '__name__', self._function)})"
 
     def _repr_html_(self) -> str:
+        from transform import html  # noqa: PLC0415 - only notebooks need it
+
         name = getattr(self._function, "__name__", str(self._function))
         return html.render("LineFunction", html.Table([("function", html.Code(name)), ("runs", "line by line")]))
 

@@ -22,7 +22,6 @@ from transform.walk import settled
 T = TypeVar("T")
 
 STAGES = ("lines", "decode", "evaluate", "splice", "write")
-PROFILED_BYTES = 256_000_000
 _START_S = 1.0
 """How long a process takes before it helps, most of which is importing polars."""
 _ENOUGH_BYTES = 10_000_000

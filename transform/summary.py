@@ -5,7 +5,6 @@ from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any, Self
 
-from transform import html
 from transform.piece import Piece
 from transform.rejects import Reject
 
@@ -123,6 +122,8 @@ class Summary:
         yield "time", f"{self.seconds:.2f} s", f"{self.mb_per_s:.1f} MB/s"
 
     def _repr_html_(self) -> str:
+        from transform import html  # noqa: PLC0415 - only notebooks need it
+
         rows = [(name, html.Number(number), note) for name, number, note in self.rows()]
         what = f"{self.source} → {self.target}" if self.target else self.source
         bad = [html.Bad(f"rejected {text}") for text in self.first_rejects]
