@@ -24,7 +24,9 @@ class _WithSettings(click.Command):
         from runner.settings import describe
 
         with formatter.section("Settings, from the environment"):
-            formatter.write_dl([(name, f"{meaning}.  [{default}]") for name, default, meaning in describe()])
+            formatter.write_dl(
+                [(name, f"{meaning}.{f'  [{default}]' * bool(default)}") for name, default, meaning in describe()]
+            )
         super().format_epilog(ctx, formatter)
 
 
@@ -43,7 +45,7 @@ def worker(*, drain: bool) -> None:
     sys.exit(start_worker(os.environ, drain=drain))
 
 
-@cli.command()
+@cli.command(short_help="Say whether the worker is well.")
 @click.option("--max-age", default=60.0, show_default=True, help="Seconds that the worker may have been silent.")
 def health(max_age: float) -> None:
     """Say whether the worker beside this process is well: the container's health check."""
@@ -55,7 +57,7 @@ def health(max_age: float) -> None:
         sys.exit(FAILED)
 
 
-@cli.command()
+@cli.command(short_help="Run the worker on an AWS of its own.")
 def demo() -> None:
     """Run the worker on an AWS of its own, in this process, and show what it does."""
     from runner.demo import run_demo

@@ -4,12 +4,19 @@ from __future__ import annotations
 
 import doctest
 import importlib
+import inspect
 import pkgutil
+import re
+from typing import Any
 
 import pytest
 
 import transform
 
+MADE_BY_THE_PACKAGE = {"Runnable", "State", "Stream"}
+"""Nobody else makes them, so that their attributes are what is documented."""
+TOLD_BY_THEIR_SENTENCE = {"State.restarted", "Summary.count_reject"}
+"""What the runner calls, and users have no need to."""
 MODULES = sorted(module.name for module in pkgutil.walk_packages(transform.__path__, "transform."))
 
 
@@ -25,3 +32,34 @@ def test_calculation_and_its_sql_have_examples() -> None:
     finder = doctest.DocTestFinder(exclude_empty=True)
     found = {test.name for test in finder.find(importlib.import_module("transform.calculation")) if test.examples}
     assert {"transform.calculation.Calculation", "transform.calculation.Calculation.from_sql"} <= found
+
+
+@pytest.mark.parametrize("name", transform.__all__)
+def test_public_name_has_an_example(name: str) -> None:
+    value = getattr(transform, name)
+    finder = doctest.DocTestFinder(exclude_empty=True)
+    assert any(test.examples for test in finder.find(value, name, module=importlib.import_module(value.__module__)))
+
+
+def callables() -> list[tuple[str, Any]]:
+    """Return the public functions and methods, and what makes an object, by name."""
+    found = []
+    for name in transform.__all__:
+        value = getattr(transform, name)
+        found.append((name, value))
+        if isinstance(value, type):
+            methods = inspect.getmembers(value, lambda member: inspect.isfunction(member) or inspect.ismethod(member))
+            found += [(f"{name}.{method}", of) for method, of in methods if not method.startswith("_")]
+    return [(name, value) for name, value in found if not (isinstance(value, type) and issubclass(value, Exception))]
+
+
+@pytest.mark.parametrize(("name", "value"), callables(), ids=[name for name, _ in callables()])
+def test_parameters_and_errors_are_documented(name: str, value: Any) -> None:
+    text = inspect.getdoc(value) or ""
+    assert text, name
+    parameters = [parameter for parameter in inspect.signature(value).parameters if parameter != "self"]
+    told = name in MADE_BY_THE_PACKAGE | TOLD_BY_THEIR_SENTENCE or (len(parameters) == 1 and inspect.isroutine(value))
+    for parameter in [] if told else parameters:
+        assert re.search(rf"^ +{parameter}: ", text, re.MULTILINE), f"{name}: {parameter}"
+    if inspect.isfunction(value) and "raise " in inspect.getsource(value):
+        assert "Raises:" in text, name

@@ -43,7 +43,10 @@ STAGES = {
     "sources",
     "splice",
 }
-DRIVERS = {"__init__", "__main__", "calculation", "cli", "engine", "preview", "report"}
+DRIVERS = {
+    *("__init__", "__main__", "calculation", "cli", "compare", "engine", "preview", "profile", "rejected", "report"),
+    *("check", "scaffold", "walk"),
+}
 """What puts the stages together; no stage knows of them, not even through another."""
 
 
@@ -184,6 +187,11 @@ for name in sys.argv[1:]:
 def test_import_is_silent_with_warnings_as_errors() -> None:
     names = "".join(f"transform.{name}\n" for name in transform.__all__)
     result = child("-W", "error", "-c", f"import transform\n{names}")
+    assert (result.stdout, result.stderr, result.returncode) == ("", "", 0)
+
+
+def test_import_of_both_packages_is_silent_with_warnings_as_errors() -> None:
+    result = child("-W", "error", "-c", "import transform, runner, transform.cli, runner.cli; transform.Calculation")
     assert (result.stdout, result.stderr, result.returncode) == ("", "", 0)
 
 

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from transform.by_prefix import CalculationsByPrefix
     from transform.calculation import Calculation
+    from transform.compare import Comparison
     from transform.compression import Codec, codec_of_encoding, codec_of_name
     from transform.cores import available_cores
     from transform.errors import (
@@ -38,6 +39,8 @@ if TYPE_CHECKING:
     )
     from transform.line_function import LineFunction
     from transform.loading import load
+    from transform.profile import Profile
+    from transform.rejected import read_rejects
     from transform.runnable import Runnable
     from transform.s3 import S3Object, part_size
     from transform.state import State
@@ -51,9 +54,11 @@ __all__ = [
     "CalculationError",
     "CalculationsByPrefix",
     "Codec",
+    "Comparison",
     "InputError",
     "LineFunction",
     "OutputError",
+    "Profile",
     "Reason",
     "RejectedError",
     "Runnable",
@@ -73,13 +78,16 @@ __all__ = [
     "load",
     "lookup",
     "part_size",
+    "read_rejects",
 ]
 
 _MODULES = {
     "Calculation": "calculation",
     "CalculationsByPrefix": "by_prefix",
     "Codec": "compression",
+    "Comparison": "compare",
     "LineFunction": "line_function",
+    "Profile": "profile",
     "Reason": "summary",
     "Runnable": "runnable",
     "S3Object": "s3",
@@ -92,6 +100,7 @@ _MODULES = {
     "load": "loading",
     "lookup": "tables",
     "part_size": "s3",
+    "read_rejects": "rejected",
 }
 
 

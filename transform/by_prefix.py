@@ -60,7 +60,12 @@ class CalculationsByPrefix(Runnable):
         return self._calculations[max(prefixes, key=len)]
 
     def preview(self, source: Source, rows: int = 10) -> pl.DataFrame:
-        """Return what the first lines give; see `Calculation.preview`."""
+        """Return what the first lines give.
+
+        Args:
+            source: As for `run`.
+            rows: How many.
+        """
         return self.of(source).preview(source, rows)
 
     def task_for(self, source: Source) -> Task:
@@ -73,6 +78,12 @@ class CalculationsByPrefix(Runnable):
 
     def __repr__(self) -> str:
         return "\n".join(f"{prefix!r}: {calculation!r}" for prefix, calculation in self._calculations.items())
+
+    def _repr_html_(self) -> str:
+        from transform import html  # noqa: PLC0415 - only notebooks need it
+
+        rows = [(html.Code(repr(prefix)), html.Code(repr(found))) for prefix, found in self._calculations.items()]
+        return html.render("CalculationsByPrefix", html.Table(rows, ("prefix", "calculation")))
 
 
 def _key(source: Source) -> str:

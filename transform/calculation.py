@@ -1,21 +1,27 @@
-"""What to compute, and the three things to do with it: look at it, preview it, run it."""
+"""What to compute, and what to do with it: look at it, preview it, compare it, take its time, run it."""
 
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any, NoReturn, Self
+from typing import TYPE_CHECKING, Any, NoReturn, Self
 
 import polars as pl
 
-from transform.errors import CalculationError, TransformError
-from transform.expressions import columns_read, name_results, parse_sql, to_expression
-from transform.lines import MAX_LINE_BYTES
-from transform.plan import ExpressionPlan
+from transform.errors import CalculationError
+from transform.expressions import name_results, parse_sql, to_expression
 from transform.preview import preview as preview_task
 from transform.projection import Projection
 from transform.runnable import Runnable
-from transform.schema import Column, check_declared, parse_type
+from transform.schema import check_declared, parse_type
 from transform.sources import Source
 from transform.task import ExpressionTask
+
+if TYPE_CHECKING:
+    from transform.compare import Comparison
+    from transform.line_function import Function, LineFunction
+    from transform.profile import Profile
+
+COMPARED_LINES = 10_000
+PROFILED_BYTES = 256_000_000
 
 
 class Calculation(Runnable):
@@ -143,8 +149,79 @@ class Calculation(Runnable):
 
         Raises:
             TransformError: As `run` does.
+
+        Example:
+            >>> import io
+            >>> Calculation.from_sql("a + 1 AS b").preview(io.BytesIO(b'{"a":1,"c":true}')).to_dicts()
+            [{'a': 1, 'b': 2}]
         """
         return preview_task(self._task, source, rows)
+
+    def compare(
+        self,
+        function: "Function | LineFunction",
+        source: Source,
+        lines: int | None = COMPARED_LINES,
+        rel_tol: float = 0,
+    ) -> "Comparison":
+        r"""Run a function of one line beside the expressions, and return where their results differ.
+
+        Differences are counted for each member and kind: one that is missing, null, an integer rather than a float,
+        of another type, length, value or order; lines that only one of the two drops or rejects. The function is
+        taken as `transform` would run it, so that NaN is null.
+
+        Args:
+            function: `def calculation(json_obj)`, or what `load` makes of one.
+            source: As for `run`.
+            lines: How many of the first lines to compare; None for all.
+            rel_tol: Floats no further apart than this share of the larger count as equal; by default, equal ones only.
+
+        Raises:
+            TransformError: As `run` does.
+
+        Example:
+            >>> import io
+            >>> import polars as pl
+            >>> def calculation(json_obj):
+            ...     json_obj["double"] = float(json_obj["stars"]) * 2
+            ...     return json_obj
+            >>> lines = io.BytesIO(b'{"stars":4}\n{"stars":5}\n')
+            >>> Calculation(double=pl.col("stars") * 2).compare(calculation, lines)
+            Comparison with calculation(…): 2 of all 2 lines of the input stream differ
+              double: integer against float, in 2 lines
+                line 1: 8 by the expressions, 8.0 by calculation(…)
+                line 2: 10 by the expressions, 10.0 by calculation(…)
+        """
+        from transform.compare import compare as compare_task
+        from transform.line_function import LineFunction
+
+        called = function.function if isinstance(function, LineFunction) else function
+        if not callable(called):
+            raise CalculationError(f"expected a function of one line, got {type(called).__name__}: {called!r:.80}")
+        return compare_task(self.task_for(source), called, source, lines, rel_tol)
+
+    def profile(self, source: Source, most_bytes: int | None = PROFILED_BYTES) -> "Profile":
+        r"""Run the calculation in this process, without an output, and return where the time goes.
+
+        It says how long each stage takes, and what that comes to for larger inputs and more cores.
+
+        Args:
+            source: As for `run`; to be told of S3, an object.
+            most_bytes: How much of it to take; None for all.
+
+        Raises:
+            TransformError: As `run` does.
+
+        Example:
+            >>> import io
+            >>> import polars as pl
+            >>> lines = io.BytesIO(b'{"stars":4}\n' * 1000)
+            >>> Calculation(double=pl.col("stars") * 2).profile(lines).lines
+            1000
+        """
+        from transform.profile import profile as profile_task
+
+        return profile_task(self.task_for(source), source, most_bytes)
 
     def task_for(self, source: Source) -> ExpressionTask:  # noqa: ARG002 - the same for every input
         """Return what is to be done to an input.
@@ -157,35 +234,20 @@ class Calculation(Runnable):
         return self._task
 
     def __repr__(self) -> str:
-        types = self._types()
-        lines = [
-            f"  {name} = {_without_alias(expr)}\n    reads {', '.join(columns_read([expr])) or 'nothing'}; "
-            f"type {types.get(name, 'follows from the columns')}"
-            for name, expr in self._task.results.items()
-        ]
-        lines += [f"  where {predicate}" for predicate in self._task.filters]
-        projection = self._task.projection
-        lines += [f"  drop {', '.join(sorted(projection.drop))}"] if projection.drop else []
-        lines += [f"  select {', '.join(sorted(projection.select))}"] if projection.select is not None else []
-        lines += [f"  schema {name}: {dtype}" for name, dtype in self._task.schema.items()]
-        return "\n".join(["Calculation", *lines])
+        from transform.describe import describe
+
+        return describe(self._task)
+
+    def _repr_html_(self) -> str:
+        from transform.describe import describe_html
+
+        return describe_html(self._task)
 
     def __setattr__(self, name: str, value: object) -> NoReturn:
         raise AttributeError(f"a Calculation is immutable; cannot set {name}")
 
     def __delattr__(self, name: str) -> NoReturn:
         raise AttributeError(f"a Calculation is immutable; cannot delete {name}")
-
-    def _types(self) -> dict[str, str]:
-        """Return the types of the results where the declared columns settle them."""
-        columns = {name: Column(dtype) for name, dtype in self._task.schema.items() if name in self.columns}
-        if set(columns) != set(self.columns):
-            return {}
-        try:
-            plan = ExpressionPlan(self._task.results, self._task.filters, columns, MAX_LINE_BYTES, pure=self._task.pure)
-        except TransformError:
-            return {}
-        return {name: str(dtype) for name, dtype in plan.evaluator.types.items()}
 
     def _with(self, **changes: Any) -> Self:
         other = object.__new__(type(self))
@@ -201,10 +263,3 @@ def _names(names: tuple[str, ...]) -> frozenset[str]:
         if not isinstance(name, str):
             raise CalculationError(f"expected the names of members, got {type(name).__name__}: {name!r:.80}")
     return frozenset(names)
-
-
-def _without_alias(expr: pl.Expr) -> pl.Expr:
-    try:
-        return expr.meta.undo_aliases()
-    except pl.exceptions.PolarsError:
-        return expr

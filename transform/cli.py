@@ -7,28 +7,28 @@ import contextlib
 import functools
 import os
 import re
+import shutil
 import sys
-from collections.abc import Callable, Mapping
+import textwrap
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
+from click.shell_completion import CompletionItem
 
 from transform import interrupts
-from transform.ahead import started_ahead
 from transform.allocator import keep_freed_memory
 from transform.cores import available_cores
-from transform.errors import TransformError
+from transform.errors import OptionError, TransformError
 from transform.ranges import MIN_RANGES, RANGE_BYTES
+from transform.sizes import parse_size
 
 if TYPE_CHECKING:
     from transform.calculation import Calculation
     from transform.runnable import Runnable
 
 FAILED, USAGE, WITH_REJECTS, INTERRUPTED = 1, 2, 3, 130
-
-_UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "ki": 2**10, "mi": 2**20, "gi": 2**30}
-_SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([kmg]i?)?b?", re.IGNORECASE)
 
 _EXAMPLES = """\b
 Examples:
@@ -37,6 +37,8 @@ Examples:
   zcat in.gz | transform run - - -e 'a + b AS c' -w 'a > 0' | head
   transform preview in.jsonl -e 'upper(city) AS city'
   transform schema in.jsonl
+  transform new review_scores --from in.jsonl
+  transform check review_scores.py in.jsonl
 
 \b
 Exit status: 0 all good, 1 failed and nothing published, 2 wrong usage,
@@ -51,10 +53,20 @@ class _Size(click.ParamType[int]):
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
         """Return the number of bytes."""
-        match = _SIZE.fullmatch(str(value).strip())
-        if not match or not (size := int(float(match[1]) * _UNITS[(match[2] or "").lower()])):
+        size = parse_size(str(value))
+        if size is None:
             self.fail(f"{value!r} is not a size such as 64MiB, 10MB or 5000", param, ctx)
         return size
+
+
+class _Place(click.ParamType[str]):
+    """A path, a URI or `-`; shells complete it as they do files."""
+
+    name = "place"
+
+    def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:  # noqa: ARG002
+        """Return what tells the shell to look at its files."""
+        return [CompletionItem(incomplete, type="file")]
 
 
 class _MaxRejects(click.ParamType[str]):
@@ -77,7 +89,14 @@ def _takes_calculation(command: Callable[..., None]) -> Callable[..., None]:
     @click.option("-w", "--where", metavar="SQL", help="Keep only the lines for which this is true.")
     @click.option("--drop", metavar="NAME", multiple=True, help="Take a member out of the lines.")
     @click.option("--select", metavar="NAME", multiple=True, help="Keep only these members, and the results.")
-    @click.option("-c", "--calculation", "reference", metavar="REF", help="path/file.py:name or package.module:name.")
+    @click.option(
+        "-c",
+        "--calculation",
+        "reference",
+        type=_Place(),
+        metavar="REF",
+        help="path/file.py:name or package.module:name.",
+    )
     @click.option("--schema", metavar="NAME=TYPE", multiple=True, help="A column's type, as Float64 or List(String).")
     @functools.wraps(command)
     def wrapped(
@@ -94,7 +113,7 @@ def _takes_calculation(command: Callable[..., None]) -> Callable[..., None]:
             raise click.UsageError("with --calculation, say everything else in its file")
         if not (reference or exprs or where or drop or select):
             raise click.UsageError("nothing to do: give --expr, --where, --drop, --select or --calculation")
-        with started_ahead(_others(options)):
+        with _started_ahead(options):
             from transform import load
 
             what = load(reference) if reference else _calculation(exprs, where, drop, select, schema)
@@ -110,17 +129,25 @@ def cli() -> None:
 
 
 @cli.command()
-@click.argument("source", metavar="INPUT")
-@click.argument("target", metavar="OUTPUT")
+@click.argument("source", type=_Place(), metavar="INPUT")
+@click.argument("target", type=_Place(), metavar="OUTPUT")
 @_takes_calculation
-@click.option("--on-error", type=click.Choice(["reject", "fail"]), default="reject", show_default=True)
-@click.option("--rejects", metavar="PATH", help="Where rejected lines go.  [default: OUTPUT.rejects.jsonl]")
+@click.option(
+    "--on-error",
+    type=click.Choice(["reject", "fail"]),
+    default="reject",
+    show_default=True,
+    help="Put a bad line aside, or stop at the first.",
+)
+@click.option(
+    "--rejects", type=_Place(), metavar="PATH", help="Where rejected lines go.  [default: OUTPUT.rejects.jsonl]"
+)
 @click.option("--max-rejects", type=_MaxRejects(), help="Fail if more lines are rejected, or a larger share.")
 @click.option("--max-line-bytes", type=_Size(), default="256MiB", show_default=True, help="Reject longer lines.")
 @click.option(
     "--workers", type=click.IntRange(1), metavar="N", help="Processes to use.  [default: the cores there are]"
 )
-@click.option("--summary", "summary_path", metavar="PATH", help="Write the summary as JSON, too.")
+@click.option("--summary", "summary_path", type=_Place(), metavar="PATH", help="Write the summary as JSON, too.")
 @click.option("-q", "--quiet", is_flag=True, help="No progress bar and no summary.")
 def run(source: str, target: str, what: "Runnable", summary_path: str | None, *, quiet: bool, **options: Any) -> None:
     """Transform INPUT into OUTPUT.
@@ -142,10 +169,12 @@ def run(source: str, target: str, what: "Runnable", summary_path: str | None, *,
         sys.exit(WITH_REJECTS)
 
 
-@cli.command()
-@click.argument("source", metavar="INPUT")
+@cli.command(short_help="Show what the first lines of INPUT give.")
+@click.argument("source", type=_Place(), metavar="INPUT")
 @_takes_calculation
-@click.option("-n", "--rows", type=click.IntRange(1), default=10, show_default=True, help="How many lines.")
+@click.option(
+    "-n", "--rows", type=click.IntRange(1), metavar="N", default=10, show_default=True, help="How many lines."
+)
 def preview(source: str, what: "Runnable", rows: int) -> None:
     """Show the columns read and the results for the first lines of INPUT."""
     from transform import report
@@ -154,7 +183,7 @@ def preview(source: str, what: "Runnable", rows: int) -> None:
 
 
 @cli.command("schema")
-@click.argument("source", metavar="INPUT")
+@click.argument("source", type=_Place(), metavar="INPUT")
 def show_schema(source: str) -> None:
     """Show the columns of INPUT with the types that would be inferred.
 
@@ -165,13 +194,80 @@ def show_schema(source: str) -> None:
     report.print_schema(source)
 
 
-def _others(options: Mapping[str, Any]) -> int:
-    """Return how many processes there will be work for, beside this one, as far as that is known at once."""
+@contextlib.contextmanager
+def _started_ahead(options: Mapping[str, Any]) -> Iterator[None]:
+    """Start the processes that there will be work for, beside this one, as far as that is known at once."""
     try:
         size = Path(options["source"]).stat().st_size  # of a device or pipe 0
     except (OSError, ValueError):
-        return 0
-    return (options.get("workers", 1) or available_cores()) - 1 if size > MIN_RANGES * RANGE_BYTES else 0
+        size = 0
+    others = (options.get("workers", 1) or available_cores()) - 1 if size > MIN_RANGES * RANGE_BYTES else 0
+    if not others:
+        yield
+        return
+    from transform.ahead import started_ahead
+
+    with started_ahead(others):
+        yield
+
+
+@cli.command()
+@click.argument("reference", type=_Place(), metavar="REF")
+@click.argument("source", type=_Place(), metavar="INPUT")
+@click.option("-n", "--lines", type=click.IntRange(1), metavar="N", help="Take the first N lines only.")
+@click.option("--max-rejects", type=_MaxRejects(), default="0", show_default=True, help="So many may be rejected.")
+@click.option("--max-nulls", type=_MaxRejects(), help="In so many lines a result may be null.  [default: all but one]")
+@click.option("--json", "as_json", is_flag=True, help="Tell it as JSON.")
+def check(
+    reference: str, source: str, lines: int | None, max_rejects: str, max_nulls: str | None, *, as_json: bool
+) -> None:
+    """Check how the calculation REF fares on INPUT, without an output.
+
+    REF is path/file.py:name or package.module:name. Lines that are rejected, results that are not finite, or null in
+    every line, and filters that drop everything are problems, for which the exit status is 3.
+    """
+    from transform import load, report
+    from transform.check import check as check_runnable
+
+    try:
+        found = check_runnable(load(reference), source, lines)
+    except TransformError as error:
+        if as_json:
+            report.print_json({"ok": False, "error": str(error)})
+        raise
+    problems = found.problems(max_rejects, max_nulls)
+    if as_json:
+        report.print_json(found.to_dict(problems))
+    else:
+        report.print_check(found, problems)
+    if problems:
+        sys.exit(WITH_REJECTS)
+
+
+@cli.command(short_help="Make a calculation to start from, with a test.")
+@click.argument("name", type=_Place(), metavar="NAME")
+@click.option(
+    "--from", "source", type=_Place(), metavar="INPUT", help="What the sample is of.  [default: invented businesses]"
+)
+@click.option(
+    "-n", "--lines", type=click.IntRange(1), metavar="N", default=100, show_default=True, help="How many lines to draw."
+)
+def new(name: str, source: str | None, lines: int) -> None:
+    """Make a calculation to start from: NAME.py, its test, and a sample.
+
+    They are NAME.py, test_NAME.py and NAME.sample.jsonl; nothing that is there is overwritten.
+    """
+    from transform.scaffold import scaffold
+
+    try:
+        made = scaffold(Path(name), source, lines)
+    except OptionError as error:
+        raise click.BadParameter(str(error), param_hint="NAME") from None
+    click.echo(f"{made.calculation}  says what to compute")
+    click.echo(f"{made.test}  tests it: pytest {made.test}")
+    left_out = f"; {made.left_out:,} that are no JSON objects were left out" if made.left_out else ""
+    click.echo(f"{made.sample}  has {made.lines:,} lines to try it on{left_out}")
+    click.echo(f"\nNext: transform preview {made.sample} -c {made.calculation}")
 
 
 def _calculation(
@@ -194,6 +290,20 @@ def _calculation(
     return what.with_schema(types)
 
 
+def _complain(message: str) -> None:
+    """Say what went wrong: on a terminal with its lines broken between words, elsewhere as it is."""
+    name = "transform:"
+    text = f"{name} {message}"
+    if sys.stderr.isatty():
+        width = shutil.get_terminal_size().columns
+        text = "\n".join(
+            textwrap.fill(line, width, break_long_words=False, break_on_hyphens=False) for line in text.splitlines()
+        )
+        if not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb":
+            text = text.replace(name, click.style(name, fg="red", bold=True), 1)
+    click.echo(text, err=True)
+
+
 def main() -> NoReturn:
     """Run the command and exit."""
     interrupts.install()
@@ -207,9 +317,9 @@ def main() -> NoReturn:
         error.show()
         sys.exit(error.exit_code)
     except TransformError as error:
-        click.echo(f"transform: {error}", err=True)
+        _complain(str(error))
         sys.exit(FAILED)
     except (KeyboardInterrupt, click.Abort):
-        click.echo("transform: interrupted; nothing was published", err=True)
+        _complain("interrupted; nothing was published")
         sys.exit(INTERRUPTED)
     sys.exit(0)

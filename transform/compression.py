@@ -48,6 +48,11 @@ class Codec:
         magics: How their content starts.
         decompressor: Makes an object for one stream, of the interface that `bz2.BZ2Decompressor` has.
         compressor: Makes an object for one stream.
+
+    Example:
+        >>> gzip = codec_of_name("in.jsonl.gz")
+        >>> gzip.name, gzip.decompressor().decompress(gzip.compressor().flush())
+        ('gzip', b'')
     """
 
     name: str
@@ -90,12 +95,28 @@ MAGIC_BYTES = 6
 
 
 def codec_of_name(name: str) -> Codec | None:
-    """Return the format that a file's name promises, None for plain text."""
+    """Return the format that a file's name promises, None for plain text.
+
+    Args:
+        name: A path, a key or a URI.
+
+    Example:
+        >>> codec_of_name("in.jsonl.zst").name
+        'zstd'
+    """
     return next((codec for codec in CODECS if name.lower().endswith(codec.suffixes)), None)
 
 
 def codec_of_encoding(token: str) -> Codec | None:
-    """Return the format that a token of a `Content-Encoding` names, None for one that is not known."""
+    """Return the format that a token of a `Content-Encoding` names, None for one that is not known.
+
+    Args:
+        token: One of those between the commas; in whatever case.
+
+    Example:
+        >>> codec_of_encoding("x-gzip").name
+        'gzip'
+    """
     token = token.strip().lower().removeprefix("x-").replace("bzip2", "bz2")
     return next((codec for codec in CODECS if token in {codec.name, *(suffix[1:] for suffix in codec.suffixes)}), None)
 

@@ -8,7 +8,15 @@ _CGROUP = Path("/sys/fs/cgroup")
 
 
 def available_cores(cgroup: Path = _CGROUP) -> int:
-    """Return how many cores this process may use, by its affinity and by its container's quota (cgroup v2 or v1)."""
+    """Return how many cores this process may use, by its affinity and by its container's quota (cgroup v2 or v1).
+
+    Args:
+        cgroup: Where the kernel tells of control groups.
+
+    Example:
+        >>> available_cores() >= 1
+        True
+    """
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     quota = _quota(cgroup)
     return cores if quota is None else max(1, min(cores, math.ceil(quota)))

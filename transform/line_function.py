@@ -5,7 +5,6 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import cloudpickle
 import msgspec
 import polars as pl
 
@@ -33,6 +32,7 @@ class LineFunction(Runnable):
 
     Args:
         function: The function; it has to be pure.
+        origin: The text that it was made from, as its identity.
 
     Example:
         >>> def calculation(json_obj):
@@ -51,7 +51,11 @@ class LineFunction(Runnable):
     @property
     def digest(self) -> str:
         """What distinguishes it from others: a SHA-256 over its text, or over the function as it is pickled."""
-        return digest(self._origin or (cloudpickle.dumps(self._function),))
+        if self._origin:
+            return digest(self._origin)
+        import cloudpickle  # noqa: PLC0415 - what is loaded from a file has its text
+
+        return digest((cloudpickle.dumps(self._function),))
 
     def made_from(self, origin: tuple[bytes, ...]) -> "LineFunction":
         """Return it with the text that it was made from, as its identity."""
@@ -77,12 +81,23 @@ class LineFunction(Runnable):
                     break
         return pl.DataFrame(found[:rows], infer_schema_length=None, strict=False)
 
+    @property
+    def function(self) -> Function:
+        """The function itself."""
+        return self._function
+
     def task_for(self, source: Source) -> "FunctionTask":  # noqa: ARG002 - the same for every input
         """Return what is to be done to an input."""
         return FunctionTask(self._function)
 
     def __repr__(self) -> str:
         return f"LineFunction({getattr(self._function, '__name__', self._function)})"
+
+    def _repr_html_(self) -> str:
+        from transform import html  # noqa: PLC0415 - only notebooks need it
+
+        name = getattr(self._function, "__name__", str(self._function))
+        return html.render("LineFunction", html.Table([("function", html.Code(name)), ("runs", "line by line")]))
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,7 +155,7 @@ class FunctionPlan:
                     rejects.append(reject_long(index, offset, line, len(line), self.max_line_bytes))
                 elif not line.strip(_SPACES):
                     blank += 1
-                elif (text := self._call(line)) is None:
+                elif (text := self.call(line)) is None:
                     dropped += 1
                 else:
                     output += (text, b"\r" if line.endswith(b"\r") else b"", b"\n" if index + 1 < len(lines) else b"")
@@ -151,8 +166,12 @@ class FunctionPlan:
         stop = chunk.offset + len(chunk.data)
         return Piece((data,), rejects, len(layout.stops), kept, dropped, blank, {}, stop)
 
-    def _call(self, line: bytes) -> bytes | None:
-        """Return the text of the object that the function makes of a line, None if it drops it."""
+    def call(self, line: bytes) -> bytes | None:
+        """Return the text of the object that the function makes of a line, None if it drops it.
+
+        Raises:
+            LineError: The line is no JSON object, or the function fails.
+        """
         value = _decode(line)
         try:
             result = self.function(value)

@@ -30,6 +30,14 @@ def load(reference: str) -> Runnable:
 
     Raises:
         CalculationError: There is none, or what is there is something else.
+
+    Example:
+        >>> import tempfile
+        >>> with tempfile.NamedTemporaryFile("w", suffix=".py") as file:
+        ...     _ = file.write("from transform import Calculation; double = Calculation.from_sql('a * 2 AS b')")
+        ...     file.flush()
+        ...     load(f"{file.name}:double").results
+        ('b',)
     """
     place, _, name = reference.rpartition(":") if ":" in reference else (reference, "", "")
     with noting_tables() as tables:

@@ -1,6 +1,5 @@
 """One S3 object read, as one version of it, in large ranges."""
 
-import asyncio
 from collections.abc import Mapping
 from concurrent.futures import Future  # noqa: TC003
 from typing import Any
@@ -99,10 +98,14 @@ class ObjectReader:
         self._ahead = None
 
     def _fetch_soon(self, start: int) -> "Future[Answer]":
+        import asyncio  # noqa: PLC0415 - with TLS and all it takes 30 ms, which local runs need not pay
+
         return asyncio.run_coroutine_threadsafe(self._fetch(start), self._fs.loop)
 
     async def _fetch(self, start: int) -> Answer:
         """Return what S3 says of the object, and up to `READ_BYTES` from an offset on (and a little more)."""
+        import asyncio  # noqa: PLC0415 - as above
+
         stop = start + READ_BYTES + _TAIL_BYTES
         request: dict[str, Any] = {"Bucket": self._object.bucket, "Key": self._object.key}
         if self.etag:

@@ -2,14 +2,15 @@
 
 import contextlib
 from collections.abc import Iterator
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from transform.lines import Chunk, LongLine
 from transform.piece import Piece
-from transform.pool import Part, Pool
 from transform.ranges import MIN_RANGES, Range, ReadAt, cut, read_range
 from transform.sources import Reader, open_pin
-from transform.worker import Setting
+
+if TYPE_CHECKING:
+    from transform.pool import Part
 
 _MIN_CHUNKS = 16  # the same, where only the end of a stream tells how long it is
 
@@ -55,9 +56,12 @@ def pieces_of(
     if travelling is None or (size is not None and size - start <= MIN_RANGES * range_bytes):
         yield map(plan.transform, chunks)
         return
+    from transform.pool import Pool  # noqa: PLC0415 - only inputs that take several processes need it
+    from transform.worker import Setting  # noqa: PLC0415 - likewise
+
     setting = Setting(travelling, reader.pin, chunk_bytes, plan.max_line_bytes)
 
-    def here(part: Part) -> Iterator[Piece]:
+    def here(part: "Part") -> Iterator[Piece]:
         if not isinstance(part, Range):
             return iter([plan.transform(part)])
         assert read_at is not None  # noqa: S101 - there are ranges only of what can be read from anywhere

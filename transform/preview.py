@@ -4,13 +4,12 @@ from collections.abc import Iterator
 
 import polars as pl
 
-from transform.engine import restarted
-from transform.errors import WidenError
 from transform.lines import MAX_LINE_BYTES, Chunk, read_chunks
 from transform.schema import Column
 from transform.sources import Source, open_source
 from transform.state import State
 from transform.task import ExpressionTask
+from transform.walk import settled
 
 _CHUNK_BYTES = 64 << 10  # a few rows are wanted; the sample makes its own chunks as long as it needs
 
@@ -20,12 +19,7 @@ def preview(task: ExpressionTask, source: Source, rows: int) -> pl.DataFrame:
 
     Rejected lines are left out, as they are from the output.
     """
-    state = State()
-    while True:
-        try:
-            return _first_rows(task, source, rows, state)
-        except WidenError as error:
-            state = restarted(state, error, source)
+    return settled(source, lambda state: _first_rows(task, source, rows, state))
 
 
 def _first_rows(task: ExpressionTask, source: Source, rows: int, state: State) -> pl.DataFrame:

@@ -3,7 +3,8 @@
 import contextlib
 import json
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
 
 import polars as pl
 from rich.console import Console
@@ -21,6 +22,7 @@ from rich.text import Text
 
 from transform import stream
 from transform.apart import check_apart
+from transform.check import Check
 from transform.errors import SchemaError
 from transform.lines import read_chunks
 from transform.reject_file import default_target
@@ -53,39 +55,23 @@ def progress(name: str, *, quiet: bool) -> Iterator[stream.Progress | None]:
 
 def print_summary(summary: Summary) -> None:
     """Print a summary on standard error."""
-    table = Table.grid(padding=(0, 2))
-    table.add_column()
-    table.add_column(justify="right")
-    table.add_column()
-
-    for name, number, note in _summary_rows(summary):
-        table.add_row(name, number, Text(note))
     console = Console(stderr=True, highlight=False)
     if not console.is_terminal:  # nothing is folded where a program may read it
         console = Console(stderr=True, highlight=False, width=_WIDE)
-    console.print(table)
+    console.print(_grid(summary.rows()))
     if summary.rejected and not summary.rejects:
         for text in summary.first_rejects:
             console.print(Text(f"rejected {text}"))
 
 
-def _summary_rows(summary: Summary) -> Iterator[tuple[str, str, str]]:
-    yield "lines in", f"{summary.lines_in:,}", f"{summary.bytes_in:,} bytes"
-    yield "lines out", f"{summary.lines_out:,}", f"{summary.bytes_out:,} bytes"
-    for name, count in (("filtered", summary.filtered), ("blank", summary.blank)):
-        if count:
-            yield name, f"{count:,}", ""
-    if summary.rejected:
-        yield "rejected", f"{summary.rejected:,}", f"kept in {summary.rejects}" if summary.rejects else "not kept"
-    for kind, reason in summary.reject_reasons.items():
-        yield "", f"{reason.count:,}", f"{kind} (first at offset {reason.first_offset:,})"
-    for name, count in summary.nonfinite.items():
-        yield "not finite", f"{count:,}", f"in {name}, written as null"
-    columns = ", ".join(f"{name} {dtype} ({origin})" for name, (dtype, origin) in summary.schema.items())
-    yield "columns read", "", columns or "none"
-    for note in summary.notes:
-        yield "note", "", note
-    yield "time", f"{summary.seconds:.2f} s", f"{summary.mb_per_s:.1f} MB/s"
+def _grid(rows: Iterable[tuple[str, str, str]]) -> Table:
+    table = Table.grid(padding=(0, 2))
+    table.add_column()
+    table.add_column(justify="right")
+    table.add_column()
+    for name, number, note in rows:
+        table.add_row(name, number, Text(note))
+    return table
 
 
 @contextlib.contextmanager
@@ -106,6 +92,35 @@ def summary_file(path: str | None, places: dict[str, str | None]) -> Iterator[Ca
             output.publish()
 
         yield write
+
+
+def print_json(plain: dict[str, Any]) -> None:
+    """Print plain data as JSON on standard output."""
+    sys.stdout.write(json.dumps(plain, indent=2, ensure_ascii=False) + "\n")
+
+
+def print_check(check: Check, problems: list[str]) -> None:
+    """Print how a calculation fares on standard output."""
+    console = Console(width=_width(), highlight=False)
+    summary = check.summary
+    which = "all" if check.whole else "the first"
+    console.print(Text(f"{which} {summary.lines_in:,} lines of {summary.source}: {summary.lines_out:,} in the output"))
+    rows = [(name, number, note if name != "rejected" else "") for name, number, note in summary.rows()]
+    console.print(_grid(row for row in rows if row[0] not in ("lines in", "lines out", "time")))
+    for text in summary.first_rejects:
+        console.print(Text(f"rejected {text}", style="yellow"))
+    if check.types:
+        table = Table("result", "type", "null", "not finite", box=None, pad_edge=False, header_style="bold")
+        for column in table.columns[2:]:
+            column.justify = "right"
+        for name, dtype in check.types.items():
+            nonfinite = summary.nonfinite.get(name, 0)
+            table.add_row(Text(name), Text(dtype), f"{check.nulls[name]:,}", f"{nonfinite:,}")
+        console.print(table)
+    for problem in problems:
+        console.print(Text(f"problem: {problem}", style="bold red"))
+    if not problems:
+        console.print(Text("no problems", style="green"))
 
 
 def print_frame(frame: pl.DataFrame) -> None:

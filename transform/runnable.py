@@ -20,7 +20,18 @@ from transform.summary import Summary
 
 
 class Runnable(ABC):
-    """What can be run on an input: a `Calculation`, or one of the other things that `load` finds."""
+    """What can be run on an input: a `Calculation`, or one of the other things that `load` finds.
+
+    Example:
+        >>> import io
+        >>> from transform import Calculation, LineFunction
+        >>> def calculation(json_obj):
+        ...     return {**json_obj, "b": json_obj["a"] + 1}
+        >>> for runnable in (Calculation.from_sql("a + 1 AS b"), LineFunction(calculation)):
+        ...     print(runnable.preview(io.BytesIO(b'{"a":1}')).to_dicts())
+        [{'a': 1, 'b': 2}]
+        [{'a': 1, 'b': 2}]
+    """
 
     __slots__ = ()
 
@@ -54,6 +65,14 @@ class Runnable(ABC):
 
         Raises:
             TransformError: Nothing was published; what was there before is untouched.
+
+        Example:
+            >>> import io
+            >>> from transform import Calculation
+            >>> output = io.BytesIO()
+            >>> summary = Calculation.from_sql("a + 1 AS b").run(io.BytesIO(b'{"a": 1.50}'), output)
+            >>> output.getvalue(), summary.lines_out
+            (b'{"a": 1.50,"b":2.5}', 1)
         """
         options = Options(
             Policy.of(on_error, max_rejects),

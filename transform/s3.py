@@ -24,6 +24,10 @@ class S3Object(os.PathLike[str]):
         bucket: Where it is.
         key: Which; whatever it holds is taken as it is.
         etag: Of the version to be read, as S3 gives it but without quotes; None for the one that is there.
+
+    Example:
+        >>> str(S3Object("bucket", "folder/in.jsonl", etag="9b2cf535f27731c974343645a3985328"))
+        's3://bucket/folder/in.jsonl'
     """
 
     bucket: str
@@ -73,6 +77,10 @@ def part_size(first: int, parts: int) -> int:
     Args:
         first: The size of the first parts.
         parts: How many there are already.
+
+    Example:
+        >>> part_size(16 << 20, parts=999), part_size(16 << 20, parts=1000)
+        (16777216, 33554432)
     """
     return min(first << (parts // _PARTS_BEFORE_GROWTH), _MAX_PART_BYTES)
 

@@ -19,6 +19,10 @@ class State:
         summary: What was done so far; `bytes_in` is where to go on.
         widened: The types of columns that turned out to need another than was inferred.
         codec: The name of the format that the input is compressed in, None where it is not.
+
+    Example:
+        >>> State.from_dict(State().to_dict()) == State()
+        True
     """
 
     summary: Summary = field(default_factory=Summary)

@@ -85,6 +85,14 @@ class Stream:
     Attributes:
         summary: What was done so far, up to the part before the one that is being used.
         headers: Of an object that is read, what S3 says of it, by the names that boto3 uses.
+
+    Example:
+        >>> import io
+        >>> from transform import Calculation
+        >>> with Calculation.from_sql("a + 1 AS b").stream(io.BytesIO(b'{"a":1}')) as stream:
+        ...     output = b"".join(data for part in stream for data in part.output)
+        >>> output, stream.summary.lines_out
+        (b'{"a":1,"b":2}', 1)
     """
 
     def __init__(self, task: Task, reader: Reader, state: State, options: Options, stack: contextlib.ExitStack) -> None:

@@ -1,7 +1,7 @@
 """What a run did, in numbers."""
 
 import copy
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any, Self
 
@@ -13,7 +13,19 @@ _FIRST_REJECTS = 3
 
 @dataclass(slots=True)
 class Reason:
-    """How often lines were rejected for one reason, and the offset of the first."""
+    r"""How often lines were rejected for one reason.
+
+    Attributes:
+        count: How many.
+        first_offset: Where the first of them starts, in bytes after decompression.
+
+    Example:
+        >>> import io
+        >>> from transform import Calculation
+        >>> calculation = Calculation.from_sql("a AS b").with_schema({"a": "Int64"})
+        >>> calculation.run(io.BytesIO(b'{"a":1} nope {"a":2}'.replace(b" ", b"\n")), io.BytesIO()).reject_reasons
+        {'not valid JSON': Reason(count=1, first_offset=8)}
+    """
 
     count: int
     first_offset: int
@@ -40,6 +52,13 @@ class Summary:
         notes: What the user should know of how it was done.
         rejects: Where the rejected lines are, None if there are none or they were not kept.
         seconds: From start to published.
+
+    Example:
+        >>> summary = Summary(bytes_in=3_000_000, seconds=1.5)
+        >>> summary.mb_per_s
+        2.0
+        >>> Summary.from_dict(summary.to_dict()) == summary
+        True
     """
 
     source: str = ""
@@ -82,6 +101,33 @@ class Summary:
         reason.count += 1
         if len(self.first_rejects) < _FIRST_REJECTS:
             self.first_rejects.append(f"line {line} (offset {reject.offset}): {reject.reason}")
+
+    def rows(self) -> Iterator[tuple[str, str, str]]:
+        """Yield it as rows of a table for people: what, a number, and what there is to say of it."""
+        yield "lines in", f"{self.lines_in:,}", f"{self.bytes_in:,} bytes"
+        yield "lines out", f"{self.lines_out:,}", f"{self.bytes_out:,} bytes"
+        for name, count in (("filtered", self.filtered), ("blank", self.blank)):
+            if count:
+                yield name, f"{count:,}", ""
+        if self.rejected:
+            yield "rejected", f"{self.rejected:,}", f"kept in {self.rejects}" if self.rejects else "not kept"
+        for kind, reason in self.reject_reasons.items():
+            yield "", f"{reason.count:,}", f"{kind} (first at offset {reason.first_offset:,})"
+        for name, count in self.nonfinite.items():
+            yield "not finite", f"{count:,}", f"in {name}, written as null"
+        columns = ", ".join(f"{name} {dtype} ({origin})" for name, (dtype, origin) in self.schema.items())
+        yield "columns read", "", columns or "none"
+        for note in self.notes:
+            yield "note", "", note
+        yield "time", f"{self.seconds:.2f} s", f"{self.mb_per_s:.1f} MB/s"
+
+    def _repr_html_(self) -> str:
+        from transform import html  # noqa: PLC0415 - only notebooks need it
+
+        rows = [(name, html.Number(number), note) for name, number, note in self.rows()]
+        what = f"{self.source} → {self.target}" if self.target else self.source
+        bad = [html.Bad(f"rejected {text}") for text in self.first_rejects]
+        return html.render("Summary", what, html.Table(rows), *bad)
 
     def to_dict(self) -> dict[str, Any]:
         """Return it as plain data, for JSON."""

@@ -32,10 +32,16 @@ def lookup(path: str | Path, key: str, value: str | None = None) -> list[Any] | 
     Raises:
         CalculationError: The file or a column is not there, or a key has two values.
 
-    Example, with a file `regions.csv` of lines such as `AZ,west`:
-
-        region = pl.col("state").replace_strict(lookup("regions.csv", "state", "region"), default=None)
-        known = pl.col("state").is_in(lookup("regions.csv", "state"))
+    Example:
+        >>> import tempfile
+        >>> with tempfile.NamedTemporaryFile("w", suffix=".csv") as file:
+        ...     _ = file.write("state,region AZ,west PA,east".replace(" ", chr(10)))
+        ...     file.flush()
+        ...     known, regions = lookup(file.name, "state"), lookup(file.name, "state", "region")
+        >>> is_known = pl.col("state").is_in(known)
+        >>> region = pl.col("state").replace_strict(regions, default=None)
+        >>> regions
+        {'AZ': 'west', 'PA': 'east'}
     """
     caller = sys._getframe(1).f_globals.get("__file__")  # noqa: SLF001 - the way to know whose neighbour is meant
     found = Path(caller).parent / path if caller else Path(path)
