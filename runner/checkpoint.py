@@ -1,12 +1,14 @@
 """How far a job has come, as a small object beside the output: whoever takes the job next goes on from there.
 
 Each write is made on condition that the one before it is still there, which fences off a worker that was frozen, lost
-its message, and thaws.
+its message, and thaws. It also says whose the job is, and is written again while that goes on: of two messages about
+one object, delivered at the same time, the second leaves the job to the first, instead of taking it over.
 """
 
 from __future__ import annotations
 
 import json
+import threading
 import uuid
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any, Self
@@ -41,6 +43,8 @@ class Progress:
         state: How far the input has been transformed.
         rejects: How many objects of rejects have been written up to there.
         about: What the job is, for who looks at it.
+        owner: Whose message it was written for, as `Message.owner` says.
+        lease_s: For how long after it was written the owner is believed to be at work.
     """
 
     upload: str
@@ -48,12 +52,16 @@ class Progress:
     state: State = field(default_factory=State)
     rejects: int = 0
     about: Mapping[str, str] = field(default_factory=dict)
+    owner: str = ""
+    lease_s: float = 0.0
 
     def to_json(self, writer: str = "") -> bytes:
         """Return it as the content of an object, which says who writes it."""
         plain = {
             "version": _VERSION,
             "writer": writer,
+            "owner": self.owner,
+            "lease_s": self.lease_s,
             "about": dict(self.about),
             "offset": self.state.summary.bytes_in,
             "upload": self.upload,
@@ -75,7 +83,9 @@ class Progress:
             if not isinstance(plain, dict) or plain.get("version") != _VERSION:
                 raise ValueError("no checkpoint of this version")
             parts = tuple(Part(**part) for part in plain["parts"])
-            return cls(plain["upload"], parts, State.from_dict(plain["state"]), plain["rejects"], plain["about"])
+            state, lease_s = State.from_dict(plain["state"]), float(plain.get("lease_s", 0))
+            owner = str(plain.get("owner", ""))
+            return cls(plain["upload"], parts, state, plain["rejects"], plain["about"], owner, lease_s)
         except (KeyError, TypeError, AttributeError, RecursionError) as error:
             raise ValueError(f"no checkpoint: {error!r}") from error
 
@@ -94,17 +104,24 @@ class Checkpoint:
         # ETags are hashes: were the content the same as the one before, whoever wrote that would not be fenced off.
         self._writer = uuid.uuid4().hex
         self._etag: str | None = None
+        self._content = b""
+        self._age_s = 0.0
+        self._lock = threading.Lock()  # for whoever keeps it fresh
 
     def read(self) -> Progress | None:
         """Return how far the job has come, None if nothing is known; what cannot be understood is known to nobody."""
-        found = self._store.read(self._key)
+        found = self._store.read_aged(self._key)
         if found is None:
             return None
-        content, self._etag = found
+        content, self._etag, self._age_s = found
         try:
             return Progress.of_json(content)
         except ValueError:
             return None
+
+    def is_held(self, progress: Progress, owner: str) -> bool:
+        """Return whether somebody else is at work on the job, given what was read; a message's copy is the same one."""
+        return progress.owner != owner and self._age_s < progress.lease_s
 
     def write(self, progress: Progress) -> None:
         """Note how far the job has come.
@@ -112,8 +129,17 @@ class Checkpoint:
         Raises:
             FencedError: Somebody else has noted something since this worker last did.
         """
+        with self._lock:
+            self._put(progress.to_json(self._writer))
+
+    def touch(self) -> None:
+        """Note once more what was noted last, if anything was; raises as `write` does."""
+        with self._lock:
+            if self._etag is not None and self._content:
+                self._put(self._content)
+
+    def _put(self, content: bytes) -> None:
         condition = {"IfMatch": self._etag} if self._etag else {"IfNoneMatch": "*"}
-        content = progress.to_json(self._writer)
         try:
             answer = self._store.call(
                 "put_object", Key=self._key, Body=content, ContentType="application/json", **condition
@@ -121,13 +147,14 @@ class Checkpoint:
         except (ConditionFailedError, NoUploadError) as error:
             # Perhaps it was written and the answer got lost, and now that it was tried again it is there already.
             if (found := self._store.read(self._key)) is not None and found[0] == content:
-                self._etag = found[1]
+                self._etag, self._content = found[1], content
                 return
             raise FencedError(f"another worker goes on with the job ({error})") from error
-        self._etag = answer["ETag"]
+        self._etag, self._content = answer["ETag"], content
 
     def remove(self) -> None:
         """Forget how far the job has come."""
-        if self._etag is not None:
-            self._store.delete(self._key)
-            self._etag = None
+        with self._lock:
+            if self._etag is not None:
+                self._store.delete(self._key)
+                self._etag, self._content = None, b""

@@ -132,9 +132,11 @@ class Crew:
     def _start(self, job: Running, child: JobChild) -> None:
         message = job.lease.message
         job.child, job.started, job.until = child, time.monotonic(), job.lease.until
-        tried = bool(message.attempts or message.progress or job.deaths)
+        tried = bool(message.attempts or message.progress or message.is_copy or job.deaths)
         workers = self._workers if job.large else 1
-        child.order(Order(job.event, message.sent, workers, tried, message.first_sent), job.lease.left_s())
+        child.order(
+            Order(job.event, message.sent, workers, tried, message.first_sent, message.owner), job.lease.left_s()
+        )
         self._tools.protection.busy()
 
     def _idle_child(self) -> JobChild | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import time
+import uuid
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -121,10 +122,23 @@ class Disposal:
         elif kind is Kind.DENIED:
             delay_s = round(min(_DENIED_DELAY_S, self._settings.retry_max_s))
             self._queue.hand_over(message, attempts=attempts, progress=covered, delay_s=delay_s)
+        elif kind in (Kind.BUSY, Kind.FENCED):
+            self._leave_to_another(message, outcome)
         elif kind is Kind.FAILED:
             self._queue.dead_letter(message, reason=reason, job=outcome.job, trace=message.trace)
         else:
             self._queue.give_back(message, self._delay_s(attempts))
+
+    def _leave_to_another(self, message: Message, outcome: Outcome) -> None:
+        """Come back to see whether another worker has done the job: by a copy, as receives would be counted by SQS.
+
+        Who was fenced off has lost the job, perhaps to a copy of the same message: from here on these are two messages,
+        or they would go on taking it from each other.
+        """
+        delay_s = round(min(self._settings.visibility_timeout_s, self._settings.retry_max_s))
+        owner = uuid.uuid4().hex if outcome.kind is Kind.FENCED else message.owner
+        covered = max(outcome.offset, message.progress)
+        self._queue.hand_over(message, attempts=message.attempts, progress=covered, delay_s=delay_s, owner=owner)
 
     def _delay_s(self, attempts: int) -> int:
         """Return how long to wait before the next attempt: longer each time, and never the same for all."""

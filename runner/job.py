@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import socket
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlencode
@@ -12,6 +12,7 @@ from runner.calculation import digest_of, load_calculation
 from runner.cancellation import Cancellation
 from runner.checkpoint import Checkpoint, Progress
 from runner.errors import CancelledError, ImpossibleError, NoUploadError, RunnerError
+from runner.keeper import Keeper
 from runner.names import cancellation_key, checkpoint_key, output_key, rejects_folder
 from runner.origin import Origin, Verdict
 from runner.outcome import Kind, Outcome
@@ -100,6 +101,7 @@ class Job:
         marker = cancellation_key(setup.settings, self._origin.source)
         self._cancellation = Cancellation(setup.store, marker, sent)
         self._checkpoint = Checkpoint(setup.store, checkpoint_key(setup.settings, self.id))
+        self._seen: dict[str, str] | None = None
         self._upload: Upload | None = None
         self._rejects: RejectObjects | None = None
         self._started = datetime.now(UTC).isoformat(timespec="seconds")
@@ -128,17 +130,26 @@ class Job:
             self.clean_up()
             etag = condition["IfMatch"] if verdict is Verdict.DUPLICATE else ""
             return Outcome(_KINDS[verdict], job=self.id, digest=self.digest, etag=etag)
+        self._seen = condition
         self._cancellation.check()
+        if progress is not None and self._checkpoint.is_held(progress, self._order.owner):
+            return Outcome(Kind.BUSY, "another worker is at it, for another message about it", job=self.id)
+        with Keeper(self._checkpoint, self._control, self._setup.settings.visibility_timeout_s):
+            return self._make(progress)
+
+    def _make(self, progress: Progress | None) -> Outcome:
         state = progress.state if progress else State()
         starts_left = _STARTS
         while True:
             try:
                 if progress is not None:
-                    self._checkpoint.write(progress)  # from here on, whoever had the job before is fenced off
+                    # From here on, whoever had the job before is fenced off.
+                    self._checkpoint.write(self._owned(progress))
                 return self._attempt(state, progress)
             except WidenError as error:  # once for a column
                 state = state.restarted(error.name, error.dtype)
             except StartAgainError:
+                self._seen = None
                 starts_left -= 1
                 if not starts_left:
                     raise
@@ -167,6 +178,7 @@ class Job:
             on_error=settings.on_error,
             max_rejects=settings.max_rejects,
             max_line_bytes=settings.max_line_bytes,
+            max_inflation=settings.max_inflation,
             workers=self._order.workers,
             range_bytes=settings.range_bytes,
         ) as stream:
@@ -188,7 +200,7 @@ class Job:
                 raise
         rejects.finish(stream.summary, self._about("published"))
         self._control.check()
-        verdict, etag = publish(self._setup.store, self._key, self._origin, upload)
+        verdict, etag = publish(self._setup.store, self._key, self._origin, upload, self._seen)
         if verdict is Verdict.PUBLISH:
             upload.id = None
         self.clean_up()
@@ -242,17 +254,22 @@ class Job:
 
     def _note(self, upload: Upload, state: State, rejects: int = 0) -> None:
         """Write down how far the job has come."""
-        self._checkpoint.write(Progress(str(upload.id), tuple(upload.parts), state, rejects, self._about("running")))
+        progress = Progress(str(upload.id), tuple(upload.parts), state, rejects, self._about("running"))
+        self._checkpoint.write(self._owned(progress))
+
+    def _owned(self, progress: Progress) -> Progress:
+        """Return it as this worker's, for as long as its message is without being renewed."""
+        return replace(progress, owner=self._order.owner, lease_s=self._setup.settings.visibility_timeout_s)
 
     def _source(self) -> S3Object:
         """Return the version of the input that the event speaks of."""
         event = self._order.event
         if event.etag is not None:
-            return S3Object(event.bucket, event.key, event.etag)
+            return S3Object(event.bucket, event.key, event.etag, event.size)
         found = self._setup.source.head(event.key)
         if found is None or (event.version_id and found.get("VersionId", event.version_id) != event.version_id):
             raise SourceChangedError(f"s3://{event.bucket}/{event.key}: is no longer what the event speaks of")
-        return S3Object(event.bucket, event.key, found["ETag"].strip('"'))
+        return S3Object(event.bucket, event.key, found["ETag"].strip('"'), found["ContentLength"])
 
     def _target(self, headers: Mapping[str, Any]) -> Target:
         """Return where the output goes; it keeps the input's content type, encoding, storage class and tags."""

@@ -14,10 +14,11 @@ _BATCH_MESSAGES = 10
 _MAX_ATTRIBUTES = 10
 _TEXT_CHARACTERS = 1100  # of an attribute: the URI of an object has 1,093 at most
 
-_OURS = {"attempts", "first_sent", "progress"}
+_OURS = {"attempts", "first_sent", "progress", "owner"}
 _OF_A_DEAD_LETTER = {"reason", "job", "trace"}
 _MOST_ATTEMPTS = 1000  # SQS takes no larger maxReceiveCount; what is larger was not counted
 _EARLIEST_MS = 1_000_000_000_000  # in 2001: what is less is seconds, or nonsense
+_OWNER = re.compile(r"[!-~]{1,100}")
 _MOST_BYTES = 1 << 46  # objects have 48.8 TiB at most
 
 _NOT_SENDABLE = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
@@ -36,6 +37,7 @@ class Message:
         sent: When this copy was sent, in ms since the epoch.
         progress: How many bytes of the input a checkpoint had covered when the message was handed over.
         trace: The X-Ray trace header, or "".
+        owner: What stands for it in the checkpoint of its job: the id of the first of its copies.
         attributes: The message attributes that its sender gave it, as SQS describes them.
     """
 
@@ -48,6 +50,12 @@ class Message:
     progress: int
     trace: str
     attributes: Mapping[str, Mapping[str, Any]] = field(default_factory=dict, compare=False, repr=False)
+    owner: str = ""
+
+    @property
+    def is_copy(self) -> bool:
+        """Whether somebody had it before, in another shape."""
+        return self.owner not in ("", self.id)
 
 
 def read_message(raw: Mapping[str, Any]) -> Message:
@@ -59,6 +67,7 @@ def read_message(raw: Mapping[str, Any]) -> Message:
     first_sent = _read_number(ours.get("first_sent"), most=sent)
     receives = _read_number(system.get("ApproximateReceiveCount"), most=None)
     moved_back = "reason" in given
+    owner = "" if moved_back else ours.get("owner") or ""
     before = 0 if moved_back else _read_number(ours.get("attempts"), most=_MOST_ATTEMPTS)
     # A copy of it is no dead letter any more, and its attempts count.
     not_theirs = _OURS | _OF_A_DEAD_LETTER if moved_back else _OURS
@@ -72,6 +81,7 @@ def read_message(raw: Mapping[str, Any]) -> Message:
         progress=_read_number(ours.get("progress"), most=_MOST_BYTES),
         trace=system.get("AWSTraceHeader", ""),
         attributes={name: _sendable(value) for name, value in given.items() if name not in not_theirs},
+        owner=owner if _OWNER.fullmatch(owner) else raw["MessageId"],
     )
 
 

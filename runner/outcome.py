@@ -23,6 +23,8 @@ class Kind(Enum):
     """Its input is gone, or is another now."""
     CANCELLED = "cancelled"
     """An operator has cancelled it."""
+    BUSY = "busy"
+    """Another worker is at it, for another message."""
     STOPPED = "stopped"
     """It was asked to stop, and goes on from its last checkpoint."""
     FENCED = "fenced"
@@ -45,6 +47,7 @@ class Order:
         workers: How many processes it may use.
         tried_before: Whether somebody may have begun with it.
         first_sent: When the first of the message's copies was sent; None where it is the only one.
+        owner: What stands for the message, as `Message.owner` says.
     """
 
     event: ObjectCreated
@@ -52,6 +55,7 @@ class Order:
     workers: int
     tried_before: bool
     first_sent: int | None = None
+    owner: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -108,7 +108,14 @@ class Queue:
             self.extend(message, max(0, min(delay_s, MAX_VISIBILITY_S)))
 
     def hand_over(
-        self, message: Message, *, attempts: int, progress: int, body: str | None = None, delay_s: int = 0
+        self,
+        message: Message,
+        *,
+        attempts: int,
+        progress: int,
+        body: str | None = None,
+        delay_s: int = 0,
+        owner: str | None = None,
     ) -> None:
         """Replace a message by a copy, whose receives are counted anew.
 
@@ -118,11 +125,13 @@ class Queue:
             progress: How many bytes of the input a checkpoint covers.
             body: The copy's text, if another one.
             delay_s: After how long it becomes visible, up to 900.
+            owner: What the copy stands for in the checkpoint of its job, if not for what the message does.
 
         Raises:
             LeaseLostError: As `delete`; the copy has been sent.
         """
-        attributes = attributes_of(message, attempts=attempts, first_sent=message.first_sent, progress=progress)
+        known = {"attempts": attempts, "first_sent": message.first_sent, "progress": progress}
+        attributes = attributes_of(message, **known, owner=owner or message.owner)
         copy = compose(message.body if body is None else body, attributes, message.trace)
         self._call("send_message", **copy, DelaySeconds=max(0, min(delay_s, MAX_DELAY_S)))
         self.delete(message)

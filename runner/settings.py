@@ -80,6 +80,9 @@ class Settings(BaseSettings):
         default=None, description="More bad lines than this fail the job; if not set, any will do"
     )
     max_line_bytes: Size = Field(default=32 * _MIB, ge=1, le=1024 * _MIB, description="Longer lines are rejected")
+    max_inflation: Count = Field(
+        default=500, ge=1, description="A compressed object may hold so many times its size, if more than 256 MiB"
+    )
     part_bytes: Size = Field(
         default=16 * _MIB, ge=5 * _MIB, le=5 * 1024 * _MIB, description="Size of the parts of an upload"
     )
@@ -115,7 +118,9 @@ class Settings(BaseSettings):
         le=1000,
         description="Attempts at a job; if not set, the queue's maxReceiveCount, or 5 without one",
     )
-    retry_min_s: Seconds = Field(default=5.0, ge=0, le=43200, description="Delay before the first retry")
+    retry_min_s: Seconds = Field(
+        default=15.0, ge=0, le=43200, description="Delay before the first retry, each of the next being twice as long"
+    )
     retry_max_s: Seconds = Field(default=900.0, ge=0, le=43200, description="Longest delay before a retry")
     breaker_failures: Count = Field(
         default=3, ge=1, description="So many failures in a row with one cause stop the worker"

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import s3fs
@@ -16,6 +18,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
 _NO_UPLOAD = {"NoSuchUpload", "InvalidPart", "InvalidPartOrder", "EntityTooSmall"}
+_PASSING = {"ExpiredToken", "RequestTimeTooSkewed"}
+"""Of credentials and clocks, which others renew and set right; s3fs takes them for denials."""
+
 _NOT_FOUND, _CONFLICT, _PRECONDITION_FAILED = 404, 409, 412
 _T = TypeVar("_T")
 
@@ -62,19 +67,25 @@ class Store:
 
     def read(self, key: str) -> tuple[bytes, str] | None:
         """Return a small object's content and ETag, None if there is none."""
+        found = self.read_aged(key)
+        return found and found[:2]
+
+    def read_aged(self, key: str) -> tuple[bytes, str, float] | None:
+        """Return a small object's content, ETag and age in seconds, by S3's own clock; None if there is none."""
         try:
             what = f"get_object of s3://{self.bucket}/{key}"
-            found: tuple[bytes, str] = self._requested(what, sync, self.filesystem.loop, self._read, key)
+            found: tuple[bytes, str, float] = self._requested(what, sync, self.filesystem.loop, self._read, key)
         except StoreError as error:
             if _status(error.__cause__)[0] == _NOT_FOUND:
                 return None
             raise
         return found
 
-    async def _read(self, key: str) -> tuple[bytes, str]:
+    async def _read(self, key: str) -> tuple[bytes, str, float]:
         answer = await self.filesystem._call_s3("get_object", Bucket=self.bucket, Key=key)  # noqa: SLF001 # fsspec's name for the same in a coroutine
         async with answer["Body"] as body:
-            return await body.read(), answer["ETag"]
+            age = _date_of(answer) - answer["LastModified"]
+            return await body.read(), answer["ETag"], max(0.0, age.total_seconds())
 
     def _requested(self, what: str, request: Callable[..., _T], *args: Any, **arguments: Any) -> _T:
         try:
@@ -103,7 +114,8 @@ class Store:
 def _explain(error: BaseException, what: str) -> RunnerError:
     status, code = _status(error)
     text = f"{what}: {' '.join(str(error).split()) or type(error).__name__}"[:500]
-    if isinstance(error, NoCredentialsError | PermissionError) or code.startswith("KMS."):
+    denied = isinstance(error, NoCredentialsError | PermissionError) and code not in _PASSING
+    if denied or code.startswith("KMS."):
         return DeniedError(text)
     if code in _NO_UPLOAD:
         return NoUploadError(text)
@@ -112,6 +124,12 @@ def _explain(error: BaseException, what: str) -> RunnerError:
     if status == _CONFLICT:
         return ConflictError(text)
     return StoreError(text)
+
+
+def _date_of(answer: Mapping[str, Any]) -> datetime:
+    """Return when S3 has answered, by its own clock if it tells."""
+    told = answer["ResponseMetadata"]["HTTPHeaders"].get("date")
+    return parsedate_to_datetime(told) if told else datetime.now(UTC)
 
 
 def _status(error: BaseException | None) -> tuple[int, str]:

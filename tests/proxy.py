@@ -1,18 +1,22 @@
-"""A proxy in front of an S3 server, which lets a test decide what goes wrong with which request."""
+"""A proxy in front of a server of S3 and SQS, which lets a test decide what goes wrong with which request."""
 
 from __future__ import annotations
 
 import http.client
+import json
+import re
+import socket
+import struct
 import threading
 from collections import Counter
 from contextlib import contextmanager
 from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 from urllib.parse import parse_qs, unquote, urlsplit
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Mapping
 
 _OWN_HEADERS = {"connection", "content-length", "transfer-encoding", "keep-alive", "date", "server"}
 _TIMEOUT_S = 60
@@ -23,11 +27,12 @@ class Request:
     """A request that came.
 
     Attributes:
-        operation: What S3 calls it, as `UploadPart`.
+        operation: What S3 or SQS calls it, as `UploadPart`.
         number: The how manieth of that operation it is, from 1 on.
         key: Of the object; empty where it is about a bucket.
         size: Of its body, in bytes.
         range: Which bytes it asks for, as the header says: `bytes=0-9`; empty where it asks for all.
+        credential: The id of the access key that it is signed with.
     """
 
     operation: str
@@ -35,6 +40,7 @@ class Request:
     key: str
     size: int
     range: str = ""
+    credential: str = ""
 
     @property
     def first_byte(self) -> int:
@@ -55,6 +61,25 @@ class Cut:
     """Close the connection without an answer, before or after the request was passed on."""
 
     passed_on: bool
+
+
+@dataclass(frozen=True)
+class Reset:
+    """Reset the connection without an answer, before or after the request was passed on."""
+
+    passed_on: bool
+
+
+@dataclass(frozen=True)
+class Damage:
+    """Pass the request on, and answer with another byte in the middle of the body."""
+
+
+@dataclass(frozen=True)
+class Halt:
+    """Pass the request on, stop in the middle of the answer's body, and close the connection once the event is set."""
+
+    until: threading.Event
 
 
 @dataclass(frozen=True)
@@ -83,7 +108,7 @@ class Stall:
     until: threading.Event
 
 
-Fault = Refuse | Cut | Shorten | Hold | Stall
+Fault = Refuse | Cut | Reset | Damage | Halt | Shorten | Hold | Stall
 
 
 class Proxy:
@@ -106,12 +131,15 @@ class Proxy:
         """Return how many requests of an operation came."""
         return sum(request.operation == operation for request in self.requests)
 
-    def note(self, method: str, path: str, size: int, asked_for: str = "") -> Request:
+    def note(self, method: str, path: str, size: int, headers: Mapping[str, str]) -> Request:
         """Take down a request."""
-        operation, key = _operation(method, path)
+        target = headers.get("X-Amz-Target")  # which SQS has, and S3 has not
+        operation, key = (target.rpartition(".")[2], "") if target else _operation(method, path)
+        signed = re.search("Credential=([^/]*)/", headers.get("Authorization", ""))
+        credential = signed[1] if signed else ""
         with self._lock:
             self._counts[operation] += 1
-            request = Request(operation, self._counts[operation], key, size, asked_for)
+            request = Request(operation, self._counts[operation], key, size, headers.get("Range", ""), credential)
             self.requests.append(request)
         return request
 
@@ -136,11 +164,14 @@ class _Handler(BaseHTTPRequestHandler):
     def relay(self) -> None:
         body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
         proxy = self.server.proxy
-        fault = proxy.rule(proxy.note(self.command, self.path, len(body), self.headers.get("Range", "")))
+        fault = proxy.rule(proxy.note(self.command, self.path, len(body), cast("Mapping[str, str]", self.headers)))
         if isinstance(fault, Refuse):
-            self.answer(fault.status, [("Content-Type", "application/xml")], _error(fault.code))
+            kind, content = _error(fault.code, to_json="X-Amz-Target" in self.headers)
+            self.answer(fault.status, [("Content-Type", kind)], content)
         elif fault == Cut(passed_on=False):
             self.close_connection = True
+        elif fault == Reset(passed_on=False):
+            self.reset()
         elif isinstance(fault, Stall):
             fault.reached.set()
             fault.until.wait(_TIMEOUT_S)
@@ -167,6 +198,17 @@ class _Handler(BaseHTTPRequestHandler):
             case Cut():
                 self.close_connection = True
                 return
+            case Reset():
+                self.reset()
+                return
+            case Damage():
+                middle = len(content) // 2
+                content = content[:middle] + bytes([content[middle] ^ 1]) + content[middle + 1 :]
+            case Halt(until):
+                self.send(status, [*headers, ("Content-Length", str(len(content)))], content[: len(content) // 2])
+                until.wait(_TIMEOUT_S)
+                self.close_connection = True
+                return
             case Shorten(honest):
                 length = [("Content-Length", str(len(content)))] if honest else []
                 self.send(status, [*headers, *length, ("Connection", "close")], content[: len(content) // 2])
@@ -175,6 +217,11 @@ class _Handler(BaseHTTPRequestHandler):
                 passed_on.set()
                 until.wait(_TIMEOUT_S)
         self.answer(status, headers, content)
+
+    def reset(self) -> None:
+        self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        self.connection.close()
+        self.close_connection = True
 
     def answer(self, status: int, headers: list[tuple[str, str]], content: bytes) -> None:
         if self.command == "HEAD":
@@ -223,7 +270,10 @@ def _operation(method: str, path: str) -> tuple[str, str]:
     return method.capitalize() + ("Object" if key else "Bucket"), key
 
 
-def _error(code: str) -> bytes:
-    return (
-        f'<?xml version="1.0" encoding="UTF-8"?>\n<Error><Code>{code}</Code><Message>{code}!</Message></Error>'.encode()
-    )
+def _error(code: str, *, to_json: bool) -> tuple[str, bytes]:
+    """Return an error as S3 tells it, or SQS; its type and content."""
+    if to_json:
+        content = json.dumps({"__type": f"com.amazonaws.sqs#{code}", "message": f"{code}!"})
+        return "application/x-amz-json-1.0", content.encode()
+    text = f'<?xml version="1.0" encoding="UTF-8"?>\n<Error><Code>{code}</Code><Message>{code}!</Message></Error>'
+    return "application/xml", text.encode()

@@ -145,6 +145,9 @@ def cli() -> None:
 @click.option("--max-rejects", type=_MaxRejects(), help="Fail if more lines are rejected, or a larger share.")
 @click.option("--max-line-bytes", type=_Size(), default="256MiB", show_default=True, help="Reject longer lines.")
 @click.option(
+    "--max-inflation", type=click.IntRange(1), metavar="N", help="Fail if compressed input grows more than N times."
+)
+@click.option(
     "--workers", type=click.IntRange(1), metavar="N", help="Processes to use.  [default: the cores there are]"
 )
 @click.option("--summary", "summary_path", type=_Place(), metavar="PATH", help="Write the summary as JSON, too.")

@@ -23,6 +23,7 @@ else:
 
 _READ_BYTES = 256 << 10
 _HEADER_BYTES = 64 << 10  # of a stream's start, so much is there at once: isal loses its place in a header in pieces
+_HARMLESS_BYTES = 256 << 20  # are inflated whatever they come from: a short file of a few long lines is no bomb
 _PADDED = ("gzip", "xz")  # formats that allow zeros after and between their streams
 _GZIP_WINDOW_BITS = 31  # of zlib: a deflate window of 15 bits, in a gzip wrapper
 _CORRUPT: tuple[type[Exception], ...] = (OSError, EOFError, ValueError, lzma.LZMAError, zstd.ZstdError, igzip_lib.error)  # type: ignore[assignment] # isal's is typed as an instance
@@ -133,12 +134,15 @@ class Inflater:
         read_into: Reads the compressed bytes.
         codec: Their format.
         name: What to call the input in errors.
+        max_inflation: How many times as large as what was read the content may be; None for any number of times.
     """
 
-    def __init__(self, read_into: ReadInto, codec: Codec, name: str) -> None:
+    def __init__(self, read_into: ReadInto, codec: Codec, name: str, max_inflation: int | None = None) -> None:
         self._read_into = read_into
         self._codec = codec
         self._name = name
+        self._max_inflation = max_inflation
+        self._taken = self._given = 0
         self._buffer = memoryview(bytearray(_READ_BYTES))
         self._pending = b""
         self._decompressor: Any = codec.decompressor()  # at least one stream has to be there
@@ -147,7 +151,7 @@ class Inflater:
         """Fill a part of the view; return how many bytes, 0 at the end.
 
         Raises:
-            InputError: The content is corrupt or ends too early.
+            InputError: The content is corrupt, ends too early, or is larger than it may be.
         """
         while True:
             if self._decompressor.eof and not self._next_stream():
@@ -170,8 +174,18 @@ class Inflater:
             if self._decompressor.eof:
                 self._pending = bytes(self._decompressor.unused_data)
             if data:
+                self._check_inflation(len(data))
                 view[: len(data)] = data
                 return len(data)
+
+    def _check_inflation(self, more: int) -> None:
+        self._given += more
+        if self._max_inflation is None or self._given <= max(_HARMLESS_BYTES, self._max_inflation * self._taken):
+            return
+        raise InputError(
+            f"{self._name}: its first {self._taken} bytes hold {self._given} bytes or more, which is beyond "
+            f"{self._max_inflation} times as much (max_inflation). If it is no decompression bomb, allow more."
+        )
 
     def _next_stream(self) -> bool:
         """Begin the next stream, if there is one."""
@@ -196,4 +210,5 @@ class Inflater:
         filled = 0
         while filled < len(self._buffer) and (count := self._read_into(self._buffer[filled:])):
             filled += count
+        self._taken += filled
         return bytes(self._buffer[:filled])

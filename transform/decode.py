@@ -164,7 +164,8 @@ class Decoder:
             fault = int(found[1]) if (found := _FAULTY_OBJECT.search(str(error))) else None
         except msgspec.DecodeError as error:
             if found := _FAULTY_BYTE.search(str(error)):
-                fault = int(np.searchsorted(layout.firsts[lines], start + int(found[1]), side="right")) - 1
+                line = int(np.searchsorted(layout.firsts, start + int(found[1]), side="right")) - 1
+                fault = int(np.searchsorted(lines, line, side="right")) - 1
         except RecursionError:
             pass
         return fault if fault is not None and 0 <= fault < len(lines) else len(lines) // 2

@@ -41,6 +41,7 @@ class ObjectReader:
         self._position = start
         self._block: tuple[int, bytes] = (start, b"")
         self._ahead: tuple[int, Future[Answer]] | None = None
+        self._whole = size is None and not start and (self._object.size or READ_BYTES + 1) <= READ_BYTES
         self.etag = self._object.etag or ""
         self.headers: Mapping[str, Any] = {}
         if size is not None:
@@ -49,7 +50,7 @@ class ObjectReader:
         with explained(self._name, InputError, pinned=bool(self.etag)):
             self.headers, data = _result(self._fetch_soon(start))
         self.etag = self.headers["ETag"].strip('"')
-        self.size = _total_size(self.headers)
+        self.size = len(data) if self._whole else _total_size(self.headers)
         self._block = (start, data)
 
     def seek(self, offset: int) -> None:
@@ -113,9 +114,7 @@ class ObjectReader:
         wait_s = _FIRST_WAIT_S
         for left in reversed(range(_TRIES)):
             try:
-                headers = await self._fs._call_s3("get_object", **request, Range=f"bytes={start}-{stop - 1}")  # noqa: SLF001 # fsspec's name for the same in a coroutine
-                async with headers["Body"] as body:
-                    data = await body.read()
+                headers, data, size = await self._ask(request, start, stop)
             except OSError as error:
                 if _is_past_the_end(error):
                     return await self._fs._call_s3("head_object", **request), b""  # noqa: SLF001
@@ -125,13 +124,28 @@ class ObjectReader:
                     raise
             else:
                 # Cut short without a Content-Length, a body looks like a whole one.
-                if len(data) == min(stop, _total_size(headers)) - start:
+                if len(data) == min(stop, size) - start:
                     return headers, data
                 if not left:
                     raise ConnectionError(f"S3 sent {len(data)} bytes of the range from {start} on, again and again")
             await asyncio.sleep(wait_s)
             wait_s *= 2
         raise AssertionError
+
+    async def _ask(self, request: Mapping[str, Any], start: int, stop: int) -> tuple[Mapping[str, Any], bytes, int]:
+        """Ask once; return what S3 says of the object, the bytes, and how many the object has.
+
+        What is asked for whole is compared by botocore with the checksum that S3 tells, if it was uploaded with one.
+        """
+        if self._whole and self._object.size:
+            headers = await self._fs._call_s3("get_object", **request)  # noqa: SLF001 # fsspec's name for the same in a coroutine
+            async with headers["Body"] as body:
+                if headers.get("ContentLength", self._object.size) == self._object.size:
+                    return headers, await body.read(), self._object.size
+            self._whole = False  # what was said of its size is wrong, and it may be huge
+        headers = await self._fs._call_s3("get_object", **request, Range=f"bytes={start}-{stop - 1}")  # noqa: SLF001
+        async with headers["Body"] as body:
+            return headers, await body.read(), _total_size(headers)
 
 
 def _result(future: "Future[Answer]") -> Answer:

@@ -44,6 +44,7 @@ class Runnable(ABC):
         on_error: str = "reject",
         max_rejects: int | str | None = None,
         max_line_bytes: int = MAX_LINE_BYTES,
+        max_inflation: int | None = None,
         workers: int | None = None,
         chunk_bytes: int = CHUNK_BYTES,
         range_bytes: int = RANGE_BYTES,
@@ -58,6 +59,8 @@ class Runnable(ABC):
             on_error: `reject` keeps a bad line among the rejects and goes on, `fail` stops at the first.
             max_rejects: More rejected lines than this fail the run: their number, or their share as `5%`.
             max_line_bytes: A longer line is rejected.
+            max_inflation: A compressed input that holds more than so many times its size fails the run, once that is
+                more than 256 MiB; by default there is no limit.
             workers: How many processes to use at most; by default as many as there are cores for this one.
             chunk_bytes: How much is read at a time; it never shows in the output.
             range_bytes: How large the parts are that processes take; it never shows in the output.
@@ -77,6 +80,7 @@ class Runnable(ABC):
         options = Options(
             Policy.of(on_error, max_rejects),
             max_line_bytes=max_line_bytes,
+            max_inflation=max_inflation,
             workers=workers or cores.available_cores(),
             chunk_bytes=chunk_bytes,
             range_bytes=range_bytes,
@@ -94,6 +98,7 @@ class Runnable(ABC):
         on_error: str = "reject",
         max_rejects: int | str | None = None,
         max_line_bytes: int = MAX_LINE_BYTES,
+        max_inflation: int | None = None,
         workers: int | None = None,
         chunk_bytes: int = CHUNK_BYTES,
         range_bytes: int = RANGE_BYTES,
@@ -106,6 +111,7 @@ class Runnable(ABC):
             on_error: As for `run`, and so are the others.
             max_rejects: Likewise.
             max_line_bytes: Likewise.
+            max_inflation: Likewise.
             workers: Likewise.
             chunk_bytes: Likewise.
             range_bytes: Likewise.
@@ -117,6 +123,7 @@ class Runnable(ABC):
         options = Options(
             Policy.of(on_error, max_rejects),
             max_line_bytes=max_line_bytes,
+            max_inflation=max_inflation,
             workers=workers or cores.available_cores(),
             chunk_bytes=chunk_bytes,
             range_bytes=range_bytes,

@@ -12,6 +12,9 @@ if TYPE_CHECKING:
     import s3fs
 
 _PRECONDITION_FAILED, _NOT_FOUND = 412, 404
+_PASSING = {"ExpiredToken", "RequestTimeTooSkewed"}
+"""Of credentials and clocks, which others renew and set right; s3fs takes them for denials."""
+
 _PARTS_BEFORE_GROWTH = 1000
 _MAX_PART_BYTES = 5 << 30
 
@@ -24,6 +27,8 @@ class S3Object(os.PathLike[str]):
         bucket: Where it is.
         key: Which; whatever it holds is taken as it is.
         etag: Of the version to be read, as S3 gives it but without quotes; None for the one that is there.
+        size: In bytes, where it is known: a small object is then asked for whole, and compared with its checksum, which
+            S3 does not tell with a range.
 
     Example:
         >>> str(S3Object("bucket", "folder/in.jsonl", etag="9b2cf535f27731c974343645a3985328"))
@@ -33,6 +38,7 @@ class S3Object(os.PathLike[str]):
     bucket: str
     key: str
     etag: str | None = None
+    size: int | None = None
 
     def __fspath__(self) -> str:
         return f"s3://{self.bucket}/{self.key}"
@@ -120,6 +126,11 @@ def explained(uri: str, error_class: type[TransformError], *, pinned: bool = Fal
             f"{uri}: no AWS credentials found. Set AWS_PROFILE, or AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY."
         ) from None
     except PermissionError as error:
+        code = _answer(error)[1]
+        if code == "InvalidObjectState":
+            raise error_class(f"{uri}: is archived, and cannot be read before it is restored ({error})") from None
+        if code in _PASSING:
+            raise unavailable(f"{uri}: {error}") from error
         raise denied(f"{uri}: access denied ({error})") from None
     except (OSError, BotoCoreError, ClientError, ConnectionFailedError) as error:
         status, code = _answer(error)

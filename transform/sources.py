@@ -81,6 +81,7 @@ class Reader:
         start: Where it is read from, None for its start.
         headers: Of an object, what S3 says of it.
         codec: The format that it is compressed in, None where it is not.
+        max_inflation: How many times its size it may inflate to; None for any number of times.
     """
 
     name: str
@@ -93,6 +94,7 @@ class Reader:
     headers: Mapping[str, Any] = field(default_factory=dict)
     position: int = 0
     codec: Codec | None = None
+    max_inflation: int | None = None
     read_into: ReadInto = field(init=False)
 
     def __post_init__(self) -> None:
@@ -108,7 +110,7 @@ class Reader:
             raise InputError(f"{self.name}: named like {self.promised.name}, but the content is not in that format")
         if codec := self.promised or found:
             self.codec = codec
-            self.read_into = Inflater(self.read_into, codec, self.name).read_into
+            self.read_into = Inflater(self.read_into, codec, self.name, self.max_inflation).read_into
             self.pin = None
         if self.start is not None:
             self._skip(self.start)
@@ -182,12 +184,13 @@ def _prefixed(start: memoryview, read_into: ReadInto) -> ReadInto:
 
 
 @contextlib.contextmanager
-def open_source(source: Source, start: Position | None = None) -> Iterator[Reader]:
+def open_source(source: Source, start: Position | None = None, max_inflation: int | None = None) -> Iterator[Reader]:
     """Open an input.
 
     Args:
         source: Which.
         start: Where to go on reading one that was read before; it has to be one that `reopenable` says is.
+        max_inflation: How many times its size it may inflate to, where it is compressed; None for any number of times.
 
     Raises:
         InputError: It is not there or cannot be read.
@@ -195,13 +198,15 @@ def open_source(source: Source, start: Position | None = None) -> Iterator[Reade
     if start is not None and _is_stream(source):
         raise InputError(f"{source}: can't be gone on with: it is not a file or an object, which can be read again")
     if not isinstance(source, str | os.PathLike):
-        yield Reader(str(getattr(source, "name", "the input stream")), source, None, lambda: None)
+        yield Reader(
+            str(getattr(source, "name", "the input stream")), source, None, lambda: None, max_inflation=max_inflation
+        )
     elif s3.is_uri(source):
-        with _open_object(source, start) as reader:
+        with _open_object(source, start, max_inflation) as reader:
             yield reader
     elif str(source) == "-":
         with FileIO(_standard_input(), closefd=False) as raw:
-            yield _open_descriptor("standard input", raw, None)
+            yield _open_descriptor("standard input", raw, None, max_inflation=max_inflation)
     else:
         path = Path(source)
         try:
@@ -210,18 +215,30 @@ def open_source(source: Source, start: Position | None = None) -> Iterator[Reade
         except OSError as error:
             raise InputError(f"{path}: {_explain(error)}") from None
         with raw:
-            yield _open_descriptor(str(path), raw, path, start)
+            yield _open_descriptor(str(path), raw, path, start, max_inflation)
 
 
 @contextlib.contextmanager
-def _open_object(source: "str | os.PathLike[str]", start: Position | None) -> Iterator[Reader]:
+def _open_object(
+    source: "str | os.PathLike[str]", start: Position | None, max_inflation: int | None
+) -> Iterator[Reader]:
     location = source if isinstance(source, s3.S3Object) else str(source)
     from_where = start.offset if start is not None and start.codec is None else 0
     # Each range is asked for with If-Match, so there is nothing to check at the end.
     with contextlib.closing(ObjectReader(location, from_where)) as body:
         name = str(source)
         pin = Pin(location, (body.etag, body.size))
-        yield Reader(name, body, body.size, lambda: None, pin, codec_of_name(name), start, body.headers)
+        yield Reader(
+            name,
+            body,
+            body.size,
+            lambda: None,
+            pin,
+            codec_of_name(name),
+            start,
+            body.headers,
+            max_inflation=max_inflation,
+        )
 
 
 @contextlib.contextmanager
@@ -270,12 +287,14 @@ def _is_stream(source: Source) -> bool:
     return not s3.is_uri(source) and Path(source).exists() and not Path(source).is_file()
 
 
-def _open_descriptor(name: str, raw: FileIO, path: Path | None, start: Position | None = None) -> Reader:
+def _open_descriptor(
+    name: str, raw: FileIO, path: Path | None, start: Position | None = None, max_inflation: int | None = None
+) -> Reader:
     opened = os.fstat(raw.fileno())
     if S_ISDIR(opened.st_mode):
         raise InputError(f"{name}: is a directory")
     if not S_ISREG(opened.st_mode):
-        return Reader(name, raw, None, lambda: None)
+        return Reader(name, raw, None, lambda: None, max_inflation=max_inflation)
 
     def check_unchanged() -> None:
         try:
@@ -286,8 +305,10 @@ def _open_descriptor(name: str, raw: FileIO, path: Path | None, start: Position 
             raise InputError(f"{name}: changed while it was read; nothing was published")
 
     if path is None:  # it may have been read from before
-        return Reader(name, raw, None, check_unchanged)
-    return Reader(name, raw, opened.st_size, check_unchanged, Pin(name, _identity(opened)), codec_of_name(name), start)
+        return Reader(name, raw, None, check_unchanged, max_inflation=max_inflation)
+    pin = Pin(name, _identity(opened))
+    promised = codec_of_name(name)
+    return Reader(name, raw, opened.st_size, check_unchanged, pin, promised, start, max_inflation=max_inflation)
 
 
 def _standard_input() -> int:

@@ -60,6 +60,7 @@ class Options:
 
     policy: Policy
     max_line_bytes: int = MAX_LINE_BYTES
+    max_inflation: int | None = None
     workers: int = 1
     chunk_bytes: int = CHUNK_BYTES
     range_bytes: int = RANGE_BYTES
@@ -174,5 +175,5 @@ def open_stream(task: Task, source: Source, state: State, options: Options) -> I
     Raises:
         TransformError: The input cannot be read.
     """
-    with open_source(source, state.position) as reader, contextlib.ExitStack() as stack:
+    with open_source(source, state.position, options.max_inflation) as reader, contextlib.ExitStack() as stack:
         yield Stream(task, reader, state, options, stack)

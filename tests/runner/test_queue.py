@@ -314,7 +314,8 @@ class TestHandOver:
         send(queue)
         queue.hand_over(receive(queue), attempts=0, progress=0)
         (raw,) = take_all(queue.client, queue.url)
-        assert texts_of(raw).keys() == {"attempts", "first_sent", "progress"}
+        assert texts_of(raw).keys() == {"attempts", "first_sent", "progress", "owner"}
+        assert raw["MessageAttributes"].pop("owner")["DataType"] == "String"
         assert {value["DataType"] for value in raw["MessageAttributes"].values()} == {"Number"}
 
     def test_delays_the_copy(self, queue: Queue) -> None:

@@ -38,7 +38,7 @@ def test_least_environment_gives_the_defaults() -> None:
     assert (settings.on_error, settings.max_rejects, settings.workers) == ("reject", None, None)
     assert (settings.max_line_bytes, settings.part_bytes, settings.range_bytes) == (32 << 20, 16 << 20, 16 << 20)
     assert (settings.visibility_timeout_s, settings.max_lease_s, settings.max_job_s) == (120, 42000, None)
-    assert (settings.retry_min_s, settings.retry_max_s, settings.breaker_failures) == (5, 900, 3)
+    assert (settings.retry_min_s, settings.retry_max_s, settings.breaker_failures) == (15, 900, 3)
     assert (settings.poll_wait_s, settings.stop_timeout_s, settings.progress_s) == (10, 15, 30)
     assert settings.protect_max_s == 48 * 3600
     assert str(settings.health_file) == "/tmp/runner-health.json"
@@ -331,7 +331,7 @@ def test_description_covers_every_setting() -> None:
     assert set(LEAST) <= {name for name, (default, _) in rows.items() if default == "required"}
     assert rows["VISIBILITY_TIMEOUT_S"][0] == "120"
     assert rows["PART_BYTES"][0] == "16MiB"
-    assert rows["RETRY_MIN_S"][0] == "5"
+    assert rows["RETRY_MIN_S"][0] == "15"
     assert rows["WORKERS"][0] == ""
     assert rows["POLL_WAIT_S"][1].endswith(": a whole number of seconds from 0 to 20")
     assert rows["S3_INPUT_BUCKET"][1].endswith("(also read: s3InputBucket)")

@@ -456,3 +456,32 @@ def test_memory_does_not_grow_with_what_is_inside(name: str, level: int, tmp_pat
 def test_a_content_encoding_names_a_format(token: str, name: str | None) -> None:
     codec = codec_of_encoding(token)
     assert (codec and codec.name) == name
+
+
+# --- what inflates too much ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", sorted(COMPRESS))
+def test_a_bomb_is_refused_once_it_has_gone_off_a_little(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("transform.compression._HARMLESS_BYTES", 1 << 20)
+    path = tmp_path / "bomb"
+    line = b'{"a":1,"pad":"' + b"x" * 10_000 + b'"}\n'
+    calculation = Calculation.from_sql("a + 1 AS b")
+    path.write_bytes(COMPRESS[name](line * 1000))
+    with pytest.raises(InputError, match=r"bomb: its first \d+ bytes hold \d+ bytes or more, which is beyond 20 times"):
+        calculation.run(path, tmp_path / "out", max_inflation=20)
+    assert not (tmp_path / "out").exists()
+    path.write_bytes(COMPRESS[name](line * 10))
+    assert calculation.run(path, tmp_path / "out", max_inflation=20).lines_out == 10, "it is small"
+    path.write_bytes(COMPRESS[name](line * 1000))
+    assert calculation.run(path, tmp_path / "out").lines_out == 1000
+
+
+def test_what_is_not_that_compressible_passes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("transform.compression._HARMLESS_BYTES", 1000)
+    path = tmp_path / "in"
+    pads = (random.Random(number).randbytes(500).hex().encode() for number in range(1000))
+    path.write_bytes(gzip.compress(b"".join(b'{"a":1,"pad":"%b"}\n' % pad for pad in pads)))
+    assert Calculation.from_sql("a + 1 AS b").run(path, tmp_path / "out", max_inflation=3).lines_out == 1000

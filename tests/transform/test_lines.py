@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import itertools
 from typing import TYPE_CHECKING
 
@@ -10,7 +11,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from transform.errors import InputError
-from transform.lines import BOM, LONG_LINE_HEAD_BYTES, Chunk, LongLine, read_chunks
+from transform.lines import BOM, CHUNK_LINES, LONG_LINE_HEAD_BYTES, Chunk, LongLine, read_chunks
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -190,3 +191,18 @@ def test_a_json_array_is_refused_after_a_blank_line_over_the_limit() -> None:
 def test_a_line_over_the_limit_that_starts_with_white_space_is_not_taken_for_nothing() -> None:
     found = copied(read_chunks(reader(b" " * 50 + b"{}\n[1]\n"), 8, 16))
     assert found == [LongLine(b" " * 50 + b"{}", 52, 0, 53), Chunk(memoryview(b"[1]\n"), 53)]
+
+
+@pytest.mark.parametrize("line", [b"\n", b"x\n", b'{"a":1}\n'])
+def test_a_chunk_of_short_lines_is_several(line: bytes) -> None:
+    """However many lines there are, as many are rejected at a time as memory allows."""
+    long = b"y" * 5000 + b"\n"
+    data = line * (3 * CHUNK_LINES + 5) + long + b"end"
+    found = copied(read_chunks(io.BytesIO(data).readinto))
+    assert b"".join(chunk.data for chunk in found if isinstance(chunk, Chunk)) == data
+    position = 0
+    for chunk in found:
+        assert isinstance(chunk, Chunk)
+        assert chunk.offset == position
+        assert bytes(chunk.data).count(b"\n") <= CHUNK_LINES
+        position += len(chunk.data)

@@ -7,13 +7,14 @@ import random
 import signal
 import threading
 import time
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tests.proxy import Cut, Hold, Refuse, Shorten, proxy_of
+from tests.proxy import Cut, Damage, Hold, Refuse, Shorten, proxy_of
 from tests.transform.example import CALCULATION, lines, transformed, wait_until
 from tests.transform.places import ObjectPlace
 from transform import (
@@ -332,7 +333,9 @@ def test_a_body_that_is_cut_short_again_and_again_is_an_error(
         (DENIED, AccessDeniedError),
         (Refuse(403, "InvalidAccessKeyId"), AccessDeniedError),
         (Refuse(403, "SignatureDoesNotMatch"), AccessDeniedError),
-        (Refuse(400, "ExpiredToken"), AccessDeniedError),
+        (Refuse(400, "ExpiredToken"), UnavailableError),
+        (Refuse(403, "RequestTimeTooSkewed"), UnavailableError),
+        (Refuse(403, "InvalidObjectState"), InputError),
         (BROKEN, UnavailableError),
         (Refuse(503, "SlowDown"), UnavailableError),
         (Refuse(503, "ServiceUnavailable"), UnavailableError),
@@ -425,3 +428,43 @@ def test_a_failure_that_nobody_asks_for_is_silent(place: ObjectPlace, proxy: Pro
     wait_until(lambda: len(ranges(proxy)) == 3 and going_on() == 0)
     reader.close()
     time.sleep(0.05)  # what asyncio has to say of it would come now, as a warning
+
+
+# --- what is small, and known to be ----------------------------------------------------------------------------------
+
+
+def sized(place: ObjectPlace, size: int) -> S3Object:
+    return replace(version_of(place), size=size)
+
+
+def test_a_small_object_is_asked_for_whole(place: ObjectPlace, proxy: Proxy) -> None:
+    place.put(CONTENT[:READ_BYTES])
+    reader = ObjectReader(sized(place, READ_BYTES))
+    assert (reader.size, rest_of(reader)) == (READ_BYTES, CONTENT[:READ_BYTES])
+    assert ranges(proxy) == [""]
+
+
+@pytest.mark.parametrize("size", [1, READ_BYTES, 1 << 40])
+def test_a_size_that_is_wrong_is_not_believed(size: int, place: ObjectPlace, proxy: Proxy) -> None:
+    reader = ObjectReader(sized(place, size))
+    assert (reader.size, rest_of(reader)) == (len(CONTENT), CONTENT)
+    assert ranges(proxy)[-1] != ""
+
+
+@pytest.mark.parametrize("algorithm", ["CRC32", "CRC32C", "CRC64NVME", "SHA1", "SHA256"])
+def test_a_damaged_body_is_noticed_where_there_is_a_checksum(
+    algorithm: str, s3: Any, place: ObjectPlace, proxy: Proxy
+) -> None:
+    s3.put_object(Bucket=place.bucket, Key=place.key, Body=CONTENT[:500], ChecksumAlgorithm=algorithm)
+    proxy.rule = of_some(Damage(), lambda number: number == 1)
+    assert rest_of(ObjectReader(sized(place, 500))) == CONTENT[:500]
+    proxy.rule = of_some(Damage())
+    with pytest.raises(UnavailableError, match="did not match calculated checksum"):
+        ObjectReader(sized(place, 500))
+
+
+@pytest.mark.parametrize("honest", [False, True])
+def test_a_small_body_that_is_cut_short_is_asked_for_again(honest: bool, place: ObjectPlace, proxy: Proxy) -> None:
+    place.put(CONTENT[:500])
+    proxy.rule = of_some(Shorten(honest), lambda number: number == 1)
+    assert rest_of(ObjectReader(sized(place, 500))) == CONTENT[:500]
