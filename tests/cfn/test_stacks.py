@@ -63,7 +63,9 @@ def test_deployed_from_nothing(cloud: Cloud, create: Create, kind: str) -> None:
 
 def test_roles_may_do_what_is_listed_and_nothing_else(cloud: Cloud, create: Create, kind: str) -> None:
     sqs, key = cloud.client("sqs"), cloud.client("kms").create_key()["KeyMetadata"]["Arn"]
-    for name, given in {"plain": {}, "kms": {"pKmsKeyArn": key}}.items():
+    topic = "arn:aws:sns:us-east-1:000000000000:outcomes"
+    variants = {"plain": {}, "kms": {"pKmsKeyArn": key}, "outcomes": {"pOutcomeTopicArn": topic}}
+    for name, given in variants.items():
         stack = create(kind, name, **given)
         outputs = stack.outputs
         resources = Resources(
@@ -71,9 +73,11 @@ def test_roles_may_do_what_is_listed_and_nothing_else(cloud: Cloud, create: Crea
             output_bucket=f"arn:aws:s3:::{outputs['oOutputBucket']}",
             queue=arn_of(sqs, outputs["oQueueUrl"]),
             dead_letter_queue=arn_of(sqs, outputs["oDeadLetterQueueUrl"]),
-            keys=tuple(given.values()),
+            keys=(key,) if name == "kms" else (),
             tasks=f"arn:aws:ecs:us-east-1:000000000000:task/{outputs['oCluster']}/*",
+            outcome_topic=given.get("pOutcomeTopicArn"),
         )
+        assert Settings.read(stack.environment).outcome_topic == given.get("pOutcomeTopicArn")
         assert policies_of(cloud, stack, "rECSTaskRole") == [policy(resources)]
     if kind == "ec2":
         assert policies_of(cloud, stack, "rECSServiceRole") == []

@@ -15,6 +15,7 @@ import pytest
 
 from tests.proxy import proxy_of
 from tests.runner.deployment import Deployment, deploy, wait_for
+from tests.runner.operating import asked
 from tests.runner.queues import arn_of, create_queue, take_all
 from tests.runner.storm import LEASE_S, Content, Slot
 
@@ -251,8 +252,5 @@ def check_leftovers(deployment: Deployment, slots: list[Slot]) -> None:
         left.add(about["source"].removeprefix(f"s3://{deployment.input}/"))
     print(f"left: {len(listed)} uploads, {len(notes)} checkpoints")
     assert left <= touched
-    for upload in listed:
-        deployment.s3.abort_multipart_upload(Bucket=deployment.output, Key=upload["Key"], UploadId=upload["UploadId"])
-    for note in notes:
-        deployment.s3.delete_object(Bucket=deployment.output, Key=note)
+    asked(deployment, "sweep", "--older-than", "0s")
     assert deployment.uploads() == deployment.stored_keys("checkpoints/") == []
