@@ -18,6 +18,7 @@ _IS_SPACE = np.zeros(256, dtype=bool)
 _IS_SPACE[[0x20, 0x09, 0x0D]] = True
 _SPACES = b" \t\r"
 _FEW_LINES = 16  # so few are sooner checked one by one
+_BLOCK_BYTES = 256 << 10
 _TRIM_STEPS = 4  # beyond so many white-space bytes at an end, a line is trimmed on its own
 
 
@@ -67,17 +68,26 @@ def lay_out(chunk: Chunk) -> Layout:
 
 
 def _positions_of(byte: int, data: npt.NDArray[np.uint8]) -> Positions:
-    """Return where a byte stands; where it is rare, in two thirds of the time of `np.flatnonzero(data == byte)`."""
-    found = np.empty(-(-len(data) // 8) * 8, dtype=bool)
-    found[len(data) :] = False
-    np.equal(data, byte, out=found[: len(data)])
+    """Return where a byte stands; where it is rare, in less time than `np.flatnonzero(data == byte)` takes.
+
+    That is done block by block, so that what is found stays in the cache: processes that work side by side share the
+    way to memory, which is what they wait for.
+    """
+    found = np.empty(_BLOCK_BYTES, dtype=bool)
     words = found.view("<u8")
-    hits = np.flatnonzero(words != 0)
-    values = words[hits]
-    if (values & (values - 1)).any():  # two in one word
-        return np.flatnonzero(found)
+    hits, values = [np.empty(0, np.int64)], [np.empty(0, "<u8")]
+    for start in range(0, len(data), _BLOCK_BYTES):
+        block = data[start : start + _BLOCK_BYTES]
+        found[len(block) :] = False
+        np.equal(block, byte, out=found[: len(block)])
+        there = np.flatnonzero(words != 0)
+        values.append(words[there])
+        hits.append(there + start // 8)
+    value = np.concatenate(values)
+    if (value & (value - 1)).any():  # two in one word
+        return np.flatnonzero(data == byte)
     # Of a word whose nth byte is 1, which is 256 ** n, the exponent tells n.
-    positions: Positions = 8 * hits + (np.frexp(values.astype(np.float64))[1] - 1) // 8
+    positions: Positions = 8 * np.concatenate(hits) + (np.frexp(value.astype(np.float64))[1] - 1) // 8
     return positions
 
 
