@@ -38,7 +38,7 @@ def ask_sqs(client: Any, operation: str, url: str, **arguments: Any) -> Any:
         return getattr(client, operation)(QueueUrl=url, **arguments)
     except ClientError as error:
         raise explain(error.response, error.operation_name, queue) from error
-    except BotoCoreError as error:
+    except (BotoCoreError, RuntimeError) as error:  # the latter where new credentials have expired already
         raise QueueError(f"queue {queue}: {operation} failed: {error}") from error
 
 

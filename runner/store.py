@@ -21,6 +21,9 @@ _NO_UPLOAD = {"NoSuchUpload", "InvalidPart", "InvalidPartOrder", "EntityTooSmall
 _PASSING = {"ExpiredToken", "RequestTimeTooSkewed"}
 """Of credentials and clocks, which others renew and set right; s3fs takes them for denials."""
 
+_FAILURES = (OSError, BotoCoreError, ClientError, ConnectionFailedError, RuntimeError)
+"""What a request raises; a `RuntimeError` where new credentials have expired already."""
+
 _NOT_FOUND, _CONFLICT, _PRECONDITION_FAILED = 404, 409, 412
 _T = TypeVar("_T")
 
@@ -90,7 +93,7 @@ class Store:
     def _requested(self, what: str, request: Callable[..., _T], *args: Any, **arguments: Any) -> _T:
         try:
             return request(*args, **arguments)
-        except (OSError, BotoCoreError, ClientError, ConnectionFailedError) as error:
+        except _FAILURES as error:
             raise _explain(error, what) from error
 
     def delete(self, key: str) -> None:

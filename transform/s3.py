@@ -12,9 +12,6 @@ if TYPE_CHECKING:
     import s3fs
 
 _PRECONDITION_FAILED, _NOT_FOUND = 412, 404
-_PASSING = {"ExpiredToken", "RequestTimeTooSkewed"}
-"""Of credentials and clocks, which others renew and set right; s3fs takes them for denials."""
-
 _PARTS_BEFORE_GROWTH = 1000
 _MAX_PART_BYTES = 5 << 30
 
@@ -126,12 +123,11 @@ def explained(uri: str, error_class: type[TransformError], *, pinned: bool = Fal
             f"{uri}: no AWS credentials found. Set AWS_PROFILE, or AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY."
         ) from None
     except PermissionError as error:
-        code = _answer(error)[1]
-        if code == "InvalidObjectState":
-            raise error_class(f"{uri}: is archived, and cannot be read before it is restored ({error})") from None
-        if code in _PASSING:
-            raise unavailable(f"{uri}: {error}") from error
-        raise denied(f"{uri}: access denied ({error})") from None
+        raise _refusal(uri, error, error_class, denied, unavailable) from None
+    except RuntimeError as error:  # of botocore, where new credentials have expired already
+        if "redentials" not in str(error):
+            raise
+        raise unavailable(f"{uri}: {error}") from error
     except (OSError, BotoCoreError, ClientError, ConnectionFailedError) as error:
         status, code = _answer(error)
         if reads and (status == _PRECONDITION_FAILED or (pinned and status == _NOT_FOUND and code != "NoSuchBucket")):
@@ -140,6 +136,23 @@ def explained(uri: str, error_class: type[TransformError], *, pinned: bool = Fal
         if isinstance(error, FileNotFoundError):
             raise error_class(f"{uri}: no such bucket or key ({error})") from None
         raise unavailable(f"{uri}: {' '.join(str(error).split())}") from error
+
+
+def _refusal(
+    uri: str,
+    error: PermissionError,
+    error_class: type[TransformError],
+    denied: type[TransformError],
+    unavailable: type[TransformError],
+) -> TransformError:
+    """Return the error for what s3fs takes for a denial."""
+    match _answer(error)[1]:
+        case "ExpiredToken" | "RequestTimeTooSkewed":  # credentials are renewed, and clocks set right
+            return unavailable(f"{uri}: {error}")
+        case "InvalidObjectState":
+            return error_class(f"{uri}: is archived, and cannot be read before it is restored ({error})")
+        case _:
+            return denied(f"{uri}: access denied ({error})")
 
 
 def _answer(error: Exception) -> tuple[int, str]:
