@@ -1,0 +1,173 @@
+"""docs/operations.md speaks of what there is: alarms and their thresholds, reasons, outcomes, events, commands."""
+
+from __future__ import annotations
+
+import ast
+import re
+import shlex
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from runner.cli import cli
+from runner.outcome import Kind
+from tests.cfn.templates import KINDS, defaults, load, of_type
+from tests.conftest import ROOT
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+PAGE = (ROOT / "docs" / "operations.md").read_text()
+SOURCES = {
+    f"{folder}/{path.stem}": ast.parse(path.read_text())
+    for folder in ("runner", "transform")
+    for path in (ROOT / folder).glob("*.py")
+}
+SENTENCE = 7
+"""Characters of a text that is not there by accident."""
+
+
+def texts_in(node: ast.AST) -> list[str]:
+    """Return the texts in a piece of code; what is filled in is left out."""
+    return [part.value for part in ast.walk(node) if isinstance(part, ast.Constant) and isinstance(part.value, str)]
+
+
+TEXTS = [text for tree in SOURCES.values() for text in texts_in(tree)]
+
+
+def section(title: str) -> str:
+    """Return what is below a heading, up to the next of its level."""
+    found = re.search(rf"^(#+) {re.escape(title)}\n(.*?)(?=^#{{1,3}} |\Z)", PAGE, re.MULTILINE | re.DOTALL)
+    assert found, title
+    return found[2]
+
+
+def first_cells(title: str) -> list[str]:
+    """Return the quotations in the first column of the table of a section."""
+    rows = [line for line in section(title).splitlines() if line.startswith("| ")]
+    return [quoted for row in rows[1:] for quoted in re.findall(r"`([^`]+)`", row.split(" | ")[0])]
+
+
+def fragments(quoted: str) -> Iterator[str]:
+    """Yield what is the same in all reasons of a kind."""
+    for fragment in quoted.removeprefix("failing: ").split("…"):
+        if any(letter.isalpha() for letter in fragment):
+            yield fragment.strip()
+
+
+def calls_of(*names: str, modules: Iterable[str] = SOURCES) -> Iterator[list[str]]:
+    """Yield the texts in each call of a function or an error."""
+    for module in modules:
+        for node in ast.walk(SOURCES[module]):
+            if isinstance(node, ast.Call):
+                called = node.func.attr if isinstance(node.func, ast.Attribute) else getattr(node.func, "id", "")
+                if called in names and texts_in(node):
+                    yield texts_in(node)
+
+
+REASONS = [
+    quoted
+    for title in (
+        *("Of the data or the calculation", "Of the surroundings", "Of the message"),
+        *("Why a worker is not healthy", "A worker that does not start"),
+    )
+    for quoted in first_cells(title)
+]
+
+
+@pytest.mark.parametrize("quoted", [*REASONS, "gave up after … attempts, the last of which: …"])
+def test_reason_is_one_that_the_code_gives(quoted: str) -> None:
+    assert quoted in PAGE
+    assert [*fragments(quoted)]
+    for fragment in fragments(quoted):
+        assert any(fragment in text for text in TEXTS), fragment
+
+
+@pytest.mark.parametrize(
+    ("modules", "names"),
+    [
+        (("runner/job", "runner/names"), ("ImpossibleError",)),
+        (("runner/breaker", "runner/crew"), ("_open", "broken")),
+        (("transform/policy",), ("RejectedError",)),
+        (("transform/compression", "transform/lines"), ("InputError",)),
+        (("transform/sample",), ("SchemaError",)),
+        (("transform/evaluate", "transform/rowwise", "transform/spell"), ("CalculationError",)),
+    ],
+    ids=lambda names: names[0],
+)
+def test_each_way_to_fail_for_good_is_on_the_page(modules: tuple[str, ...], names: tuple[str, ...]) -> None:
+    known = [fragment for quoted in REASONS for fragment in fragments(quoted) if len(fragment) >= SENTENCE]
+    calls = [*calls_of(*names, modules=modules)]
+    assert len(calls) > 1
+    for texts in calls:
+        assert any(fragment in text for text in texts for fragment in known), texts
+
+
+def test_outcomes_are_all_there_are() -> None:
+    rows = re.findall(r"^\| `(\w+)` \|.*\|.*\|$", section("What a worker that works says"), re.MULTILINE)
+    assert [row for row in rows if row != "setting"] == sorted({kind.value for kind in Kind}, key=rows.index)
+
+
+def test_events_are_logged() -> None:
+    logged = {texts[0] for texts in calls_of("debug", "info", "warning", "error", "critical", "tell")}
+    events = section("What a worker that works says").partition("| event |")[2]
+    named = re.findall(r"^\| `([^`]+)` \|", events, re.MULTILINE)
+    assert len(named) > 5
+    assert set(named) <= logged
+    filtered = set(re.findall(r"\$\.event = \"(\w+)\"", PAGE))
+    assert filtered <= {kind.value for kind in Kind}
+
+
+def alarms(kind: str) -> dict[str, dict[str, Any]]:
+    return of_type(load(kind), "AWS::CloudWatch::Alarm")
+
+
+def tells(alarm: dict[str, Any]) -> bool:
+    """Return whether an alarm goes to the topic."""
+    return "pAlarmTopicArn" in str(alarm["AlarmActions"])
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_each_alarm_has_its_section(kind: str) -> None:
+    headings = set(re.findall(r"^### .*`(r\w+)`$", PAGE, re.MULTILINE))
+    assert headings == {name for name, alarm in alarms(kind).items() if tells(alarm)}
+    others = {name for name, alarm in alarms(kind).items() if not tells(alarm)}
+    assert others <= set(first_cells("Alarms that are none"))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_section_of_an_alarm_says_when_it_goes_off(kind: str) -> None:
+    parameters = defaults(load(kind))
+    for name, alarm in alarms(kind).items():
+        if not tells(alarm):
+            continue
+        heading = next(line for line in PAGE.splitlines() if line.startswith("### ") and line.endswith(f"`{name}`"))
+        said = " ".join(section(heading.removeprefix("### ")).partition("\n\n- ")[0].split())
+        metrics = [part["MetricStat"] for part in alarm.get("Metrics", ()) if "MetricStat" in part] or [alarm]
+        for metric in metrics:
+            assert f"`{metric.get('MetricName') or metric['Metric']['MetricName']}`" in said
+            assert metric["Period"] in {60, 300}
+        minutes = metrics[0]["Period"] * alarm["EvaluationPeriods"] // 60
+        threshold = alarm["Threshold"]
+        if isinstance(threshold, dict):
+            assert f"`{threshold['Ref']}`" in said
+            threshold = parameters[threshold["Ref"]]
+        outcomes = [part["Value"] for part in alarm.get("Dimensions", ()) if part["Name"] == "Outcome"]
+        for expected in (str(threshold), f"{minutes} minutes", *outcomes):
+            assert expected in said, (name, expected)
+        if "DatapointsToAlarm" in alarm:
+            assert f"in {alarm['DatapointsToAlarm']} of {minutes} minutes" in said
+
+
+@pytest.mark.parametrize("page", ["README.md", "docs/operations.md"])
+def test_commands_of_the_operator_are_ones_that_there_are(page: str) -> None:
+    lines = re.findall(r"^ +runner (.*)$", (ROOT / page).read_text(), re.MULTILINE)
+    assert len(lines) > 2
+    for line in lines:
+        name, *words = shlex.split(line, comments=True)
+        options = {option for parameter in cli.commands[name].params for option in parameter.opts}
+        assert {word for word in words if word.startswith("--")} <= options, line
+
+
+def test_readme_leads_to_the_page() -> None:
+    assert "(docs/operations.md)" in (ROOT / "README.md").read_text()
