@@ -49,7 +49,9 @@ def _command(function: Callable[..., None]) -> click.Command:
 )
 @_dry_run
 def submit(uris: tuple[str, ...], resume_file: Path | None, *, dry_run: bool, as_json: bool, **filters: Any) -> None:
-    """Put objects that are in the input bucket already on the queue, as if they had just arrived.
+    """Put objects that are there already on the queue.
+
+    It is as if they had just arrived in the input bucket.
 
     An object whose output is there already, by the same calculation, is not transformed again. Folder markers, archived
     objects and what the worker has written are left out.
@@ -81,7 +83,9 @@ def submit(uris: tuple[str, ...], resume_file: Path | None, *, dry_run: bool, as
 @click.option("--watch", is_flag=True, help="Again and again, until interrupted.")
 @click.option("--interval", type=click.FloatRange(min=0.5), default=5.0, show_default=True, help="Seconds between.")
 def status(*, watch: bool, interval: float, as_json: bool) -> None:
-    """Say what waits, what runs and how far that is, and what has failed and why.
+    """Say what waits, what runs, and what has failed.
+
+    Of a running job it says how far it is, of dead letters the reasons.
 
     Dead letters are looked at without being consumed: 1,000 of them at most are received, hidden from others for about
     a minute at most, and let go of as soon as they are counted. Each look counts as a receive.
@@ -109,7 +113,9 @@ def status(*, watch: bool, interval: float, as_json: bool) -> None:
 @click.option("--key", metavar="GLOB", help="Only those about a key that fits, such as 'raw/*.jsonl'.")
 @_dry_run
 def redrive(reason: str | None, key: str | None, *, everything: bool, dry_run: bool, as_json: bool) -> None:
-    """Move dead letters back to the queue, to be tried as if for the first time.
+    """Move dead letters back to the queue.
+
+    They are tried as if for the first time.
 
     Each is sent before it is removed, so that none is lost. Those about objects of other buckets stay.
     """
@@ -133,7 +139,9 @@ def redrive(reason: str | None, key: str | None, *, everything: bool, dry_run: b
 @click.argument("keys", nargs=-1, required=True, metavar="KEY...")
 @_dry_run
 def cancel(keys: tuple[str, ...], *, dry_run: bool, as_json: bool) -> None:
-    """Cancel the jobs of objects of the input bucket, given by their keys or URIs.
+    """Cancel the jobs of objects.
+
+    Objects of the input bucket are given by their keys, or as s3:// URIs.
 
     A job that runs stops within seconds, without an output, and its message is acknowledged; one that waits is
     acknowledged when a worker takes it. It is about the version of the object that is there now, and about messages
@@ -155,7 +163,9 @@ def cancel(keys: tuple[str, ...], *, dry_run: bool, as_json: bool) -> None:
 @click.option("--older-than", type=option_types.age, default="2d", show_default=True, help="Such as 12h or 2d.")
 @_dry_run
 def sweep(older_than: timedelta, *, dry_run: bool, as_json: bool) -> None:
-    """Remove checkpoints and multipart uploads that nobody goes on with.
+    """Remove what abandoned jobs have left.
+
+    That is, checkpoints and multipart uploads that nobody goes on with.
 
     A job writes its checkpoint anew with each part that it uploads: the age should be longer than a part takes, and
     than a message may wait on the queue. Where that was removed too early, the job begins anew. Notes that jobs are

@@ -137,10 +137,13 @@ def completions(program: str, *words: str) -> list[str]:
     return result.stdout.splitlines()
 
 
+RUNNER = ("cancel", "demo", "health", "redrive", "status", "submit", "sweep", "worker")
+
+
 def test_commands_options_values_and_files_are_completed() -> None:
     assert completions("transform", "") == [f"plain,{name}" for name in ("check", "new", "preview", "run", "schema")]
     assert completions("transform", "pre") == ["plain,preview"]
-    assert completions("runner", "") == [f"plain,{name}" for name in ("demo", "health", "worker")]
+    assert completions("runner", "") == [f"plain,{name}" for name in RUNNER]
     assert "plain,--max-rejects" in completions("transform", "run", "--")
     assert completions("transform", "run", "--on-error", "f") == ["plain,fail"]
     for words in (["run", "in"], ["run", "a", "in"], ["check", "in"], ["preview", "-c", "in"], ["new", "--from", "in"]):
