@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from tests.runner.deployment import Deployment
     from tests.runner.jobs import Jobs
 
+pytestmark = pytest.mark.slow
+
 WORKER = {"PART_BYTES": "5MiB", "RANGE_BYTES": "1MiB"}
 
 
@@ -87,7 +89,6 @@ def test_a_job_that_waits_never_begins(deployment: Deployment, proxy: Proxy) -> 
     nothing_is_left(deployment)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("content", [lines(10), lines(20)])
 def test_what_is_uploaded_or_submitted_after_that_is_transformed(deployment: Deployment, content: bytes) -> None:
     """Even if it is the same again."""
@@ -98,7 +99,6 @@ def test_what_is_uploaded_or_submitted_after_that_is_transformed(deployment: Dep
     assert deployment.output_of(KEY) == transformed(content.count(b"\n"))
 
 
-@pytest.mark.slow
 def test_a_submission_after_that_is_done(deployment: Deployment) -> None:
     deployment.put(KEY, lines(10))
     for raw in take_all(deployment.sqs, deployment.queue):
@@ -108,7 +108,6 @@ def test_a_submission_after_that_is_done(deployment: Deployment) -> None:
     assert ended(deployment.drain()) == ["done"]
 
 
-@pytest.mark.slow
 def test_a_dead_letter_that_is_redriven_after_that_is_done(deployment: Deployment) -> None:
     deployment.put(KEY, lines(10) + b"bad\n")
     deployment.drain(env={"ON_ERROR": "fail"})

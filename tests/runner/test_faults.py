@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from tests.runner.deployment import Deployment
     from tests.runner.jobs import Jobs
 
+pytestmark = pytest.mark.slow
+
 SIZES = {"small": (100, 0), "multipart": (1500, 8000)}
 OUTAGE_S = 60
 WORKER = {"WORKERS": "1", "VISIBILITY_TIMEOUT_S": "5", "PART_BYTES": "5MiB", "RANGE_BYTES": "1MiB"}
@@ -40,7 +42,6 @@ def once(fault: Fault, operation: str, number: int = 1) -> Any:
 # Each request to S3, once: what `test_publish` has not
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("size", SIZES)
 @pytest.mark.parametrize(
     "fault",
@@ -82,7 +83,6 @@ def test_whichever_request_fails_the_output_is_right(jobs: Jobs, proxy: Proxy, s
     assert which > {"small": 5, "multipart": 12}[size]
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("operation", ["GetObject", "UploadPart"])
 def test_an_answer_that_never_ends_is_asked_for_again(jobs: Jobs, proxy: Proxy, operation: str) -> None:
     """S3 is waited for for 15 s."""
@@ -133,7 +133,6 @@ def _fields(event: Any) -> dict[str, Any]:
 # The queue
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
     "fault", [Reset(passed_on=True), Cut(passed_on=False), Refuse(500, "InternalFailure"), Refuse(403, "ExpiredToken")]
 )
@@ -236,7 +235,6 @@ def credentials(lifetime_s: float) -> Iterator[Credentials]:
             thread.join()
 
 
-@pytest.mark.slow
 def test_new_credentials_are_used_as_they_come(deployment: Deployment, proxy: Proxy, aws: str) -> None:
     """Those of a task are renewed while one process is at one job; S3 and SQS take none that have expired."""
     with credentials(lifetime_s=2) as role, proxy_of(aws) as queue:
@@ -261,7 +259,6 @@ def test_new_credentials_are_used_as_they_come(deployment: Deployment, proxy: Pr
     assert deployment.output_of(KEY) == transformed(*SIZES["multipart"])
 
 
-@pytest.mark.slow
 def test_credentials_that_come_late_are_waited_for(deployment: Deployment, proxy: Proxy, aws: str) -> None:
     """For some seconds all that is told is a key that is good no more."""
     with credentials(lifetime_s=3) as role, proxy_of(aws) as queue:
@@ -284,7 +281,6 @@ def test_credentials_that_come_late_are_waited_for(deployment: Deployment, proxy
 # Away for a while
 
 
-@pytest.mark.slow
 @pytest.mark.timeout(300)
 def test_an_outage_of_a_minute_costs_a_delay(deployment: Deployment, proxy: Proxy) -> None:
     """S3 cannot be reached, and so each attempt fails; the worker tries as often as it does by default."""

@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 
     from tests.runner.deployment import Deployment
 
+pytestmark = pytest.mark.slow
+
 SCHEMA = Draft202012Validator(
     json.loads((Path(__file__).parents[2] / "docs" / "outcome-event.schema.json").read_text()),
     format_checker=Draft202012Validator.FORMAT_CHECKER,

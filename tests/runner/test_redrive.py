@@ -19,6 +19,8 @@ from tests.transform.example import lines, transformed
 if TYPE_CHECKING:
     from typing import Any
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def dead(deployment: Deployment) -> Deployment:

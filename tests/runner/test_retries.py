@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from tests.proxy import Proxy
     from tests.runner.deployment import Deployment
 
+pytestmark = pytest.mark.slow
+
 TRACE = "Root=1-5759e988-bd862e3fe1be46a994272793"
 LARGE = lines(1500, 8000)  # 12 MB: three parts of 5 MiB
 

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from tests.proxy import Fault, Proxy, Request
     from tests.runner.deployment import Deployment
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def abandoned(jobs: Jobs) -> Jobs:

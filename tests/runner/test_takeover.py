@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from tests.runner.deployment import Deployment
     from tests.runner.jobs import Jobs
 
+pytestmark = pytest.mark.slow
+
 LINES, OUT = lines(2500, 8000), transformed(2500, 8000)  # 20 MB: four parts
 LEASE_S = 5
 WORKER = {
@@ -107,7 +109,6 @@ def test_a_part_that_takes_longer_than_the_lease_is_not_kept_fresh(given: Jobs, 
     assert proxy.count("PutObject") == before
 
 
-@pytest.mark.slow
 def test_two_messages_about_one_object_do_not_take_the_job_from_each_other(
     deployment: Deployment, proxy: Proxy
 ) -> None:
