@@ -10,6 +10,7 @@ are judged one by one.
 import re
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
+from operator import attrgetter
 from typing import Any
 
 import msgspec
@@ -30,6 +31,7 @@ from transform.schema import Column
 # Where msgspec says that it failed; should it say so in another way one day, the runs are halved.
 _FAULTY_OBJECT = re.compile(r"at `\$\[(\d+)\]")
 _FAULTY_BYTE = re.compile(r"\(byte (\d+)\)$")
+_ADDRESS = attrgetter("address")
 
 
 @dataclass(frozen=True, slots=True)
@@ -212,8 +214,8 @@ class Decoder:
                 there = np.array([raw is not UNSET for raw in values])
                 values, numbers = [raw for raw in values if raw is not UNSET], numbers[there]
             if values:
-                starts = np.array([pa.py_buffer(raw).address for raw in values], np.int64) - base
-                stops = starts + np.array(list(map(len, values)), np.int64)
+                starts = np.array(list(map(_ADDRESS, map(pa.py_buffer, values))), np.int64) - base
+                stops = starts + np.fromiter(map(len, values), np.int64, len(values))
                 rows.spans.setdefault(name, []).append(np.array([numbers, starts, stops]))
 
     def _assemble(self, layout: Layout, rows: _Rows, blank: int) -> Decoded:
@@ -268,4 +270,6 @@ def _getter(attribute: str) -> Callable[[list[Any]], list[Any]]:
 
 
 def _as_array(raws: Sequence[Any]) -> bytes:
-    return b"[" + b",".join([b"null" if raw is UNSET else raw for raw in raws]) + b"]"
+    if raws.count(UNSET):
+        raws = [b"null" if raw is UNSET else raw for raw in raws]
+    return b"[" + b",".join(raws) + b"]"
