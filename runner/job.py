@@ -101,7 +101,6 @@ class Job:
         marker = cancellation_key(setup.settings, self._origin.source)
         self._cancellation = Cancellation(setup.store, marker, sent)
         self._checkpoint = Checkpoint(setup.store, checkpoint_key(setup.settings, self.id))
-        self._seen: dict[str, str] | None = None
         self._upload: Upload | None = None
         self._rejects: RejectObjects | None = None
         self._started = datetime.now(UTC).isoformat(timespec="seconds")
@@ -130,7 +129,6 @@ class Job:
             self.clean_up()
             etag = condition["IfMatch"] if verdict is Verdict.DUPLICATE else ""
             return Outcome(_KINDS[verdict], job=self.id, digest=self.digest, etag=etag)
-        self._seen = condition
         self._cancellation.check()
         if progress is not None and self._checkpoint.is_held(progress, self._order.owner):
             return Outcome(Kind.BUSY, "another worker is at it, for another message about it", job=self.id)
@@ -149,7 +147,6 @@ class Job:
             except WidenError as error:  # once for a column
                 state = state.restarted(error.name, error.dtype)
             except StartAgainError:
-                self._seen = None
                 starts_left -= 1
                 if not starts_left:
                     raise
@@ -200,7 +197,7 @@ class Job:
                 raise
         rejects.finish(stream.summary, self._about("published"))
         self._control.check()
-        verdict, etag = publish(self._setup.store, self._key, self._origin, upload, self._seen)
+        verdict, etag = publish(self._setup.store, self._key, self._origin, upload)
         if verdict is Verdict.PUBLISH:
             upload.id = None
         self.clean_up()

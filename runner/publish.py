@@ -27,18 +27,11 @@ def look(store: Store, key: str, origin: Origin) -> tuple[Verdict, dict[str, str
     return verdict, {"IfMatch": found["ETag"]}
 
 
-def publish(
-    store: Store, key: str, origin: Origin, upload: Upload, seen: dict[str, str] | None = None
-) -> tuple[Verdict, str]:
+def publish(store: Store, key: str, origin: Origin, upload: Upload) -> tuple[Verdict, str]:
     """Publish an output, unless one is there that should stay.
 
-    Args:
-        store: The output bucket.
-        key: Of the output.
-        origin: What the output comes of.
-        upload: What it holds.
-        seen: The condition that a look before this gave, when the job began. A single request is tried on that one
-            first, as looking again would cost a small job a quarter of its requests.
+    It looks anew each time, whatever was seen when the job began: content that came back has the ETag that it had, so
+    that a condition on what was seen long ago may hold although something newer was published since.
 
     Returns:
         `PUBLISH` where it was published, else why not; and the ETag of the output where one of this origin stands.
@@ -49,8 +42,7 @@ def publish(
     """
     multipart = upload.id is not None
     for tries_left in reversed(range(_TRIES)):
-        known, seen = None if multipart else seen, None
-        verdict, condition = (Verdict.PUBLISH, known) if known else look(store, key, origin)
+        verdict, condition = look(store, key, origin)
         if verdict is not Verdict.PUBLISH:
             return verdict, condition["IfMatch"] if verdict is Verdict.DUPLICATE else ""
         try:
