@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import time
+from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -31,7 +32,7 @@ _PAUSE_S = 30.0
 
 
 @dataclass(slots=True)
-class _Channel:
+class _Channel(ABC):
     """One way to tell.
 
     Attributes:
@@ -44,8 +45,9 @@ class _Channel:
     client: Any = field(repr=False)
     paused_until: float = float("-inf")
 
+    @abstractmethod
     def send(self, event: Mapping[str, Any]) -> None:
-        raise NotImplementedError
+        """Send an event."""
 
 
 class _Topic(_Channel):
