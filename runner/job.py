@@ -16,6 +16,7 @@ from runner.keeper import Keeper
 from runner.names import cancellation_key, checkpoint_key, output_key, rejects_folder
 from runner.origin import Origin, Verdict
 from runner.outcome import Kind, Outcome
+from runner.part_sender import Mark, PartSender
 from runner.publish import StartAgainError, look, publish
 from runner.reject_objects import RejectObjects
 from runner.store import Store
@@ -205,17 +206,24 @@ class Job:
         return Outcome(_KINDS[verdict], "", done, self.id, 0, self.digest, etag, self.rejects_prefix)
 
     def _transform(self, stream: Stream, upload: Upload, rejects: RejectObjects) -> None:
-        for part in stream:
-            self._control.check()
-            self._cancellation.check()
-            self._note_position(stream)
-            if upload.is_full:
-                self._send_part(stream.state, upload, rejects)
-            for data in part.output:
-                upload.write(data)
-            for line in part.rejects:
-                rejects.write(line)
-            self._control.tell(*stream.position)
+        with PartSender(upload, self._note_part, self._order.workers) as sender:
+            try:
+                for part in stream:
+                    self._control.check()
+                    self._cancellation.check()
+                    self._note_position(stream)
+                    if upload.is_full:
+                        self._begin(upload, stream.state)
+                        rejects.flush()
+                        sender.send(Mark(stream.state, rejects.count))
+                    for data in part.output:
+                        upload.write(data)
+                    for line in part.rejects:
+                        rejects.write(line)
+                    self._control.tell(*stream.position)
+                sender.finish()
+            except NoUploadError as error:  # somebody has aborted it
+                raise StartAgainError(str(error)) from error
 
     def _note_position(self, stream: Stream) -> None:
         read, size = stream.position
@@ -223,24 +231,23 @@ class Job:
             read = stream.state.summary.bytes_in
         self._read = read, size
 
-    def _send_part(self, state: State, upload: Upload, rejects: RejectObjects) -> None:
-        """Upload what the input up to `state` has become, and note that."""
+    def _begin(self, upload: Upload, state: State) -> None:
+        """Have an upload for the parts, and that noted at once: else it would stay open if this process was killed."""
         if upload.id is None:
             upload.create()
-            try:  # at once: what is not noted would stay open if this process was killed now
+            try:
                 self._control.check()
                 self._note(upload, State(widened=state.widened))
             except RunnerError:
                 upload.abort()
                 raise
-        try:
-            upload.send_part()
-        except NoUploadError as error:  # somebody has aborted it
-            raise StartAgainError(str(error)) from error
-        self._control.check_lease()  # objects of rejects are not fenced off, and the part may have taken long
-        rejects.flush()
-        self._note(upload, state, rejects.count)
-        self._control.note_checkpoint(state.summary.bytes_in)
+
+    def _note_part(self, mark: Mark) -> None:
+        """Note that the output up to there is uploaded, if the job is still this worker's after that."""
+        assert self._upload is not None  # noqa: S101 - there are parts of an upload only
+        self._control.check_lease()
+        self._note(self._upload, mark.state, mark.rejects)
+        self._control.note_checkpoint(mark.state.summary.bytes_in)
 
     def _abandon(self, state: State) -> None:
         """Give up an upload, as its output is made again, if the job is still this worker's."""

@@ -27,13 +27,21 @@ from runner.job import Job, Setup
 from runner.outcome import Kind, Order, Outcome, Ready, Refused
 from runner.publish import StartAgainError
 from runner.settings import Settings
-from transform import AccessDeniedError, SourceChangedError, TransformError, UnavailableError, WorkerError
+from transform import (
+    AccessDeniedError,
+    SourceChangedError,
+    TransformError,
+    UnavailableError,
+    WorkerError,
+    keep_freed_memory,
+)
 
 
 def main() -> None:
     """Do jobs until the worker is gone; its end of the connection is the descriptor in the arguments."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the worker says when to stop
     connection = Connection(int(sys.argv[1]))
+    keep_freed_memory()
     try:
         setup = Setup.open(Settings.read(os.environ), os.environ)
     except (TransformError, RunnerError) as error:

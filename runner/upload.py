@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from dataclasses import dataclass
+from io import BytesIO
 from typing import TYPE_CHECKING, Any
 
 from runner.checkpoint import Part
@@ -49,23 +50,29 @@ class Upload:
 
     def __init__(self, target: Target, upload: str | None = None, parts: Sequence[Part] = ()) -> None:
         self._target = target
-        self._buffer = bytearray()
+        self._buffer = BytesIO()
         self._compressor = target.codec.compressor() if target.codec else None
         self._pending = False  # whether the compressor holds something
+        self._taken = len(parts)
         self.id = upload
         self.parts = list(parts)
 
     @property
+    def collected_bytes(self) -> int:
+        """How much of the content is not in a part yet."""
+        return self._buffer.tell()
+
+    @property
     def is_full(self) -> bool:
         """Whether there is enough for a part."""
-        return len(self._buffer) >= part_size(self._target.part_bytes, len(self.parts))
+        return self.collected_bytes >= part_size(self._target.part_bytes, self._taken)
 
     def write(self, data: memoryview | bytes) -> None:
         """Add to the content."""
         if self._compressor is None:
-            self._buffer += data
+            self._buffer.write(data)
         elif len(data):
-            self._buffer += self._compressor.compress(data)
+            self._buffer.write(self._compressor.compress(data))
             self._pending = True
 
     def create(self) -> str:
@@ -74,14 +81,22 @@ class Upload:
         self.id = str(answer["UploadId"])
         return self.id
 
-    def send_part(self) -> None:
-        """Upload what is collected as the next part."""
+    def take_part(self) -> tuple[int, bytes]:
+        """Return the number and the content of the next part, which is what was collected, and collect anew."""
         self._end_stream()
+        content, self._buffer = self._buffer.getvalue(), BytesIO()
+        self._taken += 1
+        return self._taken, content
+
+    def put_part(self, number: int, content: bytes) -> Part:
+        """Upload a part; it counts once it is among `parts`, in its place.
+
+        Raises:
+            NoUploadError, StoreError: It is not uploaded.
+        """
         # As bytes, which botocore makes a stream of; a bytearray would be sent at one go, and hold up other requests.
-        number, content = len(self.parts) + 1, bytes(self._buffer)
         answer = self._call("upload_part", UploadId=self.id, PartNumber=number, Body=content)
-        self._buffer.clear()  # not before: who tries again has to find it
-        self.parts.append(Part(number, answer["ETag"], len(content)))
+        return Part(number, answer["ETag"], len(content))
 
     def publish(self, condition: Mapping[str, str]) -> str:
         """Make the object appear, on a condition, and return its ETag; may be called again where that failed.
@@ -91,10 +106,11 @@ class Upload:
         """
         self._end_stream()
         if self.id is None:
-            answer = self._call("put_object", Body=bytes(self._buffer), **self._target.headers, **condition)
+            answer = self._call("put_object", Body=self._buffer.getvalue(), **self._target.headers, **condition)
             return str(answer["ETag"])
-        if self._buffer:
-            self.send_part()
+        if self.collected_bytes:
+            self.parts.append(self.put_part(len(self.parts) + 1, self._buffer.getvalue()))
+            self._buffer = BytesIO()  # not before: who tries again has to find it
         parts = [{"PartNumber": part.number, "ETag": part.etag} for part in self.parts]
         whole = {"MultipartUpload": {"Parts": parts}}
         return str(self._call("complete_multipart_upload", UploadId=self.id, **whole, **condition)["ETag"])
@@ -110,8 +126,8 @@ class Upload:
         """Flush the compressor; an output of nothing is one empty stream."""
         if self._compressor is None or self._target.codec is None:
             return
-        if self._pending or not (self.parts or self._buffer):
-            self._buffer += self._compressor.flush()
+        if self._pending or not (self._taken or self.collected_bytes):
+            self._buffer.write(self._compressor.flush())
             self._compressor = self._target.codec.compressor()
             self._pending = False
 

@@ -19,6 +19,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from transform.allocator import keep_freed_memory
     from transform.by_prefix import CalculationsByPrefix
     from transform.calculation import Calculation
     from transform.compare import Comparison
@@ -75,6 +76,7 @@ __all__ = [
     "available_cores",
     "codec_of_encoding",
     "codec_of_name",
+    "keep_freed_memory",
     "load",
     "lookup",
     "part_size",
@@ -97,6 +99,7 @@ _MODULES = {
     "available_cores": "cores",
     "codec_of_encoding": "compression",
     "codec_of_name": "compression",
+    "keep_freed_memory": "allocator",
     "load": "loading",
     "lookup": "tables",
     "part_size": "s3",

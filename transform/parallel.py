@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from transform.lines import Chunk, LongLine
 from transform.piece import Piece
-from transform.ranges import MIN_RANGES, Range, ReadAt, cut, read_range
+from transform.ranges import MIN_RANGES, Anywhere, Range, cut, expect_range, read_range
 from transform.sources import Reader, open_pin
 
 if TYPE_CHECKING:
@@ -64,16 +64,18 @@ def pieces_of(
     def here(part: "Part") -> Iterator[Piece]:
         if not isinstance(part, Range):
             return iter([plan.transform(part)])
-        assert read_at is not None  # noqa: S101 - there are ranges only of what can be read from anywhere
-        return map(plan.transform, read_range(read_at, part, chunk_bytes, plan.max_line_bytes))
+        assert anywhere is not None  # noqa: S101 - there are ranges only of what can be read from anywhere
+        return map(plan.transform, read_range(anywhere, part, chunk_bytes, plan.max_line_bytes))
 
-    read_at: ReadAt | None = None
+    anywhere: Anywhere | None = None
     if size is None or reader.pin is None:
         with Pool(workers, setting, start_after=_MIN_CHUNKS) as pool:
-            yield pool.pieces(chunks, here)
+            yield pool.pieces(chunks, here, lambda _: None)
     else:
-        with open_pin(reader.pin) as read_at, Pool(workers, setting) as pool:
-            yield reader.follow(pool.pieces(cut(size, range_bytes, start), here))
+        with open_pin(reader.pin) as anywhere, Pool(workers, setting) as pool:
+            yield reader.follow(
+                pool.pieces(cut(size, range_bytes, start), here, lambda part: expect_range(anywhere, part))
+            )
 
 
 def _travelling(plan: Transforms, notes: list[str]) -> bytes | None:

@@ -23,6 +23,8 @@ from transform.ranges import Range
 from transform.worker import IN_BYTES, SLOTS, Answer, Order, Setting, input_of, output_of
 
 Part = Range | Chunk | LongLine
+EXPECTED = 2
+"""How many ranges this process may have taken and not done: one to be done, and one to be read meanwhile."""
 READY_WAIT_S = 0.0  # nobody is waited for: what a worker would have done until it is ready is done here
 
 
@@ -41,44 +43,47 @@ class Pool:
         self._start_after = start_after
         self._children: list[_Child] = []
 
-    def pieces(self, parts: Iterator[Part], here: Callable[[Part], Iterator[Piece]]) -> Iterator[Piece]:
+    def pieces(
+        self, parts: Iterator[Part], here: Callable[[Part], Iterator[Piece]], expect: Callable[[Range], None]
+    ) -> Iterator[Piece]:
         """Yield what the parts become, in order; each is valid until the next is asked for.
 
         A worker that has room is given the next part. When all are busy and what comes next is not done yet, this
-        process takes a part itself, so that nobody waits for anybody, whatever else there is to be done here.
+        process takes a part itself, so that nobody waits for anybody, whatever else there is to be done here. Ranges
+        it takes one early, so that they can be read while it does the one before.
 
         Args:
             parts: The parts; a chunk may be overwritten when the next is asked for.
             here: What transforms a part in this process.
+            expect: Hears which ranges will be transformed in this process.
 
         Raises:
             TransformError: What a part raised, or a `WorkerError`.
         """
-        ahead: deque[_Child | _DoneHere] = deque()
+        ahead: deque[_Child | _Own] = deque()
         for number, part in enumerate(parts):
             if number == self._start_after:
                 for _ in range(self._workers - 1):
                     self._children.append(_Child(self._setting))
-            while (child := self._taker_of(part)) is None and ahead and not self._should_work(ahead):
-                yield from ahead.popleft().answers()
+            while (child := self._taker_of(part)) is None and ahead and not _can_take(part, ahead):
+                yield from _go_on(ahead)
             if child is not None:
                 child.give(part)
                 ahead.append(child)
-            elif ahead:
-                ahead.append(_DoneHere(here(part)))
-            else:
+            elif not ahead:
                 yield from here(part)
-        for entry in ahead:
-            yield from entry.answers()
+            else:
+                ahead.append(own := _Own(part, here))
+                if isinstance(part, Range):
+                    expect(part)
+                else:
+                    own.do()
+        while ahead:
+            yield from _go_on(ahead)
 
     def _taker_of(self, part: Part) -> "_Child | None":
         """Return a worker that has room for a part, None if none has."""
         return next((child for child in self._children if child.is_free()), None) if _fits(part) else None
-
-    def _should_work(self, ahead: "deque[_Child | _DoneHere]") -> bool:
-        """Return whether what comes next has to be waited for, and there is room for what is done here meanwhile."""
-        done_here = sum(isinstance(entry, _DoneHere) for entry in ahead)
-        return not ahead[0].has_answered() and done_here < SLOTS
 
     def __enter__(self) -> Self:
         return self
@@ -90,14 +95,21 @@ class Pool:
             child.stop(at_once=error is not None)
 
 
-class _DoneHere:
-    """A part that this process has done before its turn came."""
+class _Own:
+    """A part that this process has taken: done when its turn comes, or before that."""
 
-    def __init__(self, pieces: Iterator[Piece]) -> None:
+    def __init__(self, part: Part, here: Callable[[Part], Iterator[Piece]]) -> None:
+        self._part = part
+        self._here = here
         self._pieces: list[Piece] = []
         self._error: Exception | None = None
+        self.done = False
+
+    def do(self) -> None:
+        """Do it, and keep what becomes of it."""
+        self.done = True
         try:
-            for piece in pieces:
+            for piece in self._here(self._part):
                 interrupts.check()
                 self._pieces.append(replace(piece, output=[_kept(part) for part in piece.output]))
         except Exception as error:  # noqa: BLE001 - raised when its turn comes
@@ -108,10 +120,27 @@ class _DoneHere:
         return True
 
     def answers(self) -> Iterator[Piece]:
-        """Yield what became of it."""
-        yield from self._pieces
+        """Yield what becomes of it."""
+        yield from self._pieces if self.done else self._here(self._part)
         if self._error is not None:
             raise self._error
+
+
+def _can_take(part: Part, ahead: "deque[_Child | _Own]") -> bool:
+    """Return whether this process can take one more part, rather than to go on with what it has taken."""
+    own = [entry.done for entry in ahead if isinstance(entry, _Own)]
+    room = own.count(False) < EXPECTED if isinstance(part, Range) else own.count(True) < SLOTS
+    return room and not ahead[0].has_answered()
+
+
+def _go_on(ahead: "deque[_Child | _Own]") -> Iterator[Piece]:
+    """Do what this process has taken while what comes next is not done, unless that is much already."""
+    own = [entry for entry in ahead if isinstance(entry, _Own)]
+    undone = [entry for entry in own if not entry.done]
+    if undone and len(own) - len(undone) < SLOTS and not ahead[0].has_answered():
+        undone[0].do()
+    else:
+        yield from ahead.popleft().answers()
 
 
 def _kept(part: memoryview) -> memoryview:

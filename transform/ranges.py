@@ -6,6 +6,7 @@ that is open where it stops.
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import Protocol
 
 from transform.lines import Chunk, LongLine, read_chunks
 
@@ -15,6 +16,17 @@ _LOOK_BYTES = 64 << 10  # how much is read at a time where only the end of a lin
 
 ReadAt = Callable[[memoryview, int], int]
 """Fills a part of a view from an offset on; returns how many bytes, 0 at the end."""
+
+
+class Anywhere(Protocol):
+    """What can be read from anywhere."""
+
+    @property
+    def read_at(self) -> ReadAt:
+        """What reads it."""
+
+    def expect(self, offset: int) -> None:
+        """Hear from where it will be read later, and begin to, if that takes long."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,18 +48,23 @@ def cut(size: int, range_bytes: int = RANGE_BYTES, start: int = 0) -> Iterator[R
         start = stop
 
 
-def read_range(read_at: ReadAt, part: Range, chunk_bytes: int, max_line_bytes: int) -> Iterator[Chunk | LongLine]:
+def expect_range(source: Anywhere, part: Range) -> None:
+    """Tell that a range will be read, after those that were told before."""
+    source.expect(_look_from(part))
+
+
+def read_range(source: Anywhere, part: Range, chunk_bytes: int, max_line_bytes: int) -> Iterator[Chunk | LongLine]:
     """Yield the lines of a range, as `lines.read_chunks` does those of a whole input."""
-    first = _first_line(read_at, part)
+    first = _first_line(source.read_at, part)
     if first is not None:
-        yield from read_chunks(_RangeReader(read_at, first, part.stop), chunk_bytes, max_line_bytes, start=first)
+        yield from read_chunks(_RangeReader(source.read_at, first, part.stop), chunk_bytes, max_line_bytes, start=first)
 
 
 def _first_line(read_at: ReadAt, part: Range) -> int | None:
     """Return where the first line starts that starts inside the range, None if none does."""
     if part.start == 0:
         return 0
-    position, look = part.start - 1, memoryview(bytearray(_LOOK_BYTES))
+    position, look = _look_from(part), memoryview(bytearray(_LOOK_BYTES))
     while position < part.stop - 1:
         count = read_at(look[: part.stop - 1 - position], position)
         if not count:
@@ -57,6 +74,11 @@ def _first_line(read_at: ReadAt, part: Range) -> int | None:
             return position + end + 1
         position += count
     return None
+
+
+def _look_from(part: Range) -> int:
+    """Return from where a range is read: from the byte before it, which may end a line."""
+    return max(part.start - 1, 0)
 
 
 class _RangeReader:

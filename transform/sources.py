@@ -16,7 +16,7 @@ from transform.compression import MAGIC_BYTES, Codec, Inflater, codec_of_content
 from transform.errors import InputError, SourceChangedError
 from transform.lines import ReadInto
 from transform.object_reader import ObjectReader
-from transform.ranges import ReadAt
+from transform.ranges import Anywhere
 
 _POLL_S = 1.0
 _SKIP_BYTES = 1 << 20
@@ -242,7 +242,7 @@ def _open_object(
 
 
 @contextlib.contextmanager
-def open_pin(pin: Pin) -> Iterator[ReadAt]:
+def open_pin(pin: Pin) -> Iterator[Anywhere]:
     """Open a pinned input for reading from anywhere.
 
     Raises:
@@ -252,25 +252,36 @@ def open_pin(pin: Pin) -> Iterator[ReadAt]:
         etag, size = cast("tuple[str, int]", pin.identity)
         location = replace(s3.object_at(pin.location), etag=etag)
         with contextlib.closing(ObjectReader(location, size=size)) as body:
-            yield body.read_at
+            yield body
         return
     try:
         descriptor = os.open(pin.location, os.O_RDONLY | os.O_CLOEXEC)
     except OSError as error:
         raise InputError(f"{pin.location}: vanished while it was read: {_explain(error)}") from None
 
-    def read_at(view: memoryview, offset: int) -> int:
-        try:
-            return os.preadv(descriptor, [view], offset)
-        except OSError as error:
-            raise InputError(f"{pin.location}: {_explain(error)}") from error
-
     try:
         if _identity(os.fstat(descriptor)) != pin.identity:
             raise InputError(f"{pin.location}: changed while it was read; nothing was published")
-        yield read_at
+        yield _PinnedFile(descriptor, str(pin.location))
     finally:
         os.close(descriptor)
+
+
+class _PinnedFile:
+    """A file read from anywhere; what it is expected to be read from next, the system reads ahead by itself."""
+
+    def __init__(self, descriptor: int, name: str) -> None:
+        self._descriptor = descriptor
+        self._name = name
+
+    def read_at(self, view: memoryview, offset: int) -> int:
+        try:
+            return os.preadv(self._descriptor, [view], offset)
+        except OSError as error:
+            raise InputError(f"{self._name}: {_explain(error)}") from error
+
+    def expect(self, offset: int) -> None:
+        pass
 
 
 def reopenable(source: Source) -> bool:

@@ -9,6 +9,7 @@ import mmap
 import pickle
 import sys
 import traceback
+from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from multiprocessing.connection import Connection
@@ -16,7 +17,7 @@ from typing import TYPE_CHECKING
 
 from transform.allocator import keep_freed_memory
 from transform.lines import Chunk, LongLine
-from transform.ranges import Range, read_range
+from transform.ranges import Range, expect_range, read_range
 
 if TYPE_CHECKING:
     from transform.piece import Piece
@@ -94,30 +95,49 @@ def main() -> None:
         setting: Setting = connection.recv()
         with contextlib.ExitStack() as stack:
             try:
-                worker = _Worker(setting, memory, stack)
+                worker = _Worker(setting, connection, memory, stack)
             except Exception as error:  # noqa: BLE001 - told to the coordinator, which raises it
                 connection.send(_failure(error))
                 return
             connection.send(Answer([], last=True))  # ready
             while True:
-                for answer in worker.work(connection.recv()):
+                for answer in worker.work(worker.next_order()):
                     connection.send(answer)
 
 
 class _Worker:
-    def __init__(self, setting: Setting, memory: memoryview, stack: contextlib.ExitStack) -> None:
+    def __init__(
+        self, setting: Setting, connection: Connection, memory: memoryview, stack: contextlib.ExitStack
+    ) -> None:
         from transform.sources import open_pin  # noqa: PLC0415 - imported with the plan: only workers need it
 
         self._plan = pickle.loads(setting.plan)  # noqa: S301 - from the process that started this one
         self._setting = setting
-        self._read_at = stack.enter_context(open_pin(setting.pin)) if setting.pin is not None else None
+        self._source = stack.enter_context(open_pin(setting.pin)) if setting.pin is not None else None
+        self._connection = connection
+        self._orders: deque[Order] = deque()
         self._memory = memory
+
+    def next_order(self) -> Order:
+        """Wait for something to do."""
+        if not self._orders:
+            self._hear()
+        return self._orders.popleft()
+
+    def _hear(self) -> None:
+        """Take an order, and begin to read the range that it is for."""
+        order: Order = self._connection.recv()
+        self._orders.append(order)
+        if order.part is not None and self._source is not None:
+            expect_range(self._source, order.part)
 
     def work(self, order: Order) -> Iterator[Answer]:
         output, used = self._memory[output_of(order.slot)], 0
         done: list[tuple[Piece, int | None]] = []
         try:
             for chunk in self._chunks(order):
+                while self._connection.poll():
+                    self._hear()
                 piece = self._plan.transform(chunk)
                 size = sum(len(part) for part in piece.output)
                 if used + size > len(output):  # sent as it is, which waits until the coordinator has room for it
@@ -139,8 +159,8 @@ class _Worker:
     def _chunks(self, order: Order) -> Iterator[Chunk | LongLine]:
         if order.part is None:
             yield Chunk(self._memory[input_of(order.slot)][: order.size], order.offset)
-        elif self._read_at is not None:
-            yield from read_range(self._read_at, order.part, self._setting.chunk_bytes, self._setting.max_line_bytes)
+        elif self._source is not None:
+            yield from read_range(self._source, order.part, self._setting.chunk_bytes, self._setting.max_line_bytes)
 
 
 def _failure(error: Exception) -> Answer:

@@ -256,21 +256,30 @@ def check_raw(record: dict[str, Any], reject: Reject) -> None:
     assert record[key] == raw
 
 
-def run_by_ranges(data: bytes, calculation: Calculation, range_bytes: int, max_line_bytes: int) -> Outcome:
-    """Do what `run` does, but each range for itself, the last one first."""
+@dataclass(frozen=True)
+class Bytes:
+    """Bytes that can be read from anywhere."""
 
-    def read_at(view: memoryview, offset: int) -> int:
-        found = data[offset : offset + len(view)]
+    data: bytes
+
+    def read_at(self, view: memoryview, offset: int) -> int:
+        found = self.data[offset : offset + len(view)]
         view[: len(found)] = found
         return len(found)
 
+    def expect(self, offset: int) -> None:
+        pass
+
+
+def run_by_ranges(data: bytes, calculation: Calculation, range_bytes: int, max_line_bytes: int) -> Outcome:
+    """Do what `run` does, but each range for itself, the last one first."""
     try:
         chunks = read_chunks(io.BytesIO(data).readinto, 4096, max_line_bytes)
         plan, _ = calculation.task_for("").prepare(chunks, max_line_bytes, {})
         parts = [
             [replace(piece, output=(memoryview(b"".join(piece.output)),)) for piece in map(plan.transform, chunks)]
             for part in reversed(list(cut(len(data), range_bytes)))
-            for chunks in [read_range(read_at, part, 64, max_line_bytes)]
+            for chunks in [read_range(Bytes(data), part, 64, max_line_bytes)]
         ]
     except TransformError:
         return Outcome(None, None, None, None, ())

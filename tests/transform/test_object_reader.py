@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import io
+import mmap
+import pickle
 import random
 import signal
 import threading
 import time
+from contextlib import ExitStack
 from dataclasses import replace
+from multiprocessing.connection import Pipe
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -19,6 +24,7 @@ from tests.transform.example import CALCULATION, lines, transformed, wait_until
 from tests.transform.places import ObjectPlace
 from transform import (
     AccessDeniedError,
+    Calculation,
     InputError,
     OutputError,
     S3Object,
@@ -27,11 +33,13 @@ from transform import (
     interrupts,
     object_reader,
 )
-from transform.lines import Chunk
+from transform import worker as worker_module
+from transform.lines import Chunk, read_chunks
 from transform.object_reader import ObjectReader
-from transform.ranges import cut, read_range
+from transform.ranges import Range, cut, expect_range, read_range
 from transform.s3 import filesystem, is_uri
 from transform.sources import Pin, Position, open_pin, open_source, reopenable
+from transform.worker import MEMORY_BYTES, Order, Setting
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -87,8 +95,9 @@ def rest_of(reader: ObjectReader, view_bytes: int = 300) -> bytes:
 
 
 def ranges(proxy: Proxy) -> list[str]:
-    """Return which ranges were asked for."""
-    return [request.range.removeprefix("bytes=") for request in proxy.requests if request.operation == "GetObject"]
+    """Return which ranges were asked for, from the first to the last: several are at a time, in any order."""
+    asked = [request for request in proxy.requests if request.operation == "GetObject"]
+    return [request.range.removeprefix("bytes=") for request in sorted(asked, key=lambda asked: asked.first_byte)]
 
 
 def going_on() -> int:
@@ -177,6 +186,53 @@ def test_ranges_that_others_share_take_a_request_each(place: ObjectPlace, proxy:
     starts = [max(part.start - 1, 0) for part in parts]  # whether a line starts there, the byte before tells
     assert [request.first_byte for request in proxy.requests] == starts
     assert going_on() == 0, "nobody knows which range is the next"
+
+
+def test_a_range_that_is_expected_is_read_before_anybody_asks_and_once(place: ObjectPlace, proxy: Proxy) -> None:
+    content = lines(400)
+    place.put(content)
+    pin = Pin(place.target, (version_of(place).etag, len(content)))
+    parts = list(cut(len(content), READ_BYTES))
+    found = b""
+    with open_pin(pin) as anywhere:
+        for number, part in enumerate(parts):
+            for following in parts[number : number + 2]:
+                expect_range(anywhere, following)
+            wait_until(lambda: len(proxy.requests) == min(number + 2, len(parts)))  # noqa: B023 - called here only
+            for chunk in read_range(anywhere, part, 300, 500):
+                assert isinstance(chunk, Chunk)
+                found += chunk.data
+        expect_range(anywhere, Range(0, READ_BYTES))
+    assert ends_soon(), "what was expected and not read goes with the reader"
+    assert found == content
+    assert [request.first_byte for request in proxy.requests[: len(parts)]] == [
+        max(part.start - 1, 0) for part in parts
+    ]
+
+
+def test_a_worker_begins_to_read_for_its_next_order_before_it_has_done_this_one(
+    place: ObjectPlace, proxy: Proxy
+) -> None:
+    content = lines(400)
+    place.put(content)
+    plan, _ = (
+        Calculation.from_sql("1 AS one")
+        .task_for("")
+        .prepare(read_chunks(io.BytesIO(content).readinto, 1000, 500), 500, {})
+    )
+    setting = Setting(pickle.dumps(plan), Pin(place.target, (version_of(place).etag, len(content))), 300, 500)
+    ours, theirs = Pipe()
+    memory = memoryview(mmap.mmap(-1, MEMORY_BYTES))
+    parts = list(cut(len(content), READ_BYTES))[:3]
+    with ours, theirs, ExitStack() as stack:
+        worker = worker_module._Worker(setting, theirs, memory, stack)
+        for slot, part in enumerate(parts):
+            ours.send(Order(slot % 2, part))
+        first = worker.next_order()
+        answers = worker.work(first)
+        next(answers)
+        wait_until(lambda: len(proxy.requests) == len(parts))
+        assert [worker.next_order().part for _ in parts[1:]] == parts[1:]
 
 
 @settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -288,8 +344,8 @@ def test_a_version_that_is_gone_before_others_read_it_is_noticed(
 ) -> None:
     pin = Pin(place.target, (version_of(place).etag, len(CONTENT)))
     change(place)
-    with open_pin(pin) as read_at, pytest.raises(SourceChangedError, match="while it was read"):
-        read_at(memoryview(bytearray(10)), 0)
+    with open_pin(pin) as anywhere, pytest.raises(SourceChangedError, match="while it was read"):
+        anywhere.read_at(memoryview(bytearray(10)), 0)
 
 
 def test_an_object_that_never_was_there_has_not_changed(place: ObjectPlace) -> None:
@@ -324,7 +380,8 @@ def test_a_body_that_is_cut_short_again_and_again_is_an_error(
     with pytest.raises(UnavailableError, match=f"^{place.target}: ") as caught:
         rest_of(ObjectReader(place.target))
     assert "\n" not in str(caught.value)
-    assert len(ranges(proxy)) == first - 1 + 5
+    start = (first - 1) * BLOCK_BYTES
+    assert ranges(proxy).count(f"{start}-{start + BLOCK_BYTES - 1}") == 5
 
 
 @pytest.mark.parametrize(

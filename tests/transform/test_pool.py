@@ -343,6 +343,7 @@ class Sharing:
         self.plans = plans
         self.received = [0] * len(plans)
         self.here: list[int] = []
+        self.told: list[tuple[int, list[int]]] = []
         self.most_ahead = 0
         self.free, self.answered = itertools.cycle(free), itertools.cycle(answered)
         self._buffer = bytearray(8)
@@ -358,9 +359,13 @@ class Sharing:
 
     def do_here(self, part: pool.Part) -> Iterator[Piece]:
         self.here.append(part.start if isinstance(part, Range) else part.offset)
-        done = [number for number in self.here if self.received[number] < self.plans[number].pieces]
-        self.most_ahead = max(self.most_ahead, len(done))
+        open_ = [number for number, plan in enumerate(self.plans) if self.received[number] < plan.pieces]
+        ahead = [number for number in self.here if number in open_[1:]]  # what comes next need not be kept
+        self.most_ahead = max(self.most_ahead, len(ahead))
         return self.pieces_of(part)
+
+    def expect(self, part: Range) -> None:
+        self.told.append((part.start, list(self.here)))
 
     def run(self, workers: int) -> tuple[list[bytes], object]:
         """Return all that comes, and which part has failed."""
@@ -369,7 +374,7 @@ class Sharing:
             patch.setattr(pool, "_Child", lambda _setting: SlowChild(self))
             parts = (plan.part(number) for number, plan in enumerate(self.plans))
             try:
-                for piece in shared.pieces(parts, self.do_here):
+                for piece in shared.pieces(parts, self.do_here, self.expect):
                     (output,) = piece.output
                     found.append(bytes(output))
                     self.received[piece.stop] += 1
@@ -434,6 +439,13 @@ def test_a_part_that_fails_ahead_of_its_turn_fails_in_its_turn() -> None:
     sharing = Sharing([Plan(1), Plan(2), Plan(1, fails=True), Plan(1), Plan(1)], [True], [False])
     assert sharing.run(2) == sharing.expected()
     assert (sharing.here, sharing.most_ahead) == ([2, 3], 2)
+
+
+def test_ranges_are_told_of_before_those_before_them_are_done() -> None:
+    sharing = Sharing([Plan(1) for _ in range(9)], [True], [False])
+    assert sharing.run(2) == sharing.expected()
+    assert sharing.told[:3] == [(2, []), (3, []), (4, [2])], "one to be done, and one to be read meanwhile"
+    assert [number for number, _ in sharing.told] == sharing.here
 
 
 def test_what_fits_no_worker_does_not_pile_up_behind_a_slow_one() -> None:
