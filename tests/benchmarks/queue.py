@@ -44,7 +44,7 @@ def queue_rows(size: int, runs: int) -> Iterator[Row]:
 
 def _large(cloud: Cloud, source: Path, size: int, runs: int) -> Iterator[Row]:
     cloud.put(source, KEY)
-    local, near, far, polars = [], [], [], []
+    local, near, far = [], [], []
     peak = FamilyPeak()
     with delayed(cloud.endpoint, 0.0) as at_once, delayed(cloud.endpoint, DELAY_S) as late:
         for run in range(1, runs + 1):
@@ -54,7 +54,8 @@ def _large(cloud: Cloud, source: Path, size: int, runs: int) -> Iterator[Row]:
                 local.append(measure(our_run(source, target, *APPEND)))
             near.append(_worked(cloud, size, endpoint=at_once))
             far.append(_worked(cloud, size, endpoint=late))
-            polars.append(_of_polars(cloud))
+    progress.print("queue: polars, once, as it takes minutes")
+    polars = _of_polars(cloud)
     progress.print("queue: memory")
     one = _worked(cloud, size, endpoint=cloud.endpoint, peak=peak, WORKERS="1")
     base, at_hand, away = median_usage(local), median_usage(near), median_usage(far)
@@ -65,7 +66,7 @@ def _large(cloud: Cloud, source: Path, size: int, runs: int) -> Iterator[Row]:
     yield _row(slow, away, held_to=("wall s", away.wall_s, MORE_WALL * at_hand.wall_s))
     held = ("MiB of all processes", peak.peak_bytes / 2**20, MEMORY_BOUND_BYTES / 2**20)
     yield _row("worker, one process at work", one, held_to=held)
-    yield _row("polars, scan to sink, S3 to S3", median_usage(polars))
+    yield _row("polars, scan to sink, S3 to S3, once", polars)
 
 
 def _worked(cloud: Cloud, size: int, *, endpoint: str, peak: FamilyPeak | None = None, **settings: str) -> Usage:
