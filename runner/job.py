@@ -214,6 +214,7 @@ class Job:
                     self._note_position(stream)
                     if upload.is_full:
                         self._begin(upload, stream.state)
+                        self._control.check_lease()  # objects of rejects are not fenced off
                         rejects.flush()
                         sender.send(Mark(stream.state, rejects.count))
                     for data in part.output:

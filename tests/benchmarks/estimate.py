@@ -16,7 +16,7 @@ CHECKING_S = 0.7  # each way on a small file, and start-up wherever it counts
 LONG_LINE_S = 5
 STARTUP_S = 5
 QUEUE_S_PER_GB = 45  # of each run: three ways, the server beside them
-QUEUE_POLARS_S_PER_GB = 180
+QUEUE_POLARS_S_PER_GB = 45
 SMALL_OBJECTS_S = 60
 
 

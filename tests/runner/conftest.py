@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import boto3
 import pytest
 
+from runner.part_sender import PartSender
 from tests.proxy import proxy_of
 from tests.runner.deployment import Deployment, deploy
 from tests.runner.jobs import Jobs
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
+    from runner.part_sender import Mark
     from tests.proxy import Proxy
 
 
@@ -49,3 +51,15 @@ def proxy(aws: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Proxy]:
 def jobs(deployment: Deployment, proxy: Proxy) -> Jobs:  # noqa: ARG001 # through which they reach S3
     """What does jobs in this process."""
     return Jobs(deployment)
+
+
+@pytest.fixture
+def one_by_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each part is noted before the job goes on, so that a test that looks in between knows how far it has come."""
+    send = PartSender.send
+
+    def send_and_wait(sender: PartSender, mark: Mark) -> None:
+        send(sender, mark)
+        sender.finish()
+
+    monkeypatch.setattr(PartSender, "send", send_and_wait)

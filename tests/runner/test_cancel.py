@@ -132,6 +132,7 @@ def test_another_goes_on_with_a_job_that_is_cancelled_and_clears_it_away(jobs: J
     assert jobs.output() is None
 
 
+@pytest.mark.usefixtures("one_by_one")
 def test_a_job_looks_now_and_then_while_it_runs(jobs: Jobs, proxy: Proxy, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("runner.cancellation.LOOK_INTERVAL_S", 0.0)
     jobs.deployment.put(KEY, example().content)
@@ -166,6 +167,7 @@ def test_a_small_new_job_asks_for_nothing_more(jobs: Jobs, proxy: Proxy) -> None
         assert any("cancelled/" in request.key for request in proxy.requests[since:]) is asks
 
 
+@pytest.mark.usefixtures("one_by_one")
 def test_rejects_up_to_there_are_kept(jobs: Jobs, proxy: Proxy) -> None:
     jobs.deployment.put(KEY, example().content)
     cancel: list[Any] = []

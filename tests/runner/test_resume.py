@@ -198,6 +198,7 @@ def test_a_checkpoint_that_is_garbage_is_not_gone_on_with(jobs: Jobs) -> None:
 
 
 @pytest.mark.parametrize("again", [False, True])
+@pytest.mark.usefixtures("one_by_one")
 def test_a_column_that_widens_late_starts_the_job_again(jobs: Jobs, proxy: Proxy, again: bool) -> None:
     wanted = example(decimal=True)
     jobs.deployment.put(KEY, wanted.content)
@@ -244,6 +245,7 @@ def test_one_column_after_another_may_widen(jobs: Jobs) -> None:
 
 
 @pytest.mark.parametrize("lives", [2, 4])
+@pytest.mark.usefixtures("one_by_one")
 def test_who_was_fenced_off_stops_and_touches_nothing(jobs: Jobs, lives: int) -> None:
     """Another takes over while the first works, and is killed in turn."""
     wanted, deployment = example(), jobs.deployment
@@ -264,6 +266,7 @@ def test_who_was_fenced_off_stops_and_touches_nothing(jobs: Jobs, lives: int) ->
 
 
 @pytest.mark.parametrize("parts_before", [0, 1, 3])
+@pytest.mark.usefixtures("one_by_one")
 def test_who_was_overtaken_finds_it_done(jobs: Jobs, parts_before: int) -> None:
     wanted, deployment = example(), jobs.deployment
     deployment.put(KEY, wanted.content)

@@ -88,6 +88,7 @@ def test_a_checkpoint_that_changes_meanwhile_stays_with_its_upload(abandoned: Jo
     assert proxy.count("CreateMultipartUpload") == 1
 
 
+@pytest.mark.usefixtures("one_by_one")
 def test_a_worker_whose_checkpoint_was_swept_begins_anew(abandoned: Jobs) -> None:
     """It had read the checkpoint when that was removed."""
     swept: list[Any] = []
