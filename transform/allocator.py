@@ -13,7 +13,10 @@ def keep_freed_memory() -> None:
     """Have the allocator keep what a chunk took for the next one.
 
     By itself glibc gives large blocks back as soon as they are freed, and a run spends 5 % of its time on getting them
-    again, page by page. Other C libraries are left as they are.
+    again, page by page; reading from S3 takes three times as long then. Other C libraries are left as they are.
+
+    Example:
+        >>> keep_freed_memory()  # once, where a process begins
     """
     with contextlib.suppress(AttributeError, OSError):
         mallopt = ctypes.CDLL(None).mallopt
