@@ -35,7 +35,7 @@ class PartSender:
     """Uploads parts in threads of its own; a context manager, which waits at its end for those that were begun.
 
     Parts may arrive in any order. What has arrived without a gap is noted, the newest mark alone: where noting takes
-    longer than a part does, it is done less often, and holds nothing up.
+    longer than a part does, it is done less often. A part is on its way until it is noted.
 
     Args:
         upload: What they are parts of.
