@@ -14,8 +14,7 @@ if TYPE_CHECKING:
     from runner.upload import Upload
     from transform import State
 
-MAX_ON_THEIR_WAY = 4
-ON_THEIR_WAY_BYTES = 40 << 20  # large parts go one by one, or several would take the memory
+ON_THEIR_WAY_BYTES = 80 << 20  # large parts go one by one, or several would take the memory
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +55,7 @@ class PartSender:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._threads.shutdown(cancel_futures=True)
+        self._threads.shutdown()
 
     def send(self, mark: Mark) -> None:
         """Upload what is collected, soon; wait where enough is on its way already.
