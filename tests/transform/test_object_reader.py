@@ -205,9 +205,8 @@ def test_a_range_that_is_expected_is_read_before_anybody_asks_and_once(place: Ob
         expect_range(anywhere, Range(0, READ_BYTES))
     assert ends_soon(), "what was expected and not read goes with the reader"
     assert found == content
-    assert [request.first_byte for request in proxy.requests[: len(parts)]] == [
-        max(part.start - 1, 0) for part in parts
-    ]
+    starts = [max(part.start - 1, 0) for part in parts]
+    assert sorted(request.first_byte for request in proxy.requests[: len(parts)]) == starts
 
 
 def test_a_worker_begins_to_read_for_its_next_order_before_it_has_done_this_one(
