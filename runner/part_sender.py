@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import threading
+from collections import deque
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Self
@@ -31,14 +31,14 @@ class Mark:
 
 
 class PartSender:
-    """Uploads parts in threads of its own; a context manager, which waits at its end for those that were begun.
+    """Uploads parts in threads of its own; a context manager, which waits at its end for what was begun.
 
-    Parts may arrive in any order. What has arrived without a gap is noted, the newest mark alone: where noting takes
-    longer than a part does, it is done less often. A part is on its way until it is noted.
+    Parts may arrive in any order. What has arrived without a gap is noted in one more thread, the newest mark alone:
+    where noting takes longer than a part does, it is done less often.
 
     Args:
         upload: What they are parts of.
-        note: Notes how far the upload has come; called from these threads, one at a time.
+        note: Notes how far the upload has come; called from a thread, one at a time.
         most: How many may be on their way at a time, if they are not large.
     """
 
@@ -46,16 +46,18 @@ class PartSender:
         self._upload = upload
         self._note = note
         self._most = most
-        self._threads = ThreadPoolExecutor(most, thread_name_prefix="part")
+        self._uploading = ThreadPoolExecutor(most, thread_name_prefix="part")
+        self._noting = ThreadPoolExecutor(1, thread_name_prefix="note")
         self._sent: set[Future[None]] = set()
+        self._noted: deque[Future[None]] = deque()
         self._arrived: dict[int, tuple[Part, Mark]] = {}
-        self._lock = threading.Lock()
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._threads.shutdown()
+        self._uploading.shutdown()
+        self._noting.shutdown()
 
     def send(self, mark: Mark) -> None:
         """Upload what is collected, soon; wait where enough is on its way already.
@@ -65,11 +67,13 @@ class PartSender:
         """
         room = max(1, ON_THEIR_WAY_BYTES // self._upload.collected_bytes)
         self._settle(leave=min(self._most, room) - 1)
-        self._sent.add(self._threads.submit(self._send, *self._upload.take_part(), mark))
+        self._sent.add(self._uploading.submit(self._send, *self._upload.take_part(), mark))
 
     def finish(self) -> None:
         """Wait until all parts are uploaded and noted; raises as `send` does."""
         self._settle(leave=0)
+        while self._noted:
+            self._noted.popleft().result()
 
     def _settle(self, leave: int) -> None:
         """Raise what has gone wrong, once no more parts than these are on their way."""
@@ -78,17 +82,21 @@ class PartSender:
             self._sent -= done
             for future in done:
                 future.result()
+            while self._noted and self._noted[0].done():
+                self._noted.popleft().result()
             if len(self._sent) <= leave:
                 return
             wait(self._sent, return_when=FIRST_COMPLETED)
 
     def _send(self, number: int, content: bytes, mark: Mark) -> None:
-        part = self._upload.put_part(number, content)
-        with self._lock:
-            self._arrived[number] = part, mark
-            newest = None
-            while following := self._arrived.pop(len(self._upload.parts) + 1, None):
-                self._upload.parts.append(following[0])
-                newest = following[1]
-            if newest is not None:
-                self._note(newest)
+        self._arrived[number] = self._upload.put_part(number, content), mark
+        self._noted.append(self._noting.submit(self._note_newest))
+
+    def _note_newest(self) -> None:
+        """Note what has arrived without a gap, if that is more than was noted."""
+        newest = None
+        while following := self._arrived.pop(len(self._upload.parts) + 1, None):
+            self._upload.parts.append(following[0])
+            newest = following[1]
+        if newest is not None:
+            self._note(newest)

@@ -93,6 +93,30 @@ def test_no_more_are_on_their_way_than_there_is_room_for(most: int, size: int, u
     assert proxy.count("UploadPart") == room + 1
 
 
+def test_noting_holds_up_no_part_and_the_end_waits_for_it(upload: Upload) -> None:
+    begun, late = threading.Event(), threading.Event()
+    noted: list[Mark] = []
+
+    def note(mark: Mark) -> None:
+        begun.set()
+        assert late.wait(10)
+        noted.append(mark)
+
+    with PartSender(upload, note, 1) as sender:
+        send(sender, upload, 1)
+        assert begun.wait(10)
+        for number in (2, 3, 4):
+            send(sender, upload, number)
+        assert noted == []
+        end = threading.Thread(target=sender.finish)
+        end.start()
+        end.join(0.3)
+        assert end.is_alive()
+        late.set()
+        end.join(10)
+        assert (noted[0], noted[-1]) == (mark(1), mark(4))
+
+
 def test_a_part_that_fails_is_raised_and_nothing_after_it_is_noted(upload: Upload, proxy: Proxy) -> None:
     proxy.rule = lambda request: (
         Refuse(404, "NoSuchUpload") if (request.operation, request.number) == ("UploadPart", 2) else None
