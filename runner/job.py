@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlencode
 
 from runner.calculation import digest_of, load_calculation
-from runner.cancellation import Cancellation
+from runner.cancellation import Cancellation, Cancellations
 from runner.checkpoint import Checkpoint, Progress
 from runner.errors import CancelledError, ImpossibleError, NoUploadError, RunnerError
 from runner.keeper import Keeper
-from runner.names import cancellation_key, checkpoint_key, output_key, rejects_folder
+from runner.names import cancellation_key, cancellations_prefix, checkpoint_key, output_key, rejects_folder
 from runner.origin import Origin, Verdict
 from runner.outcome import Kind, Outcome
 from runner.part_sender import Mark, PartSender
@@ -45,6 +45,7 @@ if TYPE_CHECKING:
     from transform import Codec, Runnable
 
 _STARTS = 5
+_PARTS_AT_A_TIME = 2  # or one process would wait for the answers
 _NOT_THE_END = (WidenError, SourceChangedError, UnavailableError, AccessDeniedError, WorkerError)
 _NO_CODING = {"", "aws-chunked", "identity"}
 _CANCELLED_LATELY_S = 1.0
@@ -59,6 +60,7 @@ class Setup:
     calculation: Runnable
     source: Store
     store: Store
+    cancellations: Cancellations
     worker: str = ""
 
     @classmethod
@@ -70,7 +72,8 @@ class Setup:
         """
         source, store = (Store.open(bucket, environ) for bucket in (settings.input_bucket, settings.output_bucket))
         worker = read_task_metadata(environ).arn or socket.gethostname()
-        setup = cls(settings, load_calculation(settings), source, store, worker)
+        cancellations = Cancellations(store, cancellations_prefix(settings))
+        setup = cls(settings, load_calculation(settings), source, store, cancellations, worker)
         setup.source.check()
         setup.store.check()
         return setup
@@ -99,8 +102,8 @@ class Job:
         self.id = self._origin.job
         self.digest = self._origin.digest
         sent = order.sent if order.first_sent is None else order.first_sent
-        marker = cancellation_key(setup.settings, self._origin.source)
-        self._cancellation = Cancellation(setup.store, marker, sent)
+        note = cancellation_key(setup.settings, self._origin.source)
+        self._cancellation = Cancellation(setup.cancellations, note, sent)
         self._checkpoint = Checkpoint(setup.store, checkpoint_key(setup.settings, self.id))
         self._upload: Upload | None = None
         self._rejects: RejectObjects | None = None
@@ -108,10 +111,10 @@ class Job:
         self._read: tuple[int, int | None] = 0, None
 
     @property
-    def may_have_checkpoint(self) -> bool:
-        """Whether somebody may have left one: asking costs a request, which a new small object need not pay."""
+    def is_new_and_small(self) -> bool:
+        """Whether to do it costs no more than to look whether somebody has."""
         size = self._order.event.size
-        return self._order.tried_before or size is None or size > self._setup.settings.part_bytes
+        return not self._order.tried_before and size is not None and size <= self._setup.settings.part_bytes
 
     @property
     def rejects_prefix(self) -> str:
@@ -120,21 +123,26 @@ class Job:
 
     def run(self) -> Outcome:
         """Do it, from where the last attempt has left off."""
-        verdict, condition = look(self._setup.store, self._key, self._origin)
-        progress = self._checkpoint.read() if self.may_have_checkpoint else None
-        if progress is not None:
-            self._upload = Upload(self._target({}), progress.upload)
-            self._started = progress.about.get("started", self._started)
-            self._control.note_checkpoint(progress.state.summary.bytes_in)
-        if verdict is not Verdict.PUBLISH:
-            self.clean_up()
-            etag = condition["IfMatch"] if verdict is Verdict.DUPLICATE else ""
-            return Outcome(_KINDS[verdict], job=self.id, digest=self.digest, etag=etag)
-        self._cancellation.check()
+        progress = None
+        if not self.is_new_and_small:
+            progress = self._take_up()
+            if (standing := self.standing()) is not None:
+                self.clean_up()
+                return standing
+        self._cancellation.check_at_start()
         if progress is not None and self._checkpoint.is_held(progress, self._order.owner):
             return Outcome(Kind.BUSY, "another worker is at it, for another message about it", job=self.id)
         with Keeper(self._checkpoint, self._control, self._setup.settings.visibility_timeout_s):
             return self._make(progress)
+
+    def _take_up(self) -> Progress | None:
+        """Return how far somebody has come with the job, None if nobody has."""
+        progress = self._checkpoint.read()
+        if progress is not None:
+            self._upload = Upload(self._target({}), progress.upload)
+            self._started = progress.about.get("started", self._started)
+            self._control.note_checkpoint(progress.state.summary.bytes_in)
+        return progress
 
     def _make(self, progress: Progress | None) -> Outcome:
         state = progress.state if progress else State()
@@ -161,12 +169,13 @@ class Job:
             self._upload.abort()
         self._checkpoint.remove()
 
-    def standing(self) -> tuple[Kind, str] | None:
-        """Return what has become of the job where the output is there, whoever has made it, and the output's ETag."""
+    def standing(self) -> Outcome | None:
+        """Return what has become of the job where an output stands that has to stay, whoever has made it."""
         verdict, condition = look(self._setup.store, self._key, self._origin)
         if verdict is Verdict.PUBLISH:
             return None
-        return _KINDS[verdict], condition["IfMatch"] if verdict is Verdict.DUPLICATE else ""
+        etag = condition["IfMatch"] if verdict is Verdict.DUPLICATE else ""
+        return Outcome(_KINDS[verdict], job=self.id, digest=self.digest, etag=etag, rejects=self.rejects_prefix)
 
     def _attempt(self, state: State, progress: Progress | None) -> Outcome:
         settings = self._setup.settings
@@ -206,7 +215,7 @@ class Job:
         return Outcome(_KINDS[verdict], "", done, self.id, 0, self.digest, etag, self.rejects_prefix)
 
     def _transform(self, stream: Stream, upload: Upload, rejects: RejectObjects) -> None:
-        with PartSender(upload, self._note_part, self._order.workers) as sender:
+        with PartSender(upload, self._note_part, max(self._order.workers, _PARTS_AT_A_TIME)) as sender:
             try:
                 for part in stream:
                     self._control.check()

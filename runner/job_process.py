@@ -36,6 +36,10 @@ from transform import (
     keep_freed_memory,
 )
 
+_ENDS = {Kind.SUPERSEDED, Kind.FAILED, Kind.CANCELLED}
+_MAY_STAND = {Kind.FENCED, Kind.SUPERSEDED, Kind.FAILED}
+"""As which a job ends that was done already; a new small one has not looked for that."""
+
 
 def main() -> None:
     """Do jobs until the worker is gone; its end of the connection is the descriptor in the arguments."""
@@ -72,12 +76,12 @@ def do(setup: Setup, order: Order, control: Control) -> Outcome:
 
 
 def _outcome_of(error: Exception, job: Job | None) -> Outcome:
-    reason, etag = str(error), ""
+    reason = str(error)
     match error:
         case StoppedError():
             kind = Kind.STOPPED
         case FencedError():
-            kind, etag = (job and job.standing()) or (Kind.FENCED, "")
+            kind = Kind.FENCED
         case CancelledError():
             kind = Kind.CANCELLED
         case SourceChangedError():
@@ -90,8 +94,9 @@ def _outcome_of(error: Exception, job: Job | None) -> Outcome:
             kind = Kind.FAILED
         case _:
             kind, reason = Kind.RETRY, "".join(traceback.format_exception(error))
-    if job and kind in (Kind.DUPLICATE, Kind.STALE, Kind.SUPERSEDED, Kind.FAILED, Kind.CANCELLED):
-        job.clean_up()
     if job is None:
         return Outcome(kind, reason)
-    return Outcome(kind, reason, job=job.id, digest=job.digest, etag=etag, rejects=job.rejects_prefix)
+    standing = job.standing() if kind in _MAY_STAND else None
+    if standing or kind in _ENDS:
+        job.clean_up()
+    return standing or Outcome(kind, reason, job=job.id, digest=job.digest, rejects=job.rejects_prefix)

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from runner.upload import Upload
 
 _TRIES = 8
+_NOTHING_THERE = {"IfNoneMatch": "*"}
 
 
 class StartAgainError(Exception):
@@ -22,7 +23,7 @@ def look(store: Store, key: str, origin: Origin) -> tuple[Verdict, dict[str, str
     """Return what to do given what is there, and the condition under which that stays right."""
     found = store.head(key)
     if found is None:
-        return Verdict.PUBLISH, {"IfNoneMatch": "*"}
+        return Verdict.PUBLISH, _NOTHING_THERE
     verdict = origin.judge(Origin.of_metadata(found.get("Metadata", {})))
     return verdict, {"IfMatch": found["ETag"]}
 
@@ -31,7 +32,8 @@ def publish(store: Store, key: str, origin: Origin, upload: Upload) -> tuple[Ver
     """Publish an output, unless one is there that should stay.
 
     It looks anew each time, whatever was seen when the job began: content that came back has the ETag that it had, so
-    that a condition on what was seen long ago may hold although something newer was published since.
+    that a condition on what was seen long ago may hold although something newer was published since. What is small is
+    first put on condition that there is nothing, which is a request less where that is so.
 
     Returns:
         `PUBLISH` where it was published, else why not; and the ETag of the output where one of this origin stands.
@@ -41,8 +43,9 @@ def publish(store: Store, key: str, origin: Origin, upload: Upload) -> tuple[Ver
         StoreError: S3 does not do it; another time may do better.
     """
     multipart = upload.id is not None
+    seen = look(store, key, origin) if multipart else (Verdict.PUBLISH, _NOTHING_THERE)
     for tries_left in reversed(range(_TRIES)):
-        verdict, condition = look(store, key, origin)
+        verdict, condition = seen
         if verdict is not Verdict.PUBLISH:
             return verdict, condition["IfMatch"] if verdict is Verdict.DUPLICATE else ""
         try:
@@ -59,4 +62,5 @@ def publish(store: Store, key: str, origin: Origin, upload: Upload) -> tuple[Ver
             if verdict is Verdict.DUPLICATE:
                 return Verdict.PUBLISH, condition["IfMatch"]
             raise (StartAgainError(str(error)) if isinstance(error, NoUploadError) else error) from error
+        seen = look(store, key, origin)
     raise AssertionError

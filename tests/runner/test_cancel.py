@@ -164,7 +164,19 @@ def test_a_small_new_job_asks_for_nothing_more(jobs: Jobs, proxy: Proxy) -> None
     for sent, asks in ((later - 60_000 - RESOLUTION_MS, True), (later, False)):
         since = len(proxy.requests)
         assert jobs.do(sent=sent, CALCULATION=f"a + {sent} AS b").kind is Kind.DONE
-        assert any("cancelled/" in request.key for request in proxy.requests[since:]) is asks
+        operations = [request.operation for request in proxy.requests[since:]]
+        jobs.deployment.s3.delete_object(Bucket=jobs.deployment.output, Key=OUTPUT)
+        # "GetBucket" is a listing.
+        assert operations == ["HeadBucket"] * 2 + ["GetBucket"] * asks + ["GetObject", "PutObject"]
+
+
+def test_jobs_of_a_backlog_share_a_look_at_the_notes(deployment: Deployment, proxy: Proxy) -> None:
+    for number in range(20):
+        deployment.put(f"in/{number}.jsonl", lines(10))
+    time.sleep(RESOLUTION_MS / 1000)
+    assert ended(deployment.drain()) == ["done"] * 20
+    assert proxy.count("GetBucket") < 10
+    assert proxy.count("HeadObject") == 0
 
 
 @pytest.mark.usefixtures("one_by_one")

@@ -64,6 +64,7 @@ def test_an_object_is_done_once_s3_is_well_again(deployment: Deployment, proxy: 
         Refuse(500, "InternalError") if request.operation == operation and not well.is_set() else None
     )
     deployment.put("in", lines(10))
+    deployment.s3.put_object(Bucket=deployment.output, Key="output/in", Body=b"to be looked at")
     worker = Watched(deployment, "--drain")
     retry = worker.logged("retry")
     well.set()
@@ -239,6 +240,7 @@ def test_a_denial_stops_the_worker_at_once(deployment: Deployment, proxy: Proxy,
     proxy.rule = lambda request: Refuse(403, "AccessDenied") if request.operation == operation else None
     for number in range(5):
         deployment.put(f"in/{number}", lines(10))
+        deployment.s3.put_object(Bucket=deployment.output, Key=f"output/in/{number}", Body=b"to be looked at")
     log = deployment.drain(exit_status=1, env={"WORKERS": "1"})
     assert events_of(log).count("denied") == 1
     status, reason = health(deployment)
