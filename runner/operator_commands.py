@@ -123,8 +123,11 @@ def letters(reason: str | None, key: str | None, *, as_json: bool) -> None:
     from runner.deployment import Deployment
     from runner.redrive import Choice, list_letters
 
-    for letter in list_letters(Deployment.open(os.environ), Choice(reason, key)):
+    found = list_letters(Deployment.open(os.environ), Choice(reason, key))
+    for letter in found:
         _tell_letter(letter, as_json=as_json)
+    if not found and not as_json:
+        click.echo("There are no such dead letters")
 
 
 @_command

@@ -140,6 +140,7 @@ def test_letters_are_listed_with_their_time_and_stay(dead: Deployment) -> None:
     one = json.loads(operate(dead, "letters", "--key", "raw/3.jsonl", "--json").stdout)
     assert (one["body"], one["reason"]) == (*bodies(dead, ["raw/3.jsonl"]), "All 3 lines are rejected")
     assert (one["buckets"], one["keys"], one["job"]) == ([dead.input], ["raw/3.jsonl"], "00ff")
+    assert operate(dead, "letters", "--reason", "nothing").stdout == "There are no such dead letters\n"
     assert len(dead.dead()) == 17, "visible at once"
 
 
