@@ -52,7 +52,7 @@ image: ## Build the worker's image
 push: ## Build it and push it to ECR
 	@docker/image.sh push
 
-deploy-fargate: ## Deploy or update the worker on Fargate; needs VPC=… SUBNETS=…,…
+deploy-fargate: ## Deploy or update the worker on Fargate; the first time it needs VPC=… SUBNETS=…,…
 	@cfn/stack.sh deploy fargate
 
 deploy-ec2: ## Deploy or update it on EC2; likewise

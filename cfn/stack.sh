@@ -2,6 +2,7 @@
 # The stack in an account: `stack.sh deploy fargate|ec2`, `status`, `smoke`, `destroy`. `make help` tells of each.
 set -euo pipefail
 cd "$(dirname "$0")/.."
+named=${ARCHITECTURE:-} # before it is given a default
 . docker/common.sh
 
 STACK=${STACK:-jsonl-transform}
@@ -13,6 +14,10 @@ of_stack() { # QUERY
 
 output() { # NAME
     of_stack "Outputs[?OutputKey=='$1'].OutputValue"
+}
+
+parameter() { # NAME
+    of_stack "Parameters[?ParameterKey=='$1'].ParameterValue" 2> /dev/null || true
 }
 
 need_stack() {
@@ -30,6 +35,9 @@ pushed_image() {
 }
 
 deploy() { # KIND
+    # Where there is a stack already, what it has stays unless something else is named.
+    VPC=${VPC:-$(parameter pVPCId)} SUBNETS=${SUBNETS:-$(parameter pSubnetIds)}
+    ARCHITECTURE=${named:-$(parameter pArchitecture)} ARCHITECTURE=${ARCHITECTURE:-X86_64}
     need VPC "the VPC to work in, as in make deploy-$1 VPC=vpc-… SUBNETS=subnet-…,subnet-…"
     need SUBNETS "two or more subnets of $VPC with commas between them"
     need_aws

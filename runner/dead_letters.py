@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, Any
 
 from runner.errors import EventError, QueueError
@@ -54,6 +56,11 @@ class DeadLetter:
         uris = [f"s3://{bucket}/{key}" for bucket, key in zip(self.buckets, self.keys, strict=True)]
         return ", ".join(uris) or f"message {self.message.id}"
 
+    @property
+    def time(self) -> datetime:
+        """When it was sent here; of one that SQS has moved, when it was sent to the queue."""
+        return datetime.fromtimestamp(self.message.sent / 1000, UTC)
+
 
 class DeadLetters:
     """The dead-letter queue of a queue.
@@ -74,6 +81,12 @@ class DeadLetters:
         names = [f"ApproximateNumberOfMessages{kind}" for kind in ("", "NotVisible", "Delayed")]
         answer = ask_sqs(self._queue.client, "get_queue_attributes", self._url, AttributeNames=names)
         return sum(int(answer.get("Attributes", {}).get(name, 0)) for name in names)
+
+    def clock(self) -> datetime:
+        """Return what time it is by the clock of SQS, to the second."""
+        answer = ask_sqs(self._queue.client, "get_queue_attributes", self._url, AttributeNames=["QueueArn"])
+        told = answer["ResponseMetadata"]["HTTPHeaders"].get("date")
+        return parsedate_to_datetime(told) if told else datetime.now(UTC)
 
     @contextmanager
     def look(self, most: int = _MAX_HELD) -> Iterator[Iterator[list[DeadLetter]]]:
@@ -97,10 +110,11 @@ class DeadLetters:
         left = [*letters]
         for batch in batches(copies):
             send_all(self._queue, batch)
-            self._remove(left[: len(batch)])
+            self.remove(left[: len(batch)])
             del left[: len(batch)]
 
-    def _remove(self, letters: Sequence[DeadLetter]) -> None:
+    def remove(self, letters: Sequence[DeadLetter]) -> None:
+        """Remove letters here, 10 at most."""
         entries = [{"Id": str(at), "ReceiptHandle": letter.message.receipt} for at, letter in enumerate(letters)]
         answer = ask_sqs(self._queue.client, "delete_message_batch", self._url, Entries=entries)
         for failed in answer.get("Failed", ()):  # it is on both queues, which is one job done twice at most

@@ -5,11 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-import boto3
 from botocore.config import Config
-from botocore.exceptions import NoRegionError
 
-from runner.errors import SettingsError
+from runner.clients import make_client
 from runner.queue import Queue
 from runner.settings import Settings
 from runner.store import Store
@@ -59,10 +57,7 @@ def client_of(service: str, settings: Settings) -> Any:
     """Return a boto3 client that tries again for as long as somebody who waits for it would.
 
     Raises:
-        SettingsError: No region is set.
+        SettingsError: The AWS settings are not all there, or name what is not.
     """
     config = Config(retries={"mode": "standard", "total_max_attempts": _TRIES}, max_pool_connections=_CONNECTIONS)
-    try:
-        return boto3.client(service, region_name=settings.region, config=config)
-    except NoRegionError:
-        raise SettingsError("no AWS region is set: set AWS_REGION, as in AWS_REGION=eu-central-1") from None
+    return make_client(service, settings.region, config)

@@ -19,11 +19,14 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
     from datetime import timedelta
 
+    from runner.dead_letters import DeadLetter
     from runner.submission import Submission
 
 _EPILOG = "It reads the settings of the worker, of which `runner worker --help` tells, but needs no CALCULATION."
 _TELL_INTERVAL_S = 10.0
 _dry_run = click.option("--dry-run", is_flag=True, help="Only say what would be done.")
+_reason = click.option("--reason", metavar="TEXT", help="Only those whose reason has this in it, in any case.")
+_key = click.option("--key", metavar="GLOB", help="Only those about a key that fits, such as 'raw/*.jsonl'.")
 _as_json = click.option("--json", "as_json", is_flag=True, help="Say it as JSON.")
 
 
@@ -108,16 +111,61 @@ def status(*, watch: bool, interval: float, as_json: bool) -> None:
 
 
 @_command
+@_reason
+@_key
+def letters(reason: str | None, key: str | None, *, as_json: bool) -> None:
+    """List the dead letters: since when, about what, and why.
+
+    The oldest come first, those about objects of other buckets among them. They are looked at as `runner status` does.
+
+    With --json, each is a line of its own, with all that is known of it and the body of the message.
+    """
+    from runner.deployment import Deployment
+    from runner.redrive import Choice, list_letters
+
+    found = list_letters(Deployment.open(os.environ), Choice(reason, key))
+    for letter in found:
+        _tell_letter(letter, as_json=as_json)
+    if not found and not as_json:
+        click.echo("There are no such dead letters")
+
+
+@_command
+@_reason
+@_key
+@_dry_run
+def discard(reason: str | None, key: str | None, *, dry_run: bool, as_json: bool) -> None:
+    """Throw dead letters away that nobody wants.
+
+    They are gone for good, those about objects of other buckets too; inputs and outputs are not touched. Each is listed
+    as by `runner letters`: with --json as a whole, so that it can be kept.
+    """
+    from runner.deployment import Deployment
+    from runner.redrive import Choice, list_letters
+    from runner.redrive import discard as throw_away
+
+    if reason is None and key is None:
+        raise click.UsageError("say which: --reason TEXT, --key GLOB or both of them")
+    count, do = 0, list_letters if dry_run else throw_away
+    for letter in do(Deployment.open(os.environ), Choice(reason, key)):
+        _tell_letter(letter, as_json=as_json)
+        count += 1
+    if not as_json:
+        click.echo(f"{count} {'would be thrown away' if dry_run else 'thrown away'}")
+
+
+@_command
 @click.option("--all", "everything", is_flag=True, help="All of them.")
-@click.option("--reason", metavar="TEXT", help="Only those whose reason has this in it.")
-@click.option("--key", metavar="GLOB", help="Only those about a key that fits, such as 'raw/*.jsonl'.")
+@_reason
+@_key
 @_dry_run
 def redrive(reason: str | None, key: str | None, *, everything: bool, dry_run: bool, as_json: bool) -> None:
     """Move dead letters back to the queue.
 
     They are tried as if for the first time.
 
-    Each is sent before it is removed, so that none is lost. Those about objects of other buckets stay.
+    Each is sent before it is removed, so that none is lost. Those about objects of other buckets stay, and those that
+    come meanwhile.
     """
     from runner.deployment import Deployment
     from runner.redrive import Choice
@@ -131,7 +179,10 @@ def redrive(reason: str | None, key: str | None, *, everything: bool, dry_run: b
         *causes_text("would be moved" if dry_run else "moved back to the queue", done.moved),
         *causes_text("not chosen", done.left),
         *causes_text("about objects of other buckets", done.foreign),
+        *causes_text("came meanwhile and stay; the same again are not put right yet", done.newer),
     ]
+    if text and not done.moved.total:
+        text.insert(0, "None was moved" if not dry_run else "None would be moved")
     _say(as_json, {**done.to_dict(), "dry_run": dry_run}, text or ["There are no dead letters"])
 
 
@@ -184,7 +235,18 @@ def sweep(older_than: timedelta, *, dry_run: bool, as_json: bool) -> None:
     )
 
 
-COMMANDS = (submit, status, redrive, cancel, sweep)
+COMMANDS = (submit, status, letters, redrive, discard, cancel, sweep)
+
+
+def _tell_letter(letter: DeadLetter, *, as_json: bool) -> None:
+    from runner.reports import letter_text
+
+    if not as_json:
+        click.echo(letter_text(letter))
+        return
+    told: dict[str, Any] = {"time": letter.time.isoformat(timespec="seconds"), "id": letter.message.id}
+    told |= {"buckets": letter.buckets, "keys": letter.keys, "job": letter.job, "reason": letter.reason}
+    click.echo(json.dumps({**told, "body": letter.message.body}))
 
 
 def _say(as_json: bool, plain: dict[str, Any], text: Iterable[str]) -> None:

@@ -62,9 +62,9 @@ OPERATOR_ACTIONS = {
     "dead_letter_queue": (
         "sqs:GetQueueUrl",
         "sqs:GetQueueAttributes",
-        "sqs:ReceiveMessage",  # status, redrive
-        "sqs:ChangeMessageVisibility",  # status, redrive
-        "sqs:DeleteMessage",  # redrive
+        "sqs:ReceiveMessage",  # status, letters, redrive, discard
+        "sqs:ChangeMessageVisibility",  # likewise
+        "sqs:DeleteMessage",  # redrive, discard
     ),
     "keys": ("kms:Decrypt", "kms:GenerateDataKey"),
     "metrics": ("cloudwatch:GetMetricStatistics",),  # status, for the age of the oldest message; it goes without

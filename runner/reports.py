@@ -9,6 +9,7 @@ if TYPE_CHECKING:
 
     from runner.cancel import Cancelled
     from runner.causes import Causes
+    from runner.dead_letters import DeadLetter
     from runner.status import JobStatus, Status
     from runner.submission import Tally
 
@@ -63,6 +64,11 @@ def causes_text(title: str, causes: Causes) -> Iterator[str]:
     if causes.total:
         yield f"{causes.total} {title}"
     yield from (f"  {cause.count} × {cause.reason}" for cause in causes.listed())
+
+
+def letter_text(letter: DeadLetter) -> str:
+    """Return the lines on one dead letter."""
+    return f"{letter.time:%Y-%m-%d %H:%M:%S} UTC  {letter.about}\n    {letter.reason}"
 
 
 def cancelled_text(cancelled: Iterable[Cancelled], look_s: float, *, dry_run: bool) -> Iterator[str]:

@@ -6,12 +6,10 @@ import signal
 import sys
 from typing import TYPE_CHECKING, Any
 
-import boto3
 from botocore.config import Config
-from botocore.exceptions import NoRegionError
 
 from runner.breaker import Breaker
-from runner.errors import SettingsError
+from runner.clients import make_client
 from runner.health import HealthFile
 from runner.metrics import Metrics
 from runner.outcome_channels import OutcomeChannels
@@ -67,7 +65,4 @@ def _sqs(settings: Settings) -> Any:
         read_timeout=settings.poll_wait_s + _ANSWER_TIMEOUT_S,
         retries={"mode": "standard", "total_max_attempts": _TRIES},
     )
-    try:
-        return boto3.client("sqs", region_name=settings.region, config=config)
-    except NoRegionError:
-        raise SettingsError("no AWS region is set: set AWS_REGION, as in AWS_REGION=eu-central-1") from None
+    return make_client("sqs", settings.region, config)

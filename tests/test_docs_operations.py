@@ -115,7 +115,8 @@ def test_events_are_logged() -> None:
     assert len(named) > 5
     assert set(named) <= logged
     filtered = set(re.findall(r"\$\.event = \"(\w+)\"", PAGE))
-    assert filtered <= {kind.value for kind in Kind}
+    assert filtered <= {kind.value for kind in Kind} | logged
+    assert "refused" in filtered & logged
 
 
 def alarms(kind: str) -> dict[str, dict[str, Any]]:
@@ -131,6 +132,8 @@ def tells(alarm: dict[str, Any]) -> bool:
 def test_each_alarm_has_its_section(kind: str) -> None:
     headings = set(re.findall(r"^### .*`(r\w+)`$", PAGE, re.MULTILINE))
     assert headings == {name for name, alarm in alarms(kind).items() if tells(alarm)}
+    for name in headings:
+        assert "docs/operations.md" in str(alarms(kind)[name]["AlarmDescription"]), "for whoever has nothing but that"
     others = {name for name, alarm in alarms(kind).items() if not tells(alarm)}
     assert others <= set(first_cells("Alarms that are none"))
 

@@ -79,6 +79,8 @@ def take_sample(
     sample, taken = Sample(), list[Chunk | LongLine]()
     for chunk in chunks:
         taken.append(keep(chunk))
+        if isinstance(chunk, LongLine):
+            sample.first_error = sample.first_error or _too_long(max_line_bytes)
         if chunk.stop > SAMPLE_BYTES if isinstance(chunk, LongLine) else _add_lines(sample, chunk, max_line_bytes):
             return sample, taken
     sample.whole = True
@@ -92,13 +94,20 @@ def _add_lines(sample: Sample, chunk: Chunk, max_line_bytes: int) -> bool:
         if sample.lines == SAMPLE_LINES or offset > SAMPLE_BYTES:
             return True
         offset += len(line) + 1
-        if not line.strip(b" \t\r") or len(line) > max_line_bytes:
+        if not line.strip(b" \t\r"):
+            continue
+        if len(line) > max_line_bytes:
+            sample.first_error = sample.first_error or _too_long(max_line_bytes)
             continue
         try:
             sample.add(read_members(line).values)
         except LineError as error:
             sample.first_error = sample.first_error or str(error)
     return sample.lines == SAMPLE_LINES
+
+
+def _too_long(max_line_bytes: int) -> str:
+    return f"longer than {max_line_bytes} bytes"
 
 
 def infer_columns(
@@ -115,8 +124,9 @@ def infer_columns(
 
 def _infer(name: str, sample: Sample) -> Column:
     if not sample.lines:
+        found = sample.first_error or "all are blank"
         raise SchemaError(
-            f"none of the first {SAMPLE_BYTES >> 20} MiB is a line that holds a JSON object ({sample.first_error}); "
+            f"none of the first {SAMPLE_BYTES >> 20} MiB is a line that holds a JSON object ({found}); "
             f"is this JSON lines? If it is, {_how_to_declare(name)}"
         )
     lines = f"{sample.lines} line{'s' if sample.lines != 1 else ''}"

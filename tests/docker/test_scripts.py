@@ -48,6 +48,21 @@ def test_a_network_is_asked_for(tools: dict[str, str], kind: str) -> None:
     assert _run(f"cfn/stack.sh deploy {kind}", {**tools, "VPC": "vpc-1"}).startswith("SUBNETS is not set: ")
 
 
+STACK_OF_ARM = """case $* in
+    *pVPCId*) echo vpc-1 ;; *pSubnetIds*) echo subnet-1,subnet-2 ;; *pArchitecture*) echo ARM64 ;;
+    *sts*) ;; *) exit 1 ;;
+esac"""
+
+
+def test_network_and_architecture_of_a_stack_stay(tools: dict[str, str]) -> None:
+    _program(tools, "aws", STACK_OF_ARM)
+    env = {**tools, "AWS_REGION": "eu-central-1"}
+    said = _run("cfn/stack.sh deploy fargate", env)
+    assert said.startswith("IMAGE is not set: "), "the last thing that is asked for"
+    assert said == _run("cfn/stack.sh deploy fargate", {**env, "ARCHITECTURE": "ARM64"}), "whose image has that tag"
+    assert said != _run("cfn/stack.sh deploy fargate", {**env, "ARCHITECTURE": "X86_64"})
+
+
 @pytest.mark.parametrize("command", ["deploy fargate", "status", "smoke", "destroy"])
 def test_the_aws_cli_is_asked_for(tools: dict[str, str], command: str) -> None:
     said = _run(f"cfn/stack.sh {command}", {**tools, "VPC": "vpc-1", "SUBNETS": "subnet-1,subnet-2"})

@@ -178,7 +178,9 @@ def test_each_permission_is_needed(guarded: Deployment, gate: Proxy, strict: str
 COMMANDS = {
     "submit": ["submit", "s3://INPUT/"],
     "status": ["status"],
+    "letters": ["letters"],
     "redrive": ["redrive", "--reason", "fixed"],
+    "discard": ["discard", "--reason", "unwanted"],
     "cancel": ["cancel", "in/a"],
     "sweep": ["sweep", "--older-than", "0s"],
 }
@@ -211,7 +213,7 @@ def operated(guarded: Deployment) -> Deployment:
     guarded.put("in/a", lines(10))
     guarded.s3.create_multipart_upload(Bucket=guarded.output, Key="output/a")
     guarded.s3.put_object(Bucket=guarded.output, Key="checkpoints/1.json", Body=b"{}")
-    for reason in ("fixed", "not yet"):
+    for reason in ("fixed", "not yet", "unwanted"):
         put_dead(guarded, "in/a", reason)
     return guarded
 

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import re
+import time
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
 import pytest
 
+from runner.dead_letters import DeadLetters
 from runner.deployment import Deployment as Operated
 from runner.errors import QueueError
 from runner.redrive import Choice, redrive
@@ -19,7 +23,10 @@ from tests.transform.example import lines, transformed
 if TYPE_CHECKING:
     from typing import Any
 
+    from runner.dead_letters import DeadLetter
+
 pytestmark = pytest.mark.slow
+A_WHILE = timedelta(minutes=5)
 
 
 @pytest.fixture
@@ -93,6 +100,59 @@ def test_letters_of_another_deployment_stay(deployment: Deployment) -> None:
     told = asked(deployment, "redrive", "--all")
     assert [[cause["reason"] for cause in told[name]] for name in ("moved", "foreign")] == [["not JSON"], ["no"]]
     assert [letter["body"] for letter in deployment.left()] == ["nonsense"]
+
+
+def test_letters_that_come_back_meanwhile_stay(dead: Deployment, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As where a worker that was not put right yet takes what was moved, and fails at it."""
+    move = DeadLetters.move_back
+    failed = set()
+
+    def move_and_fail(letters: DeadLetters, chosen: list[DeadLetter]) -> None:
+        move(letters, chosen)
+        time.sleep(1.1)  # SQS tells the time in whole seconds
+        for letter in chosen:
+            if letter.keys not in failed:
+                failed.add(letter.keys)
+                put_dead(dead, letter.keys[0], letter.reason)
+
+    monkeypatch.setattr(DeadLetters, "move_back", move_and_fail)
+    told = asked(dead, "redrive", "--reason", "lines")
+    assert (total(told["moved"]), total(told["left"]), total(told["newer"])) == (12, 4, 12)
+    assert sorted(letter["body"] for letter in dead.left()) == bodies(dead, ROWS)
+    assert sorted(letter["body"] for letter in dead.dead()) == bodies(dead, ROWS + TABLES)
+
+
+@pytest.mark.parametrize("options", [["--dry-run"], []])
+def test_none_that_was_chosen_is_told(dead: Deployment, options: list[str]) -> None:
+    said = operate(dead, "redrive", "--reason", "nothing", *options).stdout.splitlines()
+    assert said[:2] == ["None would be moved" if options else "None was moved", "16 not chosen"]
+
+
+def test_letters_are_listed_with_their_time_and_stay(dead: Deployment) -> None:
+    put_dead(dead, "", "of another", body=event_body("another", "raw/a.csv", "0", 5, "00A1"))
+    said = operate(dead, "letters", "--key", "raw/*.csv").stdout.splitlines()
+    assert len(said) == 10
+    when, _, about = said[0].partition("  ")
+    assert abs(datetime.now(UTC) - datetime.strptime(when, "%Y-%m-%d %H:%M:%S %Z").replace(tzinfo=UTC)) < A_WHILE
+    assert about in {f"s3://{dead.input}/{key}" for key in TABLES}
+    assert said[1] == "    it starts with ["
+    assert said[8].endswith("UTC  s3://another/raw/a.csv"), "the latest last"
+    one = json.loads(operate(dead, "letters", "--key", "raw/3.jsonl", "--json").stdout)
+    assert (one["body"], one["reason"]) == (*bodies(dead, ["raw/3.jsonl"]), "All 3 lines are rejected")
+    assert (one["buckets"], one["keys"], one["job"]) == ([dead.input], ["raw/3.jsonl"], "00ff")
+    assert operate(dead, "letters", "--reason", "nothing").stdout == "There are no such dead letters\n"
+    assert len(dead.dead()) == 17, "visible at once"
+
+
+def test_letters_are_thrown_away(dead: Deployment) -> None:
+    put_dead(dead, "", "not JSON", body="nonsense")
+    operate(dead, "discard", exit_status=2)
+    assert operate(dead, "discard", "--reason", "json", "--dry-run").stdout.endswith("\n1 would be thrown away\n")
+    said = operate(dead, "discard", "--reason", "json", "--json").stdout
+    assert json.loads(said)["body"] == "nonsense"
+    assert operate(dead, "discard", "--key", "raw/*.jsonl", "--reason", "lines").stdout.endswith("\n12 thrown away\n")
+    assert sorted(letter["body"] for letter in dead.dead()) == bodies(dead, TABLES), "visible at once"
+    assert dead.left() == []
 
 
 @pytest.mark.parametrize("operation", ["SendMessageBatch", "DeleteMessageBatch"])

@@ -158,6 +158,25 @@ def test_a_denial_is_told(deployment: Deployment, proxy: Proxy) -> None:
     assert operate(deployment, "status", exit_status=1).stderr.startswith("runner: list_objects_v2 of s3://")
 
 
+@pytest.mark.parametrize("command", ["status", "worker"])
+@pytest.mark.parametrize(
+    ("setting", "said"),
+    [
+        ({"AWS_PROFILE": "nosuch"}, "The config profile (nosuch) could not be found"),
+        ({"AWS_ENDPOINT_URL": "nonsense"}, "Invalid endpoint: nonsense"),
+        ({"AWS_CONFIG_FILE": __file__}, "Unable to parse config file"),
+    ],
+    ids=["profile", "endpoint", "file"],
+)
+def test_aws_settings_that_are_wrong_are_told(
+    deployment: Deployment, command: str, setting: dict[str, str], said: str
+) -> None:
+    env = {**setting, "CALCULATION": "1 AS a"}
+    told = operate(deployment, command, exit_status=1, env=env).stderr.splitlines()
+    assert len(told) == 1
+    assert told[0].startswith(f"runner: the AWS settings of this environment cannot be used: {said}")
+
+
 def test_it_reads_well() -> None:
     moment = datetime(2026, 11, 1, 12, 0, 0, tzinfo=UTC)
     running = JobStatus("s3://in/a", "j", "task/1", 5 * 10**9, 20 * 10**9, moment, moment, 12.0, 3600.0)

@@ -649,6 +649,19 @@ def test_line_past_the_limit_is_no_part_of_the_sample() -> None:
     assert "mixed" in refusal(data, COPY, SchemaError, max_line_bytes=500)
 
 
+@pytest.mark.parametrize("chunk_bytes", [64, 1 << 20])
+def test_lines_that_are_all_past_the_limit_are_told_so(monkeypatch: pytest.MonkeyPatch, chunk_bytes: int) -> None:
+    monkeypatch.setattr(sample, "SAMPLE_BYTES", 1000)
+    data = lines(*['{"v":"' + "x" * 100 + '"}'] * 20)
+    message = refusal(data, COPY, SchemaError, max_line_bytes=50, chunk_bytes=chunk_bytes)
+    assert "a JSON object (longer than 50 bytes); is this JSON lines?" in message
+
+
+def test_lines_that_are_all_blank_are_told_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sample, "SAMPLE_BYTES", 1000)
+    assert "a JSON object (all are blank); is this JSON lines?" in refusal(b"\n" * 2000, COPY, SchemaError)
+
+
 def test_each_input_has_its_own_types() -> None:
     assert attempt(column([1]), COPY).summary.schema == {"v": ("Int128", "inferred")}
     assert attempt(column(["1"]), COPY).summary.schema == {"v": ("String", "inferred")}
