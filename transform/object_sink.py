@@ -4,8 +4,12 @@ import contextlib
 import json
 import os
 import secrets
-from typing import TYPE_CHECKING
+from collections import deque
+from concurrent.futures import Future, wait
+from io import BytesIO
+from typing import TYPE_CHECKING, Any
 
+from transform import interrupts
 from transform.errors import OutputError
 from transform.leftovers import create_held, find_abandoned, records_directory
 from transform.s3 import endpoint, explained, filesystem, part_size, split_uri
@@ -14,6 +18,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 PART_BYTES = 16 << 20
+_AT_A_TIME = 2  # one more is collected while these are on their way
+_LARGE_BYTES = 32 << 20  # these go one by one, or they would take the memory
 _RECORD_PREFIX = "upload-"
 _RUN = "transform-run"
 """The metadata of an object that tells by which run it was uploaded."""
@@ -28,7 +34,8 @@ class ObjectSink:
     def __init__(self, uri: str) -> None:
         self.name = uri
         self._uri = uri
-        self._buffer = bytearray()
+        self._buffer = BytesIO()
+        self._sent: deque[Future[Any]] = deque()
         self._upload: str | None = None
         self._parts: list[dict[str, object]] = []
         self._record: tuple[int, Path] | None = None
@@ -43,8 +50,8 @@ class ObjectSink:
 
     def write(self, data: memoryview | bytes) -> None:
         """Add to the content."""
-        self._buffer += data
-        if len(self._buffer) >= part_size(PART_BYTES, len(self._parts)):
+        self._buffer.write(data)
+        if self._buffer.tell() >= part_size(PART_BYTES, len(self._parts) + len(self._sent)):
             with explained(self._uri, OutputError):
                 self._send_part()
 
@@ -52,16 +59,18 @@ class ObjectSink:
         """Make the object appear, in place of the one that was there."""
         with explained(self._uri, OutputError):
             if self._upload is None:
-                self._fs.call_s3("put_object", **self._object, Body=bytes(self._buffer))
+                self._fs.call_s3("put_object", **self._object, Body=self._buffer.getvalue())
             else:
-                if self._buffer:
+                if self._buffer.tell():
                     self._send_part()
+                self._settle(leave=0)
                 self._complete()
         self._forget()
 
     def discard(self) -> None:
         """Leave no upload open; where S3 cannot be reached, the next run from this machine will try again."""
         if self._upload is not None:
+            wait(self._sent)  # S3 may keep a part that is still on its way when the upload is aborted
             try:
                 with explained(self._uri, OutputError):
                     self._fs.call_s3("abort_multipart_upload", **self._object, UploadId=self._upload)
@@ -82,22 +91,32 @@ class ObjectSink:
                 raise
 
     def _send_part(self) -> None:
+        """Begin to upload what is collected; wait where enough is on its way already."""
+        import asyncio  # noqa: PLC0415 - with TLS and all it takes 30 ms, which local runs need not pay
+
         if self._upload is None:
             self._record = create_held(records_directory(), _RECORD_PREFIX)
             created = self._fs.call_s3("create_multipart_upload", **self._object, Metadata={_RUN: self._run})
             self._upload = created["UploadId"]
             record = {**self._object, "UploadId": self._upload, "endpoint": endpoint()}
             os.write(self._record[0], json.dumps(record).encode())
-        number = len(self._parts) + 1
-        sent = self._fs.call_s3(
-            "upload_part", **self._object, UploadId=self._upload, PartNumber=number, Body=bytes(self._buffer)
-        )
-        self._parts.append({"PartNumber": number, "ETag": sent["ETag"]})
-        self._buffer.clear()
+        content, self._buffer = self._buffer.getvalue(), BytesIO()
+        self._settle(leave=_AT_A_TIME - 1 if len(content) <= _LARGE_BYTES else 0)
+        part = {"UploadId": self._upload, "PartNumber": len(self._parts) + len(self._sent) + 1, "Body": content}
+        request = self._fs._call_s3("upload_part", **self._object, **part)  # noqa: SLF001 # fsspec's name for the same in a coroutine
+        self._sent.append(asyncio.run_coroutine_threadsafe(request, self._fs.loop))
+
+    def _settle(self, leave: int) -> None:
+        """Take down the parts that are uploaded, once no more than these are on their way."""
+        while len(self._sent) > leave:
+            with interrupts.waiting():
+                answer = self._sent[0].result()
+            self._sent.popleft()
+            self._parts.append({"PartNumber": len(self._parts) + 1, "ETag": answer["ETag"]})
 
     def _forget(self) -> None:
         self._upload = None
-        self._buffer.clear()
+        self._buffer = BytesIO()
         if self._record is not None:
             self._record[1].unlink(missing_ok=True)
             os.close(self._record[0])
