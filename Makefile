@@ -24,8 +24,8 @@ install: .venv/installed ## Make the virtual environment in .venv, with the lock
 	.venv-checkov/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-checkov.lock
 	@touch $@
 
-demo: install ## Run the worker on an AWS of its own, and show what it does
-	@$(BIN)/runner demo
+demo: install ## Run the worker on an AWS of its own; on data of yours with FILE=… CALCULATION=…
+	@$(BIN)/runner demo $(if $(FILE),'$(FILE)')
 
 test: install ## Run the tests, but for those that take longer than a minute
 	$(BIN)/python -m pytest -n auto
