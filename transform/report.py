@@ -129,10 +129,18 @@ def print_frame(frame: pl.DataFrame) -> None:
         sys.stdout.write(f"{frame}\n")
 
 
+def print_rejected(rejected: Iterable[str]) -> None:
+    """Print on standard error what is said of lines that were rejected."""
+    console = Console(stderr=True, highlight=False, soft_wrap=not sys.stderr.isatty())
+    for text in rejected:
+        console.print(Text(f"rejected {text}", style="yellow"))
+
+
 def print_schema(source: str) -> None:
     """Print what a sample of the input shows of its columns."""
     with open_source(source) as reader:
         sample, _ = take_sample(read_chunks(reader.read_into))
+    sample.check_holds_lines()
     kinds = sorted({kind for member in sample.members.values() for kind in member.kinds})
     table = Table(*("column", "type", "present", *kinds), box=None, pad_edge=False, header_style="bold")
     for column in table.columns[2:]:
@@ -148,7 +156,8 @@ def print_schema(source: str) -> None:
     console = Console(width=_width(), highlight=False)
     console.print(table)
     what = "the whole input" if sample.whole else f"the first {SAMPLE_LINES:,}"
-    console.print(Text(f"\n{sample.lines:,} lines sampled ({what})"))
+    left_out = f"; {sample.no_objects:,} without a JSON object left out ({sample.first_error})"
+    console.print(Text(f"\n{sample.lines:,} lines sampled ({what}){left_out if sample.no_objects else ''}"))
 
 
 def _width() -> int:

@@ -39,13 +39,25 @@ class Sample:
         lines: How many.
         members: By name, in order of appearance.
         whole: Whether there were no more lines.
-        first_error: What was wrong with the first line that was none.
+        no_objects: How many lines among them are none.
+        first_error: What was wrong with the first of those.
     """
 
     lines: int = 0
+    no_objects: int = 0
     members: dict[str, Member] = field(default_factory=dict)
     whole: bool = False
     first_error: str = ""
+
+    def check_holds_lines(self) -> None:
+        """Raise if there is something, and no line of it is a JSON object.
+
+        Raises:
+            SchemaError: Says what is wrong with the first.
+        """
+        if not self.lines and (self.no_objects or not self.whole):
+            where = "the input" if self.whole else f"the first {SAMPLE_BYTES >> 20} MiB"
+            raise SchemaError(f"no line of {where} holds a JSON object ({self.first_error}); is this JSON lines?")
 
     def add(self, values: Mapping[str, msgspec.Raw]) -> None:
         """Count in the members of one line."""
@@ -97,6 +109,7 @@ def _add_lines(sample: Sample, chunk: Chunk, max_line_bytes: int) -> bool:
         try:
             sample.add(read_members(line).values)
         except LineError as error:
+            sample.no_objects += 1
             sample.first_error = sample.first_error or str(error)
     return sample.lines == SAMPLE_LINES
 
@@ -114,11 +127,7 @@ def infer_columns(
 
 
 def _infer(name: str, sample: Sample) -> Column:
-    if not sample.lines:
-        raise SchemaError(
-            f"none of the first {SAMPLE_BYTES >> 20} MiB is a line that holds a JSON object ({sample.first_error}); "
-            f"is this JSON lines? If it is, {_how_to_declare(name)}"
-        )
+    sample.check_holds_lines()
     lines = f"{sample.lines} line{'s' if sample.lines != 1 else ''}"
     seen = f"in the first {lines}" if not sample.whole else f"in the input ({lines})"
     member = sample.members.get(name)
