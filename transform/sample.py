@@ -133,7 +133,7 @@ def _infer(name: str, sample: Sample) -> Column:
     member = sample.members.get(name)
     if member is None:
         raise SchemaError(
-            f"there is no column `{name}` {seen}.{near_names(name, sample.members)} "
+            f"there is no column `{name}` {seen}.{near_names(name, sample.members) or _how_to_say(name)} "
             f"If it comes later, {_how_to_declare(name)}"
         )
     kinds = {kind: count for kind, count in member.kinds.items() if kind != "null"}
@@ -146,6 +146,10 @@ def _infer(name: str, sample: Sample) -> Column:
             "lines where it holds something else are then rejected."
         )
     return Column(member.dtype, inferred=True)
+
+
+def _how_to_say(name: str) -> str:
+    return f" If a text is meant, it is '{name}' in SQL, and pl.lit({name!r}) in Python."
 
 
 def _how_to_declare(name: str) -> str:

@@ -316,6 +316,7 @@ def test_summary_of_a_failed_run_is_not_written(here: Path, run: Any) -> None:
             FAILED,
             "line 2 (offset 8) was rejected, and the first one fails the run",
         ),
+        (["--max-rejects", "1"], FAILED, "line 5 (offset 22) was rejected, and more than 1 line fails the run"),
         (["--max-rejects", "2"], FAILED, "line 6 (offset 26) was rejected, and more than 2 lines fail the run"),
         (["--max-rejects", "3"], WITH_REJECTS, ""),
         (["--max-rejects", "59.9%"], FAILED, "3 of 5 lines were rejected, more than "),
@@ -353,6 +354,7 @@ FILES: dict[str, bytes] = {
     "in.jsonl": lines('{"stars":4.5,"state":"x","review_count":3}'),
     "array.json": b' \n[{"a":1},\n{"a":2}]\n',
     "mixed.jsonl": lines('{"a":1}', '{"a":"x"}', '{"a":2}'),
+    "nested.jsonl": lines('{"o":{"p":{"zip":"1"}}}'),
     "raises.py": b"\n\nx = 1 / 0\n",
 }
 MISTAKES: dict[str, tuple[Sequence[str], str]] = {
@@ -379,6 +381,22 @@ MISTAKES: dict[str, tuple[Sequence[str], str]] = {
         "raises.py does not load: ZeroDivisionError: division by zero (line 3)",
     ),
     "incomplete URI": (["s3://", "-e", "a AS b"], "s3://: expected s3://BUCKET/KEY"),
+    "absent member of an object": (
+        ["nested.jsonl", "-e", "o.p.zipp AS b"],
+        "the object has no member `zipp`. Did you mean `zip`? If it comes later, declare the type of the column.",
+    ),
+    "text in double quotes": (
+        ["in.jsonl", "-w", 'state = "paid"'],
+        "there is no column `paid` in the input (1 line). If a text is meant, it is 'paid' in SQL, and pl.lit('paid')",
+    ),
+    "date without a format": (
+        ["in.jsonl", "-e", "CAST(state AS DATE) AS b"],
+        "is not supported: give the format, as in .str.to_date('%Y-%m-%d') or DATE(name, '%Y-%m-%d') in SQL",
+    ),
+    "input for a calculation": (
+        ["in.jsonl", "-c", "in.jsonl"],
+        "in.jsonl is not a Python file; a calculation is in one, path/file.py",
+    ),
     "wrong type for a function": (["in.jsonl", "-e", "upper(stars) AS b"], "polars refuses `"),
     "comparison of text and number": (["in.jsonl", "-w", "state > 3"], "polars refuses `"),
 }
