@@ -58,20 +58,24 @@ def print_summary(summary: Summary) -> None:
     console = Console(stderr=True, highlight=False)
     if not console.is_terminal:  # nothing is folded where a program may read it
         console = Console(stderr=True, highlight=False, width=_WIDE)
-    console.print(_grid(summary.rows()))
+    _print_grid(console, summary.rows())
     if summary.rejected and not summary.rejects:
         for text in summary.first_rejects:
             console.print(Text(f"rejected {text}"))
 
 
-def _grid(rows: Iterable[tuple[str, str, str]]) -> Table:
+def _print_grid(console: Console, rows: Iterable[tuple[str, str, str]]) -> None:
+    """Print rows without the blanks that a table is filled up with."""
     table = Table.grid(padding=(0, 2))
     table.add_column()
     table.add_column(justify="right")
     table.add_column()
     for name, number, note in rows:
         table.add_row(name, number, Text(note))
-    return table
+    with console.capture() as captured:
+        console.print(table)
+    for line in captured.get().splitlines():
+        console.print(Text(line.rstrip()))
 
 
 @contextlib.contextmanager
@@ -106,7 +110,7 @@ def print_check(check: Check, problems: list[str]) -> None:
     which = "all" if check.whole else "the first"
     console.print(Text(f"{which} {summary.lines_in:,} lines of {summary.source}: {summary.lines_out:,} in the output"))
     rows = [(name, number, note if name != "rejected" else "") for name, number, note in summary.rows()]
-    console.print(_grid(row for row in rows if row[0] not in ("lines in", "lines out", "time")))
+    _print_grid(console, (row for row in rows if row[0] not in ("lines in", "lines out", "time")))
     for text in summary.first_rejects:
         console.print(Text(f"rejected {text}", style="yellow"))
     if check.types:
