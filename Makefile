@@ -14,6 +14,7 @@ install: .venv/installed ## Make the virtual environment in .venv, with the lock
 .venv/installed: requirements.lock pyproject.toml
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed; say which with: make PYTHON=python3.12")'
 	$(PYTHON) -m venv .venv
+	@echo 'The packages are fetched and installed, which takes some minutes without a word.'
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-build-isolation --no-deps -e .
 	@touch $@
