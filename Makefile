@@ -14,6 +14,7 @@ install: .venv/installed ## Make the virtual environment in .venv, with the lock
 .venv/installed: requirements.lock pyproject.toml
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed; say which with: make PYTHON=python3.12")'
 	$(PYTHON) -m venv .venv
+	@echo 'The packages are fetched and installed, which takes some minutes without a word.'
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-build-isolation --no-deps -e .
 	@touch $@
@@ -24,8 +25,8 @@ install: .venv/installed ## Make the virtual environment in .venv, with the lock
 	.venv-checkov/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-checkov.lock
 	@touch $@
 
-demo: install ## Run the worker on an AWS of its own, and show what it does
-	@$(BIN)/runner demo
+demo: install ## Run the worker on an AWS of its own; on data of yours with FILE=… CALCULATION=…
+	@$(BIN)/runner demo $(if $(FILE),'$(FILE)')
 
 test: install ## Run the tests, but for those that take longer than a minute
 	$(BIN)/python -m pytest -n auto

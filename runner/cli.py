@@ -58,11 +58,17 @@ def health(max_age: float) -> None:
 
 
 @cli.command(short_help="Run the worker on an AWS of its own.")
-def demo() -> None:
-    """Run the worker on an AWS of its own, in this process, and show what it does."""
+@click.argument("file", required=False, type=click.Path())
+def demo(file: str | None) -> None:
+    """Run the worker on an AWS of its own, and show what it does.
+
+    It needs no account: the buckets and the queue are in this process, and gone when it ends. FILE is a file of JSON
+    lines of yours, and CALCULATION in the environment says what to compute, as for `runner worker`; without them it
+    shows a sample.
+    """
     from runner.demo import run_demo
 
-    sys.exit(run_demo())
+    sys.exit(run_demo(file))
 
 
 for _command in COMMANDS:

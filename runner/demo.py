@@ -1,4 +1,4 @@
-"""The worker on an AWS of its own: a moto server in this process, the sample file, and the real worker as a child."""
+"""The worker on an AWS of its own: a moto server in this process, a file, and the real worker as a child."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ import os
 import subprocess
 import sys
 import time
+import zlib
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,81 +20,143 @@ from runner.errors import RunnerError
 
 SAMPLE = Path(__file__).parents[1] / "sample_data" / "yelp_businesses.json"
 CALCULATION = "stars * review_count AS review_score"
-KEY = "raw/yelp businesses.json"
 _BUCKETS = "demo-input", "demo-output"
 _QUEUE = "demo-queue"
 _REGION = "us-east-1"
-_TIMEOUT_S = 60
+_TIMEOUT_S = 600
 _SHOWN_LINES = 2
+_SHOWN_CHARACTERS = 600  # of a line
+_HEAD_BYTES = 64 << 10
+_GZIP = b"\x1f\x8b"
 _DULL = {"timestamp", "level", "task", "family", "trace", "message", "attempts"}
-_NEXT = f"""\
+_TOLD_OF_REJECTS = "lines", "rejected", "reasons", "first", "objects"
+_SAMPLE_NEXT = f"""\
 .venv/bin/transform preview {SAMPLE.relative_to(SAMPLE.parents[1])} -e '{CALCULATION}'
 .venv/bin/transform run YOUR.jsonl OUTPUT.jsonl -e 'your * expression AS result'
+CALCULATION='your * expression AS result' .venv/bin/runner demo YOUR.jsonl
 .venv/bin/runner worker --help"""
+_OWN_NEXT = (
+    "All of this is gone now; `transform run {file} OUTPUT` with the same calculation makes the same output here."
+)
 
 
-def run_demo() -> int:
+@dataclass(frozen=True, slots=True)
+class _Shown:
+    """What is shown.
+
+    Attributes:
+        file: What is uploaded.
+        key: What it is then called.
+        calculation: What to compute.
+        next: What to say at the end.
+    """
+
+    file: Path
+    key: str
+    calculation: str
+    next: str
+
+
+def run_demo(file: str | None = None) -> int:
     """Show an object that arrives, and what becomes of it; return the exit status.
 
+    Args:
+        file: What to upload, with what CALCULATION in the environment says to compute; by default the sample.
+
     Raises:
-        RunnerError: moto is not installed, or the sample file is not there.
+        RunnerError: moto is not installed, the file is not there, or nothing says what to compute.
     """
     try:
         from moto.server import ThreadedMotoServer
     except ImportError:
         raise RunnerError("the demo needs moto: pip install 'jsonl-transform[demo]'") from None
-    if not SAMPLE.exists():
-        raise RunnerError(f"the demo needs {SAMPLE}, which is in the repository only")
+    shown = _shown(file, os.environ.get("CALCULATION"))
     logging.getLogger("werkzeug").setLevel(logging.ERROR)  # it would tell every request
     server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
     server.start()
     try:
         host, port = server.get_host_and_port()
-        return _show(f"http://{host}:{port}")
+        return _show(shown, f"http://{host}:{port}")
     finally:
         server.stop()
 
 
-def _show(endpoint: str) -> int:
-    credentials = {"AWS_ACCESS_KEY_ID": "demo", "AWS_SECRET_ACCESS_KEY": "demo", "AWS_DEFAULT_REGION": _REGION}
+def _shown(file: str | None, calculation: str | None) -> _Shown:
+    if file is None:
+        if not SAMPLE.exists():
+            raise RunnerError(f"the demo needs {SAMPLE}, which is in the repository only; or give it a file of yours")
+        key = f"raw/{SAMPLE.name.replace('_', ' ')}"  # a space, as keys come encoded
+        return _Shown(SAMPLE, key, calculation or CALCULATION, _SAMPLE_NEXT)
+    if not calculation:
+        raise RunnerError(
+            f"CALCULATION: not set, expected what to do to {file}: path/file.py[:name], or SQL such as a * b AS c"
+        )
+    path = Path(file)
+    if not path.is_file():
+        raise RunnerError(f"{file}: no such file")
+    return _Shown(path, f"raw/{path.name}", calculation, _OWN_NEXT.format(file=file))
+
+
+def _show(shown: _Shown, endpoint: str) -> int:
     session = boto3.session.Session("demo", "demo", region_name=_REGION)
     s3, sqs = (session.client(name, endpoint_url=endpoint) for name in ("s3", "sqs"))
-    queue = _create(s3, sqs)
+    head = _head(_start(shown.file))
+    queue, dead = _create(s3, sqs)
+    key = shown.key
     _say("An AWS of its own", f"buckets {' and '.join(_BUCKETS)}, queue {_QUEUE}, at {endpoint}")
-    s3.upload_file(str(SAMPLE), _BUCKETS[0], KEY)
+    s3.upload_file(str(shown.file), _BUCKETS[0], key)
     event = sqs.receive_message(QueueUrl=queue, VisibilityTimeout=0, WaitTimeSeconds=5)["Messages"][0]["Body"]
-    _say(f"s3://{_BUCKETS[0]}/{KEY} was uploaded, and S3 has put this on the queue", _shortened(json.loads(event)))
-    settings = {"s3InputBucket": _BUCKETS[0], "s3OutputBucket": _BUCKETS[1], "SQSBatchQueue": _QUEUE}
-    told = {**settings, "CALCULATION": CALCULATION}
-    command = [sys.executable, "-m", "runner", "worker", "--drain"]
-    spelled = " ".join(f"{name}={value!r}" if " " in value else f"{name}={value}" for name, value in told.items())
-    _say("The worker", f"$ {spelled} \\\n    runner worker --drain")
+    _say(f"s3://{_BUCKETS[0]}/{key} was uploaded, and S3 has put this on the queue", _shortened(json.loads(event)))
     started = time.monotonic()
-    environment = {name: value for name, value in os.environ.items() if not name.startswith("AWS_")}
-    quick = {"AWS_ENDPOINT_URL": endpoint, "POLL_WAIT_S": "1"}
-    worker = subprocess.run(  # noqa: S603 - our own interpreter, on our own module
-        command,
-        env={**environment, **credentials, **told, **quick},
-        stdout=subprocess.PIPE,
-        timeout=_TIMEOUT_S,
-        check=False,
-    )
-    for line in worker.stdout.decode().splitlines():
-        said = json.loads(line)
-        if "event" in said:
-            click.echo("  " + json.dumps({name: said[name] for name in said if name not in _DULL and said[name]}))
-    if worker.returncode:
-        return worker.returncode
-    output = s3.get_object(Bucket=_BUCKETS[1], Key=f"output/{KEY}")
-    _say(f"s3://{_BUCKETS[0]}/{KEY} begins with", _head(SAMPLE.read_bytes()))
-    _say(f"s3://{_BUCKETS[1]}/output/{KEY} begins with", _head(output["Body"].read()))
+    if status := _work(shown.calculation, endpoint):
+        return status
+    for message in sqs.receive_message(QueueUrl=dead, MessageAttributeNames=["All"]).get("Messages", []):
+        told = {name: value["StringValue"] for name, value in message["MessageAttributes"].items()}
+        _say("There is no output, and the message is a dead letter", json.dumps(told, indent=1, ensure_ascii=False))
+        return 1
+    output = s3.get_object(Bucket=_BUCKETS[1], Key=f"output/{key}")
+    _say(f"s3://{_BUCKETS[0]}/{key} begins with", head)
+    _say(f"s3://{_BUCKETS[1]}/output/{key} begins with", _head(output["Body"].read(_HEAD_BYTES)))
     _say("and tells where it is from", json.dumps(output["Metadata"], indent=1))
-    _say(f"{time.monotonic() - started:.1f} s. Try next", _NEXT)
+    for found in s3.list_objects_v2(Bucket=_BUCKETS[1], Prefix=f"rejects/{key}/").get("Contents", []):
+        if found["Key"].endswith("index.json"):
+            index = json.load(s3.get_object(Bucket=_BUCKETS[1], Key=found["Key"])["Body"])
+            _say(
+                f"s3://{_BUCKETS[1]}/{found['Key']} tells of the rejected lines",
+                json.dumps({name: index[name] for name in _TOLD_OF_REJECTS}, indent=1, ensure_ascii=False),
+            )
+    _say(f"{time.monotonic() - started:.1f} s. Try next", shown.next)
     return 0
 
 
-def _create(s3: Any, sqs: Any) -> str:
-    """Create what a deployment has; return the queue's URL."""
+def _work(calculation: str, endpoint: str) -> int:
+    """Run the worker until the queue is empty, and show what it says; return its exit status."""
+    settings = {"s3InputBucket": _BUCKETS[0], "s3OutputBucket": _BUCKETS[1], "SQSBatchQueue": _QUEUE}
+    told = {**settings, "CALCULATION": calculation}
+    spelled = " ".join(f"{name}={value!r}" if " " in value else f"{name}={value}" for name, value in told.items())
+    _say("The worker", f"$ {spelled} \\\n    runner worker --drain")
+    credentials = {"AWS_ACCESS_KEY_ID": "demo", "AWS_SECRET_ACCESS_KEY": "demo", "AWS_DEFAULT_REGION": _REGION}
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("AWS_")}
+    try:
+        worker = subprocess.run(
+            [sys.executable, "-m", "runner", "worker", "--drain"],
+            env={**environment, **credentials, **told, "AWS_ENDPOINT_URL": endpoint, "POLL_WAIT_S": "1"},
+            stdout=subprocess.PIPE,
+            timeout=_TIMEOUT_S,
+            check=False,
+        )
+    except subprocess.TimeoutExpired:
+        raise RunnerError(f"the worker is not done after {_TIMEOUT_S} s; take a smaller file for the demo") from None
+    for line in worker.stdout.decode().splitlines():
+        said = json.loads(line)
+        if "event" in said:
+            shown = {name: said[name] for name in said if name not in _DULL and said[name]}
+            click.echo("  " + json.dumps(shown, ensure_ascii=False))
+    return worker.returncode
+
+
+def _create(s3: Any, sqs: Any) -> tuple[str, str]:
+    """Create what a deployment has; return the URLs of the queue and of that for dead letters."""
     for bucket in _BUCKETS:
         s3.create_bucket(Bucket=bucket)
     dead = sqs.create_queue(QueueName=f"{_QUEUE}-dead-letters")["QueueUrl"]
@@ -104,7 +168,7 @@ def _create(s3: Any, sqs: Any) -> str:
     )
     for message in sqs.receive_message(QueueUrl=queue).get("Messages", []):  # that the notification was set up
         sqs.delete_message(QueueUrl=queue, ReceiptHandle=message["ReceiptHandle"])
-    return queue
+    return queue, dead
 
 
 def _arn(sqs: Any, queue: str) -> str:
@@ -123,8 +187,22 @@ def _shortened(event: Any) -> str:
     )
 
 
-def _head(content: bytes) -> str:
-    return "\n".join(content.decode().splitlines()[:_SHOWN_LINES])
+def _head(start: bytes) -> str:
+    """Return the first lines, cut where they are long."""
+    if start.startswith(_GZIP):
+        start = zlib.decompressobj(zlib.MAX_WBITS | 16).decompress(start, _HEAD_BYTES)
+    if not start.lstrip().startswith(b"{"):
+        return "(something else than text of JSON lines)"
+    lines = start.decode(errors="replace").splitlines()[:_SHOWN_LINES]
+    return "\n".join(text if len(text) <= _SHOWN_CHARACTERS else f"{text[:_SHOWN_CHARACTERS]}…" for text in lines)
+
+
+def _start(path: Path) -> bytes:
+    try:
+        with path.open("rb") as file:
+            return file.read(_HEAD_BYTES)
+    except OSError as error:
+        raise RunnerError(f"{path}: {(error.strerror or str(error)).lower()}") from None
 
 
 def _say(title: str, text: str) -> None:

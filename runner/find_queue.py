@@ -46,7 +46,8 @@ def find_queue(client: Any, name: str, what: str) -> tuple[str, dict[str, str]]:
         raise explained from error
     except NoCredentialsError:
         raise SettingsError(
-            f"{what} {name}: no AWS credentials found. Give the task a role, or set AWS_PROFILE."
+            f"{what} {name}: no AWS credentials found. Give the task a role, or set AWS_PROFILE. "
+            "(`runner demo FILE` needs none.)"
         ) from None
     except BotoCoreError as error:
         raise QueueError(f"{what} {name} cannot be looked up: {error}") from error

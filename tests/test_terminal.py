@@ -110,6 +110,15 @@ def test_colours_are_for_terminals_that_want_them(here: Path, args: tuple[str, .
     assert max(len(row) for row in rows(coloured) + rows(plain)) <= COLUMNS
 
 
+def test_summary_and_check_end_their_lines_with_no_blanks_in_a_pipe(here: Path) -> None:
+    for args in ((*RUN, "-c", "calc.py"), ("transform", "check", "calc.py", "in.jsonl")):
+        piped = in_pipe(*args, cwd=here)
+        told = (piped.stderr or piped.stdout).splitlines()
+        assert len(told) > 4
+        until = next((number for number, line in enumerate(told) if line.startswith("result ")), len(told))
+        assert told[:until] == [line.rstrip() for line in told[:until]]
+
+
 def test_summary_fits_and_progress_is_gone(here: Path) -> None:
     status, text = on_terminal(*RUN, "-c", "calc.py", cwd=here)
     assert status == 3
@@ -137,7 +146,7 @@ def completions(program: str, *words: str) -> list[str]:
     return result.stdout.splitlines()
 
 
-RUNNER = ("cancel", "demo", "health", "redrive", "status", "submit", "sweep", "worker")
+RUNNER = ("cancel", "demo", "discard", "health", "letters", "redrive", "status", "submit", "sweep", "worker")
 
 
 def test_commands_options_values_and_files_are_completed() -> None:

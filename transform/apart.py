@@ -29,8 +29,9 @@ def _place(role: str, location: object) -> object:
     """Return what two names of the same place have in common, None where that doesn't matter."""
     if is_uri(location):
         return str(location)
-    if not _is_path(location) and location != "-" and not hasattr(location, "readinto" if role == "input" else "write"):
-        raise OptionError(f"the {role} is a path, a URI, `-` or a binary file object, not {location!r:.80}")
+    is_named = isinstance(location, str | os.PathLike)
+    if not is_named and not hasattr(location, "readinto" if role == "input" else "write"):
+        raise no_place(role, location)
     if isinstance(location, io.TextIOBase):
         raise OptionError(f"the {role} is a text stream; open it in binary mode, or give its `.buffer`")
     try:
@@ -38,6 +39,12 @@ def _place(role: str, location: object) -> object:
     except (OSError, AttributeError, ValueError):
         return os.path.realpath(str(location)) if _is_path(location) else None
     return (status.st_dev, status.st_ino) if S_ISREG(status.st_mode) else None
+
+
+def no_place(role: str, location: object) -> OptionError:
+    """Return what to raise for something that can be neither read from nor written to."""
+    hint = "; write it to a file with .write_ndjson(…)" if hasattr(location, "write_ndjson") else ""
+    return OptionError(f"the {role} is a path, a URI, `-` or a binary file object, not {type(location).__name__}{hint}")
 
 
 def _is_path(location: object) -> bool:

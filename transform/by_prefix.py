@@ -59,14 +59,15 @@ class CalculationsByPrefix(Runnable):
             raise CalculationError(f"no calculation for the key `{key}`: it begins with none of the prefixes {known}")
         return self._calculations[max(prefixes, key=len)]
 
-    def preview(self, source: Source, rows: int = 10) -> pl.DataFrame:
+    def preview(self, source: Source, rows: int = 10, *, rejected: list[str] | None = None) -> pl.DataFrame:
         """Return what the first lines give.
 
         Args:
             source: As for `run`.
             rows: How many.
+            rejected: A list that is told of lines that were read on the way, and rejected.
         """
-        return self.of(source).preview(source, rows)
+        return self.of(source).preview(source, rows, rejected=rejected)
 
     def task_for(self, source: Source) -> Task:
         """Return what is to be done to an input.

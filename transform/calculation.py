@@ -140,12 +140,13 @@ class Calculation(Runnable):
         """
         return self._with(pure=True)
 
-    def preview(self, source: Source, rows: int = 10) -> pl.DataFrame:
+    def preview(self, source: Source, rows: int = 10, *, rejected: list[str] | None = None) -> pl.DataFrame:
         """Return the columns read and the results for the first lines that pass the filters.
 
         Args:
             source: As for `run`.
             rows: How many.
+            rejected: A list that is told of lines that were read on the way, and rejected.
 
         Raises:
             TransformError: As `run` does.
@@ -155,7 +156,7 @@ class Calculation(Runnable):
             >>> Calculation.from_sql("a + 1 AS b").preview(io.BytesIO(b'{"a":1,"c":true}')).to_dicts()
             [{'a': 1, 'b': 2}]
         """
-        return preview_task(self._task, source, rows)
+        return preview_task(self._task, source, rows, rejected)
 
     def compare(
         self,

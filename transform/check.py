@@ -90,10 +90,7 @@ def _check(task: Task, source: Source, lines: int | None, state: State) -> Check
         summary = Summary(source=reader.name, schema=plan.describe_schema(), notes=list(task.notes))
         looked_at = FirstLines(chunks, lines)
         for chunk in looked_at:
-            piece = plan.transform(chunk)
-            for reject in piece.rejects:
-                summary.count_reject(reject, summary.lines_in + reject.line + 1)
-            summary.add(piece)
+            summary.count(plan.transform(chunk))
             if isinstance(plan, ExpressionPlan):
                 _count_nulls(plan, chunk, nulls)
         if looked_at.whole:

@@ -182,7 +182,9 @@ def preview(source: str, what: "Runnable", rows: int) -> None:
     """Show the columns read and the results for the first lines of INPUT."""
     from transform import report
 
-    report.print_frame(what.preview(source, rows))
+    rejected: list[str] = []
+    report.print_frame(what.preview(source, rows, rejected=rejected))
+    report.print_rejected(rejected)
 
 
 @cli.command("schema")

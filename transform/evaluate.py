@@ -1,6 +1,7 @@
 """A frame of the columns read to the JSON texts of the results, row by row alike."""
 
 import itertools
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -19,6 +20,8 @@ from transform.tree import REFUSALS
 
 _PROBE_ROWS = 1000
 _MASK = "the filter"
+# A row is computed with a copy of itself beside it, of which nobody needs to know.
+_TWICE = re.compile(r" for \d+ out of \d+ values: \[(?P<values>.+), (?P=values)\]$")
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,7 +163,7 @@ def _refuse(frame: pl.DataFrame, overflow: pl.Expr | None) -> None:
 
 
 def _explain(error: BaseException) -> str:
-    text = first_line(error)
+    text = _TWICE.sub(r": \g<values>", first_line(error))
     known = isinstance(error, (*REFUSALS, _BeyondInt128Error))
     return text if known else f"{type(error).__name__}: {text}"
 

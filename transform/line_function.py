@@ -13,10 +13,12 @@ from transform.layout import lay_out
 from transform.lines import MAX_LINE_BYTES, Chunk, LongLine, read_chunks
 from transform.members import LineError, is_deep, read_members
 from transform.piece import Piece
+from transform.preview import tell_rejected
 from transform.rejects import Reject, reject_long
 from transform.runnable import Runnable
 from transform.schema import Column
 from transform.sources import Source, open_source
+from transform.summary import Summary
 
 Function = Callable[[dict[str, Any]], object]
 _SPACES = b" \t\r"
@@ -61,24 +63,28 @@ class LineFunction(Runnable):
         """Return it with the text that it was made from, as its identity."""
         return LineFunction(self._function, origin)
 
-    def preview(self, source: Source, rows: int = 10) -> pl.DataFrame:
+    def preview(self, source: Source, rows: int = 10, *, rejected: list[str] | None = None) -> pl.DataFrame:
         """Return the objects that the function makes of the first lines.
 
         Args:
             source: As for `run`.
             rows: How many.
+            rejected: A list that is told of lines that were read on the way, and rejected.
 
         Raises:
             TransformError: As `run` does.
         """
         found: list[object] = []
-        plan = FunctionPlan(self._function)
+        plan, seen = FunctionPlan(self._function), Summary()
         with open_source(source) as reader:
             for chunk in read_chunks(reader.read_into, _PREVIEW_CHUNK_BYTES):
-                output = b"".join(plan.transform(chunk).output)
+                piece = plan.transform(chunk)
+                seen.count(piece)
+                output = b"".join(piece.output)
                 found += [msgspec.json.decode(line) for line in output.split(b"\n") if line]
                 if len(found) >= rows:
                     break
+        tell_rejected(seen, rejected)
         return pl.DataFrame(found[:rows], infer_schema_length=None, strict=False)
 
     @property

@@ -47,7 +47,8 @@ def load(reference: str) -> Runnable:
             raise CalculationError(str(error)) from None
         except (Exception, SystemExit) as error:
             kind = "" if isinstance(error, TransformError) else f"{type(error).__name__}: "
-            raise CalculationError(f"{place} does not load: {kind}{error}{_line_of(error, place)}") from error
+            said = error.msg if isinstance(error, SyntaxError) else error  # the whole of which tells the line, too
+            raise CalculationError(f"{place} does not load: {kind}{said}{_line_of(error, place)}") from error
     name = name or next((n for n in _DEFAULT_NAMES if n in found), _DEFAULT_NAMES[0])
     there = [n for n, value in found.items() if _as_runnable(value) is not None and not n.startswith("_")]
     if name not in found:
@@ -99,6 +100,8 @@ def _import_module(name: str) -> dict[str, Any]:
         return vars(importlib.import_module(name))
     except ModuleNotFoundError as error:
         if error.name is not None and f"{name}.".startswith(f"{error.name}."):
+            if Path(name).is_file():
+                raise _NotThereError(f"{name} is not a Python file; a calculation is in one, path/file.py") from None
             raise _NotThereError(
                 f"there is no module `{name}`; a file is named with its suffix, as path/file.py:name"
             ) from None

@@ -8,6 +8,9 @@ from transform.errors import OptionError, RejectedError
 from transform.rejects import Reject
 from transform.summary import Summary
 
+_NO_OBJECTS = {"not valid JSON", "not a JSON object"}
+_NO_LINES = "; JSON lines have one object on each line: `jq -c .` makes them of an indented file"
+
 
 @dataclass(frozen=True, slots=True)
 class Policy:
@@ -49,7 +52,11 @@ class Policy:
     def check(self, summary: Summary, reject: Reject, line: int) -> None:
         """Raise if the line just rejected was one too many."""
         if self.most is not None and summary.rejected > self.most:
-            limit = "the first one fails the run" if self.most == 0 else f"more than {self.most} lines fail the run"
+            limit = (
+                "the first one fails the run"
+                if self.most == 0
+                else f"more than {self.most} line{'s' * (self.most > 1)} fail{'s' * (self.most == 1)} the run"
+            )
             raise RejectedError(f"line {line} (offset {reject.offset}) was rejected, and {limit}: {reject.reason}")
 
     def check_all(self, summary: Summary) -> None:
@@ -57,7 +64,8 @@ class Policy:
         lines = summary.lines_in - summary.blank
         reasons = "; ".join(f"{reason.count} × {kind}" for kind, reason in summary.reject_reasons.items())
         if summary.rejected and summary.rejected == lines:
-            raise RejectedError(f"every line was rejected ({reasons})")
+            hint = _NO_LINES if summary.reject_reasons.keys() <= _NO_OBJECTS else ""
+            raise RejectedError(f"every line was rejected ({reasons}){hint}")
         if self.share is not None and summary.rejected > self.share * lines:
             most = f"{float(100 * self.share):g}%"
             raise RejectedError(f"{summary.rejected} of {lines} lines were rejected, more than {most} ({reasons})")

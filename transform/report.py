@@ -58,20 +58,24 @@ def print_summary(summary: Summary) -> None:
     console = Console(stderr=True, highlight=False)
     if not console.is_terminal:  # nothing is folded where a program may read it
         console = Console(stderr=True, highlight=False, width=_WIDE)
-    console.print(_grid(summary.rows()))
+    _print_grid(console, summary.rows())
     if summary.rejected and not summary.rejects:
         for text in summary.first_rejects:
             console.print(Text(f"rejected {text}"))
 
 
-def _grid(rows: Iterable[tuple[str, str, str]]) -> Table:
+def _print_grid(console: Console, rows: Iterable[tuple[str, str, str]]) -> None:
+    """Print rows without the blanks that a table is filled up with."""
     table = Table.grid(padding=(0, 2))
     table.add_column()
     table.add_column(justify="right")
     table.add_column()
     for name, number, note in rows:
         table.add_row(name, number, Text(note))
-    return table
+    with console.capture() as captured:
+        console.print(table)
+    for line in captured.get().splitlines():
+        console.print(Text(line.rstrip()))
 
 
 @contextlib.contextmanager
@@ -106,7 +110,7 @@ def print_check(check: Check, problems: list[str]) -> None:
     which = "all" if check.whole else "the first"
     console.print(Text(f"{which} {summary.lines_in:,} lines of {summary.source}: {summary.lines_out:,} in the output"))
     rows = [(name, number, note if name != "rejected" else "") for name, number, note in summary.rows()]
-    console.print(_grid(row for row in rows if row[0] not in ("lines in", "lines out", "time")))
+    _print_grid(console, (row for row in rows if row[0] not in ("lines in", "lines out", "time")))
     for text in summary.first_rejects:
         console.print(Text(f"rejected {text}", style="yellow"))
     if check.types:
@@ -129,10 +133,18 @@ def print_frame(frame: pl.DataFrame) -> None:
         sys.stdout.write(f"{frame}\n")
 
 
+def print_rejected(rejected: Iterable[str]) -> None:
+    """Print on standard error what is said of lines that were rejected."""
+    console = Console(stderr=True, highlight=False, soft_wrap=not sys.stderr.isatty())
+    for text in rejected:
+        console.print(Text(f"rejected {text}", style="yellow"))
+
+
 def print_schema(source: str) -> None:
     """Print what a sample of the input shows of its columns."""
     with open_source(source) as reader:
         sample, _ = take_sample(read_chunks(reader.read_into))
+    sample.check_holds_lines()
     kinds = sorted({kind for member in sample.members.values() for kind in member.kinds})
     table = Table(*("column", "type", "present", *kinds), box=None, pad_edge=False, header_style="bold")
     for column in table.columns[2:]:
@@ -148,7 +160,8 @@ def print_schema(source: str) -> None:
     console = Console(width=_width(), highlight=False)
     console.print(table)
     what = "the whole input" if sample.whole else f"the first {SAMPLE_LINES:,}"
-    console.print(Text(f"\n{sample.lines:,} lines sampled ({what})"))
+    left_out = f"; {sample.no_objects:,} without a JSON object left out ({sample.first_error})"
+    console.print(Text(f"\n{sample.lines:,} lines sampled ({what}){left_out if sample.no_objects else ''}"))
 
 
 def _width() -> int:

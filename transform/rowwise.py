@@ -63,7 +63,10 @@ _CATEGORIES = (
     "makes categories, which are numbered in the order in which they come; leave the strings, or cast to an Enum"
 )
 _CATEGORICAL_TYPE = re.compile(r'"Categorical": \{"name"')
-_GUESSES = "guesses the format from the values it sees; give it the format"
+_GUESSES = (
+    "guesses the format from the values it sees; give it the format, as in .str.to_date('%Y-%m-%d') or "
+    "DATE(name, '%Y-%m-%d') in SQL"
+)
 
 _ROW_WISE_PLAN = {"in-memory-source", "with-columns"}
 _PLANNED_APART = {f"columnar-function {name}" for name in ("is_in", "replace", "replace_strict")}
@@ -71,9 +74,8 @@ _PLANNED_APART_PYTHON = {
     f"columnar-function {name}" for name in ("cum_fold", "cum_reduce", "fold", "python_udf", "reduce")
 }
 _BESIDE_PLANNED_APART = {"input-independent-select", "map", "multiplexer", "select", "zip-broadcast"}
-_WHAT_TO_DO = (
-    "A line's result may depend on that line only: compute totals and the like beforehand, give them as literals."
-)
+_RULE = "A line's result may depend on that line only"
+_WHAT_TO_DO = f"{_RULE}: compute totals and the like beforehand, give them as literals."
 
 
 def check_row_wise(expr: pl.Expr, schema: Mapping[str, pl.DataType], *, pure: bool = False) -> None:
@@ -92,7 +94,8 @@ def check_row_wise(expr: pl.Expr, schema: Mapping[str, pl.DataType], *, pure: bo
         objection = _objection(node, schema, pure=pure)
         if objection:
             part = "it" if all(above.kind == "Alias" for above in tree[place:]) else _name(node)
-            raise CalculationError(f"{show(expr)} is not row-wise: {part} {objection}. {_WHAT_TO_DO}")
+            advice = f"{_RULE}." if "; " in objection else _WHAT_TO_DO  # it may come with its own
+            raise CalculationError(f"{show(expr)} is not row-wise: {part} {objection}. {advice}")
     planned = plan_nodes(expr, schema) - _ROW_WISE_PLAN
     apart = planned & (_PLANNED_APART | _PLANNED_APART_PYTHON if pure else _PLANNED_APART)
     if apart or any(_is_series(node) for node in tree):  # which are brought to the rows, or the rows to them

@@ -141,12 +141,13 @@ class Runnable(ABC):
         """Return it with the text that it was made from, as its identity."""
 
     @abstractmethod
-    def preview(self, source: Source, rows: int = 10) -> pl.DataFrame:
+    def preview(self, source: Source, rows: int = 10, *, rejected: list[str] | None = None) -> pl.DataFrame:
         """Return what the first lines give.
 
         Args:
             source: As for `run`.
             rows: How many.
+            rejected: A list that is told of lines that were read on the way, and rejected.
 
         Raises:
             TransformError: As `run` does.

@@ -39,13 +39,26 @@ class Sample:
         lines: How many.
         members: By name, in order of appearance.
         whole: Whether there were no more lines.
-        first_error: What was wrong with the first line that was none.
+        no_objects: How many lines among them are none.
+        first_error: What was wrong with the first of those.
     """
 
     lines: int = 0
+    no_objects: int = 0
     members: dict[str, Member] = field(default_factory=dict)
     whole: bool = False
     first_error: str = ""
+
+    def check_holds_lines(self) -> None:
+        """Raise if there is something, and no line of it is a JSON object.
+
+        Raises:
+            SchemaError: Says what is wrong with the first.
+        """
+        if not self.lines and (self.first_error or not self.whole):
+            where = "the input" if self.whole else f"the first {SAMPLE_BYTES >> 20} MiB"
+            found = self.first_error or "all are blank"
+            raise SchemaError(f"no line of {where} holds a JSON object ({found}); is this JSON lines?")
 
     def add(self, values: Mapping[str, msgspec.Raw]) -> None:
         """Count in the members of one line."""
@@ -102,6 +115,7 @@ def _add_lines(sample: Sample, chunk: Chunk, max_line_bytes: int) -> bool:
         try:
             sample.add(read_members(line).values)
         except LineError as error:
+            sample.no_objects += 1
             sample.first_error = sample.first_error or str(error)
     return sample.lines == SAMPLE_LINES
 
@@ -123,18 +137,13 @@ def infer_columns(
 
 
 def _infer(name: str, sample: Sample) -> Column:
-    if not sample.lines:
-        found = sample.first_error or "all are blank"
-        raise SchemaError(
-            f"none of the first {SAMPLE_BYTES >> 20} MiB is a line that holds a JSON object ({found}); "
-            f"is this JSON lines? If it is, {_how_to_declare(name)}"
-        )
+    sample.check_holds_lines()
     lines = f"{sample.lines} line{'s' if sample.lines != 1 else ''}"
     seen = f"in the first {lines}" if not sample.whole else f"in the input ({lines})"
     member = sample.members.get(name)
     if member is None:
         raise SchemaError(
-            f"there is no column `{name}` {seen}.{near_names(name, sample.members)} "
+            f"there is no column `{name}` {seen}.{near_names(name, sample.members) or _how_to_say(name)} "
             f"If it comes later, {_how_to_declare(name)}"
         )
     kinds = {kind: count for kind, count in member.kinds.items() if kind != "null"}
@@ -147,6 +156,10 @@ def _infer(name: str, sample: Sample) -> Column:
             "lines where it holds something else are then rejected."
         )
     return Column(member.dtype, inferred=True)
+
+
+def _how_to_say(name: str) -> str:
+    return f" If a text is meant, it is '{name}' in SQL, and pl.lit({name!r}) in Python."
 
 
 def _how_to_declare(name: str) -> str:

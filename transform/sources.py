@@ -12,6 +12,7 @@ from stat import S_ISDIR, S_ISREG
 from typing import Any, Protocol, TypeVar, cast
 
 from transform import interrupts, s3
+from transform.apart import no_place
 from transform.compression import MAGIC_BYTES, Codec, Inflater, codec_of_content, codec_of_name
 from transform.errors import InputError, SourceChangedError
 from transform.lines import ReadInto
@@ -198,6 +199,8 @@ def open_source(source: Source, start: Position | None = None, max_inflation: in
     if start is not None and _is_stream(source):
         raise InputError(f"{source}: can't be gone on with: it is not a file or an object, which can be read again")
     if not isinstance(source, str | os.PathLike):
+        if not hasattr(source, "readinto"):
+            raise no_place("input", source)
         yield Reader(
             str(getattr(source, "name", "the input stream")), source, None, lambda: None, max_inflation=max_inflation
         )

@@ -94,6 +94,12 @@ class Summary:
         for name, count in piece.nonfinite.items():
             self.nonfinite[name] = self.nonfinite.get(name, 0) + count
 
+    def count(self, piece: Piece) -> None:
+        """Count in what a chunk became, its rejects among it."""
+        for reject in piece.rejects:
+            self.count_reject(reject, self.lines_in + reject.line + 1)
+        self.add(piece)
+
     def count_reject(self, reject: Reject, line: int) -> None:
         """Count in a rejected line."""
         self.rejected += 1

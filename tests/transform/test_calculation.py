@@ -27,6 +27,7 @@ from transform import (
     TransformError,
     load,
 )
+from transform.errors import OptionError
 from transform.policy import Policy
 
 if TYPE_CHECKING:
@@ -406,6 +407,24 @@ def test_preview_turns_a_column_to_float_where_a_run_would(tmp_path: Path) -> No
     assert frame["x"].to_list()[-1] == 3.0
 
 
+@pytest.mark.parametrize("use", ["run", "preview", "compare", "profile"])
+def test_a_frame_is_no_input(use: str) -> None:
+    calculation, frame = Calculation(x=a), pl.DataFrame({"a": [1]})
+    uses: dict[str, Callable[[], object]] = {
+        "run": lambda: calculation.run(frame, io.BytesIO()),  # type: ignore[arg-type]
+        "preview": lambda: calculation.preview(frame),  # type: ignore[arg-type]
+        "compare": lambda: calculation.compare(dict, frame),  # type: ignore[arg-type]
+        "profile": lambda: calculation.profile(frame),  # type: ignore[arg-type]
+    }
+    with pytest.raises(OptionError, match=r"^the input is a path, .+, not DataFrame; write it to a file with \S+$"):
+        uses[use]()
+
+
+def test_preview_of_lines_that_are_all_rejected_fails() -> None:
+    with pytest.raises(RejectedError, match="every line was rejected"):
+        Calculation(x=a).with_schema({"a": pl.Int64}).preview(io.BytesIO(lines("{", '"a":1', "}")))
+
+
 def test_preview_of_an_empty_input_has_no_rows(tmp_path: Path) -> None:
     assert preview(tmp_path, b"", Calculation(x=a)).height == 0
 
@@ -588,6 +607,14 @@ def test_row_that_a_filter_fails_on_is_rejected() -> None:
     assert outcome.output == b'{"a":2}\n'
     assert (outcome.summary.filtered, outcome.summary.rejected) == (1, 1)
     assert outcome.reasons[0].startswith("the calculation failed: conversion from `i128` to `u8` failed")
+
+
+def test_reason_is_about_the_one_row() -> None:
+    data = lines('{"s":"7"}', '{"s":"x, y"}')
+    outcome = attempt(data, Calculation(x=s.cast(pl.Int64)))
+    assert outcome.reasons == [
+        "the calculation failed: conversion from `str` to `i64` failed in column 's': \"x, y\"",
+    ]
 
 
 def test_rows_around_failing_ones_keep_counts_and_order() -> None:
@@ -934,11 +961,13 @@ def test_loading_again_sees_the_file_as_it_is_now(directory: Path) -> None:
         ("absent.mod:x", "there is no module `absent.mod`; a file is named with its suffix, as path/file.py:name"),
         ("pack.absent:x", "there is no module `pack.absent`; a file is named with its suffix, as path/file.py:name"),
         ("pack.mod:scroe", "pack.mod has no `scroe`. Did you mean `score`?"),
+        ("data.jsonl", "data.jsonl is not a Python file; a calculation is in one, path/file.py"),
         ("calc.txt", "there is no module `calc.txt`; a file is named with its suffix, as path/file.py:name"),
     ],
 )
 def test_reference_to_nothing_is_answered(directory: Path, reference: str, message: str) -> None:
     write(directory, calc=FILE, empty="", pack__mod=FILE)
+    (directory / "data.jsonl").write_text("{}")
     with pytest.raises(CalculationError) as caught:
         load(reference)
     assert str(caught.value) == message
@@ -959,7 +988,7 @@ RAISING: dict[str, tuple[str, str]] = {
     "calc.py": ("\n\nx = 1 / 0\n", "ZeroDivisionError: division by zero (line 3)"),
     "by_function.py": ("def f():\n    return {}['k']\n\n\nf()\n", "KeyError: 'k' (line 2)"),
     "by_import.py": ("\nimport nothing_of_that_name\n", "No module named 'nothing_of_that_name' (line 2)"),
-    "grammar.py": ("x = 1\ny = (\n", "line 2"),
+    "grammar.py": ("x = 1\ny = (\n", "SyntaxError: '(' was never closed (line 2)"),
 }
 
 

@@ -316,6 +316,7 @@ def test_summary_of_a_failed_run_is_not_written(here: Path, run: Any) -> None:
             FAILED,
             "line 2 (offset 8) was rejected, and the first one fails the run",
         ),
+        (["--max-rejects", "1"], FAILED, "line 5 (offset 22) was rejected, and more than 1 line fails the run"),
         (["--max-rejects", "2"], FAILED, "line 6 (offset 26) was rejected, and more than 2 lines fail the run"),
         (["--max-rejects", "3"], WITH_REJECTS, ""),
         (["--max-rejects", "59.9%"], FAILED, "3 of 5 lines were rejected, more than "),
@@ -353,6 +354,7 @@ FILES: dict[str, bytes] = {
     "in.jsonl": lines('{"stars":4.5,"state":"x","review_count":3}'),
     "array.json": b' \n[{"a":1},\n{"a":2}]\n',
     "mixed.jsonl": lines('{"a":1}', '{"a":"x"}', '{"a":2}'),
+    "nested.jsonl": lines('{"o":{"p":{"zip":"1"}}}'),
     "raises.py": b"\n\nx = 1 / 0\n",
 }
 MISTAKES: dict[str, tuple[Sequence[str], str]] = {
@@ -379,6 +381,22 @@ MISTAKES: dict[str, tuple[Sequence[str], str]] = {
         "raises.py does not load: ZeroDivisionError: division by zero (line 3)",
     ),
     "incomplete URI": (["s3://", "-e", "a AS b"], "s3://: expected s3://BUCKET/KEY"),
+    "absent member of an object": (
+        ["nested.jsonl", "-e", "o.p.zipp AS b"],
+        "the object has no member `zipp`. Did you mean `zip`? If it comes later, declare the type of the column.",
+    ),
+    "text in double quotes": (
+        ["in.jsonl", "-w", 'state = "paid"'],
+        "there is no column `paid` in the input (1 line). If a text is meant, it is 'paid' in SQL, and pl.lit('paid')",
+    ),
+    "date without a format": (
+        ["in.jsonl", "-e", "CAST(state AS DATE) AS b"],
+        "is not supported: give the format, as in .str.to_date('%Y-%m-%d') or DATE(name, '%Y-%m-%d') in SQL",
+    ),
+    "input for a calculation": (
+        ["in.jsonl", "-c", "in.jsonl"],
+        "in.jsonl is not a Python file; a calculation is in one, path/file.py",
+    ),
     "wrong type for a function": (["in.jsonl", "-e", "upper(stars) AS b"], "polars refuses `"),
     "comparison of text and number": (["in.jsonl", "-w", "state > 3"], "polars refuses `"),
 }
@@ -643,7 +661,7 @@ def cells(stdout: bytes) -> list[list[str]]:
 
 def test_preview_prints_the_frame(run: Any) -> None:
     result = run("preview", "bad.jsonl", "-e", "a * 2 AS double, 'x' AS s", "-w", "a > 0", "--schema", "a=Int64")
-    assert (result.returncode, result.stderr) == (OK, b"")
+    assert result.returncode == OK
     assert result.stdout.startswith(b"shape: (2, 3)\n")
     assert cells(result.stdout) == [["a", "double", "s"], ["i128", "i128", "str"], ["1", "2", "x"], ["2", "4", "x"]]
 
@@ -661,6 +679,38 @@ def test_preview_prints_all_the_rows_asked_for_and_all_columns(here: Path, run: 
 def test_preview_reads_a_pipe(run: Any) -> None:
     result = run("preview", "-", "-e", "upper(s) AS s", stdin=GOOD)
     assert cells(result.stdout) == [["s"], ["str"], ["X"], ["null"]]
+
+
+def test_preview_tells_of_rejected_lines(here: Path, run: Any) -> None:
+    (here / "in.jsonl").write_bytes(lines('{"a":1}', "", "nope", '{"a":"x"}', '{"a":2}'))
+    result = run("preview", "in.jsonl", "-e", "a * 2 AS b", "--schema", "a=Int64")
+    assert result.returncode == OK
+    assert cells(result.stdout)[2:] == [["1", "2"], ["2", "4"]]
+    assert result.stderr.decode().splitlines() == [
+        "rejected line 3 (offset 9): not valid JSON: invalid character (byte 4)",
+        'rejected line 4 (offset 14): column `a`: expected an integer, found a string: "x"',
+    ]
+
+
+def test_preview_counts_rejected_lines_where_they_are_many(here: Path, run: Any) -> None:
+    (here / "in.jsonl").write_bytes(lines('{"a":1}', *["nope"] * 9))
+    for args in (["-e", "a AS b"], ["-c", "calc.py"]):
+        (here / "calc.py").write_text("def calculation(json_obj):\n    return json_obj\n")
+        said = run("preview", "in.jsonl", *args).stderr.decode().splitlines()
+        assert len(said) == 4
+        assert said[-1] == "rejected lines: 9 of the 10 that were read, in all"
+
+
+@pytest.mark.parametrize("subcommand", ["preview", "schema", "run"])
+def test_an_indented_file_is_no_json_lines(here: Path, run: Any, subcommand: str) -> None:
+    (here / "in.json").write_text('{\n "a": 1,\n "b": 2\n}\n')
+    args = {"preview": ["-e", "a AS c"], "schema": [], "run": ["out.jsonl", "-e", "a AS c"]}[subcommand]
+    result = run(subcommand, "in.json", *args)
+    assert (result.returncode, result.stdout) == (FAILED, b"")
+    assert result.stderr.count(b"\n") == 1
+    assert (b"is this JSON lines?" if subcommand == "schema" else b"`jq -c .` makes them of an indented file") in (
+        result.stderr
+    )
 
 
 def schema_table(stdout: bytes) -> dict[str, dict[str, str]]:
@@ -719,7 +769,7 @@ def test_schema_looks_at_the_first_thousand_lines(run: Any) -> None:
     assert "1,000 lines sampled (the first 1,000)" in result.stdout.decode()
 
 
-@pytest.mark.parametrize("data", [b"", b"\n\n", b"nope\n"], ids=repr)
+@pytest.mark.parametrize("data", [b"", b"\n\n"], ids=repr)
 def test_schema_of_nothing_has_no_rows(run: Any, data: bytes) -> None:
     result = run("schema", "-", stdin=data)
     assert (result.returncode, schema_table(result.stdout)) == (OK, {})

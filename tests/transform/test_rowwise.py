@@ -229,12 +229,12 @@ REASONS = (
     "draws random numbers, so that the output would differ from run to run",
     "makes polars trust that the rows are sorted, and take short cuts that go wrong if they aren't",
     "makes categories, which are numbered in the order in which they come; leave the strings, or cast to an Enum",
-    "guesses the format from the values it sees; give it the format",
+    r"guesses the format from the values it sees; give it the format, as in .+",
     "holds a Series, whose length has nothing to do with the input's",
 )
 NOT_ROW_WISE = re.compile(
     rf"`.+` is not row-wise: ((it|`.+`) ({'|'.join(REASONS)})|it takes more than one pass over the rows \(polars plans "
-    r"it as .+\))\. A line's result may depend on that line only: .+ literals\.",
+    r"it as .+\))\. A line's result may depend on that line only(: .+ literals)?\.",
     re.DOTALL,
 )
 CLOCK = re.compile(r"the SQL `.+` reads the clock: .+ Give the time as a literal, such as .+")

@@ -20,10 +20,12 @@ import polars as pl
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from polars.testing import assert_series_equal
 
 from tests.transform.trial import attempt, column, lines, refusal
 from transform import Calculation, CalculationError, RejectedError, SchemaError, sample
-from transform.schema import parse_type
+from transform.columns import to_frame
+from transform.schema import Column, parse_type
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -1028,3 +1030,27 @@ def test_of_duplicate_members_only_the_last_has_to_be_of_the_type() -> None:
     outcome = attempt(lines('{"v":"x","v":2}', '{"v":1,"v":"x"}'), declared(pl.Int64))
     assert outcome.output == b'{"v":"x","v":2,"r":2}\n'
     assert outcome.reasons == ['column `v`: expected an integer, found a string: "x"']
+
+
+# --- objects in lists ------------------------------------------------------------------------------------------------
+
+
+_OBJECTS_IN_LISTS = pl.List(
+    pl.Struct({"n": pl.Int128, "f": pl.Float64, "s": pl.String, "b": pl.Boolean, "l": pl.List(pl.Int128)})
+)
+_OBJECTS = st.none() | st.fixed_dictionaries(
+    {},
+    optional={
+        "n": st.none() | st.integers(-(2**70), 2**70),
+        "f": st.none() | st.floats(allow_nan=False),
+        "s": st.none() | st.text(),
+        "b": st.none() | st.booleans(),
+        "l": st.none() | st.lists(st.none() | st.integers(-(2**63), 2**63 - 1)),
+    },
+)
+
+
+@given(st.lists(st.none() | st.lists(_OBJECTS, max_size=3), max_size=4))
+def test_objects_in_lists_are_the_series_that_polars_makes(values: list[Any]) -> None:
+    made, _ = to_frame({"x": values}, {"x": Column(_OBJECTS_IN_LISTS)}, len(values))
+    assert_series_equal(made["x"], pl.Series("x", values, dtype=_OBJECTS_IN_LISTS, strict=True))
