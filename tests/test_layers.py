@@ -27,6 +27,7 @@ LEAVES = {"errors", "leftovers", "members"}
 
 STAGES = {
     *LEAVES,
+    "block",
     "columns",
     "compression",
     "decode",

@@ -43,7 +43,7 @@ if TYPE_CHECKING:
     from transform.profile import Profile
     from transform.rejected import read_rejects
     from transform.runnable import Runnable
-    from transform.s3 import S3Object, part_size
+    from transform.s3 import S3Object, part_size, spare_copies
     from transform.state import State
     from transform.stream import Stream
     from transform.summary import Reason, Summary
@@ -81,6 +81,7 @@ __all__ = [
     "lookup",
     "part_size",
     "read_rejects",
+    "spare_copies",
 ]
 
 _MODULES = {
@@ -104,6 +105,7 @@ _MODULES = {
     "lookup": "tables",
     "part_size": "s3",
     "read_rejects": "rejected",
+    "spare_copies": "s3",
 }
 
 

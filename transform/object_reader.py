@@ -5,17 +5,17 @@ from concurrent.futures import Future  # noqa: TC003
 from typing import Any
 
 from transform import interrupts
+from transform.block import Block
 from transform.errors import InputError
 from transform.s3 import S3Object, explained, filesystem, object_at
 
 READ_BYTES = 16 << 20
 _BLOCKS_AHEAD = 2  # one connection to S3 gives about 90 MB/s, and one process transforms twice as much
 _TAIL_BYTES = 64 << 10  # as much more at a time, so that the line that is open where a range stops comes along with it
-_CHUNK_BYTES = 256 << 10
 _TRIES = 5
 _FIRST_WAIT_S = 0.2
 
-Answer = tuple[Mapping[str, Any], bytes | bytearray]
+Answer = tuple[Mapping[str, Any], Block]
 
 
 class ObjectReader:
@@ -41,7 +41,7 @@ class ObjectReader:
         self._name = str(self._object)
         self._fs = filesystem()
         self._position = start
-        self._block: tuple[int, bytes | bytearray] = (start, b"")
+        self._block = Block(start)
         self._ahead: dict[int, Future[Answer]] = {}
         self._whole = size is None and not start and (self._object.size or READ_BYTES + 1) <= READ_BYTES
         self.etag = self._object.etag or ""
@@ -50,10 +50,9 @@ class ObjectReader:
             self.size = size
             return
         with explained(self._name, InputError, pinned=bool(self.etag)):
-            self.headers, data = _result(self._fetch_soon(start))
+            self.headers, self._block = _result(self._fetch_soon(start))
         self.etag = self.headers["ETag"].strip('"')
-        self.size = len(data) if self._whole else _total_size(self.headers)
-        self._block = (start, data)
+        self.size = self._block.size if self._whole else _total_size(self.headers)
 
     def seek(self, offset: int) -> None:
         """Go on reading from an offset."""
@@ -68,15 +67,12 @@ class ObjectReader:
 
     def read_at(self, view: memoryview, offset: int) -> int:
         """Fill a part of the view from an offset on; return how many bytes, 0 at the end."""
-        start, data = self._block
-        if offset in self._ahead or not start <= offset < start + len(data):
+        if offset in self._ahead or not self._block.holds(offset):
             if offset >= self.size:
                 return 0
             with explained(self._name, InputError, pinned=True):
-                start, data = self._block = offset, self._next_block(offset)
-        part = memoryview(data)[offset - start : offset - start + len(view)]
-        view[: len(part)] = part
-        return len(part)
+                self._block = self._next_block(offset)
+        return self._block.read_at(view, offset)
 
     def expect(self, offset: int) -> None:
         """Begin to read from an offset on, where reading will go on later."""
@@ -86,9 +82,9 @@ class ObjectReader:
     def close(self) -> None:
         """Let go of what was read ahead."""
         self._stop_reading_ahead()
-        self._block = (0, b"")
+        self._block = Block(0)
 
-    def _next_block(self, offset: int) -> bytes | bytearray:
+    def _next_block(self, offset: int) -> Block:
         """Return what stands from an offset on, and begin to read what will be asked for next."""
         block = self._ahead.pop(offset, None)
         if block is None:
@@ -96,7 +92,7 @@ class ObjectReader:
         if offset == self._position and offset > 0:  # it is read from one end to the other
             for number in range(_BLOCKS_AHEAD):
                 self.expect(offset + (number + 1) * (READ_BYTES + _TAIL_BYTES))
-        self._block = (0, b"")  # not kept until the next is there
+        self._block = Block(0)  # not kept until the next is there
         return _result(block)[1]
 
     def _stop_reading_ahead(self) -> None:
@@ -120,28 +116,26 @@ class ObjectReader:
         wait_s = _FIRST_WAIT_S
         for left in reversed(range(_TRIES)):
             try:
-                headers, data, size = await self._ask(request, start, stop)
+                headers, block, size = await self._ask(request, start, stop)
             except OSError as error:
                 if _is_past_the_end(error):
-                    return await self._fs._call_s3("head_object", **request), b""  # noqa: SLF001
+                    return await self._fs._call_s3("head_object", **request), Block(start)  # noqa: SLF001
                 raise
             except Exception:
                 if not left:
                     raise
             else:
                 # Cut short without a Content-Length, a body looks like a whole one.
-                if len(data) == min(stop, size) - start:
-                    return headers, data
+                if block.size == min(stop, size) - start:
+                    return headers, block
                 if not left:
-                    raise ConnectionError(f"S3 sent {len(data)} bytes of the range from {start} on, again and again")
+                    raise ConnectionError(f"S3 sent {block.size} bytes of the range from {start} on, again and again")
             await asyncio.sleep(wait_s)
             wait_s *= 2
         raise AssertionError
 
-    async def _ask(
-        self, request: Mapping[str, Any], start: int, stop: int
-    ) -> tuple[Mapping[str, Any], bytes | bytearray, int]:
-        """Ask once; return what S3 says of the object, the bytes, and how many the object has.
+    async def _ask(self, request: Mapping[str, Any], start: int, stop: int) -> tuple[Mapping[str, Any], Block, int]:
+        """Ask once; return what S3 says of the object, the block, and how many the object has.
 
         What is asked for whole is compared by botocore with the checksum that S3 tells, if it was uploaded with one.
         """
@@ -149,22 +143,12 @@ class ObjectReader:
             headers = await self._fs._call_s3("get_object", **request)  # noqa: SLF001 # fsspec's name for the same in a coroutine
             async with headers["Body"] as body:
                 if headers.get("ContentLength", self._object.size) == self._object.size:
-                    return headers, await body.read(), self._object.size
+                    return headers, Block(start, [await body.read()]), self._object.size
             self._whole = False  # what was said of its size is wrong, and it may be huge
         headers = await self._fs._call_s3("get_object", **request, Range=f"bytes={start}-{stop - 1}")  # noqa: SLF001
-        size = _total_size(headers)
         async with headers["Body"] as body:
-            return headers, await _read(body, min(stop, size) - start), size
-
-
-async def _read(body: Any, expected: int) -> bytearray:
-    """Return a body; unlike its own `read`, without having it twice in memory for a moment."""
-    data, used = bytearray(expected), 0
-    async for chunk in body.iter_chunks(_CHUNK_BYTES):
-        data[used : used + len(chunk)] = chunk
-        used += len(chunk)
-    del data[used:]
-    return data
+            pieces = [piece async for piece in body.iter_chunks(READ_BYTES)]
+        return headers, Block(start, pieces), _total_size(headers)
 
 
 def _result(future: "Future[Answer]") -> Answer:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from transform import interrupts
 from transform.errors import OutputError
 from transform.leftovers import create_held, find_abandoned, records_directory
-from transform.s3 import endpoint, explained, filesystem, part_size, split_uri
+from transform.s3 import endpoint, explained, filesystem, part_size, spare_copies, split_uri
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -44,6 +44,7 @@ class ObjectSink:
             bucket, key = split_uri(uri)
             self._object = {"Bucket": bucket, "Key": key}
             self._fs = filesystem()
+            spare_copies(self._fs)
             with contextlib.suppress(PermissionError):  # it takes s3:ListBucket, which writing does not
                 self._fs.call_s3("head_bucket", Bucket=bucket)
             self._sweep()

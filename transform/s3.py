@@ -4,6 +4,7 @@ import contextlib
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
+from io import BytesIO
 from typing import TYPE_CHECKING, Any
 
 from transform.errors import AccessDeniedError, InputError, SourceChangedError, TransformError, UnavailableError
@@ -93,6 +94,38 @@ def filesystem() -> "s3fs.S3FileSystem":
     import s3fs
 
     return s3fs.S3FileSystem(anon=False, endpoint_url=endpoint(), use_listings_cache=False)
+
+
+class _Stream(BytesIO):
+    """Bytes as a stream whose buffer is theirs; one of Python's copies them when it is asked for its buffer."""
+
+    def __init__(self, content: bytes) -> None:
+        super().__init__(content)
+        self._content = content
+
+    def getbuffer(self) -> memoryview:
+        return memoryview(self._content)
+
+
+def spare_copies(filesystem: "s3fs.S3FileSystem") -> None:
+    """Have parts of uploads that are given as bytes sent from where they are.
+
+    botocore makes a stream of them, and aiohttp asks that for its buffer, which copies it: for each part on its way as
+    much memory again, and a seventh of the time that sending takes.
+
+    Args:
+        filesystem: What sends them.
+
+    Example:
+        >>> import s3fs
+        >>> spare_copies(s3fs.S3FileSystem(anon=True))
+    """
+    filesystem.s3.meta.events.register_first("before-parameter-build.s3.UploadPart", _as_stream, "transform-stream")
+
+
+def _as_stream(params: dict[str, Any], **_: object) -> None:
+    if isinstance(params.get("Body"), bytes):
+        params["Body"] = _Stream(params["Body"])
 
 
 def endpoint() -> str | None:
