@@ -93,6 +93,13 @@ def test_picture_is_text_that_fetches_nothing(picture: Path) -> None:
     assert not re.search(r"url\((?!#)", text)
 
 
+def test_files_that_the_design_names_are_there() -> None:
+    page = (ROOT / "docs" / "design.md").read_text()
+    for name in {found[1] for found in re.finditer(r"`([\w/]+\.py)`", page)}:
+        assert any((ROOT / folder / name).is_file() for folder in ("transform", "runner", "")), name
+    assert page.count(".py`") > 20
+
+
 class Block(NamedTuple):
     """A piece of Python on a page."""
 
