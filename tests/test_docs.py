@@ -9,29 +9,27 @@ import shlex
 import shutil
 import subprocess
 import sys
+import textwrap
 import xml.etree.ElementTree as ET
 from typing import TYPE_CHECKING, NamedTuple
 
 import pytest
 
 from tests.conftest import COMMAND_TIMEOUT_S, ROOT
+from tests.documents import DOCUMENTS, FENCE, INLINE, LINES, blocks, is_shell
 from transform import load
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-DOCUMENTS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
 README = (ROOT / "README.md").read_text()
 
-_FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
-_INDENTED = re.compile(r"^(?: {4,}.*\n)+", re.MULTILINE)
-_INLINE = re.compile(r"`[^`\n]+`")
 _LINK = re.compile(r"!?\[[^\]]*\]\(([^)\s]+)\)")
 
 PRELUDE = "import polars as pl\nfrom transform import Calculation\n"
 """What docs/migration.md says that all of its examples start with."""
 
-LINES = (
+LINES_OF_README = (
     b'{"stars":4.50,"review_count":8,"is_open":1,"useful":3,"state":"NV","email":"a@example.org","phone":"1"}\n'
     b'{"stars":2.0,"review_count":1,"is_open":0,"useful":0,"state":"XX","email":"b@example.org","phone":"2"}\n'
 )
@@ -44,13 +42,13 @@ def ids(path: Path) -> str:
 
 def prose(document: Path) -> str:
     """Return a document without the code in it, where a bracket is no link."""
-    return _INLINE.sub("``", _FENCE.sub("", document.read_text()))
+    return INLINE.sub("``", FENCE.sub("", document.read_text()))
 
 
 def anchors(document: Path) -> set[str]:
     """Return the anchors that GitHub gives the headings."""
     found: list[str] = []
-    for heading in re.findall(r"^#+ (.+)$", _FENCE.sub("", document.read_text()), re.MULTILINE):
+    for heading in re.findall(r"^#+ (.+)$", FENCE.sub("", document.read_text()), re.MULTILINE):
         anchor = re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-")
         found.append(anchor if anchor not in found else f"{anchor}-{found.count(anchor)}")
     return set(found)
@@ -95,6 +93,13 @@ def test_picture_is_text_that_fetches_nothing(picture: Path) -> None:
     assert not re.search(r"url\((?!#)", text)
 
 
+def test_files_that_the_design_names_are_there() -> None:
+    page = (ROOT / "docs" / "design.md").read_text()
+    for name in {found[1] for found in re.finditer(r"`([\w/]+\.py)`", page)}:
+        assert any((ROOT / folder / name).is_file() for folder in ("transform", "runner", "")), name
+    assert page.count(".py`") > 20
+
+
 class Block(NamedTuple):
     """A piece of Python on a page."""
 
@@ -110,8 +115,13 @@ class Block(NamedTuple):
 BLOCKS = [
     Block(document, number, code)
     for document in DOCUMENTS
-    for number, code in enumerate(code for kind, code in _FENCE.findall(document.read_text()) if kind == "python")
+    for number, code in enumerate(code for kind, code in FENCE.findall(document.read_text()) if kind == "python")
 ]
+
+
+def snippets(document: Path) -> list[str]:
+    """Return the indented blocks of Python."""
+    return [textwrap.dedent(block) for block in blocks(document) if not is_shell(block) and "import" in block]
 
 
 def test_there_are_blocks() -> None:
@@ -125,7 +135,7 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (tmp_path / "raw" / "reviews").mkdir(parents=True)
     (tmp_path / "raw" / "users").mkdir()
     for folder in ("reviews", "users"):
-        (tmp_path / "raw" / folder / "a.jsonl").write_bytes(LINES)
+        (tmp_path / "raw" / folder / "a.jsonl").write_bytes(LINES_OF_README)
     (tmp_path / "regions.csv").write_text("state,region\nNV,West\n")
     monkeypatch.chdir(tmp_path)
     return tmp_path
@@ -143,47 +153,77 @@ def test_block_runs(block: Block, here: Path) -> None:
         summary = calculation.run(f"raw/{folder}/a.jsonl", "out.jsonl")
         assert summary.lines_in == 2
         assert summary.rejected == 0
-        assert (here / "out.jsonl").read_bytes() not in (b"", LINES)
+        assert (here / "out.jsonl").read_bytes() not in (b"", LINES_OF_README)
+
+
+PLACES = {
+    "INPUT": "sample_data/yelp_businesses.json",
+    "OUTPUT": "out.jsonl",
+    "FILE": "path/file.py",
+    "NAME": "mine",
+}
+"""What stands for something else in the commands within sentences."""
+
+WITH_THE_SAME = {"transform preview INPUT": " -e 'stars AS s'"}
+"""What the sentence around a command says is to be added."""
 
 
 def commands() -> list[str]:
-    """Return the lines with `transform …` in the README's blocks, those that go on in the next one in one."""
-    blocks = "".join(_INDENTED.findall(_FENCE.sub("", README))).replace("\\\n", " ")
-    found = re.findall(r"^ +(?:\$ )?(?:\.venv/bin/)?(transform .*)$", blocks, re.MULTILINE)
-    return [re.sub(r" +", " ", line) for line in found]
-
-
-PLACES = {"INPUT": "sample_data/yelp_businesses.json", "OUTPUT": "out.jsonl", "FILE": "path/file.py", "NAME": "mine"}
-"""What stands for something else in the commands within sentences."""
-
-
-def commands_in_sentences() -> list[str]:
-    found = re.findall(r"`(transform (?:run|new|check|preview|schema) [^`]*)`", prose_with_code())
-    return [re.sub(r"\b[A-Z]{4,}\b", lambda place: PLACES[place[0]], line) for line in found]
-
-
-def prose_with_code() -> str:
-    return _INDENTED.sub("\n", _FENCE.sub("", README))
+    """Return the lines with `transform …`, in blocks and in sentences; test_docs_aws.py has all others."""
+    found = []
+    for line in LINES:
+        if line.program == "transform" and not line.only_names:
+            text = re.sub(r"\s+", " ", line.text.replace("\\\n", " ")) + WITH_THE_SAME.get(line.text, "")
+            found.append(re.sub(r"\b[A-Z]{4,}\b", lambda it: PLACES[it[0]], text) if line.in_sentence else text)
+    return list(dict.fromkeys(found))
 
 
 def test_commands_are_found() -> None:
-    assert len(commands()) > 4
-    assert {line.split()[1] for line in commands_in_sentences()} >= {"run", "new", "check"}
+    assert {line.split()[1] for line in commands()} >= {"schema", "preview", "run", "new", "check"}
+    assert len(commands()) > 8
+    assert any("old.py" in line for line in commands()), "which is not in the README"
 
 
-@pytest.mark.parametrize("line", [*commands(), *commands_in_sentences()])
+@pytest.mark.parametrize("line", commands())
 def test_command_succeeds(line: str, here: Path) -> None:
     (here / "businesses.json").write_text(shown()[0])
     (here / "docker").mkdir()
     (here / "path").mkdir()
     for place in ("docker/calculation.py", "path/file.py"):
         shutil.copy(ROOT / "docker" / "calculation.py", here / place)
+    migrate(here)
     run(line, here)
+
+
+def migrate(here: Path) -> None:
+    """Make the files that docs/migration.md speaks of."""
+    (here / "in.jsonl").write_bytes(LINES_OF_README)
+    (here / "old.py").write_text("def calculation(json_obj):\n    return json_obj | {'b': json_obj['useful'] + 1}\n")
+    (here / "new.py").write_text(f"{PRELUDE}calculation = Calculation(b=pl.col('useful') + 1)\n")
+
+
+INDENTED = [Block(document, number, code) for document in DOCUMENTS for number, code in enumerate(snippets(document))]
+
+
+def test_indented_blocks_are_found() -> None:
+    assert any(".compare(" in block.code for block in INDENTED)
+
+
+@pytest.mark.parametrize("block", INDENTED, ids=lambda block: block.name)
+def test_indented_block_runs(block: Block, here: Path) -> None:
+    migrate(here)
+    exec(block.code, {})
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=ids)
+def test_blocks_are_of_kinds_that_are_run(document: Path) -> None:
+    # Python here, the lines of JSON beside it in test_migration.py; commands are indented.
+    assert {kind for kind, _ in FENCE.findall(document.read_text())} <= {"python", "json"}
 
 
 def run(line: str, here: Path) -> str:
     """Run a command as the README gives it; return what it prints."""
-    _, *arguments = shlex.split(line)
+    _, *arguments = shlex.split(line, comments=True)
     result = subprocess.run(
         [sys.executable, "-m", "transform", *arguments],
         cwd=here,

@@ -201,7 +201,12 @@ HEAVY = {"polars", "numpy", "pyarrow", "msgspec", "s3fs", "fsspec", "aiobotocore
 
 @pytest.mark.parametrize(
     ("statement", "allowed"),
-    [("import transform", set()), ("import transform.cli", {"click"}), ("import transform.errors", set())],
+    [
+        ("import transform", set()),
+        ("import transform.cli", {"click"}),
+        ("import transform.errors", set()),
+        ("from transform import Calculation; Calculation.from_sql('a AS b').with_schema({'a': 'Int64'})", {"polars"}),
+    ],
 )
 def test_nothing_heavy_is_imported_before_it_is_needed(statement: str, allowed: set[str]) -> None:
     result = child("-c", f"{statement}\nimport json, sys\nprint(json.dumps([*sys.modules]))")

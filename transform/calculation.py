@@ -1,24 +1,27 @@
 """What to compute, and what to do with it: look at it, preview it, compare it, take its time, run it."""
 
-from collections.abc import Mapping
-from dataclasses import replace
-from typing import TYPE_CHECKING, Any, NoReturn, Self
+from __future__ import annotations
 
-import polars as pl
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
 
 from transform.errors import CalculationError
 from transform.expressions import name_results, parse_sql, to_expression
-from transform.preview import preview as preview_task
 from transform.projection import Projection
 from transform.runnable import Runnable
 from transform.schema import check_declared, parse_type
-from transform.sources import Source
 from transform.task import ExpressionTask
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from typing import NoReturn, Self
+
+    import polars as pl
+
     from transform.compare import Comparison
     from transform.line_function import Function, LineFunction
     from transform.profile import Profile
+    from transform.sources import Source
 
 COMPARED_LINES = 10_000
 PROFILED_BYTES = 256_000_000
@@ -156,15 +159,17 @@ class Calculation(Runnable):
             >>> Calculation.from_sql("a + 1 AS b").preview(io.BytesIO(b'{"a":1,"c":true}')).to_dicts()
             [{'a': 1, 'b': 2}]
         """
+        from transform.preview import preview as preview_task
+
         return preview_task(self._task, source, rows, rejected)
 
     def compare(
         self,
-        function: "Function | LineFunction",
+        function: Function | LineFunction,
         source: Source,
         lines: int | None = COMPARED_LINES,
         rel_tol: float = 0,
-    ) -> "Comparison":
+    ) -> Comparison:
         r"""Run a function of one line beside the expressions, and return where their results differ.
 
         Differences are counted for each member and kind: one that is missing, null, an integer rather than a float,
@@ -201,7 +206,7 @@ class Calculation(Runnable):
             raise CalculationError(f"expected a function of one line, got {type(called).__name__}: {called!r:.80}")
         return compare_task(self.task_for(source), called, source, lines, rel_tol)
 
-    def profile(self, source: Source, most_bytes: int | None = PROFILED_BYTES) -> "Profile":
+    def profile(self, source: Source, most_bytes: int | None = PROFILED_BYTES) -> Profile:
         r"""Run the calculation in this process, without an output, and return where the time goes.
 
         It says how long each stage takes, and what that comes to for larger inputs and more cores.

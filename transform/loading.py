@@ -9,6 +9,7 @@ from pathlib import Path
 from types import FunctionType
 from typing import Any
 
+import transform.plan  # noqa: F401 - who loads a calculation means to run it, and a job should not wait for imports
 from transform.by_prefix import CalculationsByPrefix
 from transform.errors import CalculationError, TransformError
 from transform.line_function import LineFunction

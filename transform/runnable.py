@@ -1,22 +1,27 @@
 """What can be run on an input."""
 
+from __future__ import annotations
+
 import contextlib
-import os
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
-from typing import Self
+from typing import TYPE_CHECKING
 
-import polars as pl
-
-from transform import cores, engine, interrupts
+from transform import cores, interrupts
 from transform.lines import CHUNK_BYTES, MAX_LINE_BYTES
-from transform.policy import Policy
 from transform.ranges import RANGE_BYTES
-from transform.sinks import Target
-from transform.sources import Source
-from transform.state import State
-from transform.stream import Options, Progress, Stream, Task, open_stream
-from transform.summary import Summary
+
+if TYPE_CHECKING:
+    import os
+    from collections.abc import Iterator
+    from typing import Self
+
+    import polars as pl
+
+    from transform.sinks import Target
+    from transform.sources import Source
+    from transform.state import State
+    from transform.stream import Progress, Stream, Task
+    from transform.summary import Summary
 
 
 class Runnable(ABC):
@@ -77,6 +82,10 @@ class Runnable(ABC):
             >>> output.getvalue(), summary.lines_out
             (b'{"a": 1.50,"b":2.5}', 1)
         """
+        from transform import engine
+        from transform.policy import Policy
+        from transform.stream import Options
+
         options = Options(
             Policy.of(on_error, max_rejects),
             max_line_bytes=max_line_bytes,
@@ -120,6 +129,10 @@ class Runnable(ABC):
             WidenError: It has to start again, with `state.restarted(error.name, error.dtype)`; as the run is iterated.
             TransformError: As `run` does; as the run is iterated, too.
         """
+        from transform.policy import Policy
+        from transform.state import State
+        from transform.stream import Options, open_stream
+
         options = Options(
             Policy.of(on_error, max_rejects),
             max_line_bytes=max_line_bytes,

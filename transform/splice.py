@@ -10,10 +10,11 @@ import polars as pl
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from transform.cuts import plan_cuts
 from transform.decode import Decoded
 from transform.evaluate import Evaluated
 from transform.layout import Positions
-from transform.projection import Projection, plan_cuts
+from transform.projection import Projection
 from transform.spell import member_prefix
 
 _ALL = Projection()

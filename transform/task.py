@@ -1,19 +1,25 @@
 """A calculation of expressions as a task: what to compute, before anything is known of the input."""
 
-import itertools
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from __future__ import annotations
 
-import polars as pl
+import itertools
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from transform.expressions import columns_read
 from transform.identity import digest
-from transform.lines import Chunk, LongLine, keep
-from transform.plan import ExpressionPlan
 from transform.projection import Projection
 from transform.rowwise import calls_python
-from transform.sample import Sample, infer_columns, take_sample
-from transform.schema import Column, check_all_read
+from transform.schema import check_all_read
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    import polars as pl
+
+    from transform.lines import Chunk, LongLine
+    from transform.plan import ExpressionPlan
+    from transform.schema import Column
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +76,10 @@ class ExpressionTask:
         Raises:
             SchemaError, CalculationError: The calculation does not fit the input.
         """
+        from transform.lines import keep
+        from transform.plan import ExpressionPlan
+        from transform.sample import Sample, infer_columns, take_sample
+
         columns = self.columns
         check_all_read(self.schema, columns)
         if settled is None and set(columns) - set(self.schema):

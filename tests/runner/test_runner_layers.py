@@ -76,3 +76,8 @@ def test_the_health_check_imports_nothing_heavy() -> None:
 def test_the_worker_itself_does_without_the_engine() -> None:
     # It only keeps messages; what takes memory is in processes that it can do without.
     assert not modules_after("import runner.start") & {"polars", "pyarrow", "s3fs"}
+
+
+def test_a_job_does_not_wait_for_imports() -> None:
+    # A process is ready once it has what jobs need, S3 aside.
+    assert modules_after("import runner.job_process") >= {"transform.plan", "transform.stream", "pyarrow.compute"}

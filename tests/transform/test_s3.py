@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gzip
-import io
 import json
 import random
 import signal
@@ -15,14 +14,12 @@ from typing import TYPE_CHECKING, Any
 
 import polars as pl
 import pytest
-import s3fs
-from fsspec.asyn import sync
 
 from tests.conftest import environment_with
 from tests.proxy import Cut, Hold, Refuse, Shorten, proxy_of
 from tests.transform.example import ARGUMENTS, BIG, BIG_TRANSFORMED, CALCULATION, held, lines, transformed, wait_until
 from tests.transform.places import OLD, ObjectPlace
-from transform import Calculation, InputError, OutputError, pool, spare_copies
+from transform import Calculation, InputError, OutputError, pool, s3
 from transform.lines import CHUNK_BYTES
 from transform.object_reader import READ_BYTES
 from transform.sources import open_source
@@ -655,17 +652,23 @@ def test_an_interrupt_while_the_object_is_published_tells_what_became_of_it(
         assert place.others() == []
 
 
-def test_a_part_is_sent_from_where_it_is() -> None:
-    filesystem = s3fs.S3FileSystem(anon=True)
-    for _ in range(2):
-        spare_copies(filesystem)
-    content = b"x" * 100
-    params = {"Body": content}
-    sync(filesystem.loop, filesystem.s3.meta.events.emit, "before-parameter-build.s3.UploadPart", params=params)
-    body: Any = params["Body"]
-    assert isinstance(body, io.BytesIO)
-    assert body.getbuffer().obj is content
-    assert body.read() == content
+def test_parts_are_sent_from_where_they_are(
+    place: ObjectPlace, big: Path, expected: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made: list[bytes] = []
+
+    class Spied(s3._Stream):
+        def getbuffer(self) -> memoryview:
+            buffer = super().getbuffer()
+            assert isinstance(buffer.obj, bytes)
+            assert buffer.obj is self._content
+            made.append(buffer.obj)
+            return buffer
+
+    monkeypatch.setattr(s3, "_Stream", Spied)
+    CALCULATION.run(big, place.target)
+    assert sorted(b"".join(made)) == sorted(expected)
+    assert place.content() == expected
 
 
 MEMORY = """
