@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import sys
+from pathlib import Path
 from typing import NoReturn
 
 import click
@@ -58,11 +59,21 @@ def health(max_age: float) -> None:
 
 
 @cli.command(short_help="Run the worker on an AWS of its own.")
-def demo() -> None:
+@click.option("-c", "--calculation", metavar="REF", help="What to compute, as CALCULATION says it: a file, or SQL.")
+@click.option(
+    "-i",
+    "--input",
+    "source",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    metavar="FILE",
+    help="The file to upload.  [default: the sample]",
+)
+@click.option("--stay", is_flag=True, help="Leave the AWS up until Ctrl-C, for other commands.")
+def demo(calculation: str | None, source: Path | None, *, stay: bool) -> None:
     """Run the worker on an AWS of its own, in this process, and show what it does."""
-    from runner.demo import run_demo
+    from runner.demo import CALCULATION, SAMPLE, run_demo
 
-    sys.exit(run_demo())
+    sys.exit(run_demo(calculation or CALCULATION, source or SAMPLE, stay=stay))
 
 
 for _command in COMMANDS:
