@@ -174,6 +174,15 @@ def test_dates_and_decimals_as_results() -> None:
         assert by_run(Calculation(c=pl.lit(value)), "{}") == f'{{"c":{spliced}}}'
 
 
+def test_bad_lines_are_rejected_where_a_loop_goes_on_or_fails() -> None:
+    assert by_loop(dict, '{"b":NaN}') == '{"b": NaN}\n'
+    for line in ("nope", ""):
+        with pytest.raises(json.JSONDecodeError):
+            by_loop(dict, line)
+    for calculation in (LineFunction(dict), KEEP):
+        assert by_run(calculation, '{"b":NaN}\nnope\n{"b":1}\n') == '{"b":1}\n'
+
+
 def test_policy_that_the_page_writes() -> None:
     code = re.search(r'python -c "(import json; from runner.*?)"\n', PAGE, re.DOTALL)
     assert code
