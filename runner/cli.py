@@ -59,7 +59,8 @@ def health(max_age: float) -> None:
 
 @cli.command(short_help="Run the worker on an AWS of its own.")
 @click.argument("file", required=False, type=click.Path())
-def demo(file: str | None) -> None:
+@click.option("--stay", is_flag=True, help="Leave the AWS up until Ctrl-C, for other commands.")
+def demo(file: str | None, *, stay: bool) -> None:
     """Run the worker on an AWS of its own, and show what it does.
 
     It needs no account: the buckets and the queue are in this process, and gone when it ends. FILE is a file of JSON
@@ -68,7 +69,7 @@ def demo(file: str | None) -> None:
     """
     from runner.demo import run_demo
 
-    sys.exit(run_demo(file))
+    sys.exit(run_demo(file, stay=stay))
 
 
 for _command in COMMANDS:

@@ -7,6 +7,7 @@ import logging
 import os
 import subprocess
 import sys
+import threading
 import time
 import zlib
 from dataclasses import dataclass
@@ -23,6 +24,8 @@ CALCULATION = "stars * review_count AS review_score"
 _BUCKETS = "demo-input", "demo-output"
 _QUEUE = "demo-queue"
 _REGION = "us-east-1"
+_KEYS = {"AWS_ACCESS_KEY_ID": "demo", "AWS_SECRET_ACCESS_KEY": "demo", "AWS_DEFAULT_REGION": _REGION}
+_SETTINGS = {"s3InputBucket": _BUCKETS[0], "s3OutputBucket": _BUCKETS[1], "SQSBatchQueue": _QUEUE}
 _TIMEOUT_S = 600
 _SHOWN_LINES = 2
 _SHOWN_CHARACTERS = 600  # of a line
@@ -36,8 +39,17 @@ _SAMPLE_NEXT = f"""\
 CALCULATION='your * expression AS result' .venv/bin/runner demo YOUR.jsonl
 .venv/bin/runner worker --help"""
 _OWN_NEXT = (
-    "All of this is gone now; `transform run {file} OUTPUT` with the same calculation makes the same output here."
+    "All of this is gone when the demo ends; `transform run {file} OUTPUT` with the same calculation makes the same "
+    "output here."
 )
+
+_STAYING = """\
+export AWS_ENDPOINT_URL={endpoint} {credentials}
+export {settings} POLL_WAIT_S=1
+transform run YOUR.jsonl s3://{bucket}/raw/YOUR.jsonl -e '1 AS one'    # or any other way to upload to it
+runner submit s3://{bucket}/raw/
+CALCULATION=YOUR.py runner worker --drain
+runner status"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,11 +69,12 @@ class _Shown:
     next: str
 
 
-def run_demo(file: str | None = None) -> int:
+def run_demo(file: str | None = None, *, stay: bool = False) -> int:
     """Show an object that arrives, and what becomes of it; return the exit status.
 
     Args:
         file: What to upload, with what CALCULATION in the environment says to compute; by default the sample.
+        stay: Whether the AWS stays up until Ctrl-C, for other commands.
 
     Raises:
         RunnerError: moto is not installed, the file is not there, or nothing says what to compute.
@@ -76,9 +89,23 @@ def run_demo(file: str | None = None) -> int:
     server.start()
     try:
         host, port = server.get_host_and_port()
-        return _show(shown, f"http://{host}:{port}")
+        status = _show(shown, f"http://{host}:{port}")
+        if stay:
+            _stay(f"http://{host}:{port}")
+        return status
     finally:
         server.stop()
+
+
+def _stay(endpoint: str) -> None:
+    """Say how other commands reach the AWS, and wait for Ctrl-C."""
+    credentials, settings = (" ".join(f"{name}={text}" for name, text in given.items()) for given in (_KEYS, _SETTINGS))
+    text = _STAYING.format(endpoint=endpoint, credentials=credentials, settings=settings, bucket=_BUCKETS[0])
+    _say("It stays until Ctrl-C; in another terminal", text)
+    try:
+        threading.Event().wait()
+    except KeyboardInterrupt:
+        click.echo()
 
 
 def _shown(file: str | None, calculation: str | None) -> _Shown:
@@ -131,16 +158,16 @@ def _show(shown: _Shown, endpoint: str) -> int:
 
 def _work(calculation: str, endpoint: str) -> int:
     """Run the worker until the queue is empty, and show what it says; return its exit status."""
-    settings = {"s3InputBucket": _BUCKETS[0], "s3OutputBucket": _BUCKETS[1], "SQSBatchQueue": _QUEUE}
-    told = {**settings, "CALCULATION": calculation}
+    told = {**_SETTINGS, "CALCULATION": calculation}
     spelled = " ".join(f"{name}={value!r}" if " " in value else f"{name}={value}" for name, value in told.items())
     _say("The worker", f"$ {spelled} \\\n    runner worker --drain")
-    credentials = {"AWS_ACCESS_KEY_ID": "demo", "AWS_SECRET_ACCESS_KEY": "demo", "AWS_DEFAULT_REGION": _REGION}
-    environment = {name: value for name, value in os.environ.items() if not name.startswith("AWS_")}
+    environment = {
+        name: value for name, value in os.environ.items() if not name.upper().startswith("AWS")
+    }  # nor AWSRegion
     try:
         worker = subprocess.run(
             [sys.executable, "-m", "runner", "worker", "--drain"],
-            env={**environment, **credentials, **told, "AWS_ENDPOINT_URL": endpoint, "POLL_WAIT_S": "1"},
+            env={**environment, **_KEYS, **told, "AWS_ENDPOINT_URL": endpoint, "POLL_WAIT_S": "1"},
             stdout=subprocess.PIPE,
             timeout=_TIMEOUT_S,
             check=False,

@@ -65,7 +65,7 @@ class Settings(BaseSettings):
     region: Region | None = Field(
         default=None,
         validation_alias=AliasChoices("AWSRegion", "AWS_REGION", "AWS_DEFAULT_REGION"),
-        description="AWS region, where the environment does not tell otherwise",
+        description="AWS region; if not set, that of the AWS profile",
     )
     calculation: Calculation = Field(description="What to compute")
     where: Condition = Field(default="", description="SQL condition that a line meets to be kept; only beside SQL")

@@ -109,7 +109,7 @@ class Account:
 
     def run_until_it_speaks(self, line: str, end: signal.Signals) -> str:
         """Run a line that has no end of its own until it has said something; then end it as a user would."""
-        process = self._start(f"exec {line}")
+        process = self._start(f"exec env {line}")
         assert process.stdout
         said: str = process.stdout.readline()
         process.send_signal(end)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 from typing import TYPE_CHECKING, NamedTuple
 
 from tests.conftest import ROOT
@@ -12,6 +13,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 DOCUMENTS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
+TOLD = ROOT / "docs" / "walks.md"
+"""Tells what somebody has typed, some of it wrong, and shows nothing to be typed."""
 
 FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 INDENTED = re.compile(r"(?<=\n\n)(?: {4,}.*\n|\n(?= {4}))+")
@@ -22,7 +25,7 @@ PROGRAMS = (
 )
 """What a command within a sentence begins with; `output` is a function that docs/operations.md defines."""
 _COMMAND = re.compile(rf"(?:[A-Z_]+=\S* +)*(?:\S*/)?(?:{'|'.join(PROGRAMS)}) +\S")
-_NO_COMMAND = re.compile(r"(?:import|from) \w|\w+\(.*\)|\{\"")
+_NO_COMMAND = re.compile(r"(?:import|from) \w|(?!\w+\(\) \{)\w+\(.*\)|\{\"")
 """Begins a block of Python or of data."""
 _NAMES_ONE = re.compile(r"(?:transform|runner|make) [a-z0-9-]+|aws [a-z0-9]+ [a-z-]+")
 
@@ -38,7 +41,7 @@ class Line(NamedTuple):
     @property
     def program(self) -> str:
         """What is run, wherever it is."""
-        return self.text.split()[0].rpartition("/")[2]
+        return next(word for word in self.text.split() if "=" not in word).rpartition("/")[2]
 
     @property
     def only_names(self) -> bool:
@@ -65,12 +68,27 @@ def lines(document: Path) -> Iterator[Line]:
         for block in INDENTED.finditer(part):
             yield from _in_sentences(document, section, part[end : block.start()])
             if is_shell(block[0]):
-                for line in re.findall(r"(?:.*\\\n)*.+", block[0]):
+                for line in _whole_lines(block[0]):
                     shown = line.strip().removeprefix("$ ")
                     if not shown.startswith(("{", "#")):  # what is printed, or a comment
                         yield Line(document, section, shown, in_sentence=False)
             end = block.end()
         yield from _in_sentences(document, section, part[end:])
+
+
+def _whole_lines(block: str) -> Iterator[str]:
+    """Yield lines with those that they go on in: after a backslash, or within quotes."""
+    begun = ""
+    for line in re.findall(r"(?:.*\\\n)*.+", block):
+        begun += line
+        try:
+            shlex.split(begun, comments=True)
+        except ValueError:  # no closing quotation
+            begun += "\n"
+            continue
+        yield begun
+        begun = ""
+    assert not begun
 
 
 def _in_sentences(document: Path, section: str, text: str) -> Iterator[Line]:
@@ -79,4 +97,4 @@ def _in_sentences(document: Path, section: str, text: str) -> Iterator[Line]:
             yield Line(document, section, " ".join(span.split()), in_sentence=True)
 
 
-LINES = [line for document in DOCUMENTS for line in lines(document)]
+LINES = [line for document in DOCUMENTS if document != TOLD for line in lines(document)]

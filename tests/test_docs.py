@@ -198,6 +198,8 @@ def test_command_succeeds(line: str, here: Path) -> None:
 def migrate(here: Path) -> None:
     """Make the files that docs/migration.md speaks of."""
     (here / "in.jsonl").write_bytes(LINES_OF_README)
+    (here / "old.jsonl").write_text('{"a": 1}\n')
+    (here / "new.jsonl").write_text('{"a":1}\n')
     (here / "old.py").write_text("def calculation(json_obj):\n    return json_obj | {'b': json_obj['useful'] + 1}\n")
     (here / "new.py").write_text(f"{PRELUDE}calculation = Calculation(b=pl.col('useful') + 1)\n")
 

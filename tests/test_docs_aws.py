@@ -34,8 +34,9 @@ EXCEPTIONS = {
     r"make lint test": "likewise",
     r"make bench": "measures for many minutes, alone on a machine",
     r"make lock": "asks for the newest versions, which are others every day",
-    r"aws logs tail .*": "is in version 2 of the CLI only, which no package brings, and ministack takes every filter "
-    "for one that all lines pass",
+    r"aws logs tail( .*)?": "is in version 2 of the CLI only, which no package brings, and ministack takes every "
+    "filter for one that all lines pass",
+    r"\.venv/bin/pip install jupyterlab": "takes a network, for what no other line needs",
     r"docker compose .*": "needs Docker; tests/docker has what can be said of the file without",
     r"runner redrive --reason": "names the option, without a value; other lines have it with one",
 }
@@ -48,14 +49,21 @@ PLACES: list[tuple[str, Callable[[Account], str]]] = [
     ("s3://BUCKET/PREFIX", lambda account: f"s3://{account.told['oInputBucket']}/raw/"),
     ("--since …", lambda _: "--since 2026-01-01"),
     ("--reason …", lambda _: "--reason 'TEXT OF THE REASON'"),
-    ("IMAGE=…", lambda _: "IMAGE=another-image:2.0"),
+    ("path/file.py", lambda _: "docker/calculation.py"),
+    ('/output/KEY"', lambda _: '/"'),
+    ("--services …", lambda account: f"--services {account.told['oService']}"),
+    ("--alarm-name …", lambda _: "--alarm-name jsonl-transform-DeadLetters"),
     ("--cluster …", lambda account: f"--cluster {account.told['oCluster']}"),
     ("--service …", lambda account: f"--service {account.told['oService']}"),
     ("cancel KEY", lambda _: f"cancel {KEY}"),
 ]
 """What stands for something else in the lines, and for what."""
 
-ENDLESS = {"runner worker": signal.SIGTERM, "runner status --watch": signal.SIGINT}
+ENDLESS = {
+    "CALCULATION=old.py runner demo in.jsonl --stay": signal.SIGINT,
+    "runner worker": signal.SIGTERM,
+    "runner status --watch": signal.SIGINT,
+}
 """What goes on until it is ended, and how that is done."""
 
 SAYS_SOMETHING = ("output ", "aws s3 cp s3:", "aws sqs receive", "aws ecs", "make ", "runner status")
@@ -85,7 +93,9 @@ NETWORK = [bare(line) for line in RUN if line.section == "In your account" and l
 def test_lines_are_found() -> None:
     assert {"README.md, In the queue", "README.md, In your account", "docs/operations.md"} <= SESSIONS.keys()
     assert len(RUN) > 30
-    assert {"aws", "make", "runner", "export", "output", "output()", "eval", "python"} == {line.program for line in RUN}
+    assert {"aws", "make", "runner", "export", "output", "output()", "image()", "image", "eval", "python"} == {
+        line.program for line in RUN
+    }
 
 
 def test_lines_are_found_wherever_they_stand(tmp_path: Path) -> None:
@@ -113,7 +123,9 @@ def test_place_is_still_there(place: str) -> None:
     assert any(place in line.text for line in RUN)
 
 
-@pytest.mark.parametrize("line", {line.text: line for line in LINES if line.only_names}.values(), ids=bare)
+@pytest.mark.parametrize(
+    "line", {line.text: line for line in LINES if line.only_names and not excepted(line)}.values(), ids=bare
+)
 def test_command_that_a_sentence_names_is_there(line: Line) -> None:
     program, name, *more = line.text.split()
     match program:
@@ -140,6 +152,9 @@ def account(tmp_path: Path) -> Iterator[Account]:
 def test_lines_do_what_they_are_shown_to_do(name: str, account: Account) -> None:
     if name == "README.md, In the queue":
         furnish(account)
+    if name == "docs/migration.md":
+        (account.clone / "in.jsonl").write_bytes(b'{"a":1}\n')
+        (account.clone / "old.py").write_text("def calculation(json_obj):\n    return json_obj | {'b': 1}\n")
     if name == "docs/operations.md":
         deploy(account, NETWORK)
     for line in SESSIONS[name]:

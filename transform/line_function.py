@@ -23,6 +23,7 @@ from transform.summary import Summary
 Function = Callable[[dict[str, Any]], object]
 _SPACES = b" \t\r"
 _ANY = msgspec.json.Decoder()
+_ENCODER = msgspec.json.Encoder(decimal_format="number")  # as results of expressions are
 _PREVIEW_CHUNK_BYTES = 64 << 10
 
 
@@ -211,7 +212,7 @@ def _encode(result: dict[str, Any]) -> bytes:
     """Return the text of a function's result."""
     try:
         try:
-            return msgspec.json.encode(result)
+            return _ENCODER.encode(result)
         except UnicodeEncodeError:  # a lone surrogate, which has to be written as an escape
             return json.dumps(result, separators=(",", ":"), allow_nan=False).encode()
     except Exception as error:  # noqa: BLE001 - whatever is in it that JSON has no place for

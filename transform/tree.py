@@ -2,6 +2,7 @@
 
 import io
 import json
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -46,6 +47,8 @@ INPUTS_WITHIN: Mapping[str, _Keys] = {
 """Likewise for what is evaluated on the elements of a list, which are all in one row."""
 
 _SHOWN_CHARACTERS = 300
+_NOT_FINITE = re.compile(r'"Float(32|64)?": null')
+"""What is left in JSON of a literal that is NaN or an infinity."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +98,7 @@ def nodes(expr: pl.Expr) -> list[Node]:
     """Return the nodes of an expression, the top last.
 
     Raises:
-        CalculationError: It has no serialisation, or is nested too deeply.
+        CalculationError: It has no serialisation, is nested too deeply, or holds a literal that is not finite.
     """
     try:
         found = [_node(json.loads(expr.meta.serialize(format="json")))]
@@ -108,6 +111,11 @@ def nodes(expr: pl.Expr) -> list[Node]:
         ) from None
     for node in found:  # which grows on the way
         found.extend(node.inputs())
+        if node.kind == "Literal" and _NOT_FINITE.search(json.dumps(node.body)):
+            raise CalculationError(
+                f"{show(expr)} holds NaN or an infinity as a literal, which polars does not serialise. As a result "
+                "take None, which is written the same; to compare there are .is_nan(), .is_infinite() and .is_finite()"
+            )
     return found[::-1]
 
 

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import gzip
+import re
+import signal
 import subprocess
 import sys
 from typing import TYPE_CHECKING
 
+import boto3
 import pytest
 
 from tests.conftest import environment_with
@@ -58,6 +61,36 @@ def test_a_calculation_that_does_not_fit_is_a_dead_letter(here: Path) -> None:
     assert (result.returncode, result.stderr) == (1, "")
     assert "is a dead letter" in result.stdout
     assert "there is no column `starz`" in result.stdout
+
+
+def test_it_stays_until_it_is_interrupted(here: Path) -> None:
+    stays = subprocess.Popen(
+        [sys.executable, "-u", "-m", "runner", "demo", "mine.jsonl", "--stay"], cwd=here,
+        env=environment_with({"CALCULATION": "calc.py"}), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    try:
+        assert stays.stdout
+        said = ""
+        while "runner status" not in said:
+            line = stays.stdout.readline()
+            assert line, said
+            said += line
+        exported = dict(re.findall(r"(\w+)=(\S+)", "".join(re.findall(r"export (.*\n)", said))))
+        s3 = boto3.client(
+            "s3",
+            endpoint_url=exported["AWS_ENDPOINT_URL"],
+            aws_access_key_id=exported["AWS_ACCESS_KEY_ID"],
+            aws_secret_access_key=exported["AWS_SECRET_ACCESS_KEY"],
+            region_name=exported["AWS_DEFAULT_REGION"],
+        )
+        assert "output/raw/mine.jsonl" in {
+            found["Key"] for found in s3.list_objects_v2(Bucket=exported["s3OutputBucket"])["Contents"]
+        }
+        stays.send_signal(signal.SIGINT)
+        _, errors = stays.communicate(timeout=TIMEOUT_S)
+    finally:
+        stays.kill()
+    assert (stays.returncode, errors) == (0, "")
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,7 @@ import inspect
 import io
 import itertools
 import json
+import math
 import multiprocessing
 import random
 import re
@@ -822,3 +823,22 @@ def test_evaluator_takes_a_panic_of_polars_for_the_failure_of_a_row() -> None:
     rows = pl.DataFrame({"s": ["a", "ß"], "ls": [["a"], [""]]}, {"s": pl.String, "ls": pl.List(pl.String)})
     evaluator = Evaluator({"x": s.str.extract_many("ls")}, (), rows.schema)
     assert set(evaluator.evaluate(rows).failed) == {1}
+
+
+# --- literals that are not finite -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
+def test_a_literal_that_is_not_finite_is_told_in_a_line(value: float) -> None:
+    for expr in (
+        pl.lit(value),
+        pl.lit(value, dtype=pl.Float32),
+        pl.lit({"a": value}),
+        f.fill_null(value),
+        pl.when(f < value).then(1),
+    ):
+        message = refusal(expr)
+        assert message is not None
+        assert "holds NaN or an infinity as a literal" in message
+    assert refusal(pl.lit('"Float": null')) is None
+    assert refusal(pl.lit(None, dtype=pl.Float64)) is None
