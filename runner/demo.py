@@ -161,13 +161,12 @@ def _work(calculation: str, endpoint: str) -> int:
     told = {**_SETTINGS, "CALCULATION": calculation}
     spelled = " ".join(f"{name}={value!r}" if " " in value else f"{name}={value}" for name, value in told.items())
     _say("The worker", f"$ {spelled} \\\n    runner worker --drain")
-    environment = {
-        name: value for name, value in os.environ.items() if not name.upper().startswith("AWS")
-    }  # nor AWSRegion
+    # Without what is told of AWS, and AWSRegion among the settings.
+    others = {name: value for name, value in os.environ.items() if not name.upper().startswith("AWS")}
     try:
         worker = subprocess.run(
             [sys.executable, "-m", "runner", "worker", "--drain"],
-            env={**environment, **_KEYS, **told, "AWS_ENDPOINT_URL": endpoint, "POLL_WAIT_S": "1"},
+            env={**others, **_KEYS, **told, "AWS_ENDPOINT_URL": endpoint, "POLL_WAIT_S": "1"},
             stdout=subprocess.PIPE,
             timeout=_TIMEOUT_S,
             check=False,

@@ -66,7 +66,7 @@ ENDLESS = {
 }
 """What goes on until it is ended, and how that is done."""
 
-SAYS_SOMETHING = ("output ", "aws s3 cp s3:", "aws sqs receive", "aws ecs", "make ", "runner status")
+SAYS_SOMETHING = ("output ", "aws s3 cp s3:", "aws sqs receive", "aws ecs describe", "make ", "runner status")
 """What a line begins with that is there to be read."""
 
 
