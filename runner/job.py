@@ -45,7 +45,7 @@ if TYPE_CHECKING:
     from transform import Codec, Runnable
 
 _STARTS = 5
-_PARTS_AT_A_TIME = 2  # or one process would wait for the answers
+_PARTS_AT_A_TIME = 4  # or it would wait for answers, where those take as long as they do from S3
 _NOT_THE_END = (WidenError, SourceChangedError, UnavailableError, AccessDeniedError, WorkerError)
 _NO_CODING = {"", "aws-chunked", "identity"}
 _CANCELLED_LATELY_S = 1.0
