@@ -45,8 +45,8 @@ def check(path: str | os.PathLike[str], max_age_s: float = MAX_AGE_S) -> str | N
         state, reason, age_s = said["state"], said["reason"], time.time() - said["time"]
     except FileNotFoundError:
         return f"there is no {os.fspath(path)}: the worker has not started, or cannot write it"
-    except (OSError, ValueError, TypeError, KeyError, RecursionError) as error:
+    except (OSError, ValueError, TypeError, KeyError, OverflowError, RecursionError) as error:
         return f"{os.fspath(path)} cannot be read: {type(error).__name__}: {error}"
-    if abs(age_s) > max_age_s:  # one from the future was written before the clock was set back
+    if not abs(age_s) <= max_age_s:  # NaN is no age; one from the future was written before the clock was set back
         return f"stale since {abs(age_s):.0f} s: the worker is stuck, or gone"
     return None if state == "ok" else f"failing: {reason or 'it does not say why'}"

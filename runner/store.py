@@ -13,7 +13,6 @@ from botocore.exceptions import BotoCoreError, ClientError, NoCredentialsError
 from fsspec.asyn import sync
 
 from runner.errors import ConditionFailedError, ConflictError, DeniedError, NoUploadError, RunnerError, StoreError
-from transform import spare_copies
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -49,7 +48,6 @@ class Store:
         filesystem = s3fs.S3FileSystem(
             anon=False, endpoint_url=endpoint, client_kwargs=client, use_listings_cache=False
         )
-        spare_copies(filesystem)
         return cls(bucket, filesystem)
 
     def call(self, operation: str, **arguments: Any) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from runner.checkpoint import Part
 from runner.errors import NoUploadError
-from transform import part_size
+from transform import part_size, spare_copies
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -49,6 +49,7 @@ class Upload:
     """
 
     def __init__(self, target: Target, upload: str | None = None, parts: Sequence[Part] = ()) -> None:
+        spare_copies(target.store.filesystem)
         self._target = target
         self._buffer = BytesIO()
         self._compressor = target.codec.compressor() if target.codec else None

@@ -8,7 +8,7 @@ import time
 from pathlib import Path
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from runner.health import HealthFile, check
@@ -64,6 +64,8 @@ def test_directory_is_no_file(tmp_path: Path) -> None:
         ).map(lambda v: json.dumps(v).encode()),
     )
 )
+@example(content=b'{"state":"ok","reason":null,"time":NaN}')
+@example(content=b'{"state":"ok","reason":null,"time":1%s}' % (b"0" * 400))
 def test_anything_else_is_unreadable_or_not_well(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "health.json"
     path.write_bytes(content)

@@ -66,6 +66,7 @@ def test_how_old_the_oldest_message_is_comes_from_cloudwatch(deployment: Deploym
 
 
 @pytest.mark.parametrize("compressed", [False, True])
+@pytest.mark.usefixtures("one_by_one")
 def test_a_job_tells_how_far_it_is(jobs: Jobs, compressed: bool) -> None:
     content = gzip.compress(example(3200).content, 1) if compressed else example(3200).content
     key = f"{KEY}.gz" if compressed else KEY

@@ -462,6 +462,7 @@ def test_an_interrupt_leaves_nothing_going_on(place: ObjectPlace, proxy: Proxy) 
 
     def interrupt() -> None:
         asked.wait(10)
+        time.sleep(0.1)  # a signal just before a thread begins to wait for a lock does not end the wait
         signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
 
     thread = threading.Thread(target=interrupt)

@@ -31,7 +31,6 @@ from transform import (
     parallel,
     pool,
     sample,
-    task,
 )
 from transform.compression import CODECS
 
@@ -230,7 +229,7 @@ def test_types_are_inferred_once(rest: bytes, tmp_path: Path, monkeypatch: pytes
     whole = uninterrupted(calculation, source, tmp_path)
     state = stopped_after(calculation, source, 6)
     assert state.summary.bytes_in >= len(lines(10))
-    monkeypatch.setattr(task, "take_sample", None)
+    monkeypatch.setattr(sample, "take_sample", None)
     with calculation.stream(source, state, chunk_bytes=50) as stream:
         output = b"".join(data for part in stream for data in part.output)
     assert whole.output is not None
