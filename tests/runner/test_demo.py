@@ -18,6 +18,8 @@ from tests.transform.trial import lines
 if TYPE_CHECKING:
     from pathlib import Path
 
+pytestmark = pytest.mark.slow  # all together
+
 TIMEOUT_S = 100
 CALCULATION = (
     "import polars as pl\nfrom transform import Calculation\ncalculation = Calculation(twice=pl.col('stars') * 2)\n"

@@ -457,6 +457,7 @@ def test_the_next_range_is_read_ahead_and_forgotten_on_close(place: ObjectPlace,
 
 
 def test_an_interrupt_leaves_nothing_going_on(place: ObjectPlace, proxy: Proxy) -> None:
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell has what runs beside it ignore this
     asked, answer = threading.Event(), threading.Event()
     proxy.rule = of_some(Hold(asked, answer))
 
@@ -474,6 +475,7 @@ def test_an_interrupt_leaves_nothing_going_on(place: ObjectPlace, proxy: Proxy) 
     finally:
         thread.join()
         answer.set()
+        signal.signal(signal.SIGINT, before)
 
 
 def test_a_failure_that_nobody_asks_for_is_silent(place: ObjectPlace, proxy: Proxy) -> None:
