@@ -4,28 +4,22 @@ Nothing heavy is imported before it is needed, so that `--help` answers at once.
 """
 
 import contextlib
-import functools
 import os
-import re
 import shutil
 import sys
 import textwrap
-from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
-from click.shell_completion import CompletionItem
 
 from transform import interrupts
 from transform.allocator import keep_freed_memory
-from transform.cores import available_cores
+from transform.calculation_options import takes_calculation
 from transform.errors import OptionError, TransformError
-from transform.ranges import MIN_RANGES, RANGE_BYTES
-from transform.sizes import parse_size
+from transform.option_types import MaxRejects, Place, Size
 
 if TYPE_CHECKING:
-    from transform.calculation import Calculation
     from transform.runnable import Runnable
 
 FAILED, USAGE, WITH_REJECTS, INTERRUPTED = 1, 2, 3, 130
@@ -46,82 +40,6 @@ Exit status: 0 all good, 1 failed and nothing published, 2 wrong usage,
 """
 
 
-class _Size(click.ParamType[int]):
-    """A number of bytes, with a unit if need be."""
-
-    name = "size"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
-        """Return the number of bytes."""
-        size = parse_size(str(value))
-        if size is None:
-            self.fail(f"{value!r} is not a size such as 64MiB, 10MB or 5000", param, ctx)
-        return size
-
-
-class _Place(click.ParamType[str]):
-    """A path, a URI or `-`; shells complete it as they do files."""
-
-    name = "place"
-
-    def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:  # noqa: ARG002
-        """Return what tells the shell to look at its files."""
-        return [CompletionItem(incomplete, type="file")]
-
-
-class _MaxRejects(click.ParamType[str]):
-    """A number of lines, or a share of them."""
-
-    name = "N|P%"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
-        """Return the text if it is good."""
-        text = str(value).strip()
-        if not re.fullmatch(r"\d+|(100(\.0*)?|\d{1,2}(\.\d*)?)%", text):
-            self.fail(f"{value!r} is not a number of lines such as 100 or a share such as 5%", param, ctx)
-        return text
-
-
-def _takes_calculation(command: Callable[..., None]) -> Callable[..., None]:
-    """Give a command the options that say what to compute; it is called with `what`, the calculation."""
-
-    @click.option("-e", "--expr", "exprs", metavar="SQL", multiple=True, help="What to compute, as `a * b AS c, ...`.")
-    @click.option("-w", "--where", metavar="SQL", help="Keep only the lines for which this is true.")
-    @click.option("--drop", metavar="NAME", multiple=True, help="Take a member out of the lines.")
-    @click.option("--select", metavar="NAME", multiple=True, help="Keep only these members, and the results.")
-    @click.option(
-        "-c",
-        "--calculation",
-        "reference",
-        type=_Place(),
-        metavar="REF",
-        help="path/file.py:name or package.module:name.",
-    )
-    @click.option("--schema", metavar="NAME=TYPE", multiple=True, help="A column's type, as Float64 or List(String).")
-    @functools.wraps(command)
-    def wrapped(
-        *args: object,
-        exprs: tuple[str, ...],
-        where: str | None,
-        drop: tuple[str, ...],
-        select: tuple[str, ...],
-        reference: str | None,
-        schema: tuple[str, ...],
-        **options: object,
-    ) -> None:
-        if reference and (exprs or where or drop or select or schema):
-            raise click.UsageError("with --calculation, say everything else in its file")
-        if not (reference or exprs or where or drop or select):
-            raise click.UsageError("nothing to do: give --expr, --where, --drop, --select or --calculation")
-        with _started_ahead(options):
-            from transform import load
-
-            what = load(reference) if reference else _calculation(exprs, where, drop, select, schema)
-            command(*args, what=what, **options)
-
-    return wrapped
-
-
 @click.group(epilog=_EXAMPLES, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 @click.version_option(package_name="jsonl-transform", prog_name="transform")
 def cli() -> None:
@@ -129,9 +47,9 @@ def cli() -> None:
 
 
 @cli.command()
-@click.argument("source", type=_Place(), metavar="INPUT")
-@click.argument("target", type=_Place(), metavar="OUTPUT")
-@_takes_calculation
+@click.argument("source", type=Place(), metavar="INPUT")
+@click.argument("target", type=Place(), metavar="OUTPUT")
+@takes_calculation
 @click.option(
     "--on-error",
     type=click.Choice(["reject", "fail"]),
@@ -140,17 +58,17 @@ def cli() -> None:
     help="Put a bad line aside, or stop at the first.",
 )
 @click.option(
-    "--rejects", type=_Place(), metavar="PATH", help="Where rejected lines go.  [default: OUTPUT.rejects.jsonl]"
+    "--rejects", type=Place(), metavar="PATH", help="Where rejected lines go.  [default: OUTPUT.rejects.jsonl]"
 )
-@click.option("--max-rejects", type=_MaxRejects(), help="Fail if more lines are rejected, or a larger share.")
-@click.option("--max-line-bytes", type=_Size(), default="256MiB", show_default=True, help="Reject longer lines.")
+@click.option("--max-rejects", type=MaxRejects(), help="Fail if more lines are rejected, or a larger share.")
+@click.option("--max-line-bytes", type=Size(), default="256MiB", show_default=True, help="Reject longer lines.")
 @click.option(
     "--max-inflation", type=click.IntRange(1), metavar="N", help="Fail if compressed input grows more than N times."
 )
 @click.option(
     "--workers", type=click.IntRange(1), metavar="N", help="Processes to use.  [default: the cores there are]"
 )
-@click.option("--summary", "summary_path", type=_Place(), metavar="PATH", help="Write the summary as JSON, too.")
+@click.option("--summary", "summary_path", type=Place(), metavar="PATH", help="Write the summary as JSON, too.")
 @click.option("-q", "--quiet", is_flag=True, help="No progress bar and no summary.")
 def run(source: str, target: str, what: "Runnable", summary_path: str | None, *, quiet: bool, **options: Any) -> None:
     """Transform INPUT into OUTPUT.
@@ -173,8 +91,8 @@ def run(source: str, target: str, what: "Runnable", summary_path: str | None, *,
 
 
 @cli.command(short_help="Show what the first lines of INPUT give.")
-@click.argument("source", type=_Place(), metavar="INPUT")
-@_takes_calculation
+@click.argument("source", type=Place(), metavar="INPUT")
+@takes_calculation
 @click.option(
     "-n", "--rows", type=click.IntRange(1), metavar="N", default=10, show_default=True, help="How many lines."
 )
@@ -188,7 +106,7 @@ def preview(source: str, what: "Runnable", rows: int) -> None:
 
 
 @cli.command("schema")
-@click.argument("source", type=_Place(), metavar="INPUT")
+@click.argument("source", type=Place(), metavar="INPUT")
 def show_schema(source: str) -> None:
     """Show the columns of INPUT with the types that would be inferred.
 
@@ -199,29 +117,12 @@ def show_schema(source: str) -> None:
     report.print_schema(source)
 
 
-@contextlib.contextmanager
-def _started_ahead(options: Mapping[str, Any]) -> Iterator[None]:
-    """Start the processes that there will be work for, beside this one, as far as that is known at once."""
-    try:
-        size = Path(options["source"]).stat().st_size  # of a device or pipe 0
-    except (OSError, ValueError):
-        size = 0
-    others = (options.get("workers", 1) or available_cores()) - 1 if size > MIN_RANGES * RANGE_BYTES else 0
-    if not others:
-        yield
-        return
-    from transform.ahead import started_ahead
-
-    with started_ahead(others):
-        yield
-
-
 @cli.command()
-@click.argument("reference", type=_Place(), metavar="REF")
-@click.argument("source", type=_Place(), metavar="INPUT")
+@click.argument("reference", type=Place(), metavar="REF")
+@click.argument("source", type=Place(), metavar="INPUT")
 @click.option("-n", "--lines", type=click.IntRange(1), metavar="N", help="Take the first N lines only.")
-@click.option("--max-rejects", type=_MaxRejects(), default="0", show_default=True, help="So many may be rejected.")
-@click.option("--max-nulls", type=_MaxRejects(), help="In so many lines a result may be null.  [default: all but one]")
+@click.option("--max-rejects", type=MaxRejects(), default="0", show_default=True, help="So many may be rejected.")
+@click.option("--max-nulls", type=MaxRejects(), help="In so many lines a result may be null.  [default: all but one]")
 @click.option("--json", "as_json", is_flag=True, help="Tell it as JSON.")
 def check(
     reference: str, source: str, lines: int | None, max_rejects: str, max_nulls: str | None, *, as_json: bool
@@ -250,9 +151,9 @@ def check(
 
 
 @cli.command(short_help="Make a calculation to start from, with a test.")
-@click.argument("name", type=_Place(), metavar="NAME")
+@click.argument("name", type=Place(), metavar="NAME")
 @click.option(
-    "--from", "source", type=_Place(), metavar="INPUT", help="What the sample is of.  [default: invented businesses]"
+    "--from", "source", type=Place(), metavar="INPUT", help="What the sample is of.  [default: invented businesses]"
 )
 @click.option(
     "-n", "--lines", type=click.IntRange(1), metavar="N", default=100, show_default=True, help="How many lines to draw."
@@ -273,26 +174,6 @@ def new(name: str, source: str | None, lines: int) -> None:
     left_out = f"; {made.left_out:,} that are no JSON objects were left out" if made.left_out else ""
     click.echo(f"{made.sample}  has {made.lines:,} lines to try it on{left_out}")
     click.echo(f"\nNext: transform preview {made.sample} -c {made.calculation}")
-
-
-def _calculation(
-    exprs: tuple[str, ...],
-    where: str | None,
-    drop: tuple[str, ...],
-    select: tuple[str, ...],
-    schema: tuple[str, ...],
-) -> "Calculation":
-    from transform import Calculation
-
-    what = Calculation.from_sql(", ".join(exprs), where or "").drop(*drop)
-    what = what.select(*select) if select else what
-    types = {}
-    for declaration in schema:
-        name, equals, text = declaration.rpartition("=")
-        if not equals or not name:
-            raise click.BadParameter(f"{declaration!r} is not NAME=TYPE, as stars=Float64", param_hint="--schema")
-        types[name] = text
-    return what.with_schema(types)
 
 
 def _complain(message: str) -> None:

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Protocol
 from transform.lines import Chunk, LongLine
 from transform.piece import Piece
 from transform.ranges import MIN_RANGES, Anywhere, Range, cut, expect_range, read_range
-from transform.sources import Reader, open_pin
+from transform.reader import Reader
+from transform.sources import open_pin
 
 if TYPE_CHECKING:
     from transform.pool import Part

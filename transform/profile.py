@@ -12,8 +12,9 @@ from transform.cores import available_cores
 from transform.errors import OptionError
 from transform.lines import MAX_LINE_BYTES, Chunk, LongLine, read_chunks
 from transform.plan import ExpressionPlan
+from transform.reader import Reader
 from transform.sizes import parse_size, show_seconds, show_size
-from transform.sources import Reader, Source, open_source
+from transform.sources import Source, open_source
 from transform.splice import plan_edits, splice
 from transform.state import State
 from transform.task import ExpressionTask

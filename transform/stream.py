@@ -13,9 +13,10 @@ from transform.parallel import Transforms, pieces_of
 from transform.piece import Piece
 from transform.policy import Policy
 from transform.ranges import RANGE_BYTES
+from transform.reader import Reader
 from transform.rejects import to_json_line
 from transform.schema import Column
-from transform.sources import Reader, Source, open_source
+from transform.sources import Source, open_source
 from transform.state import State
 from transform.summary import Summary
 

@@ -21,7 +21,7 @@ from transform.ranges import Range, expect_range, read_range
 
 if TYPE_CHECKING:
     from transform.piece import Piece
-    from transform.sources import Pin
+    from transform.reader import Pin
 
 IN_BYTES = 8 << 20
 OUT_BYTES = 24 << 20

@@ -37,8 +37,9 @@ from transform import worker as worker_module
 from transform.lines import Chunk, read_chunks
 from transform.object_reader import ObjectReader
 from transform.ranges import Range, cut, expect_range, read_range
+from transform.reader import Pin, Position
 from transform.s3 import filesystem, is_uri
-from transform.sources import Pin, Position, open_pin, open_source, reopenable
+from transform.sources import open_pin, open_source, reopenable
 from transform.worker import MEMORY_BYTES, Order, Setting
 
 if TYPE_CHECKING:

@@ -24,7 +24,8 @@ from transform.sources import open_source, reopenable
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from transform.sources import Readable, Source
+    from transform.reader import Readable
+    from transform.sources import Source
 
 COUNT = 2000
 CONTENT = lines(COUNT)
