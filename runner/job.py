@@ -2,26 +2,22 @@
 
 from __future__ import annotations
 
-import socket
-from dataclasses import dataclass, replace
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlencode
 
-from runner.calculation import digest_of, load_calculation
-from runner.cancellation import Cancellation, Cancellations
-from runner.checkpoint import Checkpoint, Progress
-from runner.errors import CancelledError, ImpossibleError, NoUploadError, RunnerError
+from runner.calculation import digest_of
+from runner.cancellation import Cancellation
+from runner.checkpoint import Checkpoint
+from runner.errors import CancelledError, NoUploadError, RunnerError
 from runner.keeper import Keeper
-from runner.names import cancellation_key, cancellations_prefix, checkpoint_key, output_key, rejects_folder
+from runner.logbook import Logbook
+from runner.names import cancellation_key, checkpoint_key, output_key, rejects_folder
 from runner.origin import Origin, Verdict
 from runner.outcome import Kind, Outcome
 from runner.part_sender import Mark, PartSender
 from runner.publish import StartAgainError, look, publish
 from runner.reject_objects import RejectObjects
-from runner.store import Store
-from runner.task_metadata import read_task_metadata
-from runner.upload import Target, Upload
+from runner.target import Target
+from runner.upload import Upload
 from transform import (
     AccessDeniedError,
     S3Object,
@@ -32,51 +28,21 @@ from transform import (
     UnavailableError,
     WidenError,
     WorkerError,
-    codec_of_encoding,
-    codec_of_name,
 )
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from runner.checkpoint import Progress
     from runner.control import Control
     from runner.outcome import Order
-    from runner.settings import Settings
-    from transform import Codec, Runnable
+    from runner.setup import Setup
 
 _STARTS = 5
 _PARTS_AT_A_TIME = 4  # or it would wait for answers, where those take as long as they do from S3
 _NOT_THE_END = (WidenError, SourceChangedError, UnavailableError, AccessDeniedError, WorkerError)
-_NO_CODING = {"", "aws-chunked", "identity"}
 _CANCELLED_LATELY_S = 1.0
 _KINDS = {Verdict.PUBLISH: Kind.DONE, Verdict.DUPLICATE: Kind.DUPLICATE, Verdict.STALE: Kind.STALE}
-
-
-@dataclass(frozen=True, slots=True)
-class Setup:
-    """What all jobs of a worker have in common; `worker` is who does them, for whoever looks at their checkpoints."""
-
-    settings: Settings
-    calculation: Runnable
-    source: Store
-    store: Store
-    cancellations: Cancellations
-    worker: str = ""
-
-    @classmethod
-    def open(cls, settings: Settings, environ: Mapping[str, str]) -> Setup:
-        """Return it, once the calculation loads and the buckets can be reached.
-
-        Raises:
-            TransformError, RunnerError: They don't.
-        """
-        source, store = (Store.open(bucket, environ) for bucket in (settings.input_bucket, settings.output_bucket))
-        worker = read_task_metadata(environ).arn or socket.gethostname()
-        cancellations = Cancellations(store, cancellations_prefix(settings))
-        setup = cls(settings, load_calculation(settings), source, store, cancellations, worker)
-        setup.source.check()
-        setup.store.check()
-        return setup
 
 
 class Job:
@@ -105,10 +71,9 @@ class Job:
         note = cancellation_key(setup.settings, self._origin.source)
         self._cancellation = Cancellation(setup.cancellations, note, sent)
         self._checkpoint = Checkpoint(setup.store, checkpoint_key(setup.settings, self.id))
+        self._log = Logbook(self._checkpoint, order.owner, setup.settings.visibility_timeout_s, self._about())
         self._upload: Upload | None = None
         self._rejects: RejectObjects | None = None
-        self._started = datetime.now(UTC).isoformat(timespec="seconds")
-        self._read: tuple[int, int | None] = 0, None
 
     @property
     def is_new_and_small(self) -> bool:
@@ -137,10 +102,9 @@ class Job:
 
     def _take_up(self) -> Progress | None:
         """Return how far somebody has come with the job, None if nobody has."""
-        progress = self._checkpoint.read()
+        progress = self._log.take_up()
         if progress is not None:
             self._upload = Upload(self._target({}), progress.upload)
-            self._started = progress.about.get("started", self._started)
             self._control.note_checkpoint(progress.state.summary.bytes_in)
         return progress
 
@@ -150,8 +114,7 @@ class Job:
         while True:
             try:
                 if progress is not None:
-                    # From here on, whoever had the job before is fenced off.
-                    self._checkpoint.write(self._owned(progress))
+                    self._log.take_over(progress)
                 return self._attempt(state, progress)
             except WidenError as error:  # once for a column
                 state = state.restarted(error.name, error.dtype)
@@ -203,9 +166,9 @@ class Job:
                 raise
             except (TransformError, CancelledError) as error:
                 end = "cancelled" if isinstance(error, CancelledError) else "failed"
-                rejects.finish(stream.summary, self._about(end))
+                rejects.finish(stream.summary, self._log.about(end))
                 raise
-        rejects.finish(stream.summary, self._about("published"))
+        rejects.finish(stream.summary, self._log.about("published"))
         self._control.check()
         verdict, etag = publish(self._setup.store, self._key, self._origin, upload)
         if verdict is Verdict.PUBLISH:
@@ -220,7 +183,7 @@ class Job:
                 for part in stream:
                     self._control.check()
                     self._cancellation.check()
-                    self._note_position(stream)
+                    self._log.note_position(stream)
                     if upload.is_full:
                         self._begin(upload, stream.state)
                         self._control.check_lease()  # objects of rejects are not fenced off
@@ -235,19 +198,13 @@ class Job:
             except NoUploadError as error:  # somebody has aborted it
                 raise StartAgainError(str(error)) from error
 
-    def _note_position(self, stream: Stream) -> None:
-        read, size = stream.position
-        if stream.state.codec is None:  # then it is known more exactly than by what was read ahead
-            read = stream.state.summary.bytes_in
-        self._read = read, size
-
     def _begin(self, upload: Upload, state: State) -> None:
         """Have an upload for the parts, and that noted at once: else it would stay open if this process was killed."""
         if upload.id is None:
             upload.create()
             try:
                 self._control.check()
-                self._note(upload, State(widened=state.widened))
+                self._log.note(upload, State(widened=state.widened))
             except RunnerError:
                 upload.abort()
                 raise
@@ -256,24 +213,15 @@ class Job:
         """Note that the output up to there is uploaded, if the job is still this worker's after that."""
         assert self._upload is not None  # noqa: S101 - there are parts of an upload only
         self._control.check_lease()
-        self._note(self._upload, mark.state, mark.rejects)
+        self._log.note(self._upload, mark.state, mark.rejects)
         self._control.note_checkpoint(mark.state.summary.bytes_in)
 
     def _abandon(self, state: State) -> None:
         """Give up an upload, as its output is made again, if the job is still this worker's."""
         if self._upload is not None and self._upload.id is not None:
             self._upload.parts.clear()
-            self._note(self._upload, state)
+            self._log.note(self._upload, state)
             self._upload.abort()
-
-    def _note(self, upload: Upload, state: State, rejects: int = 0) -> None:
-        """Write down how far the job has come."""
-        progress = Progress(str(upload.id), tuple(upload.parts), state, rejects, self._about("running"))
-        self._checkpoint.write(self._owned(progress))
-
-    def _owned(self, progress: Progress) -> Progress:
-        """Return it as this worker's, for as long as its message is without being renewed."""
-        return replace(progress, owner=self._order.owner, lease_s=self._setup.settings.visibility_timeout_s)
 
     def _source(self) -> S3Object:
         """Return the version of the input that the event speaks of."""
@@ -286,21 +234,18 @@ class Job:
         return S3Object(event.bucket, event.key, found["ETag"].strip('"'), found["ContentLength"])
 
     def _target(self, headers: Mapping[str, Any]) -> Target:
-        """Return where the output goes; it keeps the input's content type, encoding, storage class and tags."""
+        """Return where the output goes, given what S3 says of the input."""
+        event, settings = self._order.event, self._setup.settings
         if modified := headers.get("LastModified"):
-            self._origin = Origin.of(
-                self._order.event, self._origin.digest, self._order.sent, int(modified.timestamp() * 1000)
-            )
-        encoding = headers.get("ContentEncoding", "")
-        kept = {name: headers[name] for name in ("ContentType", "ContentEncoding", "StorageClass") if headers.get(name)}
+            written = int(modified.timestamp() * 1000)
+            self._origin = Origin.of(event, self._origin.digest, self._order.sent, written)
+        tags = {}
         if headers.get("TagCount"):
-            tags = self._setup.source.call("get_object_tagging", Key=self._order.event.key)["TagSet"]
-            kept["Tagging"] = urlencode({tag["Key"]: tag["Value"] for tag in tags})
-        codec = codec_of_name(self._key) or _codec_of_encoding(encoding)
-        metadata = {"Metadata": self._origin.to_metadata()}
-        return Target(self._setup.store, self._key, kept | metadata, codec, self._setup.settings.part_bytes)
+            answer = self._setup.source.call("get_object_tagging", Key=event.key)
+            tags = {tag["Key"]: tag["Value"] for tag in answer["TagSet"]}
+        return Target.like(self._setup.store, self._key, headers, tags, self._origin.to_metadata(), settings.part_bytes)
 
-    def _about(self, outcome: str) -> dict[str, str]:
+    def _about(self) -> dict[str, str]:
         event = self._order.event
         return {
             "job": self.id,
@@ -308,23 +253,6 @@ class Job:
             "etag": event.etag or "",
             "version": event.version_id or "",
             "output": f"s3://{self._setup.store.bucket}/{self._key}",
-            "digest": self._origin.digest,
-            "outcome": outcome,
+            "digest": self.digest,
             "worker": self._setup.worker,
-            "started": self._started,
-            "read": str(self._read[0]),
-            "size": "" if self._read[1] is None else str(self._read[1]),
         }
-
-
-def _codec_of_encoding(encoding: str) -> Codec | None:
-    """Return the format that a `Content-Encoding` names.
-
-    Raises:
-        ImpossibleError: It is one that cannot be read.
-    """
-    tokens = [token.strip() for token in encoding.split(",") if token.strip().lower() not in _NO_CODING]
-    codecs = [codec_of_encoding(token) for token in tokens]
-    if len(codecs) > 1 or None in codecs:
-        raise ImpossibleError(f"the object's Content-Encoding is `{encoding}`; gzip, zstd, bzip2 and xz can be read")
-    return codecs[0] if codecs else None

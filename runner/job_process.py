@@ -23,10 +23,11 @@ from runner.errors import (
     StoppedError,
     StoreError,
 )
-from runner.job import Job, Setup
+from runner.job import Job
 from runner.outcome import Kind, Order, Outcome, Ready, Refused
 from runner.publish import StartAgainError
 from runner.settings import Settings
+from runner.setup import Setup
 from transform import (
     AccessDeniedError,
     SourceChangedError,

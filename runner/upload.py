@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-from dataclasses import dataclass
 from io import BytesIO
 from typing import TYPE_CHECKING, Any
 
@@ -14,27 +13,7 @@ from transform import part_size, spare_copies
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-    from runner.store import Store
-    from transform import Codec
-
-
-@dataclass(frozen=True, slots=True)
-class Target:
-    """Where an output goes.
-
-    Attributes:
-        store: The bucket.
-        key: The object.
-        headers: What is to be said of it: content type, metadata and so on, by the names that boto3 uses.
-        codec: The format to compress it in, None for none.
-        part_bytes: How large the first parts are.
-    """
-
-    store: Store
-    key: str
-    headers: Mapping[str, Any]
-    codec: Codec | None
-    part_bytes: int
+    from runner.target import Target
 
 
 class Upload:

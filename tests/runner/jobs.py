@@ -10,11 +10,11 @@ from runner.calculation import digest_of, load_calculation
 from runner.control import Control
 from runner.errors import RunnerError
 from runner.events import ObjectCreated
-from runner.job import Setup
 from runner.job_process import do
 from runner.origin import Origin
 from runner.outcome import Order, Outcome
 from runner.settings import Settings
+from runner.setup import Setup
 
 if TYPE_CHECKING:
     from collections.abc import Callable

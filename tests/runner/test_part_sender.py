@@ -10,7 +10,8 @@ import pytest
 from runner.errors import FencedError, NoUploadError
 from runner.part_sender import ON_THEIR_WAY_BYTES, Mark, PartSender
 from runner.store import Store
-from runner.upload import Target, Upload
+from runner.target import Target
+from runner.upload import Upload
 from tests.proxy import Hold, Refuse
 from tests.transform.example import wait_until
 from transform import State, Summary

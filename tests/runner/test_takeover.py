@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from runner.job import Setup
 from runner.job_process import do
 from runner.outcome import Kind, Order, Outcome
+from runner.setup import Setup
 from tests.proxy import Hold
 from tests.runner.deployment import wait_for
 from tests.runner.jobs import KEY, OUTPUT, SENT, Free, Killed
