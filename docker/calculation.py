@@ -6,7 +6,8 @@ Try it first, from the top of the repository, on a file like those that will arr
     .venv/bin/transform run sample_data/yelp_businesses.json scored.json -c docker/calculation.py
 
 or in a notebook: `transform.load("docker/calculation.py").preview("sample_data/yelp_businesses.json")`. What else may
-stand here (filters, plain functions, a calculation for each prefix, tables to look things up in) is in docs/calculations.md.
+stand here (filters, plain functions, a calculation for each prefix, tables to look things up in) docs/calculations.md
+says.
 Modules and tables beside this file (.py, .csv, .json, .jsonl) come into the image with it.
 """
 
