@@ -184,7 +184,7 @@ class Job:
                     self._control.check()
                     self._cancellation.check()
                     self._log.note_position(stream)
-                    if upload.is_full:
+                    if upload.is_full(self._log.position):
                         self._begin(upload, stream.state)
                         self._control.check_lease()  # objects of rejects are not fenced off
                         rejects.flush()

@@ -24,6 +24,10 @@ class Logbook:
         owner: What stands for the message, as `Message.owner` says.
         lease_s: For how long after a note others believe that the job is this owner's.
         about: What the job is.
+
+    Attributes:
+        position: How many bytes of the input have become output or rejects, and how many it has, None if only its end
+            tells.
     """
 
     def __init__(self, checkpoint: Checkpoint, owner: str, lease_s: float, about: Mapping[str, str]) -> None:
@@ -32,7 +36,7 @@ class Logbook:
         self._lease_s = lease_s
         self._about = about
         self._started = datetime.now(UTC).isoformat(timespec="seconds")
-        self._read: tuple[int, int | None] = 0, None
+        self.position: tuple[int, int | None] = 0, None
 
     def take_up(self) -> Progress | None:
         """Return how far somebody has come with the job, None if nobody has."""
@@ -54,15 +58,15 @@ class Logbook:
         self.take_over(Progress(str(upload.id), tuple(upload.parts), state, rejects, self.about("running")))
 
     def note_position(self, stream: Stream) -> None:
-        """Keep in mind how much of the input was read, for the next note."""
+        """Keep in mind how far the input was transformed, for the next note."""
         read, size = stream.position
         if stream.state.codec is None:  # then it is known more exactly than by what was read ahead
             read = stream.state.summary.bytes_in
-        self._read = read, size
+        self.position = read, size
 
     def about(self, outcome: str) -> dict[str, str]:
         """Return what the job is, and how it goes or has ended."""
-        read, size = self._read
+        read, size = self.position
         return {
             **self._about,
             "outcome": outcome,

@@ -34,6 +34,7 @@ class Upload:
         self._compressor = target.codec.compressor() if target.codec else None
         self._pending = False  # whether the compressor holds something
         self._taken = len(parts)
+        self._taken_bytes = sum(part.size for part in parts)
         self.id = upload
         self.parts = list(parts)
 
@@ -42,10 +43,10 @@ class Upload:
         """How much of the content is not in a part yet."""
         return self._buffer.tell()
 
-    @property
-    def is_full(self) -> bool:
-        """Whether there is enough for a part."""
-        return self.collected_bytes >= part_size(self._target.part_bytes, self._taken)
+    def is_full(self, read: tuple[int, int | None]) -> bool:
+        """Return whether there is enough for a part, given how much of the input was read, as `part_size` takes it."""
+        written = self._taken_bytes + self.collected_bytes
+        return self.collected_bytes >= part_size(self._target.part_bytes, self._taken, written, read)
 
     def write(self, data: memoryview | bytes) -> None:
         """Add to the content."""
@@ -66,6 +67,7 @@ class Upload:
         self._end_stream()
         content, self._buffer = self._buffer.getvalue(), BytesIO()
         self._taken += 1
+        self._taken_bytes += len(content)
         return self._taken, content
 
     def put_part(self, number: int, content: bytes) -> Part:

@@ -43,11 +43,12 @@ if TYPE_CHECKING:
     from transform.profile import Profile
     from transform.rejected import read_rejects
     from transform.runnable import Runnable
-    from transform.s3 import S3Object, part_size, spare_copies
+    from transform.s3 import S3Object, spare_copies
     from transform.state import State
     from transform.stream import Stream
     from transform.summary import Reason, Summary
     from transform.tables import lookup
+    from transform.upload_parts import part_size
 
 __all__ = [
     "AccessDeniedError",
@@ -103,7 +104,7 @@ _MODULES = {
     "keep_freed_memory": "allocator",
     "load": "loading",
     "lookup": "tables",
-    "part_size": "s3",
+    "part_size": "upload_parts",
     "read_rejects": "rejected",
     "spare_copies": "s3",
 }

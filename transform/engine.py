@@ -65,7 +65,7 @@ def _cannot_start_again(error: WidenError, why: str) -> SchemaError:
 def _attempt(job: Job, state: State) -> Summary:
     with (
         open_stream(job.task, job.source, state, job.options) as stream,
-        Output(job.target) as output,
+        Output(job.target, lambda: stream.position) as output,
         RejectFile(job.rejects) as rejects,
     ):
         try:

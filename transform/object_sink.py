@@ -5,6 +5,7 @@ import json
 import os
 import secrets
 from collections import deque
+from collections.abc import Callable
 from concurrent.futures import Future, wait
 from io import BytesIO
 from typing import TYPE_CHECKING, Any
@@ -12,7 +13,8 @@ from typing import TYPE_CHECKING, Any
 from transform import interrupts
 from transform.errors import OutputError
 from transform.leftovers import create_held, find_abandoned, records_directory
-from transform.s3 import endpoint, explained, filesystem, part_size, spare_copies, split_uri
+from transform.s3 import endpoint, explained, filesystem, spare_copies, split_uri
+from transform.upload_parts import ReadSoFar, part_size
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -29,12 +31,18 @@ class ObjectSink:
     """An object being written: one multipart upload, or one put where it is small.
 
     s3fs's own file would publish what it has when an exception leaves its `with`, so the calls are made here.
+
+    Args:
+        uri: Which.
+        read_so_far: Tells how much of the input was read.
     """
 
-    def __init__(self, uri: str) -> None:
+    def __init__(self, uri: str, read_so_far: Callable[[], ReadSoFar]) -> None:
         self.name = uri
         self._uri = uri
+        self._read_so_far = read_so_far
         self._buffer = BytesIO()
+        self._written = 0
         self._sent: deque[Future[Any]] = deque()
         self._upload: str | None = None
         self._parts: list[dict[str, object]] = []
@@ -52,7 +60,9 @@ class ObjectSink:
     def write(self, data: memoryview | bytes) -> None:
         """Add to the content."""
         self._buffer.write(data)
-        if self._buffer.tell() >= part_size(PART_BYTES, len(self._parts) + len(self._sent)):
+        self._written += len(data)
+        parts = len(self._parts) + len(self._sent)
+        if self._buffer.tell() >= part_size(PART_BYTES, parts, self._written, self._read_so_far()):
             with explained(self._uri, OutputError):
                 self._send_part()
 

@@ -13,8 +13,6 @@ if TYPE_CHECKING:
     import s3fs
 
 _PRECONDITION_FAILED, _NOT_FOUND = 412, 404
-_PARTS_BEFORE_GROWTH = 1000
-_MAX_PART_BYTES = 5 << 30
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,22 +69,6 @@ def split_uri(uri: str) -> tuple[str, str]:
     if "?versionId=" in key:
         raise InputError(f"{uri}: keys that hold `?versionId=` are not supported in a URI, it may mean a version")
     return bucket, key
-
-
-def part_size(first: int, parts: int) -> int:
-    """Return how many bytes the next part of a multipart upload should have.
-
-    S3 allows 10,000 parts of up to 5 GiB, so they double in size after every 1,000.
-
-    Args:
-        first: The size of the first parts.
-        parts: How many there are already.
-
-    Example:
-        >>> part_size(16 << 20, parts=999), part_size(16 << 20, parts=1000)
-        (16777216, 33554432)
-    """
-    return min(first << (parts // _PARTS_BEFORE_GROWTH), _MAX_PART_BYTES)
 
 
 def filesystem() -> "s3fs.S3FileSystem":

@@ -11,7 +11,7 @@ import os
 import re
 import select
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from stat import S_IMODE
 from types import TracebackType
@@ -21,6 +21,7 @@ from transform import interrupts, object_sink, s3
 from transform.compression import codec_of_name
 from transform.errors import OutputError
 from transform.leftovers import create_held, find_abandoned
+from transform.upload_parts import ReadSoFar
 
 Target = str | os.PathLike[str] | BinaryIO
 """A path, an `s3://bucket/key` URI, `-` for standard output, or a binary file object, which is written to at once."""
@@ -59,6 +60,7 @@ class Output:
 
     Args:
         target: Where to.
+        read_so_far: Tells how much of the input it comes of was read.
 
     Attributes:
         name: What to call it in errors.
@@ -69,8 +71,8 @@ class Output:
         OutputError: It cannot be written there; by every method.
     """
 
-    def __init__(self, target: Target) -> None:
-        self._sink = _open_sink(target)
+    def __init__(self, target: Target, read_so_far: Callable[[], ReadSoFar] = lambda: (0, None)) -> None:
+        self._sink = _open_sink(target, read_so_far)
         self.name = self._sink.name
         codec = codec_of_name(self.name) if isinstance(target, str | os.PathLike) else None
         self._compressor = codec.compressor() if codec else None
@@ -192,11 +194,11 @@ def remove(target: str) -> None:
             path.unlink()
 
 
-def _open_sink(target: Target) -> Sink:
+def _open_sink(target: Target, read_so_far: Callable[[], ReadSoFar]) -> Sink:
     if not isinstance(target, str | os.PathLike):
         return StreamSink(str(getattr(target, "name", "the output stream")), target, close=False)
     if s3.is_uri(target):
-        return object_sink.ObjectSink(str(target))
+        return object_sink.ObjectSink(str(target), read_so_far)
     if str(target) == "-":
         if sys.stdout is None:
             raise OutputError("standard output is closed")

@@ -21,6 +21,7 @@ from tests.runner.deployment import events_of, wait_for
 from tests.runner.jobs import KEY, PART_BYTES, Free, Jobs, Killed
 from tests.runner.watching import Holding, Watched
 from tests.transform.example import lines
+from transform import upload_parts
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -165,6 +166,21 @@ def test_parts_may_become_larger_on_the_way(jobs: Jobs) -> None:
     outcome = jobs.do(again=True, PART_BYTES="12MiB")
     assert outcome.kind is Kind.DONE
     check(jobs.deployment, wanted)
+
+
+def test_parts_are_as_large_as_all_of_it_needs_them(jobs: Jobs, proxy: Proxy, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(upload_parts, "MAX_PARTS", 10)  # as if the object was a thousand times as large
+    monkeypatch.setattr(upload_parts, "_LAST_PARTS", 0)
+    wanted = example()
+    jobs.deployment.put(KEY, wanted.content)
+    with pytest.raises(Killed):
+        jobs.do(control=Free(lives=3), RANGE_BYTES="1MiB")
+    assert jobs.do(again=True, RANGE_BYTES="1MiB").kind is Kind.DONE
+    check(jobs.deployment, wanted)
+    assert len(parts(proxy)) <= 10
+    even = len(wanted.output) / 10
+    assert parts(proxy)[0] >= 1.5 * even > PART_BYTES, "it is known from the start"
+    assert max(parts(proxy)) < 3 * even
 
 
 @pytest.mark.parametrize("lives", [2, 4])
