@@ -84,7 +84,10 @@ class Settings(BaseSettings):
         default=500, ge=1, description="A compressed object may hold so many times its size, if more than 256 MiB"
     )
     part_bytes: Size = Field(
-        default=16 * _MIB, ge=5 * _MIB, le=5 * 1024 * _MIB, description="Size of the parts of an upload, where 10,000 of them will do"
+        default=16 * _MIB,
+        ge=5 * _MIB,
+        le=5 * 1024 * _MIB,
+        description="Size of the parts of an upload, where 10,000 of them will do",
     )
     range_bytes: Size = Field(default=16 * _MIB, ge=2**16, le=1024 * _MIB, description="Size of the ranges of an input")
     workers: Count | None = Field(

@@ -2,6 +2,7 @@
 
     python -m tests.benchmarks.bench [--bytes 2GB] [--runs 3] [--memory-bytes 8GB] [--only WHAT]… [--publish]
 
+Rivals that are not installed are left out: chDB and Spark are too large to come with the development tools.
 The data are made with `sample_data/generate.py`, on a RAM disk where it has room, and removed at the end.
 """
 

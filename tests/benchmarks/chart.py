@@ -20,7 +20,7 @@ ROWS_TOP = 92
 ROW_HEIGHT = 44
 BAR_HEIGHT = 15
 FOOT_HEIGHT = 52
-LIBRARIES = ("polars", "duckdb", "chdb", "orjson")
+LIBRARIES = ("polars", "duckdb", "chdb", "pyspark", "orjson")
 
 MEASURES = (("wall_s", "wall_ratio", "wall"), ("cpu_s", "cpu_ratio", "cpu"))
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-LIBRARIES = ("polars", "pyarrow", "numpy", "msgspec", "isal", "orjson", "duckdb", "chdb")
+LIBRARIES = ("polars", "pyarrow", "numpy", "msgspec", "isal", "orjson", "duckdb", "chdb", "pyspark")
 
 
 def describe() -> dict[str, Any]:

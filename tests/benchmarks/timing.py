@@ -77,7 +77,8 @@ def parsed_output(way: Way, source: Path) -> list[Any]:
     """Return the lines that a way makes of a small file."""
     with output_in(source.parent) as target:
         measure(way.command(source, target))
-        return [json.loads(line) for line in target.read_bytes().splitlines()]
+        files = sorted(target.glob("part-*")) if target.is_dir() else [target]
+        return [json.loads(line) for file in files for line in file.read_bytes().splitlines()]
 
 
 def time_row(way: Way, size: int, usages: Sequence[Usage], base: Usage) -> Row:

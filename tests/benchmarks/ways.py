@@ -30,6 +30,7 @@ RIVALS = {
     "polars_scan": Rival("polars, scan to sink", "polars", 3),
     "duckdb_copy": Rival("DuckDB, COPY", "duckdb", 3.5),
     "chdb_outfile": Rival("chDB, INTO OUTFILE", "chdb", 3.5),
+    "spark_json": Rival("Spark, local[*]", "pyspark", 25),
     "per_line_orjson": Rival("Python loop, orjson", "orjson", 7),
     "per_line_json": Rival("Python loop, json", "json", 27),
 }
