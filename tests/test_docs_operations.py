@@ -86,7 +86,7 @@ def test_reason_is_one_that_the_code_gives(quoted: str) -> None:
 @pytest.mark.parametrize(
     ("modules", "names"),
     [
-        (("runner/job", "runner/names"), ("ImpossibleError",)),
+        (("runner/job", "runner/names", "runner/target"), ("ImpossibleError",)),
         (("runner/breaker", "runner/crew"), ("_open", "broken")),
         (("transform/policy",), ("RejectedError",)),
         (("transform/compression", "transform/lines"), ("InputError",)),
