@@ -103,13 +103,13 @@ def test_a_file_becomes_an_object_of_several_parts(
 def test_parts_are_as_large_as_all_of_it_needs_them(
     place: ObjectPlace, big: Path, proxy: Proxy, expected: bytes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(upload_parts, "MAX_PARTS", 3)  # as if the object was thousands of times as large
+    monkeypatch.setattr(upload_parts, "MAX_PARTS", 1)  # as if the object was thousands of times as large
     monkeypatch.setattr(upload_parts, "_LAST_PARTS", 0)
     CALCULATION.run(big, place.target)
     assert place.content() == expected
     sizes = [request.size for request in proxy.requests if request.operation == "UploadPart"]
     assert len(sizes) == 2
-    assert sizes[0] > len(expected) / 2 > 16 * MIB
+    assert sizes[0] > 20 * MIB, "which would be 16"
 
 
 def test_an_object_becomes_a_file(
