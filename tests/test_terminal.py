@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 BIN = Path(sys.executable).parent
+pytestmark = pytest.mark.slow  # all together
+
 COLUMNS = 80
 SCREEN_ROWS = 300
 TIMEOUT_S = 100

@@ -213,12 +213,13 @@ def test_a_job_past_its_limit_is_handed_over_and_counts_unless_it_has_progressed
     proxy.rule = holding = Holding("UploadPart", "output/", 3)
     deployment.put("in", LARGE)
     worker = Watched(deployment, env={"MAX_JOB_S": "5"})
-    worker.logged("stopped", 2)
+    worker.logged("stopped", 3)
+    # What was noted in the moment in which the first was stopped is progress of the second.
     assert endings(worker.log)[:2] == [("stopped", 0), ("stopped", 0)]
     stopped(worker, holding)
     ((event, attempts),) = endings(deployment.drain())
     assert event == "done"
-    assert attempts >= 1
+    assert 1 <= attempts < 3
     check_published(deployment, LARGE_OUTPUT)
 
 

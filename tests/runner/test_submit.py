@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 
     from tests.proxy import Fault, Proxy, Request
 
+pytestmark = pytest.mark.slow  # all together
+
 ODD = "in/a b+c %25 ü=1&x.jsonl"
 
 

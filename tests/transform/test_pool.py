@@ -237,6 +237,7 @@ def test_an_input_that_another_took_the_place_of_is_noticed_by_workers(tmp_path:
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.slow
 def test_a_python_function_that_raises_in_a_worker_rejects_lines(tmp_path: Path) -> None:
     source = tmp_path / "in.jsonl"
     source.write_bytes(lines(30_000))

@@ -415,6 +415,7 @@ def count_until(
     return drawn
 
 
+@pytest.mark.slow
 def test_the_inputs_have_everything() -> None:
     wanted = {*EXPECTED_FEATURES, *REJECTED, "array", "blank"}
     drawn = count_until(wanted, strategies.inputs(), lambda data: outcomes(data) + Counter(features(data)))

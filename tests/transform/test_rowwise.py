@@ -536,6 +536,7 @@ def test_what_is_safe_is_safe_in_any_composition(seed: int) -> None:
     assert gave > COMPOSITIONS * 3 / 4
 
 
+@pytest.mark.slow
 def test_what_is_safe_is_safe_on_the_elements_of_lists() -> None:
     rng = random.Random(11)
     gave = 0

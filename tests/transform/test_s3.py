@@ -188,6 +188,7 @@ def test_an_output_without_a_line_is_an_object_of_no_bytes(
     assert proxy.count("CreateMultipartUpload") == 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("size", [0, 1, 16 * MIB - 1, 16 * MIB, 16 * MIB + 1, 33 * MIB])
 def test_objects_of_every_size_are_read_whole(size: int, source: ObjectPlace, proxy: Proxy) -> None:
     content = random.Random(size).randbytes(size)
@@ -313,6 +314,7 @@ FAILURES = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("failure", FAILURES)
 def test_where_s3_fails_for_good_the_old_object_stays(
     failure: str, place: ObjectPlace, medium: Path, proxy: Proxy
@@ -403,6 +405,7 @@ READ_FAILURES: dict[str, Any] = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("failure", READ_FAILURES)
 def test_where_the_input_cannot_be_read_on_nothing_is_published(
     failure: str, source: ObjectPlace, proxy: Proxy, tmp_path: Path
@@ -539,6 +542,7 @@ def unreachable_from(operation: str) -> Callable[[Request], Fault | None]:
     return rule
 
 
+@pytest.mark.slow
 def test_an_upload_that_could_not_be_aborted_is_swept_by_the_next_process(
     place: ObjectPlace, medium: Path, tmp_path: Path, proxy: Proxy, command: Command
 ) -> None:
@@ -555,6 +559,7 @@ def test_an_upload_that_could_not_be_aborted_is_swept_by_the_next_process(
     assert place.others() == []
 
 
+@pytest.mark.slow
 def test_an_upload_that_could_not_be_aborted_is_swept_by_the_next_run_of_the_process(
     place: ObjectPlace, medium: Path, tmp_path: Path, proxy: Proxy
 ) -> None:
@@ -628,6 +633,7 @@ def interrupted_in(
         until.set()
 
 
+@pytest.mark.slow
 def test_an_interrupt_while_an_upload_is_started_leaves_none_open(
     place: ObjectPlace, medium: Path, proxy: Proxy, start: Start
 ) -> None:
@@ -638,6 +644,7 @@ def test_an_interrupt_while_an_upload_is_started_leaves_none_open(
         assert place.others() == []
 
 
+@pytest.mark.slow
 def test_an_interrupt_while_a_part_is_sent_leaves_nothing(
     place: ObjectPlace, medium: Path, proxy: Proxy, start: Start
 ) -> None:
@@ -648,6 +655,7 @@ def test_an_interrupt_while_a_part_is_sent_leaves_nothing(
         assert place.others() == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("operation", ["CompleteMultipartUpload", "PutObject"])
 def test_an_interrupt_while_the_object_is_published_tells_what_became_of_it(
     operation: str, place: ObjectPlace, medium: Path, proxy: Proxy, start: Start, tmp_path: Path
