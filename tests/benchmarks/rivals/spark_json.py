@@ -24,7 +24,8 @@ with Path(source).open("rb") as lines, tempfile.NamedTemporaryFile(suffix=".json
     sample.flush()
     schema = spark.read.json(sample.name).schema
 frame = spark.read.schema(schema).json(source)
-frame.withColumn("review_score", frame.stars * frame.review_count).write.json(target)
+scored = frame.withColumn("review_score", frame.stars * frame.review_count)
+scored.write.option("ignoreNullFields", "false").json(target)  # or it would leave out what is null
 
 gateway = spark.sparkContext._gateway
 spark.stop()
