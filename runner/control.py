@@ -35,6 +35,8 @@ class Control:
         self._told = 0.0
         self._job = ""
         self._offset = 0
+        self._position: tuple[int, int | None] = 0, None
+        self._sending = threading.Lock()  # checkpoints are noted in a thread of their own
         threading.Thread(target=self._listen, daemon=True).start()
 
     def next_order(self) -> Order:
@@ -43,7 +45,7 @@ class Control:
 
     def begin(self, job: str) -> None:
         """Tell what identifies the job that is begun."""
-        self._job, self._offset = job, 0
+        self._job, self._offset, self._position = job, 0, (0, None)
         self.send(JobProgress(job, 0, 0, None))
 
     def check(self) -> None:
@@ -66,12 +68,13 @@ class Control:
             raise StoppedError("the worker's lease on the message has run out")
 
     def note_checkpoint(self, offset: int) -> None:
-        """Tell how far the checkpoint has come."""
+        """Tell how far the checkpoint has come, at once: the work may be waiting for a part, and be stopped there."""
         self._offset = offset
-        self._told = 0.0
+        self.send(JobProgress(self._job, offset, *self._position))
 
     def tell(self, done: int, total: int | None) -> None:
         """Tell how far the work has come, now and then."""
+        self._position = done, total
         now = time.monotonic()
         if now - self._told >= _TELL_INTERVAL_S:
             self._told = now
@@ -80,7 +83,8 @@ class Control:
     def send(self, message: Any) -> None:
         """Tell the worker something."""
         try:
-            self._connection.send(message)
+            with self._sending:
+                self._connection.send(message)
         except OSError:
             os._exit(_ORPHANED)
 

@@ -212,14 +212,13 @@ def test_a_job_past_its_limit_is_handed_over_and_counts_unless_it_has_progressed
     deployment.env.update(SETTINGS)
     proxy.rule = holding = Holding("UploadPart", "output/", 3)
     deployment.put("in", LARGE)
-    worker = Watched(deployment, env={"MAX_JOB_S": "5"})
-    worker.logged("stopped", 3)
-    # What was noted in the moment in which the first was stopped is progress of the second.
+    worker = Watched(deployment, env={"MAX_JOB_S": "10"})  # what is noted as it stops would be progress of the next
+    worker.logged("stopped", 2)
     assert endings(worker.log)[:2] == [("stopped", 0), ("stopped", 0)]
     stopped(worker, holding)
     ((event, attempts),) = endings(deployment.drain())
     assert event == "done"
-    assert 1 <= attempts < 3
+    assert attempts >= 1
     check_published(deployment, LARGE_OUTPUT)
 
 
