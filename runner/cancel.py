@@ -75,7 +75,7 @@ def _cancel(
     if not dry_run:
         _note(deployment, uri, etag, source)
     output = deployment.store.head(output_key(deployment.settings, key)) or {}
-    there = Origin.of_metadata(output.get("Metadata", {}))
+    there = Origin.from_metadata(output.get("Metadata", {}))
     return Cancelled(uri, etag, begun.count((uri, etag)), there is not None and there.source == source)
 
 

@@ -25,7 +25,7 @@ _VERSION = 1
 
 
 @dataclass(frozen=True, slots=True)
-class Part:
+class UploadedPart:
     """A part of the output that was uploaded."""
 
     number: int
@@ -34,7 +34,7 @@ class Part:
 
 
 @dataclass(frozen=True, slots=True)
-class Progress:
+class JobProgress:
     """What a checkpoint holds.
 
     Attributes:
@@ -48,7 +48,7 @@ class Progress:
     """
 
     upload: str
-    parts: tuple[Part, ...] = ()
+    parts: tuple[UploadedPart, ...] = ()
     state: State = field(default_factory=State)
     rejects: int = 0
     about: Mapping[str, str] = field(default_factory=dict)
@@ -72,7 +72,7 @@ class Progress:
         return json.dumps(plain).encode()  # with line breaks, it would take eight times as long for 10,000 parts
 
     @classmethod
-    def of_json(cls, content: bytes) -> Self:
+    def from_json(cls, content: bytes) -> Self:
         """Return what `to_json` has made an object of.
 
         Raises:
@@ -82,7 +82,7 @@ class Progress:
             plain: Any = json.loads(content)
             if not isinstance(plain, dict) or plain.get("version") != _VERSION:
                 raise ValueError("no checkpoint of this version")
-            parts = tuple(Part(**part) for part in plain["parts"])
+            parts = tuple(UploadedPart(**part) for part in plain["parts"])
             state, lease_s = State.from_dict(plain["state"]), float(plain.get("lease_s", 0))
             owner = str(plain.get("owner", ""))
             return cls(plain["upload"], parts, state, plain["rejects"], plain["about"], owner, lease_s)
@@ -108,22 +108,22 @@ class Checkpoint:
         self._age_s = 0.0
         self._lock = threading.Lock()  # for whoever keeps it fresh
 
-    def read(self) -> Progress | None:
+    def read(self) -> JobProgress | None:
         """Return how far the job has come, None if nothing is known; what cannot be understood is known to nobody."""
         found = self._store.read_aged(self._key)
         if found is None:
             return None
         content, self._etag, self._age_s = found
         try:
-            return Progress.of_json(content)
+            return JobProgress.from_json(content)
         except ValueError:
             return None
 
-    def is_held(self, progress: Progress, owner: str) -> bool:
+    def is_held(self, progress: JobProgress, owner: str) -> bool:
         """Return whether somebody else is at work on the job, given what was read; a message's copy is the same one."""
         return progress.owner != owner and self._age_s < progress.lease_s
 
-    def write(self, progress: Progress) -> None:
+    def write(self, progress: JobProgress) -> None:
         """Note how far the job has come.
 
         Raises:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True)
-class Noted:
+class CheckpointInfo:
     """A checkpoint.
 
     Attributes:
@@ -37,7 +37,7 @@ class Noted:
     about: Mapping[str, str]
 
 
-def read_checkpoints(deployment: Deployment) -> Iterator[Noted]:
+def read_checkpoints(deployment: Deployment) -> Iterator[CheckpointInfo]:
     """Yield the checkpoints; what cannot be understood is there, with nothing known about it.
 
     Raises:
@@ -49,7 +49,7 @@ def read_checkpoints(deployment: Deployment) -> Iterator[Noted]:
             continue
         read = store.read(found["Key"])
         if read is not None:  # else it has ended meanwhile
-            yield Noted(found["Key"], read[1], found["LastModified"], *_parse(read[0]))
+            yield CheckpointInfo(found["Key"], read[1], found["LastModified"], *_parse(read[0]))
 
 
 def _parse(content: bytes) -> tuple[str | None, int, Mapping[str, str]]:

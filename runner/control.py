@@ -9,7 +9,7 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from runner.errors import StoppedError
-from runner.outcome import JobProgress, Lease, Order, Stop
+from runner.outcome import LeaseExtension, Order, ProgressUpdate, Stop
 
 if TYPE_CHECKING:
     from multiprocessing.connection import Connection
@@ -46,7 +46,7 @@ class Control:
     def begin(self, job: str) -> None:
         """Tell what identifies the job that is begun."""
         self._job, self._offset, self._position = job, 0, (0, None)
-        self.send(JobProgress(job, 0, 0, None))
+        self.send(ProgressUpdate(job, 0, 0, None))
 
     def check(self) -> None:
         """Raise if the job has to stop.
@@ -70,7 +70,7 @@ class Control:
     def note_checkpoint(self, offset: int) -> None:
         """Tell how far the checkpoint has come, at once: the work may be waiting for a part, and be stopped there."""
         self._offset = offset
-        self.send(JobProgress(self._job, offset, *self._position))
+        self.send(ProgressUpdate(self._job, offset, *self._position))
 
     def tell(self, done: int, total: int | None) -> None:
         """Tell how far the work has come, now and then."""
@@ -78,7 +78,7 @@ class Control:
         now = time.monotonic()
         if now - self._told >= _TELL_INTERVAL_S:
             self._told = now
-            self.send(JobProgress(self._job, self._offset, done, total))
+            self.send(ProgressUpdate(self._job, self._offset, done, total))
 
     def send(self, message: Any) -> None:
         """Tell the worker something."""
@@ -98,7 +98,7 @@ class Control:
                         self._orders.put(order)
                     case Stop():
                         self._stop.set()
-                    case Lease(seconds):
+                    case LeaseExtension(seconds):
                         self._until = time.monotonic() + seconds
         except (EOFError, OSError):
             os._exit(_ORPHANED)

@@ -14,13 +14,13 @@ from typing import TYPE_CHECKING
 
 from runner.errors import SettingsError
 from runner.job_child import JobChild
-from runner.outcome import JobProgress, Kind, Order, Outcome, Ready, Refused
+from runner.outcome import JobResult, Order, Outcome, ProgressUpdate, Ready, Refused
 
 if TYPE_CHECKING:
-    from runner.disposal import Disposal
+    from runner.disposal import Settlement
     from runner.leases import Leases
-    from runner.running import Running
-    from runner.tools import Tools
+    from runner.running import ActiveJob
+    from runner.tools import WorkerContext
 
 _MAX_DEATHS = 2
 _MAX_FAILED_STARTS = 5  # in a row: S3 may be away for a moment when a process starts
@@ -30,24 +30,24 @@ class Crew:
     """Does jobs.
 
     Args:
-        tools: What the worker works with.
+        context: What the worker works with.
         workers: How many processes at a time.
         leases: Those on the messages of the jobs.
-        disposal: Where each outcome goes.
+        settlement: Where each outcome goes.
 
     Attributes:
         jobs: That were taken on and have not ended, some of which may be waiting.
     """
 
-    def __init__(self, tools: Tools, workers: int, leases: Leases, disposal: Disposal) -> None:
-        self._tools = tools
+    def __init__(self, context: WorkerContext, workers: int, leases: Leases, settlement: Settlement) -> None:
+        self._context = context
         self._workers = workers
         self._leases = leases
-        self._disposal = disposal
+        self._settlement = settlement
         self._children: list[JobChild] = []
         self._failed_starts = 0
         self._proven = False  # whether a process could ever take orders
-        self.jobs: list[Running] = []
+        self.jobs: list[ActiveJob] = []
 
     @property
     def is_ready(self) -> bool:
@@ -62,7 +62,7 @@ class Crew:
 
     def start_jobs(self) -> None:
         """Begin with what was taken on, as far as there is room."""
-        if self._tools.breaker.reason:
+        if self._context.breaker.reason:
             return
         for job in self.jobs:
             working = [other for other in self.jobs if other.child is not None]
@@ -73,8 +73,8 @@ class Crew:
 
     def add_child(self) -> None:
         """Start one more process."""
-        region = self._tools.settings.region
-        self._children.append(JobChild({**self._tools.environ, **({"AWS_DEFAULT_REGION": region} if region else {})}))
+        region = self._context.settings.region
+        self._children.append(JobChild({**self._context.environ, **({"AWS_DEFAULT_REGION": region} if region else {})}))
 
     def listen(self, timeout_s: float, woken: int) -> None:
         """Wait for something to happen, and hear what the processes say.
@@ -99,29 +99,29 @@ class Crew:
             if job.lease.lost or job.lease.left_s() <= 0:
                 self._lose(job)
             elif job.child is None:
-                if self._tools.breaker.reason:
+                if self._context.breaker.reason:
                     self.give_up(job)
             else:
                 if job.until != job.lease.until:
                     job.until = job.lease.until
                     job.child.extend(job.lease.left_s())
-                if not job.stopping and (self._is_overdue(job) or self._tools.breaker.reason):
-                    job.counts = not self._tools.breaker.reason
+                if not job.stopping and (self._is_overdue(job) or self._context.breaker.reason):
+                    job.counts = not self._context.breaker.reason
                     self.stop(job)
                 self._log_progress(job)
                 if time.monotonic() > job.stop_by:
                     self._force(job)
 
-    def stop(self, job: Running) -> None:
+    def stop(self, job: ActiveJob) -> None:
         """Have a job stop, if it has begun."""
         if job.child is not None and not job.stopping:
-            job.stopping, job.stop_by = True, time.monotonic() + self._tools.settings.stop_timeout_s
+            job.stopping, job.stop_by = True, time.monotonic() + self._context.settings.stop_timeout_s
             job.child.stop()
 
-    def give_up(self, job: Running) -> None:
+    def give_up(self, job: ActiveJob) -> None:
         """Leave a job to another worker."""
         self._forget(job)
-        self._disposal.hand_over(job.lease.message, progress=job.offset)
+        self._settlement.requeue(job.lease.message, progress=job.offset)
 
     def kill(self) -> None:
         """End all processes, whatever they do."""
@@ -129,7 +129,7 @@ class Crew:
             child.kill()
         self._children.clear()
 
-    def _start(self, job: Running, child: JobChild) -> None:
+    def _start(self, job: ActiveJob, child: JobChild) -> None:
         message = job.lease.message
         job.child, job.started, job.until = child, time.monotonic(), job.lease.until
         tried = bool(message.attempts or message.progress or message.is_copy or job.deaths)
@@ -137,7 +137,7 @@ class Crew:
         child.order(
             Order(job.event, message.sent, workers, tried, message.first_sent, message.owner), job.lease.left_s()
         )
-        self._tools.protection.busy()
+        self._context.protection.busy()
 
     def _idle_child(self) -> JobChild | None:
         busy = {id(job.child) for job in self.jobs}
@@ -148,83 +148,83 @@ class Crew:
 
     def _hear(self, child: JobChild) -> None:
         job = next((job for job in self.jobs if job.child is child), None)
-        match child.told():
+        match child.receive():
             case None:
                 self._bury(child, job)
             case Refused(reason):
                 if not self._proven:
                     raise SettingsError(reason)
-                self._tools.log.error("a job process cannot work", reason=reason)
+                self._context.log.error("a job process cannot work", reason=reason)
             case Ready():
                 self._proven, self._failed_starts = True, 0
             case Outcome() as outcome if job:
                 self._end(job, outcome)
-            case JobProgress() as told if job:
+            case ProgressUpdate() as told if job:
                 begins, job.told, job.offset = job.told is None, told, told.offset
                 if begins:
-                    self._tools.log.info("begun", **job.names, bytes=job.event.size)
+                    self._context.log.info("begun", **job.names, bytes=job.event.size)
 
-    def _bury(self, child: JobChild, job: Running | None) -> None:
+    def _bury(self, child: JobChild, job: ActiveJob | None) -> None:
         """A process has died: its job is tried once more, in another one."""
         self._children.remove(child)
-        reason = child.died_of()
+        reason = child.exit_reason()
         child.kill()
-        self._tools.log.error("a job process has died", reason=reason, **(job.names if job else {}))
+        self._context.log.error("a job process has died", reason=reason, **(job.names if job else {}))
         if job is None:
             self._note_idle_death(child, reason)
             return
         job.child, job.deaths = None, job.deaths + 1
         if job.stopping or job.deaths == _MAX_DEATHS:
-            self._end(job, Outcome(Kind.STOPPED if job.stopping else Kind.RETRY, reason))
+            self._end(job, Outcome(JobResult.STOPPED if job.stopping else JobResult.RETRY, reason))
 
     def _note_idle_death(self, child: JobChild, reason: str) -> None:
         if not self._proven:
             raise SettingsError(f"{reason} before it had a job; what it said is on standard error")
         self._failed_starts += not child.ready
         if self._failed_starts == _MAX_FAILED_STARTS:
-            self._tools.breaker.broken(f"job processes do not start any more: {reason}")
+            self._context.breaker.broken(f"job processes do not start any more: {reason}")
 
-    def _end(self, job: Running, outcome: Outcome) -> None:
+    def _end(self, job: ActiveJob, outcome: Outcome) -> None:
         self._forget(job)
         told = replace(outcome, offset=max(outcome.offset, job.offset))
-        self._disposal.settle(job.lease.message, told, event=job.event, seconds=job.seconds, counts=job.counts)
+        self._settlement.settle(job.lease.message, told, event=job.event, seconds=job.seconds, counts=job.counts)
 
-    def _forget(self, job: Running) -> None:
+    def _forget(self, job: ActiveJob) -> None:
         self.jobs.remove(job)
         self._leases.let_go(job.lease)
         if not self.jobs:
-            self._tools.protection.idle()
+            self._context.protection.idle()
 
-    def _lose(self, job: Running) -> None:
+    def _lose(self, job: ActiveJob) -> None:
         """Touch nothing more of a job whose message may be somebody else's."""
-        self._tools.log.error("lease lost", **job.names, reason=job.lease.lost)
+        self._context.log.error("lease lost", **job.names, reason=job.lease.lost)
         self._forget(job)
         self._end_child_of(job)
 
-    def _force(self, job: Running) -> None:
+    def _force(self, job: ActiveJob) -> None:
         """End a job that does not stop: a calculation may hold the interpreter, or S3 not answer."""
         self._end_child_of(job)
-        self._end(job, Outcome(Kind.STOPPED, "it did not stop when asked to, so that its process was ended"))
+        self._end(job, Outcome(JobResult.STOPPED, "it did not stop when asked to, so that its process was ended"))
 
-    def _end_child_of(self, job: Running) -> None:
+    def _end_child_of(self, job: ActiveJob) -> None:
         if job.child is not None:
             self._children.remove(job.child)
             job.child.kill()
 
-    def _is_overdue(self, job: Running) -> bool:
-        settings = self._tools.settings
+    def _is_overdue(self, job: ActiveJob) -> bool:
+        settings = self._context.settings
         longest = max(settings.max_lease_s - settings.visibility_timeout_s, settings.max_lease_s / 2)
         return job.seconds > (settings.max_job_s or longest) or time.monotonic() - job.lease.received > longest
 
-    def _log_progress(self, job: Running) -> None:
+    def _log_progress(self, job: ActiveJob) -> None:
         now = time.monotonic()
         since, before = max(job.logged[0], job.started), job.logged[1]
-        if job.told is None or now - since < self._tools.settings.progress_s:
+        if job.told is None or now - since < self._context.settings.progress_s:
             return
         job.logged = now, job.told.done
         rate = (job.told.done - before) / (now - since)
         left = None if job.told.total is None or rate <= 0 else round((job.told.total - job.told.done) / rate)
-        self._tools.log.info(
+        self._context.log.info(
             "running",
             **job.names,
             bytes=job.told.done,

@@ -16,7 +16,7 @@ from runner.errors import EventError, QueueError
 from runner.events import parse
 from runner.find_queue import name_of
 from runner.message import Message, attributes_of, batches, compose, read_message
-from runner.queue_errors import ask_sqs, explain
+from runner.queue_errors import ask_sqs, to_error
 from runner.sending import send_all
 
 if TYPE_CHECKING:
@@ -89,14 +89,14 @@ class DeadLetters:
         return parsedate_to_datetime(told) if told else datetime.now(UTC)
 
     @contextmanager
-    def look(self, most: int = _MAX_HELD) -> Iterator[Iterator[list[DeadLetter]]]:
+    def look(self, max_letters: int = _MAX_HELD) -> Iterator[Iterator[list[DeadLetter]]]:
         """Give the letters that are visible, in batches, none of them twice; let go of those not removed at the end.
 
         Args:
-            most: How many to look at.
+            max_letters: How many to look at.
         """
         try:
-            yield self._receive(most)
+            yield self._receive(max_letters)
         finally:
             self._let_go()
 
@@ -118,18 +118,18 @@ class DeadLetters:
         entries = [{"Id": str(at), "ReceiptHandle": letter.message.receipt} for at, letter in enumerate(letters)]
         answer = ask_sqs(self._queue.client, "delete_message_batch", self._url, Entries=entries)
         for failed in answer.get("Failed", ()):  # it is on both queues, which is one job done twice at most
-            raise explain({"Error": failed}, "DeleteMessageBatch", name_of(self._url))
+            raise to_error({"Error": failed}, "DeleteMessageBatch", name_of(self._url))
         for letter in letters:
             self._held.pop(letter.message.id, None)
 
-    def _receive(self, most: int) -> Iterator[list[DeadLetter]]:
-        hold_s = min(_HELD_S + min(self.count(), most) // _HELD_LETTERS_PER_S, _MAX_HELD_S)
-        while len(self._held) < most:
+    def _receive(self, max_letters: int) -> Iterator[list[DeadLetter]]:
+        hold_s = min(_HELD_S + min(self.count(), max_letters) // _HELD_LETTERS_PER_S, _MAX_HELD_S)
+        while len(self._held) < max_letters:
             answer = ask_sqs(
                 self._queue.client,
                 "receive_message",
                 self._url,
-                MaxNumberOfMessages=min(_BATCH, most - len(self._held)),
+                MaxNumberOfMessages=min(_BATCH, max_letters - len(self._held)),
                 VisibilityTimeout=hold_s,
                 WaitTimeSeconds=_WAIT_S,
                 MessageSystemAttributeNames=["ApproximateReceiveCount", "SentTimestamp", "AWSTraceHeader"],

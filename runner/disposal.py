@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from runner.errors import DeniedError, LeaseLostError, RunnerError
 from runner.metrics import JobNumbers, job_metrics
-from runner.outcome import Kind
+from runner.outcome import JobResult
 from runner.outcome_event import describe
 
 if TYPE_CHECKING:
@@ -28,16 +28,16 @@ if TYPE_CHECKING:
 
 _DENIED_DELAY_S = 60
 _DEFAULT_ATTEMPTS = 5
-_SETTLED = {Kind.DONE, Kind.DUPLICATE, Kind.STALE, Kind.SUPERSEDED, Kind.CANCELLED}
+_SETTLED = {JobResult.DONE, JobResult.DUPLICATE, JobResult.STALE, JobResult.SUPERSEDED, JobResult.CANCELLED}
 
 
-class Disposal:
+class Settlement:
     """Settles messages, and keeps the books.
 
     Args:
         queue: Where they are from.
         settings: Of retries.
-        breaker: Told how jobs end.
+        breaker: ChildMessage how jobs end.
         log: Where each outcome is told.
         metrics: Where it is counted.
         channels: Where others are told how an object has ended.
@@ -73,19 +73,24 @@ class Disposal:
             counts: Whether stopping the job counts as an attempt, unless it has made progress.
         """
         kind, reason = outcome.kind, outcome.reason
-        tried = kind is Kind.RETRY or (kind is Kind.STOPPED and counts and outcome.offset <= message.progress)
+        tried = kind is JobResult.RETRY or (kind is JobResult.STOPPED and counts and outcome.offset <= message.progress)
         if tried and message.attempts + 1 >= self._max_attempts:
-            kind, reason = Kind.FAILED, f"gave up after {message.attempts + 1} attempts, the last of which: {reason}"
-        elif kind is Kind.FAILED and self._breaker.reason:
-            kind, counts = Kind.STOPPED, False  # jobs that ran beside those that have opened it are spared as well
-        elif kind is Kind.FAILED:
+            kind, reason = (
+                JobResult.FAILED,
+                f"gave up after {message.attempts + 1} attempts, the last of which: {reason}",
+            )
+        elif kind is JobResult.FAILED and self._breaker.reason:
+            kind, counts = JobResult.STOPPED, False  # jobs that ran beside those that have opened it are spared as well
+        elif kind is JobResult.FAILED:
             self._breaker.failed(reason, event.key)
-        if kind is Kind.DONE:
+        if kind is JobResult.DONE:
             self._breaker.succeeded()
-        elif kind is Kind.DENIED:
+        elif kind is JobResult.DENIED:
             self._breaker.denied(reason)
         self._account(message, outcome, kind, reason, event.key, seconds)
-        if kind in _SETTLED or kind is Kind.FAILED:  # before the message is deleted, so that it is told at least once
+        if (
+            kind in _SETTLED or kind is JobResult.FAILED
+        ):  # before the message is deleted, so that it is told at least once
             ended = replace(outcome, kind=kind, reason=reason)
             self._channels.send(describe(self._settings, event, message, ended, seconds))
         self._tried(lambda: self._dispose(message, kind, reason, outcome, counts=counts), message)
@@ -106,28 +111,28 @@ class Disposal:
         self._log.info("split", message=message.id, events=len(bodies))
         self._tried(lambda: self._queue.split(message, bodies), message)
 
-    def hand_over(self, message: Message, *, progress: int = 0) -> None:
+    def requeue(self, message: Message, *, progress: int = 0) -> None:
         """Put a message on the queue again, for somebody else, as if it had not been received."""
         covered = max(progress, message.progress)
-        self._tried(lambda: self._queue.hand_over(message, attempts=message.attempts, progress=covered), message)
+        self._tried(lambda: self._queue.requeue(message, attempts=message.attempts, progress=covered), message)
 
-    def _dispose(self, message: Message, kind: Kind, reason: str, outcome: Outcome, *, counts: bool) -> None:
+    def _dispose(self, message: Message, kind: JobResult, reason: str, outcome: Outcome, *, counts: bool) -> None:
         covered = max(outcome.offset, message.progress)
         attempts = message.attempts
         if kind in _SETTLED:
             self._queue.delete(message)
-        elif kind is Kind.STOPPED:
+        elif kind is JobResult.STOPPED:
             attempts += counts and outcome.offset <= message.progress
-            self._queue.hand_over(message, attempts=attempts, progress=covered)
-        elif kind is Kind.DENIED:
+            self._queue.requeue(message, attempts=attempts, progress=covered)
+        elif kind is JobResult.DENIED:
             delay_s = round(min(_DENIED_DELAY_S, self._settings.retry_max_s))
-            self._queue.hand_over(message, attempts=attempts, progress=covered, delay_s=delay_s)
-        elif kind in (Kind.BUSY, Kind.FENCED):
+            self._queue.requeue(message, attempts=attempts, progress=covered, delay_s=delay_s)
+        elif kind in (JobResult.BUSY, JobResult.FENCED):
             self._leave_to_another(message, outcome)
-        elif kind is Kind.FAILED:
+        elif kind is JobResult.FAILED:
             self._queue.dead_letter(message, reason=reason, job=outcome.job, trace=message.trace)
         else:
-            self._queue.give_back(message, self._delay_s(attempts))
+            self._queue.release(message, self._delay_s(attempts))
 
     def _leave_to_another(self, message: Message, outcome: Outcome) -> None:
         """Come back to see whether another worker has done the job: by a copy, as receives would be counted by SQS.
@@ -136,16 +141,18 @@ class Disposal:
         or they would go on taking it from each other.
         """
         delay_s = round(min(self._settings.visibility_timeout_s, self._settings.retry_max_s))
-        owner = uuid.uuid4().hex if outcome.kind is Kind.FENCED else message.owner
+        owner = uuid.uuid4().hex if outcome.kind is JobResult.FENCED else message.owner
         covered = max(outcome.offset, message.progress)
-        self._queue.hand_over(message, attempts=message.attempts, progress=covered, delay_s=delay_s, owner=owner)
+        self._queue.requeue(message, attempts=message.attempts, progress=covered, delay_s=delay_s, owner=owner)
 
     def _delay_s(self, attempts: int) -> int:
         """Return how long to wait before the next attempt: longer each time, and never the same for all."""
         longest = min(self._settings.retry_max_s, self._settings.retry_min_s * 2.0 ** min(attempts, 30))
         return round(longest * random.uniform(0.5, 1.0))  # noqa: S311 - nobody is kept out by it
 
-    def _account(self, message: Message, outcome: Outcome, kind: Kind, reason: str, key: str, seconds: float) -> None:
+    def _account(
+        self, message: Message, outcome: Outcome, kind: JobResult, reason: str, key: str, seconds: float
+    ) -> None:
         done = outcome.summary
         numbers = JobNumbers(
             lines_in=done.get("lines_in", 0),
@@ -159,7 +166,9 @@ class Disposal:
         )
         job_metrics(self._metrics, kind.value, numbers, job=outcome.job, key=key)
         log = self._log.bind(job=outcome.job, key=key, message=message.id, attempts=message.attempts)
-        level = {Kind.FAILED: log.error, Kind.DENIED: log.error, Kind.RETRY: log.warning}.get(kind, log.info)
+        level = {JobResult.FAILED: log.error, JobResult.DENIED: log.error, JobResult.RETRY: log.warning}.get(
+            kind, log.info
+        )
         level(kind.value, reason=reason, seconds=round(seconds, 3), trace=message.trace, **_telling(done))
 
     def _tried(self, action: Callable[[], None], message: Message) -> None:

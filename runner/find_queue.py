@@ -9,7 +9,7 @@ from typing import Any
 from botocore.exceptions import BotoCoreError, ClientError, NoCredentialsError
 
 from runner.errors import DeniedError, QueueError, SettingsError
-from runner.queue_errors import explain, names_no_queue, text_of
+from runner.queue_errors import names_no_queue, text_of, to_error
 
 _ARN = re.compile(r"arn:[\w-]+:sqs:(?P<region>[\w-]+):(?P<account>\d+):(?P<name>[\w.-]+)", re.ASCII)
 
@@ -40,10 +40,10 @@ def find_queue(client: Any, name: str, what: str) -> tuple[str, dict[str, str]]:
                 f"there is no {what} {name} in {client.meta.region_name}, or none that you may know of"
                 f" ({text_of(error.response)}): check its name, account and region"
             ) from error
-        explained = explain(error.response, error.operation_name, name)
-        if isinstance(explained, DeniedError):
-            raise SettingsError(f"{what} {name}: {explained}") from error
-        raise explained from error
+        refusal = to_error(error.response, error.operation_name, name)
+        if isinstance(refusal, DeniedError):
+            raise SettingsError(f"{what} {name}: {refusal}") from error
+        raise refusal from error
     except NoCredentialsError:
         raise SettingsError(
             f"{what} {name}: no AWS credentials found. Give the task a role, or set AWS_PROFILE. "

@@ -8,11 +8,11 @@ from runner.calculation import digest_of
 from runner.cancellation import Cancellation
 from runner.checkpoint import Checkpoint
 from runner.errors import CancelledError, NoUploadError, RunnerError
-from runner.keeper import Keeper
-from runner.logbook import Logbook
+from runner.keeper import CheckpointHeartbeat
+from runner.logbook import ProgressLog
 from runner.names import cancellation_key, checkpoint_key, output_key, rejects_folder
-from runner.origin import Origin, Verdict
-from runner.outcome import Kind, Outcome
+from runner.origin import Origin, PublishDecision
+from runner.outcome import JobResult, Outcome
 from runner.part_sender import Mark, PartSender
 from runner.publish import StartAgainError, look, publish
 from runner.reject_objects import RejectObjects
@@ -33,23 +33,27 @@ from transform import (
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from runner.checkpoint import Progress
+    from runner.checkpoint import JobProgress
     from runner.control import Control
     from runner.outcome import Order
-    from runner.setup import Setup
+    from runner.setup import JobContext
 
 _STARTS = 5
 _PARTS_AT_A_TIME = 4  # or it would wait for answers, where those take as long as they do from S3
 _NOT_THE_END = (WidenError, SourceChangedError, UnavailableError, AccessDeniedError, WorkerError)
 _CANCELLED_LATELY_S = 1.0
-_KINDS = {Verdict.PUBLISH: Kind.DONE, Verdict.DUPLICATE: Kind.DUPLICATE, Verdict.STALE: Kind.STALE}
+_RESULTS = {
+    PublishDecision.PUBLISH: JobResult.DONE,
+    PublishDecision.DUPLICATE: JobResult.DUPLICATE,
+    PublishDecision.STALE: JobResult.STALE,
+}
 
 
 class Job:
     """One job; `run` it once.
 
     Args:
-        setup: What it has in common with others.
+        context: What it has in common with others.
         order: What it is.
         control: What the worker says meanwhile.
 
@@ -57,21 +61,23 @@ class Job:
         TransformError, RunnerError: It cannot be done, now or ever; by `run`, too.
     """
 
-    def __init__(self, setup: Setup, order: Order, control: Control) -> None:
-        self._setup = setup
+    def __init__(self, context: JobContext, order: Order, control: Control) -> None:
+        self._context = context
         self._order = order
         self._control = control
         event = order.event
-        self._key = output_key(setup.settings, event.key)
-        digest = digest_of(setup.calculation, setup.settings, f"s3://{event.bucket}/{event.key}")
-        self._origin = Origin.of(event, digest, order.sent)
+        self._key = output_key(context.settings, event.key)
+        digest = digest_of(context.calculation, context.settings, f"s3://{event.bucket}/{event.key}")
+        self._origin = Origin.from_event(event, digest, order.sent)
         self.id = self._origin.job
         self.digest = self._origin.digest
         sent = order.sent if order.first_sent is None else order.first_sent
-        note = cancellation_key(setup.settings, self._origin.source)
-        self._cancellation = Cancellation(setup.cancellations, note, sent)
-        self._checkpoint = Checkpoint(setup.store, checkpoint_key(setup.settings, self.id))
-        self._log = Logbook(self._checkpoint, order.owner, setup.settings.visibility_timeout_s, self._about())
+        note = cancellation_key(context.settings, self._origin.source)
+        self._cancellation = Cancellation(context.cancellations, note, sent)
+        self._checkpoint = Checkpoint(context.store, checkpoint_key(context.settings, self.id))
+        self._progress = ProgressLog(
+            self._checkpoint, order.owner, context.settings.visibility_timeout_s, self._about()
+        )
         self._upload: Upload | None = None
         self._rejects: RejectObjects | None = None
 
@@ -79,7 +85,7 @@ class Job:
     def is_new_and_small(self) -> bool:
         """Whether to do it costs no more than to look whether somebody has."""
         size = self._order.event.size
-        return not self._order.tried_before and size is not None and size <= self._setup.settings.part_bytes
+        return not self._order.tried_before and size is not None and size <= self._context.settings.part_bytes
 
     @property
     def rejects_prefix(self) -> str:
@@ -96,25 +102,25 @@ class Job:
                 return standing
         self._cancellation.check_at_start()
         if progress is not None and self._checkpoint.is_held(progress, self._order.owner):
-            return Outcome(Kind.BUSY, "another worker is at it, for another message about it", job=self.id)
-        with Keeper(self._checkpoint, self._control, self._setup.settings.visibility_timeout_s):
+            return Outcome(JobResult.BUSY, "another worker is at it, for another message about it", job=self.id)
+        with CheckpointHeartbeat(self._checkpoint, self._control, self._context.settings.visibility_timeout_s):
             return self._make(progress)
 
-    def _take_up(self) -> Progress | None:
+    def _take_up(self) -> JobProgress | None:
         """Return how far somebody has come with the job, None if nobody has."""
-        progress = self._log.take_up()
+        progress = self._progress.take_up()
         if progress is not None:
             self._upload = Upload(self._target({}), progress.upload)
             self._control.note_checkpoint(progress.state.summary.bytes_in)
         return progress
 
-    def _make(self, progress: Progress | None) -> Outcome:
+    def _make(self, progress: JobProgress | None) -> Outcome:
         state = progress.state if progress else State()
         starts_left = _STARTS
         while True:
             try:
                 if progress is not None:
-                    self._log.take_over(progress)
+                    self._progress.take_over(progress)
                 return self._attempt(state, progress)
             except WidenError as error:  # once for a column
                 state = state.restarted(error.name, error.dtype)
@@ -134,15 +140,15 @@ class Job:
 
     def standing(self) -> Outcome | None:
         """Return what has become of the job where an output stands that has to stay, whoever has made it."""
-        verdict, condition = look(self._setup.store, self._key, self._origin)
-        if verdict is Verdict.PUBLISH:
+        decision, condition = look(self._context.store, self._key, self._origin)
+        if decision is PublishDecision.PUBLISH:
             return None
-        etag = condition["IfMatch"] if verdict is Verdict.DUPLICATE else ""
-        return Outcome(_KINDS[verdict], job=self.id, digest=self.digest, etag=etag, rejects=self.rejects_prefix)
+        etag = condition["IfMatch"] if decision is PublishDecision.DUPLICATE else ""
+        return Outcome(_RESULTS[decision], job=self.id, digest=self.digest, etag=etag, rejects=self.rejects_prefix)
 
-    def _attempt(self, state: State, progress: Progress | None) -> Outcome:
-        settings = self._setup.settings
-        with self._setup.calculation.stream(
+    def _attempt(self, state: State, progress: JobProgress | None) -> Outcome:
+        settings = self._context.settings
+        with self._context.calculation.stream(
             self._source(),
             state,
             on_error=settings.on_error,
@@ -155,9 +161,9 @@ class Job:
             target = self._target(stream.headers)
             upload = self._upload = Upload(target, *((progress.upload, progress.parts) if progress else ()))
             folder = rejects_folder(settings, self._order.event.key, self.id)
-            most = self._rejects.most if self._rejects else 0
+            highest = self._rejects.highest if self._rejects else 0
             rejects = self._rejects = RejectObjects(
-                self._setup.store, folder, progress.rejects if progress else 0, most
+                self._context.store, folder, progress.rejects if progress else 0, highest
             )
             try:
                 self._transform(stream, upload, rejects)
@@ -166,16 +172,16 @@ class Job:
                 raise
             except (TransformError, CancelledError) as error:
                 end = "cancelled" if isinstance(error, CancelledError) else "failed"
-                rejects.finish(stream.summary, self._log.about(end))
+                rejects.finish(stream.summary, self._progress.about(end))
                 raise
-        rejects.finish(stream.summary, self._log.about("published"))
+        rejects.finish(stream.summary, self._progress.about("published"))
         self._control.check()
-        verdict, etag = publish(self._setup.store, self._key, self._origin, upload)
-        if verdict is Verdict.PUBLISH:
+        decision, etag = publish(self._context.store, self._key, self._origin, upload)
+        if decision is PublishDecision.PUBLISH:
             upload.id = None
         self.clean_up()
         done = stream.summary.to_dict()
-        return Outcome(_KINDS[verdict], "", done, self.id, 0, self.digest, etag, self.rejects_prefix)
+        return Outcome(_RESULTS[decision], "", done, self.id, 0, self.digest, etag, self.rejects_prefix)
 
     def _transform(self, stream: Stream, upload: Upload, rejects: RejectObjects) -> None:
         with PartSender(upload, self._note_part, max(self._order.workers, _PARTS_AT_A_TIME)) as sender:
@@ -183,8 +189,8 @@ class Job:
                 for part in stream:
                     self._control.check()
                     self._cancellation.check()
-                    self._log.note_position(stream)
-                    if upload.is_full(self._log.position):
+                    self._progress.note_position(stream)
+                    if upload.is_full(self._progress.position):
                         self._begin(upload, stream.state)
                         self._control.check_lease()  # objects of rejects are not fenced off
                         rejects.flush()
@@ -204,7 +210,7 @@ class Job:
             upload.create()
             try:
                 self._control.check()
-                self._log.note(upload, State(widened=state.widened))
+                self._progress.note(upload, State(widened=state.widened))
             except RunnerError:
                 upload.abort()
                 raise
@@ -213,14 +219,14 @@ class Job:
         """Note that the output up to there is uploaded, if the job is still this worker's after that."""
         assert self._upload is not None  # noqa: S101 - there are parts of an upload only
         self._control.check_lease()
-        self._log.note(self._upload, mark.state, mark.rejects)
+        self._progress.note(self._upload, mark.state, mark.rejects)
         self._control.note_checkpoint(mark.state.summary.bytes_in)
 
     def _abandon(self, state: State) -> None:
         """Give up an upload, as its output is made again, if the job is still this worker's."""
         if self._upload is not None and self._upload.id is not None:
             self._upload.parts.clear()
-            self._log.note(self._upload, state)
+            self._progress.note(self._upload, state)
             self._upload.abort()
 
     def _source(self) -> S3Object:
@@ -228,22 +234,24 @@ class Job:
         event = self._order.event
         if event.etag is not None:
             return S3Object(event.bucket, event.key, event.etag, event.size)
-        found = self._setup.source.head(event.key)
+        found = self._context.source.head(event.key)
         if found is None or (event.version_id and found.get("VersionId", event.version_id) != event.version_id):
             raise SourceChangedError(f"s3://{event.bucket}/{event.key}: is no longer what the event speaks of")
         return S3Object(event.bucket, event.key, found["ETag"].strip('"'), found["ContentLength"])
 
     def _target(self, headers: Mapping[str, Any]) -> Target:
         """Return where the output goes, given what S3 says of the input."""
-        event, settings = self._order.event, self._setup.settings
+        event, settings = self._order.event, self._context.settings
         if modified := headers.get("LastModified"):
             written = int(modified.timestamp() * 1000)
-            self._origin = Origin.of(event, self._origin.digest, self._order.sent, written)
+            self._origin = Origin.from_event(event, self._origin.digest, self._order.sent, written)
         tags = {}
         if headers.get("TagCount"):
-            answer = self._setup.source.call("get_object_tagging", Key=event.key)
+            answer = self._context.source.call("get_object_tagging", Key=event.key)
             tags = {tag["Key"]: tag["Value"] for tag in answer["TagSet"]}
-        return Target.like(self._setup.store, self._key, headers, tags, self._origin.to_metadata(), settings.part_bytes)
+        return Target.from_headers(
+            self._context.store, self._key, headers, tags, self._origin.to_metadata(), settings.part_bytes
+        )
 
     def _about(self) -> dict[str, str]:
         event = self._order.event
@@ -252,7 +260,7 @@ class Job:
             "source": f"s3://{event.bucket}/{event.key}",
             "etag": event.etag or "",
             "version": event.version_id or "",
-            "output": f"s3://{self._setup.store.bucket}/{self._key}",
+            "output": f"s3://{self._context.store.bucket}/{self._key}",
             "digest": self.digest,
-            "worker": self._setup.worker,
+            "worker": self._context.worker,
         }

@@ -10,12 +10,12 @@ from contextlib import suppress
 from multiprocessing.connection import Pipe
 from typing import TYPE_CHECKING, Any
 
-from runner.outcome import JobProgress, Lease, Order, Outcome, Ready, Refused, Stop
+from runner.outcome import LeaseExtension, Order, Outcome, ProgressUpdate, Ready, Refused, Stop
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-Told = JobProgress | Outcome | Ready | Refused
+ChildMessage = ProgressUpdate | Outcome | Ready | Refused
 _MAIN = "from runner.job_process import main; main()"
 
 
@@ -51,16 +51,16 @@ class JobChild:
 
     def extend(self, lease_s: float) -> None:
         """Let it go on for so long."""
-        self._send(Lease(lease_s))
+        self._send(LeaseExtension(lease_s))
 
     def stop(self) -> None:
         """Have it stop its job, which it answers with an outcome."""
         self._send(Stop())
 
-    def told(self) -> Told | None:
+    def receive(self) -> ChildMessage | None:
         """Return what it said; None when it has died."""
         try:
-            said: Told = self.connection.recv()
+            said: ChildMessage = self.connection.recv()
         except (EOFError, OSError):
             return None
         self.ready = self.ready or isinstance(said, Ready)
@@ -73,7 +73,7 @@ class JobChild:
         self._process.wait()
         self.connection.close()
 
-    def died_of(self) -> str:
+    def exit_reason(self) -> str:
         """Return of what it died."""
         status = self._process.wait()
         if status >= 0:

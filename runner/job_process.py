@@ -24,10 +24,10 @@ from runner.errors import (
     StoreError,
 )
 from runner.job import Job
-from runner.outcome import Kind, Order, Outcome, Ready, Refused
+from runner.outcome import JobResult, Order, Outcome, Ready, Refused
 from runner.publish import StartAgainError
 from runner.settings import Settings
-from runner.setup import Setup
+from runner.setup import JobContext
 from transform import (
     AccessDeniedError,
     SourceChangedError,
@@ -37,8 +37,8 @@ from transform import (
     keep_freed_memory,
 )
 
-_ENDS = {Kind.SUPERSEDED, Kind.FAILED, Kind.CANCELLED}
-_MAY_STAND = {Kind.FENCED, Kind.SUPERSEDED, Kind.FAILED}
+_ENDS = {JobResult.SUPERSEDED, JobResult.FAILED, JobResult.CANCELLED}
+_MAY_STAND = {JobResult.FENCED, JobResult.SUPERSEDED, JobResult.FAILED}
 """As which a job ends that was done already; a new small one has not looked for that."""
 
 
@@ -48,26 +48,26 @@ def main() -> None:
     connection = Connection(int(sys.argv[1]))
     keep_freed_memory()
     try:
-        setup = Setup.open(Settings.read(os.environ), os.environ)
+        context = JobContext.open(Settings.read(os.environ), os.environ)
     except (TransformError, RunnerError) as error:
         connection.send(Refused(str(error)))
         return
     control = Control(connection)
     control.send(Ready())
     while True:
-        control.send(do(setup, control.next_order(), control))
+        control.send(do(context, control.next_order(), control))
 
 
-def do(setup: Setup, order: Order, control: Control) -> Outcome:
+def do(context: JobContext, order: Order, control: Control) -> Outcome:
     """Do a job; return what became of it, whatever that is."""
     job: Job | None = None
     try:
         try:
-            job = Job(setup, order, control)
+            job = Job(context, order, control)
             control.begin(job.id)
             return job.run()
         except WorkerError:  # a process that has died of memory, say, may not do so again
-            job = Job(setup, replace(order, tried_before=True), control)
+            job = Job(context, replace(order, tried_before=True), control)
             return job.run()
     except Exception as error:  # noqa: BLE001 - a bug is told with its traceback, and takes no message with it
         try:
@@ -80,21 +80,21 @@ def _outcome_of(error: Exception, job: Job | None) -> Outcome:
     reason = str(error)
     match error:
         case StoppedError():
-            kind = Kind.STOPPED
+            kind = JobResult.STOPPED
         case FencedError():
-            kind = Kind.FENCED
+            kind = JobResult.FENCED
         case CancelledError():
-            kind = Kind.CANCELLED
+            kind = JobResult.CANCELLED
         case SourceChangedError():
-            kind = Kind.SUPERSEDED
+            kind = JobResult.SUPERSEDED
         case DeniedError() | AccessDeniedError():
-            kind = Kind.DENIED
+            kind = JobResult.DENIED
         case StoreError() | UnavailableError() | WorkerError() | StartAgainError():
-            kind = Kind.RETRY
+            kind = JobResult.RETRY
         case ImpossibleError() | TransformError():
-            kind = Kind.FAILED
+            kind = JobResult.FAILED
         case _:
-            kind, reason = Kind.RETRY, "".join(traceback.format_exception(error))
+            kind, reason = JobResult.RETRY, "".join(traceback.format_exception(error))
     if job is None:
         return Outcome(kind, reason)
     standing = job.standing() if kind in _MAY_STAND else None

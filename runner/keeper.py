@@ -15,7 +15,7 @@ _BEATS = 3  # for each lease, so that one may fail
 _CLOSE_S = 2.0
 
 
-class Keeper:
+class CheckpointHeartbeat:
     """Says again and again that a job is somebody's, for as long as the message is; a context manager.
 
     Args:

@@ -51,7 +51,7 @@ class Leases:
         visibility_s: For how long each time.
         max_lease_s: For how long in all since a message was received.
         log: Where failures go.
-        denied: Told when the queue refuses to renew at all.
+        denied: ChildMessage when the queue refuses to renew at all.
     """
 
     def __init__(

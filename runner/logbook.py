@@ -6,7 +6,7 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-from runner.checkpoint import Progress
+from runner.checkpoint import JobProgress
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from transform import State, Stream
 
 
-class Logbook:
+class ProgressLog:
     """The notes of one job.
 
     Args:
@@ -38,14 +38,14 @@ class Logbook:
         self._started = datetime.now(UTC).isoformat(timespec="seconds")
         self.position: tuple[int, int | None] = 0, None
 
-    def take_up(self) -> Progress | None:
+    def take_up(self) -> JobProgress | None:
         """Return how far somebody has come with the job, None if nobody has."""
         progress = self._checkpoint.read()
         if progress is not None:
             self._started = progress.about.get("started", self._started)
         return progress
 
-    def take_over(self, progress: Progress) -> None:
+    def take_over(self, progress: JobProgress) -> None:
         """Write down that it goes on from there as this owner's: whoever had it before is fenced off.
 
         Raises:
@@ -55,7 +55,7 @@ class Logbook:
 
     def note(self, upload: Upload, state: State, rejects: int = 0) -> None:
         """Write down how far the job has come; raises as `take_over` does."""
-        self.take_over(Progress(str(upload.id), tuple(upload.parts), state, rejects, self.about("running")))
+        self.take_over(JobProgress(str(upload.id), tuple(upload.parts), state, rejects, self.about("running")))
 
     def note_position(self, stream: Stream) -> None:
         """Keep in mind how far the input was transformed, for the next note."""

@@ -16,10 +16,10 @@ _TEXT_CHARACTERS = 1100  # of an attribute: the URI of an object has 1,093 at mo
 
 _OURS = {"attempts", "first_sent", "progress", "owner"}
 _OF_A_DEAD_LETTER = {"reason", "job", "trace"}
-_MOST_ATTEMPTS = 1000  # SQS takes no larger maxReceiveCount; what is larger was not counted
+_MAX_ATTEMPTS = 1000  # SQS takes no larger maxReceiveCount; what is larger was not counted
 _EARLIEST_MS = 1_000_000_000_000  # in 2001: what is less is seconds, or nonsense
 _OWNER = re.compile(r"[!-~]{1,100}")
-_MOST_BYTES = 1 << 46  # objects have 48.8 TiB at most
+_MAX_PROGRESS_BYTES = 1 << 46  # objects have 48.8 TiB at most
 
 _NOT_SENDABLE = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 
@@ -63,12 +63,12 @@ def read_message(raw: Mapping[str, Any]) -> Message:
     system = raw.get("Attributes", {})
     given = raw.get("MessageAttributes", {})
     ours = {name: given[name].get("StringValue") for name in _OURS & given.keys()}
-    sent = _read_number(system.get("SentTimestamp"), most=None)
-    first_sent = _read_number(ours.get("first_sent"), most=sent)
-    receives = _read_number(system.get("ApproximateReceiveCount"), most=None)
+    sent = _read_number(system.get("SentTimestamp"), max_value=None)
+    first_sent = _read_number(ours.get("first_sent"), max_value=sent)
+    receives = _read_number(system.get("ApproximateReceiveCount"), max_value=None)
     moved_back = "reason" in given
     owner = "" if moved_back else ours.get("owner") or ""
-    before = 0 if moved_back else _read_number(ours.get("attempts"), most=_MOST_ATTEMPTS)
+    before = 0 if moved_back else _read_number(ours.get("attempts"), max_value=_MAX_ATTEMPTS)
     # A copy of it is no dead letter any more, and its attempts count.
     not_theirs = _OURS | _OF_A_DEAD_LETTER if moved_back else _OURS
     return Message(
@@ -78,19 +78,19 @@ def read_message(raw: Mapping[str, Any]) -> Message:
         attempts=before + max(receives - 1, 0),
         first_sent=first_sent if first_sent >= _EARLIEST_MS else sent,
         sent=sent,
-        progress=_read_number(ours.get("progress"), most=_MOST_BYTES),
+        progress=_read_number(ours.get("progress"), max_value=_MAX_PROGRESS_BYTES),
         trace=system.get("AWSTraceHeader", ""),
         attributes={name: _sendable(value) for name, value in given.items() if name not in not_theirs},
         owner=owner if _OWNER.fullmatch(owner) else raw["MessageId"],
     )
 
 
-def _read_number(text: str | None, *, most: int | None) -> int:
+def _read_number(text: str | None, *, max_value: int | None) -> int:
     """Return a number that anybody may have written; 0 for what is none, or more than it can be."""
     if text is None or not re.fullmatch("[0-9]{1,15}", text):
         return 0
     number = int(text)
-    return number if most is None or number <= most else 0
+    return number if max_value is None or number <= max_value else 0
 
 
 def _sendable(attribute: Mapping[str, Any]) -> dict[str, Any]:

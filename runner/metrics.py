@@ -11,9 +11,9 @@ from typing import TextIO
 
 from runner.telemetry import to_json, write_line
 
-_MOST_METRICS_PER_LINE = 100
-_MOST_NAME_CHARACTERS = 255  # PutMetricData's limit, narrower than that of the format
-_MOST_DIMENSION_CHARACTERS = 1024
+_MAX_METRICS_PER_LINE = 100
+_MAX_NAME_CHARACTERS = 255  # PutMetricData's limit, narrower than that of the format
+_MAX_DIMENSION_CHARACTERS = 1024
 _BYTES_PER_MB = 1_000_000
 
 
@@ -46,13 +46,13 @@ class Metrics:
             ValueError: A name is empty or longer than CloudWatch takes.
         """
         for name in values:
-            if not 0 < len(name) <= _MOST_NAME_CHARACTERS:
-                raise ValueError(f"a metric's name has 1 to {_MOST_NAME_CHARACTERS} characters, not {len(name)}")
+            if not 0 < len(name) <= _MAX_NAME_CHARACTERS:
+                raise ValueError(f"a metric's name has 1 to {_MAX_NAME_CHARACTERS} characters, not {len(name)}")
         finite = [(name, value, unit) for name, (value, unit) in values.items() if math.isfinite(value)]
         further = _presentable(by or {})
         sets = [[*self.dimensions], *([[*self.dimensions, *further]] if further else [])]
-        for start in range(0, len(finite), _MOST_METRICS_PER_LINE):
-            some = finite[start : start + _MOST_METRICS_PER_LINE]
+        for start in range(0, len(finite), _MAX_METRICS_PER_LINE):
+            some = finite[start : start + _MAX_METRICS_PER_LINE]
             directive = {
                 "Namespace": self._namespace,
                 "Dimensions": sets,
@@ -115,4 +115,4 @@ def job_metrics(metrics: Metrics, outcome: str, numbers: JobNumbers, **propertie
 def _presentable(dimensions: Mapping[str, str]) -> dict[str, str]:
     """Return the dimensions as CloudWatch takes them: in ASCII, not too long, and none that is empty."""
     texts = {name: value.encode("ascii", "replace").decode().strip() for name, value in dimensions.items()}
-    return {name: text[:_MOST_DIMENSION_CHARACTERS] for name, text in texts.items() if text}
+    return {name: text[:_MAX_DIMENSION_CHARACTERS] for name, text in texts.items() if text}

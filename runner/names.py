@@ -51,7 +51,7 @@ def cancellation_key(settings: Settings, source: str) -> str:
     return f"{cancellations_prefix(settings)}{source}.json"
 
 
-def is_ours(settings: Settings, bucket: str, key: str) -> bool:
+def is_worker_key(settings: Settings, bucket: str, key: str) -> bool:
     """Return whether an object is one that the worker wrote, and so never a job."""
     if bucket != settings.output_bucket:
         return False

@@ -62,7 +62,7 @@ def submit(uris: tuple[str, ...], resume_file: Path | None, *, dry_run: bool, as
     from runner.deployment import Deployment
     from runner.reports import tally_text
     from runner.resume_file import ResumeFile
-    from runner.submission import Submission, Wanted
+    from runner.submission import ObjectFilter, Submission
 
     deployment = Deployment.open(os.environ)
     asked = {"queue": deployment.queue.url, "prefixes": " ".join(uris)}
@@ -70,7 +70,7 @@ def submit(uris: tuple[str, ...], resume_file: Path | None, *, dry_run: bool, as
     resume = ResumeFile(resume_file, asked) if resume_file else None
     if resume is not None and not resume.is_new:
         click.echo(f"going on after what {resume_file} says is on the queue", err=True)
-    submission = Submission(deployment, uris, Wanted(**filters), resume, dry_run=dry_run)
+    submission = Submission(deployment, uris, ObjectFilter(**filters), resume, dry_run=dry_run)
     try:
         _run(submission)
     except BaseException:
@@ -121,9 +121,9 @@ def letters(reason: str | None, key: str | None, *, as_json: bool) -> None:
     With --json, each is a line of its own, with all that is known of it and the body of the message.
     """
     from runner.deployment import Deployment
-    from runner.redrive import Choice, list_letters
+    from runner.redrive import LetterFilter, list_letters
 
-    found = list_letters(Deployment.open(os.environ), Choice(reason, key))
+    found = list_letters(Deployment.open(os.environ), LetterFilter(reason, key))
     for letter in found:
         _tell_letter(letter, as_json=as_json)
     if not found and not as_json:
@@ -141,13 +141,13 @@ def discard(reason: str | None, key: str | None, *, dry_run: bool, as_json: bool
     as by `runner letters`: with --json as a whole, so that it can be kept.
     """
     from runner.deployment import Deployment
-    from runner.redrive import Choice, list_letters
+    from runner.redrive import LetterFilter, list_letters
     from runner.redrive import discard as throw_away
 
     if reason is None and key is None:
         raise click.UsageError("say which: --reason TEXT, --key GLOB or both of them")
     count, do = 0, list_letters if dry_run else throw_away
-    for letter in do(Deployment.open(os.environ), Choice(reason, key)):
+    for letter in do(Deployment.open(os.environ), LetterFilter(reason, key)):
         _tell_letter(letter, as_json=as_json)
         count += 1
     if not as_json:
@@ -168,13 +168,13 @@ def redrive(reason: str | None, key: str | None, *, everything: bool, dry_run: b
     come meanwhile.
     """
     from runner.deployment import Deployment
-    from runner.redrive import Choice
+    from runner.redrive import LetterFilter
     from runner.redrive import redrive as move_back
     from runner.reports import causes_text
 
     if everything == (reason is not None or key is not None):
         raise click.UsageError("say which: --reason TEXT, --key GLOB or both of them, or --all")
-    done = move_back(Deployment.open(os.environ), Choice(reason, key), dry_run=dry_run)
+    done = move_back(Deployment.open(os.environ), LetterFilter(reason, key), dry_run=dry_run)
     text = [
         *causes_text("would be moved" if dry_run else "moved back to the queue", done.moved),
         *causes_text("not chosen", done.left),

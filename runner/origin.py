@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 _HASH_CHARACTERS = 32
 
 
-class Verdict(Enum):
+class PublishDecision(Enum):
     """What to do, given the output that is there."""
 
     PUBLISH = "publish"
@@ -47,7 +47,7 @@ class Origin:
     sent: int = 0
 
     @classmethod
-    def of(cls, event: ObjectCreated, digest: str, sent: int, modified: int = 0) -> Self:
+    def from_event(cls, event: ObjectCreated, digest: str, sent: int, modified: int = 0) -> Self:
         """Return the origin of what a calculation makes of an object."""
         return cls(source_of(event), digest[:_HASH_CHARACTERS], event.sequencer or "", modified, sent)
 
@@ -67,7 +67,7 @@ class Origin:
         }
 
     @classmethod
-    def of_metadata(cls, metadata: Mapping[str, str]) -> Self | None:
+    def from_metadata(cls, metadata: Mapping[str, str]) -> Self | None:
         """Return the origin that an object's metadata tell, None if it is none of ours."""
         try:
             return cls(
@@ -80,17 +80,17 @@ class Origin:
         except (KeyError, ValueError):
             return None
 
-    def judge(self, there: Origin | None) -> Verdict:
+    def decide(self, there: Origin | None) -> PublishDecision:
         """Return what to do where an output of another origin is there already, or of this one."""
         # Newer even where the content is the same again: between the two there may have been another, whose output is
         # still on its way, and has to find a newer one here than itself.
         if there is None or self.is_newer_than(there):
-            return Verdict.PUBLISH
+            return PublishDecision.PUBLISH
         if (there.source, there.digest) == (self.source, self.digest):
-            return Verdict.DUPLICATE
+            return PublishDecision.DUPLICATE
         if there.is_newer_than(self) or (there.source == self.source and there.sent > self.sent):
-            return Verdict.STALE
-        return Verdict.PUBLISH
+            return PublishDecision.STALE
+        return PublishDecision.PUBLISH
 
     def is_newer_than(self, other: Origin) -> bool:
         """Return whether its source was written later, as far as is known.

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from runner.events import ObjectCreated
 
 
-class Kind(Enum):
+class JobResult(Enum):
     """What became of a job."""
 
     DONE = "done"
@@ -73,7 +73,7 @@ class Outcome:
         rejects: The prefix of the objects that hold the rejected lines, "" where there are none.
     """
 
-    kind: Kind
+    kind: JobResult
     reason: str = ""
     summary: dict[str, Any] = field(default_factory=dict)
     job: str = ""
@@ -84,7 +84,7 @@ class Outcome:
 
 
 @dataclass(frozen=True, slots=True)
-class JobProgress:
+class ProgressUpdate:
     """How far a job has come.
 
     Attributes:
@@ -118,7 +118,7 @@ class Stop:
 
 
 @dataclass(frozen=True, slots=True)
-class Lease:
+class LeaseExtension:
     """The job may go on for so long, counted from when this was sent."""
 
     seconds: float

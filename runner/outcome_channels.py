@@ -78,7 +78,7 @@ class OutcomeChannels:
 
     Args:
         channels: Where that is.
-        log: Told what could not be sent.
+        log: ChildMessage what could not be sent.
         metrics: Where that is counted.
     """
 

@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from runner.names import output_key
-from runner.outcome import Kind
+from runner.outcome import JobResult
 
 if TYPE_CHECKING:
     from runner.events import ObjectCreated
@@ -31,7 +31,7 @@ def describe(
         outcome: What has become of it, for good.
         seconds: How long the last attempt took.
     """
-    stands = outcome.kind in (Kind.DONE, Kind.DUPLICATE)
+    stands = outcome.kind in (JobResult.DONE, JobResult.DUPLICATE)
     output = {"bucket": settings.output_bucket, "key": output_key(settings, event.key)} if stands else None
     return {
         "version": VERSION,

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Self
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from runner.checkpoint import Part
+    from runner.checkpoint import UploadedPart
     from runner.upload import Upload
     from transform import State
 
@@ -39,18 +39,18 @@ class PartSender:
     Args:
         upload: What they are parts of.
         note: Notes how far the upload has come; called from a thread, one at a time.
-        most: How many may be on their way at a time, if they are not large.
+        max_in_flight: How many may be on their way at a time, if they are not large.
     """
 
-    def __init__(self, upload: Upload, note: Callable[[Mark], None], most: int) -> None:
+    def __init__(self, upload: Upload, note: Callable[[Mark], None], max_in_flight: int) -> None:
         self._upload = upload
         self._note = note
-        self._most = most
-        self._uploading = ThreadPoolExecutor(most, thread_name_prefix="part")
+        self._max_in_flight = max_in_flight
+        self._uploading = ThreadPoolExecutor(max_in_flight, thread_name_prefix="part")
         self._noting = ThreadPoolExecutor(1, thread_name_prefix="note")
         self._sent: set[Future[None]] = set()
         self._noted: deque[Future[None]] = deque()
-        self._arrived: dict[int, tuple[Part, Mark]] = {}
+        self._arrived: dict[int, tuple[UploadedPart, Mark]] = {}
 
     def __enter__(self) -> Self:
         return self
@@ -66,7 +66,7 @@ class PartSender:
             RunnerError: What became of a part before it, or of noting it.
         """
         room = max(1, ON_THEIR_WAY_BYTES // self._upload.collected_bytes)
-        self._settle(leave=min(self._most, room) - 1)
+        self._settle(leave=min(self._max_in_flight, room) - 1)
         self._sent.add(self._uploading.submit(self._send, *self._upload.take_part(), mark))
 
     def finish(self) -> None:

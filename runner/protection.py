@@ -22,7 +22,7 @@ SETTLE_S = 1.0
 """How long a task has to be idle before that is told: between two jobs of a full queue it isn't worth two requests."""
 CLOSE_S = 2.0
 
-_MOST_BYTES = 1 << 16
+_MAX_ANSWER_BYTES = 1 << 16
 _NOT_IN_A_SERVICE = "TASK_NOT_VALID"
 
 
@@ -146,7 +146,7 @@ class Protection:
                 self._url or "", data=json.dumps(wanted).encode(), headers=headers, method="PUT"
             )
             with self._opener.open(request, timeout=TIMEOUT_S) as response:
-                return _refusal(response.read(_MOST_BYTES))
+                return _refusal(response.read(_MAX_ANSWER_BYTES))
         except urllib.error.HTTPError as error:
             kind, detail = _refusal(_read_rest(error))
             return kind or f"HTTP {error.code}", detail
@@ -167,7 +167,7 @@ class Protection:
 def _read_rest(error: urllib.error.HTTPError) -> bytes:
     try:
         with error:
-            return error.read(_MOST_BYTES)
+            return error.read(_MAX_ANSWER_BYTES)
     except (OSError, http.client.HTTPException):
         return b""
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from runner.errors import ConditionFailedError, ConflictError, NoUploadError, StoreError
-from runner.origin import Origin, Verdict
+from runner.origin import Origin, PublishDecision
 
 if TYPE_CHECKING:
     from runner.store import Store
@@ -19,16 +19,16 @@ class StartAgainError(Exception):
     """The upload is of no use any more: what it held has to be made again."""
 
 
-def look(store: Store, key: str, origin: Origin) -> tuple[Verdict, dict[str, str]]:
+def look(store: Store, key: str, origin: Origin) -> tuple[PublishDecision, dict[str, str]]:
     """Return what to do given what is there, and the condition under which that stays right."""
     found = store.head(key)
     if found is None:
-        return Verdict.PUBLISH, _NOTHING_THERE
-    verdict = origin.judge(Origin.of_metadata(found.get("Metadata", {})))
-    return verdict, {"IfMatch": found["ETag"]}
+        return PublishDecision.PUBLISH, _NOTHING_THERE
+    decision = origin.decide(Origin.from_metadata(found.get("Metadata", {})))
+    return decision, {"IfMatch": found["ETag"]}
 
 
-def publish(store: Store, key: str, origin: Origin, upload: Upload) -> tuple[Verdict, str]:
+def publish(store: Store, key: str, origin: Origin, upload: Upload) -> tuple[PublishDecision, str]:
     """Publish an output, unless one is there that should stay.
 
     It looks anew each time, whatever was seen when the job began: content that came back has the ETag that it had, so
@@ -43,13 +43,13 @@ def publish(store: Store, key: str, origin: Origin, upload: Upload) -> tuple[Ver
         StoreError: S3 does not do it; another time may do better.
     """
     multipart = upload.id is not None
-    seen = look(store, key, origin) if multipart else (Verdict.PUBLISH, _NOTHING_THERE)
+    seen = look(store, key, origin) if multipart else (PublishDecision.PUBLISH, _NOTHING_THERE)
     for tries_left in reversed(range(_TRIES)):
-        verdict, condition = seen
-        if verdict is not Verdict.PUBLISH:
-            return verdict, condition["IfMatch"] if verdict is Verdict.DUPLICATE else ""
+        decision, condition = seen
+        if decision is not PublishDecision.PUBLISH:
+            return decision, condition["IfMatch"] if decision is PublishDecision.DUPLICATE else ""
         try:
-            return Verdict.PUBLISH, upload.publish(condition)
+            return PublishDecision.PUBLISH, upload.publish(condition)
         except ConditionFailedError:  # somebody else has published meanwhile
             if not tries_left:
                 raise
@@ -58,9 +58,9 @@ def publish(store: Store, key: str, origin: Origin, upload: Upload) -> tuple[Ver
                 raise StartAgainError(str(error)) from error
         except StoreError as error:
             # It may have been done all the same, the answer being lost.
-            verdict, condition = look(store, key, origin)
-            if verdict is Verdict.DUPLICATE:
-                return Verdict.PUBLISH, condition["IfMatch"]
+            decision, condition = look(store, key, origin)
+            if decision is PublishDecision.DUPLICATE:
+                return PublishDecision.PUBLISH, condition["IfMatch"]
             raise (StartAgainError(str(error)) if isinstance(error, NoUploadError) else error) from error
         seen = look(store, key, origin)
     raise AssertionError

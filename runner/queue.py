@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from runner.errors import LeaseLostError, SettingsError
 from runner.find_queue import find_queue, name_of, read_redrive_policy
 from runner.message import BATCH_BYTES, Message, attributes_of, batches, compose, read_message
-from runner.queue_errors import ask_sqs, explain
+from runner.queue_errors import ask_sqs, to_error
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -99,7 +99,7 @@ class Queue:
         """
         self._call("delete_message", ReceiptHandle=message.receipt)
 
-    def give_back(self, message: Message, delay_s: int) -> None:
+    def release(self, message: Message, delay_s: int) -> None:
         """Make a message visible again after a time; one whose lease is lost is left to whoever has it.
 
         SQS counts the time since the receive, too: where both are more than 12 hours, the timeout in force stays.
@@ -107,7 +107,7 @@ class Queue:
         with suppress(LeaseLostError):
             self.extend(message, max(0, min(delay_s, MAX_VISIBILITY_S)))
 
-    def hand_over(
+    def requeue(
         self,
         message: Message,
         *,
@@ -147,7 +147,7 @@ class Queue:
             entries = [{"Id": str(position), **one} for position, one in enumerate(batch)]
             answer = self._call("send_message_batch", Entries=entries)
             for failed in answer.get("Failed", ()):
-                raise explain({"Error": failed}, "SendMessageBatch", self.name)
+                raise to_error({"Error": failed}, "SendMessageBatch", self.name)
         self.delete(message)
 
     def dead_letter(self, message: Message, *, reason: str, job: str, trace: str) -> None:

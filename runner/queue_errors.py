@@ -37,12 +37,12 @@ def ask_sqs(client: Any, operation: str, url: str, **arguments: Any) -> Any:
     try:
         return getattr(client, operation)(QueueUrl=url, **arguments)
     except ClientError as error:
-        raise explain(error.response, error.operation_name, queue) from error
+        raise to_error(error.response, error.operation_name, queue) from error
     except (BotoCoreError, RuntimeError) as error:  # the latter where new credentials have expired already
         raise QueueError(f"queue {queue}: {operation} failed: {error}") from error
 
 
-def explain(response: Mapping[str, Any], operation: str, queue: str) -> RunnerError:
+def to_error(response: Mapping[str, Any], operation: str, queue: str) -> RunnerError:
     """Return the error of ours for what SQS has answered."""
     code, said = _code_of(response), text_of(response)
     if code.lower().startswith("kms") and "throttl" not in code.lower():

@@ -21,7 +21,7 @@ _CLOCK_STEP = timedelta(seconds=1)
 
 
 @dataclass(frozen=True, slots=True)
-class Choice:
+class LetterFilter:
     """Which dead letters are meant: those that meet all that is given.
 
     Attributes:
@@ -61,7 +61,7 @@ class Redriven:
         return {name: [asdict(cause) for cause in causes.listed()] for name, causes in named.items()}
 
 
-def redrive(deployment: Deployment, choice: Choice, *, dry_run: bool) -> Redriven:
+def redrive(deployment: Deployment, choice: LetterFilter, *, dry_run: bool) -> Redriven:
     """Move the dead letters that are chosen back to the queue.
 
     Those that come meanwhile stay. Where nothing was put right, letters come back as soon as they are moved, and would
@@ -92,7 +92,7 @@ def redrive(deployment: Deployment, choice: Choice, *, dry_run: bool) -> Redrive
     return done
 
 
-def list_letters(deployment: Deployment, choice: Choice) -> list[DeadLetter]:
+def list_letters(deployment: Deployment, choice: LetterFilter) -> list[DeadLetter]:
     """Return the dead letters that are chosen, of any bucket, the oldest first.
 
     Raises:
@@ -103,7 +103,7 @@ def list_letters(deployment: Deployment, choice: Choice) -> list[DeadLetter]:
     return sorted(chosen, key=lambda letter: letter.time)
 
 
-def discard(deployment: Deployment, choice: Choice) -> Iterator[DeadLetter]:
+def discard(deployment: Deployment, choice: LetterFilter) -> Iterator[DeadLetter]:
     """Remove the dead letters that are chosen, of any bucket; yield each before it is removed.
 
     Raises:

@@ -23,19 +23,19 @@ class RejectObjects:
         store: The bucket.
         folder: The prefix of all of them.
         count: How many objects there are already, of the same job.
-        most: How many there may be of an attempt that has started again; what is not overwritten is removed at the end.
+        highest: How many an earlier start of this job may have written; what is not overwritten is removed at the end.
 
     Attributes:
         folder: Likewise.
         count: How many objects there are by now.
     """
 
-    def __init__(self, store: Store, folder: str, count: int = 0, most: int = 0) -> None:
+    def __init__(self, store: Store, folder: str, count: int = 0, highest: int = 0) -> None:
         self._store = store
         self.folder = folder
         self._buffer = bytearray()
         self.count = count
-        self.most = max(count, most)
+        self.highest = max(count, highest)
 
     def write(self, line: bytes) -> None:
         """Keep a line, given as JSON."""
@@ -49,14 +49,14 @@ class RejectObjects:
             content, self._buffer = bytes(self._buffer), bytearray()
             self._store.call("put_object", Key=self._key(self.count + 1), Body=content, ContentType=_JSON_LINES)
             self.count += 1
-            self.most = max(self.most, self.count)
+            self.highest = max(self.highest, self.count)
 
     def finish(self, summary: Summary, about: Mapping[str, str]) -> str | None:
         """Store the rest and the index; return the index's key, None where nothing was rejected."""
         self.flush()
-        while self.most > self.count:
-            self._store.delete(self._key(self.most))
-            self.most -= 1
+        while self.highest > self.count:
+            self._store.delete(self._key(self.highest))
+            self.highest -= 1
         if not self.count:
             return None
         index = {

@@ -11,11 +11,11 @@ if TYPE_CHECKING:
     from runner.events import ObjectCreated
     from runner.job_child import JobChild
     from runner.leases import Lease
-    from runner.outcome import JobProgress
+    from runner.outcome import ProgressUpdate
 
 
 @dataclass(slots=True)
-class Running:
+class ActiveJob:
     """A job that was taken on.
 
     Attributes:
@@ -41,7 +41,7 @@ class Running:
     started: float = field(default_factory=time.monotonic)
     deaths: int = 0
     offset: int = 0
-    told: JobProgress | None = None
+    told: ProgressUpdate | None = None
     logged: tuple[float, int] = (0.0, 0)
     stopping: bool = False
     stop_by: float = math.inf

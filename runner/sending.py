@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Any
 
-from runner.queue_errors import ask_sqs, explain
+from runner.queue_errors import ask_sqs, to_error
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -33,7 +33,7 @@ def send_all(queue: Queue, messages: Sequence[dict[str, Any]]) -> None:
         if not failed:
             return
         if not tries_left or any(one.get("SenderFault") for one in failed):
-            error = explain({"Error": failed[0]}, "SendMessageBatch", queue.name)
+            error = to_error({"Error": failed[0]}, "SendMessageBatch", queue.name)
             raise type(error)(f"{error} ({len(failed)} of {len(messages)} messages were not taken)")
         ids = {one["Id"] for one in failed}
         entries = [entry for entry in entries if entry["Id"] in ids]

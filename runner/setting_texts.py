@@ -62,7 +62,7 @@ def contradictions(fields: Fields, given: Mapping[str, str]) -> Iterator[str]:
             yield f"{' and '.join(values)}: found {shown}, expected one of them or the same value twice"
 
 
-def explain(fields: Fields, error: Any, given: Mapping[str, str]) -> str:
+def describe_error(fields: Fields, error: Any, given: Mapping[str, str]) -> str:
     """Return the line on one wrong setting: its name as it was written, what was found, what was expected."""
     place = str(error["loc"][0])
     field = next(f for key, f in fields.items() if place in (key, *names_of(f)))

@@ -174,7 +174,7 @@ class Settings(BaseSettings):
         try:
             settings = cls(**source())
         except ValidationError as error:
-            wrong += [setting_texts.explain(fields, found, given) for found in error.errors(include_url=False)]
+            wrong += [setting_texts.describe_error(fields, found, given) for found in error.errors(include_url=False)]
         if wrong:
             raise SettingsError("\n".join(wrong))
         return settings

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True)
-class Setup:
+class JobContext:
     """What all jobs of a worker have in common; `worker` is who does them, for whoever looks at their checkpoints."""
 
     settings: Settings
@@ -31,7 +31,7 @@ class Setup:
     worker: str = ""
 
     @classmethod
-    def open(cls, settings: Settings, environ: Mapping[str, str]) -> Setup:
+    def open(cls, settings: Settings, environ: Mapping[str, str]) -> JobContext:
         """Return it, once the calculation loads and the buckets can be reached.
 
         Raises:
@@ -40,7 +40,7 @@ class Setup:
         source, store = (Store.open(bucket, environ) for bucket in (settings.input_bucket, settings.output_bucket))
         worker = read_task_metadata(environ).arn or socket.gethostname()
         cancellations = Cancellations(store, cancellations_prefix(settings))
-        setup = cls(settings, load_calculation(settings), source, store, cancellations, worker)
-        setup.source.check()
-        setup.store.check()
-        return setup
+        context = cls(settings, load_calculation(settings), source, store, cancellations, worker)
+        context.source.check()
+        context.store.check()
+        return context

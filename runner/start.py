@@ -18,7 +18,7 @@ from runner.queue import Queue
 from runner.settings import Settings, near_misses
 from runner.task_metadata import read_task_metadata
 from runner.telemetry import make_logger
-from runner.tools import Tools
+from runner.tools import WorkerContext
 from runner.worker import Worker
 from transform import available_cores
 
@@ -44,7 +44,7 @@ def start_worker(environ: Mapping[str, str], *, drain: bool) -> int:
     client = _sqs(settings)
     queue = Queue.open(client, settings.queue, settings.dead_letter_queue)
     metrics = Metrics(settings.metrics_namespace, sys.stdout, {"Family": task.family})
-    tools = Tools(
+    context = WorkerContext(
         settings=settings,
         environ=environ,
         queue=queue,
@@ -55,7 +55,7 @@ def start_worker(environ: Mapping[str, str], *, drain: bool) -> int:
         channels=OutcomeChannels.open(settings, log, metrics),
         log=log,
     )
-    return Worker(tools, settings.workers or available_cores(), drain=drain).run()
+    return Worker(context, settings.workers or available_cores(), drain=drain).run()
 
 
 def _sqs(settings: Settings) -> Any:

@@ -16,10 +16,10 @@ from runner.errors import SettingsError
 
 if TYPE_CHECKING:
     from runner.causes import Cause
-    from runner.checkpoints import Noted
+    from runner.checkpoints import CheckpointInfo
     from runner.deployment import Deployment
 
-MOST_LETTERS = 1000
+MAX_LETTERS = 1000
 """Of the dead letters, so many are looked at."""
 _AGE_WINDOW = timedelta(minutes=10)  # CloudWatch has the queue's age once a minute, a few minutes late
 
@@ -113,13 +113,13 @@ def read_status(deployment: Deployment, before: Status | None = None) -> Status:
 def _look(letters: DeadLetters) -> tuple[int, list[Cause]]:
     """Return how many dead letters were looked at, and why they are there."""
     causes = Causes()
-    with letters.look(MOST_LETTERS) as found:
+    with letters.look(MAX_LETTERS) as found:
         for letter in (letter for batch in found for letter in batch):
             causes.add(letter)
     return causes.total, causes.listed()
 
 
-def _job(noted: Noted, now: datetime) -> JobStatus:
+def _job(noted: CheckpointInfo, now: datetime) -> JobStatus:
     about = noted.about
     read, size = _number(about.get("read")), _number(about.get("size"))
     started = _moment(about.get("started"))

@@ -94,7 +94,7 @@ class Store:
         try:
             return request(*args, **arguments)
         except _FAILURES as error:
-            raise _explain(error, what) from error
+            raise _to_error(error, what) from error
 
     def delete(self, key: str) -> None:
         """Remove an object, if it is there."""
@@ -114,7 +114,7 @@ class Store:
             raise
 
 
-def _explain(error: BaseException, what: str) -> RunnerError:
+def _to_error(error: BaseException, what: str) -> RunnerError:
     status, code = _status(error)
     text = f"{what}: {' '.join(str(error).split()) or type(error).__name__}"[:500]
     denied = isinstance(error, NoCredentialsError | PermissionError) and code not in _PASSING

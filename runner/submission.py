@@ -15,7 +15,7 @@ from runner.errors import SettingsError
 from runner.events import ObjectCreated
 from runner.listing import has_versions, list_latest, list_objects
 from runner.message import batches, compose
-from runner.names import is_ours
+from runner.names import is_worker_key
 from runner.sending import send_all
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ _ARCHIVED = {"GLACIER", "DEEP_ARCHIVE"}
 
 
 @dataclass(frozen=True, slots=True)
-class Wanted:
+class ObjectFilter:
     """Which objects of a prefix are to be submitted.
 
     Attributes:
@@ -99,7 +99,13 @@ class Submission:
     """
 
     def __init__(
-        self, deployment: Deployment, uris: Sequence[str], wanted: Wanted, resume: ResumeFile | None, *, dry_run: bool
+        self,
+        deployment: Deployment,
+        uris: Sequence[str],
+        wanted: ObjectFilter,
+        resume: ResumeFile | None,
+        *,
+        dry_run: bool,
     ) -> None:
         self._deployment = deployment
         self._prefixes = _prefixes(deployment, uris)
@@ -135,7 +141,7 @@ class Submission:
         for found in listed:
             self.tally.last = key = found["Key"]
             reason = self._wanted.reason_against(found)
-            if is_ours(deployment.settings, deployment.source.bucket, key):
+            if is_worker_key(deployment.settings, deployment.source.bucket, key):
                 reason = "written by the worker"
             if reason is not None:
                 left_out[reason] = left_out.get(reason, 0) + 1

@@ -38,7 +38,7 @@ class Target:
     part_bytes: int
 
     @classmethod
-    def like(
+    def from_headers(
         cls,
         store: Store,
         key: str,

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True)
-class Tools:
+class WorkerContext:
     """What a worker works with.
 
     Attributes:

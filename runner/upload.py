@@ -6,7 +6,7 @@ import contextlib
 from io import BytesIO
 from typing import TYPE_CHECKING, Any
 
-from runner.checkpoint import Part
+from runner.checkpoint import UploadedPart
 from runner.errors import NoUploadError
 from transform import part_size, spare_copies
 
@@ -27,7 +27,7 @@ class Upload:
         parts: What it has.
     """
 
-    def __init__(self, target: Target, upload: str | None = None, parts: Sequence[Part] = ()) -> None:
+    def __init__(self, target: Target, upload: str | None = None, parts: Sequence[UploadedPart] = ()) -> None:
         spare_copies(target.store.filesystem)
         self._target = target
         self._buffer = BytesIO()
@@ -70,7 +70,7 @@ class Upload:
         self._taken_bytes += len(content)
         return self._taken, content
 
-    def put_part(self, number: int, content: bytes) -> Part:
+    def put_part(self, number: int, content: bytes) -> UploadedPart:
         """Upload a part; it counts once it is among `parts`, in its place.
 
         Raises:
@@ -78,7 +78,7 @@ class Upload:
         """
         # As bytes, which botocore makes a stream of; a bytearray would be sent at one go, and hold up other requests.
         answer = self._call("upload_part", UploadId=self.id, PartNumber=number, Body=content)
-        return Part(number, answer["ETag"], len(content))
+        return UploadedPart(number, answer["ETag"], len(content))
 
     def publish(self, condition: Mapping[str, str]) -> str:
         """Make the object appear, on a condition, and return its ETag; may be called again where that failed.

@@ -12,19 +12,19 @@ import time
 from typing import TYPE_CHECKING
 
 from runner.crew import Crew
-from runner.disposal import Disposal
+from runner.disposal import Settlement
 from runner.errors import DeniedError, EventError, RunnerError
 from runner.events import ObjectCreated, parse
 from runner.leases import Leases
-from runner.names import is_ours
+from runner.names import is_worker_key
 from runner.receiver import Receiver
-from runner.running import Running
+from runner.running import ActiveJob
 from transform import codec_of_name
 
 if TYPE_CHECKING:
     from runner.events import Parsed
     from runner.queue import Message
-    from runner.tools import Tools
+    from runner.tools import WorkerContext
 
 _TICK_S = 0.5
 _HEALTH_INTERVAL_S = 5.0
@@ -36,14 +36,14 @@ class Worker:
     """One worker; `run` it once.
 
     Args:
-        tools: What it works with.
+        context: What it works with.
         workers: How many processes at a time.
         drain: Whether it ends when the queue is empty.
     """
 
-    def __init__(self, tools: Tools, workers: int, *, drain: bool) -> None:
-        settings = tools.settings
-        self._tools = tools
+    def __init__(self, context: WorkerContext, workers: int, *, drain: bool) -> None:
+        settings = context.settings
+        self._context = context
         self._drain = drain
         self._signals = 0
         self._found_nothing = False
@@ -51,12 +51,14 @@ class Worker:
         self._woken, self._wakes = os.pipe()
         os.set_blocking(self._wakes, False)
         visibility_s = settings.visibility_timeout_s
-        self._disposal = Disposal(tools.queue, settings, tools.breaker, tools.log, tools.metrics, tools.channels)
-        self._leases = Leases(tools.queue, visibility_s, settings.max_lease_s, tools.log, tools.breaker.denied)
-        self._crew = Crew(tools, workers, self._leases, self._disposal)
+        self._settlement = Settlement(
+            context.queue, settings, context.breaker, context.log, context.metrics, context.channels
+        )
+        self._leases = Leases(context.queue, visibility_s, settings.max_lease_s, context.log, context.breaker.denied)
+        self._crew = Crew(context, workers, self._leases, self._settlement)
         # What a receive brings while the worker stops can be handed back only if it ends in time.
         wait_s = min(settings.poll_wait_s, max(1, int(settings.stop_timeout_s - _ANSWER_S)))
-        self._receiver = Receiver(tools.queue, wait_s, visibility_s, self._wake)
+        self._receiver = Receiver(context.queue, wait_s, visibility_s, self._wake)
 
     def run(self) -> int:
         """Work until told to stop; return the exit status.
@@ -70,10 +72,10 @@ class Worker:
             self._crew.add_child()
             while not self._crew.is_ready and not self._signals:  # which loads the calculation and reaches the buckets
                 self._crew.listen(_TICK_S, self._woken)
-            self._tools.log.info("started", queue=self._tools.queue.name, drain=self._drain)
+            self._context.log.info("started", queue=self._context.queue.name, drain=self._drain)
             while not self._is_over():
                 self._crew.start_jobs()
-                if self._crew.has_room() and not self._tools.breaker.reason:
+                if self._crew.has_room() and not self._context.breaker.reason:
                     self._receiver.ask()
                 self._crew.listen(_TICK_S, self._woken)
                 self._take_messages()
@@ -82,15 +84,15 @@ class Worker:
             self._shut_down()
         finally:
             self._crew.kill()
-        return 1 if self._tools.breaker.reason else 0
+        return 1 if self._context.breaker.reason else 0
 
     def _take_messages(self) -> None:
         for found, received in self._receiver.take():
             self._found_nothing = found is None
             if isinstance(found, DeniedError):
-                self._tools.breaker.denied(str(found))
+                self._context.breaker.denied(str(found))
             if isinstance(found, RunnerError):
-                self._tools.log.error("no message could be received", error=str(found))
+                self._context.log.error("no message could be received", error=str(found))
             elif found is not None:
                 self._take(found, received)
 
@@ -101,25 +103,25 @@ class Worker:
             events = parse(message.body)
             jobs = self._jobs_among(events)
         except EventError as error:
-            self._disposal.refuse(message, str(error))
+            self._settlement.refuse(message, str(error))
         else:
             if len(jobs) == 1:
-                self._crew.jobs.append(Running(jobs[0], lease, self._is_large(jobs[0])))
+                self._crew.jobs.append(ActiveJob(jobs[0], lease, self._is_large(jobs[0])))
                 return
             if jobs:
-                self._disposal.split(message, [event.to_body() for event in jobs])
+                self._settlement.split(message, [event.to_body() for event in jobs])
             else:
-                self._disposal.ignore(message, "; ".join(events.ignored) or "what this worker has written itself")
+                self._settlement.ignore(message, "; ".join(events.ignored) or "what this worker has written itself")
         self._leases.let_go(lease)
 
     def _is_large(self, event: ObjectCreated) -> bool:
         """Return whether the engine would use several processes for an object."""
         ranges = 1 if codec_of_name(event.key) else _RANGES_OF_ONE_PROCESS
-        return event.size is None or event.size > ranges * self._tools.settings.range_bytes
+        return event.size is None or event.size > ranges * self._context.settings.range_bytes
 
     def _jobs_among(self, events: Parsed) -> list[ObjectCreated]:
-        settings = self._tools.settings
-        others = [event for event in events.created if not is_ours(settings, event.bucket, event.key)]
+        settings = self._context.settings
+        others = [event for event in events.created if not is_worker_key(settings, event.bucket, event.key)]
         for event in others:
             if event.bucket != settings.input_bucket:
                 raise EventError(f"an event of the bucket {event.bucket}, which is not S3_INPUT_BUCKET")
@@ -130,20 +132,20 @@ class Worker:
             return True
         if not self._drain or self._crew.jobs:
             return False
-        if self._tools.breaker.reason:
+        if self._context.breaker.reason:
             return True
         if not self._found_nothing:
             return False
         self._found_nothing = False  # to be seen again
         try:
-            return not any(self._tools.queue.waiting())
+            return not any(self._context.queue.waiting())
         except RunnerError as error:
-            self._tools.log.warning("the queue could not be asked", error=str(error))
+            self._context.log.warning("the queue could not be asked", error=str(error))
             return False
 
     def _shut_down(self) -> None:
         """No new messages; jobs handed back at their last checkpoint; nothing left running."""
-        deadline = time.monotonic() + self._tools.settings.stop_timeout_s
+        deadline = time.monotonic() + self._context.settings.stop_timeout_s
         self._receiver.close()
         for job in list(self._crew.jobs):
             if job.child is None:
@@ -158,18 +160,18 @@ class Worker:
         self._receiver.join(max(0.0, deadline - time.monotonic()))
         for found, _ in self._receiver.take():
             if found is not None and not isinstance(found, RunnerError):
-                self._disposal.hand_over(found)
+                self._settlement.requeue(found)
         self._leases.close()
-        self._tools.protection.close()
-        self._tools.log.info("stopped")
+        self._context.protection.close()
+        self._context.log.info("stopped")
 
     def _tell_how_it_is(self) -> None:
-        self._tools.protection.tick()
+        self._context.protection.tick()
         now = time.monotonic()
-        if now - self._told_at >= _HEALTH_INTERVAL_S or self._tools.breaker.reason:
+        if now - self._told_at >= _HEALTH_INTERVAL_S or self._context.breaker.reason:
             self._told_at = now
-            reason = self._tools.breaker.reason
-            self._tools.health.write("failing" if reason else "ok", reason or "")
+            reason = self._context.breaker.reason
+            self._context.health.write("failing" if reason else "ok", reason or "")
 
     def _on_signal(self, number: int, _frame: object) -> None:
         self._signals += 1

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from runner.cli import cli
-from runner.outcome import Kind
+from runner.outcome import JobResult
 from tests.cfn.templates import KINDS, defaults, load, of_type
 from tests.conftest import ROOT
 
@@ -105,7 +105,7 @@ def test_each_way_to_fail_for_good_is_on_the_page(modules: tuple[str, ...], name
 
 def test_outcomes_are_all_there_are() -> None:
     rows = re.findall(r"^\| `(\w+)` \|.*\|.*\|$", section("What a worker that works says"), re.MULTILINE)
-    assert [row for row in rows if row != "setting"] == sorted({kind.value for kind in Kind}, key=rows.index)
+    assert [row for row in rows if row != "setting"] == sorted({kind.value for kind in JobResult}, key=rows.index)
 
 
 def test_events_are_logged() -> None:
@@ -115,7 +115,7 @@ def test_events_are_logged() -> None:
     assert len(named) > 5
     assert set(named) <= logged
     filtered = set(re.findall(r"\$\.event = \"(\w+)\"", PAGE))
-    assert filtered <= {kind.value for kind in Kind} | logged
+    assert filtered <= {kind.value for kind in JobResult} | logged
     assert "refused" in filtered & logged
 
 

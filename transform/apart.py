@@ -12,7 +12,7 @@ from transform.errors import OptionError, OutputError
 from transform.s3 import is_uri
 
 
-def check_apart(locations: Mapping[str, object]) -> None:
+def check_no_conflicts(locations: Mapping[str, object]) -> None:
     """Raise if two of the locations are the same file or object.
 
     Raises:

@@ -10,7 +10,7 @@ from transform.identity import digest
 from transform.runnable import Runnable
 from transform.s3 import is_uri
 from transform.sources import Source
-from transform.stream import Task
+from transform.stream import Spec
 
 
 class CalculationsByPrefix(Runnable):
@@ -69,13 +69,13 @@ class CalculationsByPrefix(Runnable):
         """
         return self.of(source).preview(source, rows, rejected=rejected)
 
-    def task_for(self, source: Source) -> Task:
+    def spec_for(self, source: Source) -> Spec:
         """Return what is to be done to an input.
 
         Raises:
             CalculationError: Nothing is.
         """
-        return self.of(source).task_for(source)
+        return self.of(source).spec_for(source)
 
     def __repr__(self) -> str:
         return "\n".join(f"{prefix!r}: {calculation!r}" for prefix, calculation in self._calculations.items())

@@ -10,7 +10,7 @@ from transform.expressions import name_results, parse_sql, to_expression
 from transform.projection import Projection
 from transform.runnable import Runnable
 from transform.schema import check_declared, parse_type
-from transform.task import ExpressionTask
+from transform.task import ExpressionSpec
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -47,11 +47,11 @@ class Calculation(Runnable):
         ('stars', 'review_count')
     """
 
-    __slots__ = ("_task",)
-    _task: ExpressionTask
+    __slots__ = ("_spec",)
+    _spec: ExpressionSpec
 
     def __init__(self, /, *exprs: object, **named_exprs: object) -> None:
-        self._set(ExpressionTask(name_results(exprs, named_exprs)))
+        self._set(ExpressionSpec(name_results(exprs, named_exprs)))
 
     @classmethod
     def from_sql(cls, expressions: str = "", where: str = "") -> Self:
@@ -80,7 +80,7 @@ class Calculation(Runnable):
     @property
     def digest(self) -> str:
         """What distinguishes it from others: a SHA-256 over its text or expressions, declared types and options."""
-        return self._task.digest
+        return self._spec.digest
 
     def made_from(self, origin: tuple[bytes, ...]) -> Self:
         """Return the calculation with the text that it was made from, as its identity."""
@@ -89,16 +89,16 @@ class Calculation(Runnable):
     @property
     def columns(self) -> tuple[str, ...]:
         """The columns that the expressions and filters read."""
-        return tuple(self._task.columns)
+        return tuple(self._spec.columns)
 
     @property
     def results(self) -> tuple[str, ...]:
         """The names of the results."""
-        return tuple(self._task.results)
+        return tuple(self._spec.results)
 
     def filter(self, *predicates: object) -> Self:
         """Return the calculation that also drops the lines for which a predicate is false or null."""
-        filters = (*self._task.filters, *(to_expression(predicate) for predicate in predicates))
+        filters = (*self._spec.filters, *(to_expression(predicate) for predicate in predicates))
         return self._with(filters=filters)
 
     def with_schema(self, schema: Mapping[str, object]) -> Self:
@@ -117,14 +117,14 @@ class Calculation(Runnable):
             name: parse_type(name, dtype) if isinstance(dtype, str) else check_declared(name, dtype)
             for name, dtype in schema.items()
         }
-        return self._with(schema=self._task.schema | declared)
+        return self._with(schema=self._spec.schema | declared)
 
     def drop(self, *names: str) -> Self:
         """Return the calculation that also takes the members of these names out of the lines, all occurrences.
 
         A result of the same name is appended all the same. Expressions see what is dropped.
         """
-        before = self._task.projection
+        before = self._spec.projection
         return self._with(projection=Projection(before.drop | _names(names), before.select))
 
     def select(self, *names: str) -> Self:
@@ -132,7 +132,7 @@ class Calculation(Runnable):
 
         They stay as they are, in the line's own order. Expressions see all members.
         """
-        before = self._task.projection
+        before = self._spec.projection
         selected = _names(names) if before.select is None else _names(names) & before.select
         return self._with(projection=Projection(before.drop, selected))
 
@@ -159,9 +159,9 @@ class Calculation(Runnable):
             >>> Calculation.from_sql("a + 1 AS b").preview(io.BytesIO(b'{"a":1,"c":true}')).to_dicts()
             [{'a': 1, 'b': 2}]
         """
-        from transform.preview import preview as preview_task
+        from transform.preview import preview as preview_spec
 
-        return preview_task(self._task, source, rows, rejected)
+        return preview_spec(self._spec, source, rows, rejected)
 
     def compare(
         self,
@@ -198,22 +198,25 @@ class Calculation(Runnable):
                 line 1: 8 by the expressions, 8.0 by calculation(…)
                 line 2: 10 by the expressions, 10.0 by calculation(…)
         """
-        from transform.compare import compare as compare_task
+        from transform.compare import compare as compare_spec
         from transform.line_function import LineFunction
 
         called = function.function if isinstance(function, LineFunction) else function
         if not callable(called):
             raise CalculationError(f"expected a function of one line, got {type(called).__name__}: {called!r:.80}")
-        return compare_task(self.task_for(source), called, source, lines, rel_tol)
+        return compare_spec(self.spec_for(source), called, source, lines, rel_tol)
 
-    def profile(self, source: Source, most_bytes: int | None = PROFILED_BYTES) -> Profile:
+    def profile(
+        self, source: Source, max_bytes: int | None = PROFILED_BYTES, *, most_bytes: int | None = PROFILED_BYTES
+    ) -> Profile:
         r"""Run the calculation in this process, without an output, and return where the time goes.
 
         It says how long each stage takes, and what that comes to for larger inputs and more cores.
 
         Args:
             source: As for `run`; to be told of S3, an object.
-            most_bytes: How much of it to take; None for all.
+            max_bytes: How much of it to take; None for all.
+            most_bytes: The former name of `max_bytes`.
 
         Raises:
             TransformError: As `run` does.
@@ -225,29 +228,29 @@ class Calculation(Runnable):
             >>> Calculation(double=pl.col("stars") * 2).profile(lines).lines
             1000
         """
-        from transform.profile import profile as profile_task
+        from transform.profile import profile as profile_spec
 
-        return profile_task(self.task_for(source), source, most_bytes)
+        return profile_spec(self.spec_for(source), source, max_bytes if most_bytes == PROFILED_BYTES else most_bytes)
 
-    def task_for(self, source: Source) -> ExpressionTask:  # noqa: ARG002 - the same for every input
+    def spec_for(self, source: Source) -> ExpressionSpec:  # noqa: ARG002 - the same for every input
         """Return what is to be done to an input.
 
         Raises:
             CalculationError: Nothing is.
         """
-        if not self._task.results and not self._task.filters and not self._task.projection:
+        if not self._spec.results and not self._spec.filters and not self._spec.projection:
             raise CalculationError("there is nothing to do: give an expression, a filter, or members to drop or select")
-        return self._task
+        return self._spec
 
     def __repr__(self) -> str:
         from transform.describe import describe
 
-        return describe(self._task)
+        return describe(self._spec)
 
     def _repr_html_(self) -> str:
         from transform.describe import describe_html
 
-        return describe_html(self._task)
+        return describe_html(self._spec)
 
     def __setattr__(self, name: str, value: object) -> NoReturn:
         raise AttributeError(f"a Calculation is immutable; cannot set {name}")
@@ -257,11 +260,11 @@ class Calculation(Runnable):
 
     def _with(self, **changes: Any) -> Self:
         other = object.__new__(type(self))
-        other._set(replace(self._task, **changes))
+        other._set(replace(self._spec, **changes))
         return other
 
-    def _set(self, task: ExpressionTask) -> None:
-        object.__setattr__(self, "_task", task)
+    def _set(self, spec: ExpressionSpec) -> None:
+        object.__setattr__(self, "_spec", spec)
 
 
 def _names(names: tuple[str, ...]) -> frozenset[str]:

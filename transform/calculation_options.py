@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from transform.cores import available_cores
-from transform.option_types import Place
+from transform.option_types import PathOrUri
 from transform.ranges import MIN_RANGES, RANGE_BYTES
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ def takes_calculation(command: Callable[..., None]) -> Callable[..., None]:
         "-c",
         "--calculation",
         "reference",
-        type=Place(),
+        type=PathOrUri(),
         metavar="REF",
         help="path/file.py:name or package.module:name.",
     )

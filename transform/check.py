@@ -11,9 +11,9 @@ from transform.policy import Policy
 from transform.runnable import Runnable
 from transform.sources import Source, open_source
 from transform.state import State
-from transform.stream import Task
+from transform.stream import Spec
 from transform.summary import Summary
-from transform.walk import FirstLines, settled
+from transform.walk import FirstLines, retry_widened
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,8 +54,8 @@ class Check:
         for name, count in counted.nonfinite.items():
             found.append(f"`{name}` is NaN or infinite {count:,} times, which is written as null")
         for name, count in self.nulls.items():
-            most = str(counted.lines_out - 1) if max_nulls is None else max_nulls
-            if counted.lines_out and _exceeds(count, counted.lines_out, most):
+            limit = str(counted.lines_out - 1) if max_nulls is None else max_nulls
+            if counted.lines_out and _exceeds(count, counted.lines_out, limit):
                 in_all = count == counted.lines_out
                 found.append(f"`{name}` is null in {'every line' if in_all else f'{count:,} lines'}")
         return found
@@ -78,16 +78,16 @@ def check(runnable: Runnable, source: Source, lines: int | None = None) -> Check
     Raises:
         TransformError: It does not fit the input, or that cannot be read.
     """
-    task = runnable.task_for(source)
-    return settled(source, lambda state: _check(task, source, lines, state))
+    spec = runnable.spec_for(source)
+    return retry_widened(source, lambda state: _check(spec, source, lines, state))
 
 
-def _check(task: Task, source: Source, lines: int | None, state: State) -> Check:
+def _check(spec: Spec, source: Source, lines: int | None, state: State) -> Check:
     nulls: dict[str, int] = {}
     with open_source(source) as reader:
-        plan, chunks = task.prepare(read_chunks(reader.read_into), MAX_LINE_BYTES, state.widened)
+        plan, chunks = spec.prepare(read_chunks(reader.read_into), MAX_LINE_BYTES, state.widened)
         types = plan.evaluator.types if isinstance(plan, ExpressionPlan) else {}
-        summary = Summary(source=reader.name, schema=plan.describe_schema(), notes=list(task.notes))
+        summary = Summary(source=reader.name, schema=plan.describe_schema(), notes=list(spec.notes))
         looked_at = FirstLines(chunks, lines)
         for chunk in looked_at:
             summary.count(plan.transform(chunk))
@@ -109,5 +109,9 @@ def _count_nulls(plan: ExpressionPlan, chunk: Chunk | LongLine, nulls: dict[str,
 
 
 def _exceeds(count: int, of: int, limit: str) -> bool:
-    policy = Policy.of("reject", limit)
-    return count > policy.most if policy.most is not None else policy.share is not None and count > policy.share * of
+    policy = Policy.from_options("reject", limit)
+    return (
+        count > policy.max_lines
+        if policy.max_lines is not None
+        else policy.max_share is not None and count > policy.max_share * of
+    )

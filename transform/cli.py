@@ -17,7 +17,7 @@ from transform import interrupts
 from transform.allocator import keep_freed_memory
 from transform.calculation_options import takes_calculation
 from transform.errors import OptionError, TransformError
-from transform.option_types import MaxRejects, Place, Size
+from transform.option_types import MaxRejects, PathOrUri, Size
 
 if TYPE_CHECKING:
     from transform.runnable import Runnable
@@ -47,8 +47,8 @@ def cli() -> None:
 
 
 @cli.command()
-@click.argument("source", type=Place(), metavar="INPUT")
-@click.argument("target", type=Place(), metavar="OUTPUT")
+@click.argument("source", type=PathOrUri(), metavar="INPUT")
+@click.argument("target", type=PathOrUri(), metavar="OUTPUT")
 @takes_calculation
 @click.option(
     "--on-error",
@@ -58,7 +58,7 @@ def cli() -> None:
     help="Put a bad line aside, or stop at the first.",
 )
 @click.option(
-    "--rejects", type=Place(), metavar="PATH", help="Where rejected lines go.  [default: OUTPUT.rejects.jsonl]"
+    "--rejects", type=PathOrUri(), metavar="PATH", help="Where rejected lines go.  [default: OUTPUT.rejects.jsonl]"
 )
 @click.option("--max-rejects", type=MaxRejects(), help="Fail if more lines are rejected, or a larger share.")
 @click.option("--max-line-bytes", type=Size(), default="256MiB", show_default=True, help="Reject longer lines.")
@@ -68,7 +68,7 @@ def cli() -> None:
 @click.option(
     "--workers", type=click.IntRange(1), metavar="N", help="Processes to use.  [default: the cores there are]"
 )
-@click.option("--summary", "summary_path", type=Place(), metavar="PATH", help="Write the summary as JSON, too.")
+@click.option("--summary", "summary_path", type=PathOrUri(), metavar="PATH", help="Write the summary as JSON, too.")
 @click.option("-q", "--quiet", is_flag=True, help="No progress bar and no summary.")
 def run(source: str, target: str, what: "Runnable", summary_path: str | None, *, quiet: bool, **options: Any) -> None:
     """Transform INPUT into OUTPUT.
@@ -91,7 +91,7 @@ def run(source: str, target: str, what: "Runnable", summary_path: str | None, *,
 
 
 @cli.command(short_help="Show what the first lines of INPUT give.")
-@click.argument("source", type=Place(), metavar="INPUT")
+@click.argument("source", type=PathOrUri(), metavar="INPUT")
 @takes_calculation
 @click.option(
     "-n", "--rows", type=click.IntRange(1), metavar="N", default=10, show_default=True, help="How many lines."
@@ -106,7 +106,7 @@ def preview(source: str, what: "Runnable", rows: int) -> None:
 
 
 @cli.command("schema")
-@click.argument("source", type=Place(), metavar="INPUT")
+@click.argument("source", type=PathOrUri(), metavar="INPUT")
 def show_schema(source: str) -> None:
     """Show the columns of INPUT with the types that would be inferred.
 
@@ -118,8 +118,8 @@ def show_schema(source: str) -> None:
 
 
 @cli.command()
-@click.argument("reference", type=Place(), metavar="REF")
-@click.argument("source", type=Place(), metavar="INPUT")
+@click.argument("reference", type=PathOrUri(), metavar="REF")
+@click.argument("source", type=PathOrUri(), metavar="INPUT")
 @click.option("-n", "--lines", type=click.IntRange(1), metavar="N", help="Take the first N lines only.")
 @click.option("--max-rejects", type=MaxRejects(), default="0", show_default=True, help="So many may be rejected.")
 @click.option("--max-nulls", type=MaxRejects(), help="In so many lines a result may be null.  [default: all but one]")
@@ -151,9 +151,9 @@ def check(
 
 
 @cli.command(short_help="Make a calculation to start from, with a test.")
-@click.argument("name", type=Place(), metavar="NAME")
+@click.argument("name", type=PathOrUri(), metavar="NAME")
 @click.option(
-    "--from", "source", type=Place(), metavar="INPUT", help="What the sample is of.  [default: invented businesses]"
+    "--from", "source", type=PathOrUri(), metavar="INPUT", help="What the sample is of.  [default: invented businesses]"
 )
 @click.option(
     "-n", "--lines", type=click.IntRange(1), metavar="N", default=100, show_default=True, help="How many lines to draw."
@@ -192,7 +192,7 @@ def _complain(message: str) -> None:
 
 def main() -> NoReturn:
     """Run the command and exit."""
-    interrupts.install()
+    interrupts.install_interrupts()
     # Work is shared out over processes, of which this is one: more threads here would only get in their way.
     keep_freed_memory()
     for name in ("POLARS_MAX_THREADS", "OPENBLAS_NUM_THREADS"):

@@ -60,8 +60,8 @@ def _to_series(name: str, values: list[Any], column: Column) -> pl.Series:
         series = pl.Series(name, values, dtype=pl.Int64, strict=True).cast(pl.Int128)
     except _NOT_A_VALUE:
         series = pl.Series(name, values, dtype=pl.Int128, strict=True)
-    least, most = INTEGER_BOUNDS[type(column.dtype)]
-    if isinstance(column.dtype, pl.UInt64) and series.len() and not series.is_between(least, most).all():
+    minimum, maximum = INTEGER_BOUNDS[type(column.dtype)]
+    if isinstance(column.dtype, pl.UInt64) and series.len() and not series.is_between(minimum, maximum).all():
         raise OverflowError
     return series
 
@@ -113,11 +113,11 @@ def python_type(dtype: Any, *, within_64_bits: bool = False) -> Any:
         ]
         return msgspec.defstruct("Object", fields, gc=False)
     if type(dtype) in INTEGER_BOUNDS:
-        least, most = INTEGER_BOUNDS[type(dtype)]
+        minimum, maximum = INTEGER_BOUNDS[type(dtype)]
         # msgspec takes no bound beyond 64 bits; those are checked on the column
         return Annotated[
             int,
-            msgspec.Meta(ge=least if least > -(2**64) else None, le=most if most <= _INT64_MAX else None),
+            msgspec.Meta(ge=minimum if minimum > -(2**64) else None, le=maximum if maximum <= _INT64_MAX else None),
         ]
     scalars = {pl.Float64: float, pl.String: str, pl.Boolean: bool, pl.Null: type(None)}
     return scalars[type(dtype)]
@@ -139,8 +139,8 @@ def in_range(value: Any, dtype: Any) -> bool:
         return all(in_range(getattr(value, f"m{i}"), field.dtype) for i, field in enumerate(dtype.fields))
     if type(dtype) not in INTEGER_BOUNDS:
         return True
-    least, most = INTEGER_BOUNDS[type(dtype)]
-    return bool(least <= value <= most)
+    minimum, maximum = INTEGER_BOUNDS[type(dtype)]
+    return bool(minimum <= value <= maximum)
 
 
 def widen(dtype: pl.DataType, text: bytes) -> pl.DataType | None:

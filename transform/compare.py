@@ -13,8 +13,8 @@ from transform.members import LineError
 from transform.plan import ExpressionPlan
 from transform.sources import Source, open_source
 from transform.state import State
-from transform.task import ExpressionTask
-from transform.walk import FirstLines, settled
+from transform.task import ExpressionSpec
+from transform.walk import FirstLines, retry_widened
 
 _EXAMPLES = 3
 _SPACES = b" \t\r"
@@ -127,14 +127,14 @@ class Comparison:
 
 
 def compare(
-    task: ExpressionTask,
+    spec: ExpressionSpec,
     function: Callable[[dict[str, object]], object],
     source: Source,
     lines: int | None,
     rel_tol: float,
 ) -> Comparison:
     """Compare what the expressions and what a function make of the lines of an input; see `Calculation.compare`."""
-    return settled(source, lambda state: _compare(task, FunctionPlan(function), source, lines, rel_tol, state))
+    return retry_widened(source, lambda state: _compare(spec, FunctionPlan(function), source, lines, rel_tol, state))
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,12 +148,12 @@ class _Outcome:
 
 
 def _compare(
-    task: ExpressionTask, function: FunctionPlan, source: Source, lines: int | None, rel_tol: float, state: State
+    spec: ExpressionSpec, function: FunctionPlan, source: Source, lines: int | None, rel_tol: float, state: State
 ) -> Comparison:
     count, equal = 0, 0
     tally: dict[tuple[str, str], Found] = {}
     with open_source(source) as reader:
-        plan, chunks = task.prepare(read_chunks(reader.read_into), MAX_LINE_BYTES, state.widened)
+        plan, chunks = spec.prepare(read_chunks(reader.read_into), MAX_LINE_BYTES, state.widened)
         looked_at = FirstLines(chunks, lines)
         for outcome in _outcomes(plan, looked_at):
             found = _differ(outcome, function, rel_tol)
@@ -172,14 +172,14 @@ def _outcomes(plan: ExpressionPlan, chunks: Iterable[Chunk | LongLine]) -> Itera
         if isinstance(chunk, LongLine):
             before += 1
             continue
-        decoded, piece = plan.decoder.decode(chunk), plan.transform(chunk)
+        decoded, result = plan.decoder.decode(chunk), plan.transform(chunk)
         kept = decoded.lines[plan.evaluator.evaluate(decoded.frame).kept]
-        texts = dict(zip(kept.tolist(), b"".join(piece.output).split(b"\n"), strict=False))
-        reasons = {reject.line: reject.reason for reject in piece.rejects}
+        texts = dict(zip(kept.tolist(), b"".join(result.output).split(b"\n"), strict=False))
+        reasons = {reject.line: reject.reason for reject in result.rejects}
         for index, line in enumerate(bytes(chunk.data).split(b"\n")):
             if line.strip(_SPACES):
                 yield _Outcome(before + index + 1, line, texts.get(index), reasons.get(index))
-        before += piece.lines
+        before += result.lines
 
 
 def _differ(outcome: _Outcome, function: FunctionPlan, rel_tol: float) -> list[Difference]:

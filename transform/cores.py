@@ -25,10 +25,10 @@ def available_cores(cgroup: Path = _CGROUP) -> int:
 def _quota(cgroup: Path) -> float | None:
     try:
         if (cgroup / "cpu.max").exists():
-            most, period = (cgroup / "cpu.max").read_text().split()
+            quota_us, period = (cgroup / "cpu.max").read_text().split()
         else:
-            most = (cgroup / "cpu" / "cpu.cfs_quota_us").read_text().strip()
+            quota_us = (cgroup / "cpu" / "cpu.cfs_quota_us").read_text().strip()
             period = (cgroup / "cpu" / "cpu.cfs_period_us").read_text().strip()
-        return float(most) / float(period) if most not in ("max", "-1") else None
+        return float(quota_us) / float(period) if quota_us not in ("max", "-1") else None
     except (OSError, ValueError):
         return None

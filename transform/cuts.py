@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from transform.layout import Layout, Positions
+from transform.layout import LineIndex, Positions
 from transform.projection import Projection
 from transform.scan import named, scan_members
 
@@ -20,18 +20,18 @@ class Cuts:
     emptied: npt.NDArray[np.bool_]
 
 
-def plan_cuts(layout: Layout, projection: Projection) -> Cuts:
+def plan_cuts(line_index: LineIndex, projection: Projection) -> Cuts:
     """Return the cuts that take members out of the lines of a chunk.
 
     A member goes with the comma before it and the white space around that. The first that stays begins the object, so
     those before it go with the comma after them. What stands after the opening and before the closing brace stays.
     """
-    members = scan_members(layout)
+    members = scan_members(line_index)
     stays = np.ones(len(members.lines), dtype=bool)
     if projection.select is not None:
-        stays = named(layout, members, projection.select)
-    stays &= ~named(layout, members, projection.drop)
-    bounds = np.searchsorted(members.lines, np.arange(len(layout.stops) + 1))
+        stays = named(line_index, members, projection.select)
+    stays &= ~named(line_index, members, projection.drop)
+    bounds = np.searchsorted(members.lines, np.arange(len(line_index.stops) + 1))
     kept = np.concatenate([[0], np.cumsum(stays)])
     kept_before = kept[:-1] - kept[bounds[:-1]][members.lines]
     is_last = np.append(members.lines[1:] != members.lines[:-1], True)[: len(members.lines)]

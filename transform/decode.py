@@ -21,8 +21,8 @@ import pyarrow as pa
 from msgspec import UNSET, Raw, UnsetType
 
 from transform.columns import ESCAPED, python_type, to_frame
-from transform.judge import Judge
-from transform.layout import CLOSE, OPEN, Layout, Positions, end_in, invalid_utf8, lay_out, many_openers
+from transform.judge import LineDecoder
+from transform.layout import CLOSE, OPEN, LineIndex, Positions, end_in, index_lines, invalid_utf8, many_openers
 from transform.lines import LONG_LINE_HEAD_BYTES, MAX_LINE_BYTES, Chunk
 from transform.members import LineError, is_deep
 from transform.rejects import Reject, reject_long
@@ -48,7 +48,7 @@ class Decoded:
     """What a chunk holds.
 
     Attributes:
-        layout: Where its lines stand.
+        line_index: Where its lines stand.
         lines: The line of each row of the frame.
         closes: Where the closing brace of each row's line stands.
         empties: Whether that line is an object without members.
@@ -58,7 +58,7 @@ class Decoded:
         rejects: In the order of the lines.
     """
 
-    layout: Layout
+    line_index: LineIndex
     lines: Positions
     closes: Positions
     empties: npt.NDArray[np.bool_]
@@ -101,7 +101,7 @@ class Decoder:
         self._with_struct = not any(ESCAPED.search(name) for name in self._fields)
         self._struct = _struct(self._fields, types, self._targets) if self._with_struct else None
         self._objects = msgspec.json.Decoder(self._struct or dict[str, Raw])
-        self._single = Judge(columns)
+        self._single = LineDecoder(columns)
         # The columns of which the struct has the text, since they are replaced; their values are decoded from it.
         as_text = [name for name in types if name in self._targets or not self._with_struct]
         self._arrays = {name: msgspec.json.Decoder(list[types[name]]) for name in as_text}  # type: ignore[valid-type]
@@ -112,47 +112,47 @@ class Decoder:
         Raises:
             WidenError: See there.
         """
-        layout = lay_out(chunk)
-        blank = layout.firsts == layout.lasts
-        plain, odd = self._sort_out(layout, blank)
+        line_index = index_lines(chunk)
+        blank = line_index.firsts == line_index.lasts
+        plain, odd = self._sort_out(line_index, blank)
         rows = _Rows()
         position = 0
         for line in odd:
             until = int(np.searchsorted(plain, line))
-            self._decode_run(layout, plain[position:until], rows)
-            self._judge(layout, int(line), rows)
+            self._decode_run(line_index, plain[position:until], rows)
+            self._decode_line(line_index, int(line), rows)
             position = until
-        self._decode_run(layout, plain[position:], rows)
+        self._decode_run(line_index, plain[position:], rows)
         return self._assemble(
-            layout, rows, int(np.count_nonzero(blank)) - sum(bool(blank[r.line]) for r in rows.rejects)
+            line_index, rows, int(np.count_nonzero(blank)) - sum(bool(blank[r.line]) for r in rows.rejects)
         )
 
-    def _sort_out(self, layout: Layout, blank: npt.NDArray[np.bool_]) -> tuple[Positions, Positions]:
+    def _sort_out(self, line_index: LineIndex, blank: npt.NDArray[np.bool_]) -> tuple[Positions, Positions]:
         """Return the lines that may be decoded together, and those that have to be judged one by one."""
-        data, firsts, lasts = layout.data, layout.firsts, layout.lasts
-        lengths = layout.stops - layout.bounds[:-1]
+        data, firsts, lasts = line_index.data, line_index.firsts, line_index.lasts
+        lengths = line_index.stops - line_index.bounds[:-1]
         odd = lengths > self._max_line_bytes
-        if not layout.braced:
+        if not line_index.braced:
             odd |= ~blank & ((data[np.minimum(firsts, len(data) - 1)] != OPEN) | (data[lasts - 1] != CLOSE))
-        for line in many_openers(layout, lengths):
-            odd[line] |= is_deep(layout.line(line))
-        odd[invalid_utf8(layout)] = True
+        for line in many_openers(line_index, lengths):
+            odd[line] |= is_deep(line_index.line(line))
+        odd[invalid_utf8(line_index)] = True
         return np.flatnonzero(~blank & ~odd), np.flatnonzero(odd)
 
-    def _decode_run(self, layout: Layout, lines: Positions, rows: _Rows) -> None:
+    def _decode_run(self, line_index: LineIndex, lines: Positions, rows: _Rows) -> None:
         """Decode lines that have nothing but blank lines between them."""
         pending = [lines]
         while pending:
             run = pending.pop()
             if len(run) == 1:
-                self._judge(layout, int(run[0]), rows)
-            elif len(run) and (fault := self._decode_together(layout, run, rows)) is not None:
+                self._decode_line(line_index, int(run[0]), rows)
+            elif len(run) and (fault := self._decode_together(line_index, run, rows)) is not None:
                 pending += [run[fault + 1 :], run[fault : fault + 1], run[:fault]]
 
-    def _decode_together(self, layout: Layout, lines: Positions, rows: _Rows) -> int | None:
+    def _decode_together(self, line_index: LineIndex, lines: Positions, rows: _Rows) -> int | None:
         """Decode lines that are all good; else return where to part them: at the one at fault, or in the middle."""
-        start = layout.firsts[lines[0]]
-        run = layout.view[start : layout.lasts[lines[-1]]]
+        start = line_index.firsts[lines[0]]
+        run = line_index.view[start : line_index.lasts[lines[-1]]]
         fault = None
         try:
             objects = self._objects.decode_lines(run)
@@ -160,13 +160,13 @@ class Decoder:
                 raws = {name: self._texts(objects, name) for name in {*self._targets, *self._arrays}}
                 values = {name: array.decode(_as_array(raws[name])) for name, array in self._arrays.items()}
                 self._add(rows, lines, objects, values)
-                self._add_spans(rows, raws, layout.data.ctypes.data, len(rows.objects) - len(objects))
+                self._add_spans(rows, raws, line_index.data.ctypes.data, len(rows.objects) - len(objects))
                 return None
         except msgspec.ValidationError as error:
             fault = int(found[1]) if (found := _FAULTY_OBJECT.search(str(error))) else None
         except msgspec.DecodeError as error:
             if found := _FAULTY_BYTE.search(str(error)):
-                line = int(np.searchsorted(layout.firsts, start + int(found[1]), side="right")) - 1
+                line = int(np.searchsorted(line_index.firsts, start + int(found[1]), side="right")) - 1
                 fault = int(np.searchsorted(lines, line, side="right")) - 1
         except RecursionError:
             pass
@@ -177,19 +177,19 @@ class Decoder:
             return [o.get(name, UNSET) for o in objects]
         return self._getters[name](objects)
 
-    def _judge(self, layout: Layout, index: int, rows: _Rows) -> None:
+    def _decode_line(self, line_index: LineIndex, index: int, rows: _Rows) -> None:
         """Accept or reject a single line."""
-        start = int(layout.bounds[index])
-        length = int(layout.stops[index]) - start
+        start = int(line_index.bounds[index])
+        length = int(line_index.stops[index]) - start
         if length > self._max_line_bytes:
-            head = bytes(layout.view[start : start + min(length, LONG_LINE_HEAD_BYTES)])
-            rows.rejects.append(reject_long(index, layout.offset + start, head, length, self._max_line_bytes))
+            head = bytes(line_index.view[start : start + min(length, LONG_LINE_HEAD_BYTES)])
+            rows.rejects.append(reject_long(index, line_index.offset + start, head, length, self._max_line_bytes))
             return
-        line = layout.line(index)
+        line = line_index.line(index)
         try:
-            values, members = self._single.judge(line, layout.offset + start)
+            values, members = self._single.decode(line, line_index.offset + start)
         except LineError as error:
-            rows.rejects.append(Reject(index, layout.offset + start, error.kind, str(error), line))
+            rows.rejects.append(Reject(index, line_index.offset + start, error.kind, str(error), line))
             return
         raws = {name: [members.values.get(name, UNSET)] for name in self._targets}
         typed = {self._fields[name]: value for name, value in values.items() if name not in self._arrays}
@@ -218,7 +218,7 @@ class Decoder:
                 stops = starts + np.fromiter(map(len, values), np.int64, len(values))
                 rows.spans.setdefault(name, []).append(np.array([numbers, starts, stops]))
 
-    def _assemble(self, layout: Layout, rows: _Rows, blank: int) -> Decoded:
+    def _assemble(self, line_index: LineIndex, rows: _Rows, blank: int) -> Decoded:
         values = {
             name: rows.values.get(name, []) if name in self._arrays else self._texts(rows.objects, name)
             for name in self._columns
@@ -231,18 +231,18 @@ class Decoder:
             keep = np.ones(len(lines), dtype=bool)
             for row, error in out_of_range.items():
                 keep[row] = False
-                rejects.append(layout.reject(int(lines[row]), error))
+                rejects.append(line_index.reject(int(lines[row]), error))
             rejects.sort(key=lambda reject: reject.line)
             lines = lines[keep]
             rows_before = np.cumsum(keep) - 1
             spans = {name: s[:, keep[s[0]]] for name, s in spans.items()}
             spans = {name: np.array([rows_before[s[0]], s[1], s[2]]) for name, s in spans.items()}
-        closes = layout.lasts[lines] - 1
+        closes = line_index.lasts[lines] - 1
         return Decoded(
-            layout=layout,
+            line_index=line_index,
             lines=lines,
             closes=closes,
-            empties=end_in(layout, OPEN, layout.firsts[lines], closes),
+            empties=end_in(line_index, OPEN, line_index.firsts[lines], closes),
             frame=frame,
             spans={name: Spans(*s) for name, s in spans.items()},
             blank=blank,

@@ -10,34 +10,34 @@ from transform.expressions import columns_read
 from transform.lines import MAX_LINE_BYTES
 from transform.plan import ExpressionPlan
 from transform.schema import Column
-from transform.task import ExpressionTask
+from transform.task import ExpressionSpec
 
 _UNKNOWN = "follows from the columns"
 
 
-def describe(task: ExpressionTask) -> str:
+def describe(spec: ExpressionSpec) -> str:
     """Return it as text."""
-    types = _types(task)
+    types = _types(spec)
     lines = [
         f"  {name} = {_without_alias(expr)}\n    reads {_reads(expr)}; type {types.get(name, _UNKNOWN)}"
-        for name, expr in task.results.items()
+        for name, expr in spec.results.items()
     ]
-    lines += [f"  where {predicate}" for predicate in task.filters]
-    lines += [f"  {what} {', '.join(names)}" for what, names in _projection(task)]
-    lines += [f"  schema {name}: {dtype}" for name, dtype in task.schema.items()]
+    lines += [f"  where {predicate}" for predicate in spec.filters]
+    lines += [f"  {what} {', '.join(names)}" for what, names in _projection(spec)]
+    lines += [f"  schema {name}: {dtype}" for name, dtype in spec.schema.items()]
     return "\n".join(["Calculation", *lines])
 
 
-def describe_html(task: ExpressionTask) -> str:
+def describe_html(spec: ExpressionSpec) -> str:
     """Return it as HTML."""
-    types = _types(task)
+    types = _types(spec)
     results = [
         (html.Code(name), html.Code(str(_without_alias(expr))), _reads(expr), types.get(name, _UNKNOWN))
-        for name, expr in task.results.items()
+        for name, expr in spec.results.items()
     ]
-    rest: list[tuple[str, html.Cell]] = [("where", html.Code(str(predicate))) for predicate in task.filters]
-    rest += [(what, ", ".join(names)) for what, names in _projection(task)]
-    rest += [("schema", html.Code(f"{name}: {dtype}")) for name, dtype in task.schema.items()]
+    rest: list[tuple[str, html.Cell]] = [("where", html.Code(str(predicate))) for predicate in spec.filters]
+    rest += [(what, ", ".join(names)) for what, names in _projection(spec)]
+    rest += [("schema", html.Code(f"{name}: {dtype}")) for name, dtype in spec.schema.items()]
     header = ("result", "expression", "reads", "type")
     return html.render("Calculation", html.Table(results, header), html.Table(rest))
 
@@ -46,20 +46,20 @@ def _reads(expr: pl.Expr) -> str:
     return ", ".join(columns_read([expr])) or "nothing"
 
 
-def _projection(task: ExpressionTask) -> Iterator[tuple[str, list[str]]]:
-    if task.projection.drop:
-        yield "drop", sorted(task.projection.drop)
-    if task.projection.select is not None:
-        yield "select", sorted(task.projection.select)
+def _projection(spec: ExpressionSpec) -> Iterator[tuple[str, list[str]]]:
+    if spec.projection.drop:
+        yield "drop", sorted(spec.projection.drop)
+    if spec.projection.select is not None:
+        yield "select", sorted(spec.projection.select)
 
 
-def _types(task: ExpressionTask) -> dict[str, str]:
+def _types(spec: ExpressionSpec) -> dict[str, str]:
     """Return the types of the results where the declared columns settle them."""
-    columns = {name: Column(dtype) for name, dtype in task.schema.items() if name in task.columns}
-    if set(columns) != set(task.columns):
+    columns = {name: Column(dtype) for name, dtype in spec.schema.items() if name in spec.columns}
+    if set(columns) != set(spec.columns):
         return {}
     try:
-        plan = ExpressionPlan(task.results, task.filters, columns, MAX_LINE_BYTES, pure=task.pure)
+        plan = ExpressionPlan(spec.results, spec.filters, columns, MAX_LINE_BYTES, pure=spec.pure)
     except TransformError:
         return {}
     return {name: str(dtype) for name, dtype in plan.evaluator.types.items()}

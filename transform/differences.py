@@ -119,8 +119,8 @@ def _relative(ours: Any, theirs: Any) -> float | None:
     if not {type(ours), type(theirs)} <= {int, float}:
         return None
     try:
-        most = max(abs(ours), abs(theirs))
-        return float(abs(ours - theirs) / most) if most and math.isfinite(most) else None
+        larger = max(abs(ours), abs(theirs))
+        return float(abs(ours - theirs) / larger) if larger and math.isfinite(larger) else None
     except OverflowError:  # an integer beyond what floats hold
         return None
 

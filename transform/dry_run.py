@@ -30,7 +30,7 @@ def plan_nodes(expr: pl.Expr, schema: Mapping[str, pl.DataType]) -> set[str]:
             .show_graph(engine="streaming", plan_stage="physical", raw_output=True, show=False, optimizations=once)
         )
     except REFUSALS as error:
-        raise CalculationError(f"polars refuses {show(expr)}: {_explain(error, schema)}") from None
+        raise CalculationError(f"polars refuses {show(expr)}: {_describe_error(error, schema)}") from None
     return {" ".join(filter(None, found)) for found in _PLAN_NODE.findall(plan or "")}
 
 
@@ -43,12 +43,12 @@ def check_evaluates(expr: pl.Expr, schema: Mapping[str, pl.DataType]) -> None:
     nothing, one, two = (_error(expr, {name: [None] * height for name in schema}, schema) for height in range(3))
     valued = _error(expr, {name: [_value(dtype)] * 2 for name, dtype in schema.items()}, schema)
     if two and (nothing or not one):  # else it may be for want of values
-        raise CalculationError(f"polars refuses {show(expr)}: {_explain(two, schema)}")
+        raise CalculationError(f"polars refuses {show(expr)}: {_describe_error(two, schema)}")
     if valued and "not supported" in str(valued):  # else it may be the values
-        raise CalculationError(f"polars refuses {show(expr)}: {_explain(valued, schema)}")
+        raise CalculationError(f"polars refuses {show(expr)}: {_describe_error(valued, schema)}")
 
 
-def _explain(error: BaseException, schema: Mapping[str, pl.DataType]) -> str:
+def _describe_error(error: BaseException, schema: Mapping[str, pl.DataType]) -> str:
     """Return what polars says, with what it does not."""
     said = first_line(error)
     if isinstance(error, pl.exceptions.StructFieldNotFoundError):  # it says the name only

@@ -5,13 +5,13 @@ import shlex
 import time
 from dataclasses import dataclass
 
-from transform.apart import check_apart
+from transform.apart import check_no_conflicts
 from transform.errors import SchemaError, TransformError, WidenError
 from transform.reject_file import RejectFile, default_target
 from transform.sinks import Output, Target
 from transform.sources import Source, reopenable
 from transform.state import State
-from transform.stream import Options, Task, open_stream
+from transform.stream import Options, Spec, open_stream
 from transform.summary import Summary
 
 
@@ -19,7 +19,7 @@ from transform.summary import Summary
 class Job:
     """What is to be run; see `Calculation.run`."""
 
-    task: Task
+    spec: Spec
     source: Source
     target: Target
     rejects: str | None
@@ -27,13 +27,13 @@ class Job:
 
 
 def run(
-    task: Task, source: Source, target: Target, rejects: str | os.PathLike[str] | None, options: Options
+    spec: Spec, source: Source, target: Target, rejects: str | os.PathLike[str] | None, options: Options
 ) -> Summary:
     """Transform an input into an output; see `Calculation.run`."""
     started = time.perf_counter()
     kept_in = str(rejects) if rejects is not None else default_target(target)
-    check_apart({"input": source, "output": target, "rejects": kept_in})
-    job, state = Job(task, source, target, kept_in, options), State()
+    check_no_conflicts({"input": source, "output": target, "rejects": kept_in})
+    job, state = Job(spec, source, target, kept_in, options), State()
     while True:
         try:
             summary = _attempt(job, state)
@@ -64,7 +64,7 @@ def _cannot_start_again(error: WidenError, why: str) -> SchemaError:
 
 def _attempt(job: Job, state: State) -> Summary:
     with (
-        open_stream(job.task, job.source, state, job.options) as stream,
+        open_stream(job.spec, job.source, state, job.options) as stream,
         Output(job.target, lambda: stream.position) as output,
         RejectFile(job.rejects) as rejects,
     ):

@@ -15,7 +15,7 @@ from transform.layout import Positions
 from transform.members import LineError
 from transform.rowwise import check_row_wise
 from transform.spell import count_nonfinite, has_floats, json_text
-from transform.together import compute_together, looks_into_lists
+from transform.together import compute_padded, looks_into_lists
 from transform.tree import REFUSALS
 
 _PROBE_ROWS = 1000
@@ -93,7 +93,7 @@ class Evaluator:
             return self._evaluate(frame)
         except self._failures as error:
             if frame.height == 1:
-                failed = {0: LineError("the calculation failed", _explain(error))}
+                failed = {0: LineError("the calculation failed", _describe_error(error))}
                 none = self._compute(frame.clear()).select(self._texts)
                 return Evaluated(np.empty(0, np.int64), 0, none, {}, failed)
         middle = frame.height // 2
@@ -102,7 +102,7 @@ class Evaluator:
     def compute(self, frame: pl.DataFrame) -> pl.DataFrame:
         """Return the columns read and the results of the rows that pass the filters."""
         kept = frame if self._filter is None else frame.filter(self._mask(frame))
-        return compute_together(kept, self._results, into_lists=self._into_lists)
+        return compute_padded(kept, self._results, into_lists=self._into_lists)
 
     def probe(self, frame: pl.DataFrame) -> None:
         """Raise if the first rows, evaluated whole and in pieces, give different results.
@@ -125,11 +125,11 @@ class Evaluator:
                 )
 
     def _compute(self, frame: pl.DataFrame) -> pl.DataFrame:
-        return compute_together(frame, self._results, into_lists=self._into_lists).select(self._names)
+        return compute_padded(frame, self._results, into_lists=self._into_lists).select(self._names)
 
     def _mask(self, frame: pl.DataFrame) -> pl.Series:
         assert self._filter is not None  # noqa: S101 - asked only where there is one
-        return compute_together(frame, [self._filter], into_lists=self._into_lists)[_MASK]
+        return compute_padded(frame, [self._filter], into_lists=self._into_lists)[_MASK]
 
     def _evaluate(self, frame: pl.DataFrame) -> Evaluated:
         kept = np.arange(frame.height)
@@ -140,7 +140,7 @@ class Evaluator:
         else:
             rows = frame
         _refuse(rows, self._overflow)
-        results = compute_together(rows, self._results, into_lists=self._into_lists) if self._results else rows
+        results = compute_padded(rows, self._results, into_lists=self._into_lists) if self._results else rows
         nonfinite = {name: count for name in self._with_floats if (count := count_nonfinite(results[name]))}
         for name in nonfinite:
             if results.schema[name].is_float():
@@ -162,7 +162,7 @@ def _refuse(frame: pl.DataFrame, overflow: pl.Expr | None) -> None:
         raise _BeyondInt128Error("integer arithmetic goes beyond Int128")
 
 
-def _explain(error: BaseException) -> str:
+def _describe_error(error: BaseException) -> str:
     text = _TWICE.sub(r": \g<values>", first_line(error))
     known = isinstance(error, (*REFUSALS, _BeyondInt128Error))
     return text if known else f"{type(error).__name__}: {text}"

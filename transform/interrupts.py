@@ -1,8 +1,8 @@
 """Requests to stop: noted whenever they come, heeded where nothing is half done.
 
-An exception that a signal raises wherever it lands can cut a rename, an upload or a clean-up in two. So once `install`
-has been called, signals are only noted; `check` heeds them, and so does `waiting`, in which a wait may be cut short. A
-second one does not wait. `noted` does the same for a run in a program of somebody else's, such as a notebook.
+An exception that a signal raises wherever it lands can cut a rename, an upload or a clean-up in two. So once `install_interrupts`
+has been called, signals are only noted; `check_interrupts` heeds them, and so does `interruptible`, in which a wait may be cut short. A
+second one does not wait. `defer_interrupts` does the same for a run in a program of somebody else's, such as a notebook.
 """
 
 import contextlib
@@ -23,7 +23,7 @@ class _State:
 _state = _State()  # signals are the process's, and so is this
 
 
-def install() -> None:
+def install_interrupts() -> None:
     """Have signals that ask to stop noted, but for those that were to be ignored (as by nohup)."""
     _state.requested = _state.waiting = False
     for number in _SIGNALS:
@@ -32,7 +32,7 @@ def install() -> None:
 
 
 @contextlib.contextmanager
-def noted() -> Iterator[None]:
+def defer_interrupts() -> Iterator[None]:
     """Have Ctrl-C noted meanwhile, where Python would raise wherever it lands. What is done by then stays done."""
     in_main = threading.current_thread() is threading.main_thread()
     if not in_main or signal.getsignal(signal.SIGINT) is not signal.default_int_handler:
@@ -47,21 +47,21 @@ def noted() -> Iterator[None]:
         signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
-def check() -> None:
+def check_interrupts() -> None:
     """Raise KeyboardInterrupt if a stop was requested."""
     if _state.requested:
         raise KeyboardInterrupt
 
 
 @contextlib.contextmanager
-def waiting() -> Iterator[None]:
+def interruptible() -> Iterator[None]:
     """Raise KeyboardInterrupt at once if a stop is requested meanwhile."""
     if signal.getsignal(signal.SIGINT) is _note:
         # With the handler that polars puts before ours when it is imported, a wait would go on after Ctrl-C.
         signal.siginterrupt(signal.SIGINT, True)
     _state.waiting = True
     try:
-        check()
+        check_interrupts()
         yield
     finally:
         _state.waiting = False

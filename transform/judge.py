@@ -10,8 +10,8 @@ from transform.members import LineError, Members, read_members
 from transform.schema import Column
 
 
-class Judge:
-    """Judges single lines, for the columns that are read.
+class LineDecoder:
+    """Decodes single lines, for the columns that are read.
 
     Args:
         columns: With their types.
@@ -22,7 +22,7 @@ class Judge:
         self._decoders = {name: msgspec.json.Decoder(python_type(c.dtype) | None) for name, c in columns.items()}
         self._inferred = [name for name, column in columns.items() if column.inferred]
 
-    def judge(self, line: bytes, offset: int) -> tuple[dict[str, object], Members]:
+    def decode(self, line: bytes, offset: int) -> tuple[dict[str, object], Members]:
         """Return the values of the columns, and all members.
 
         Args:

@@ -9,10 +9,10 @@ import msgspec
 import polars as pl
 
 from transform.identity import digest
-from transform.layout import lay_out
+from transform.layout import index_lines
 from transform.lines import MAX_LINE_BYTES, Chunk, LongLine, read_chunks
 from transform.members import LineError, is_deep, read_members
-from transform.piece import Piece
+from transform.piece import ChunkResult
 from transform.preview import tell_rejected
 from transform.rejects import Reject, reject_long
 from transform.runnable import Runnable
@@ -79,9 +79,9 @@ class LineFunction(Runnable):
         plan, seen = FunctionPlan(self._function), Summary()
         with open_source(source) as reader:
             for chunk in read_chunks(reader.read_into, _PREVIEW_CHUNK_BYTES):
-                piece = plan.transform(chunk)
-                seen.count(piece)
-                output = b"".join(piece.output)
+                result = plan.transform(chunk)
+                seen.count(result)
+                output = b"".join(result.output)
                 found += [msgspec.json.decode(line) for line in output.split(b"\n") if line]
                 if len(found) >= rows:
                     break
@@ -93,9 +93,9 @@ class LineFunction(Runnable):
         """The function itself."""
         return self._function
 
-    def task_for(self, source: Source) -> "FunctionTask":  # noqa: ARG002 - the same for every input
+    def spec_for(self, source: Source) -> "FunctionSpec":  # noqa: ARG002 - the same for every input
         """Return what is to be done to an input."""
-        return FunctionTask(self._function)
+        return FunctionSpec(self._function)
 
     def __repr__(self) -> str:
         return f"LineFunction({getattr(self._function, '__name__', self._function)})"
@@ -108,7 +108,7 @@ class LineFunction(Runnable):
 
 
 @dataclass(frozen=True, slots=True)
-class FunctionTask:
+class FunctionSpec:
     """A function to be called for each line."""
 
     function: Function
@@ -146,19 +146,19 @@ class FunctionPlan:
         """Return by column read its type: a function does not say what it reads."""
         return {}
 
-    def transform(self, chunk: Chunk | LongLine) -> Piece:
+    def transform(self, chunk: Chunk | LongLine) -> ChunkResult:
         """Return what a chunk becomes."""
         if isinstance(chunk, LongLine):
             reject = reject_long(0, chunk.offset, chunk.head, chunk.length, self.max_line_bytes)
-            return Piece((), (reject,), 1, 0, 0, 0, {}, chunk.stop)
-        layout = lay_out(chunk)
+            return ChunkResult((), (reject,), 1, 0, 0, 0, {}, chunk.stop)
+        line_index = index_lines(chunk)
         output, rejects, blank, dropped = list[bytes](), list[Reject](), 0, 0
         lines = bytes(chunk.data).split(b"\n")  # the last is what is behind the last line end
-        for index in range(len(layout.stops)):
+        for index in range(len(line_index.stops)):
             line = lines[index]
             try:
                 if len(line) > self.max_line_bytes:
-                    offset = layout.offset + int(layout.bounds[index])
+                    offset = line_index.offset + int(line_index.bounds[index])
                     rejects.append(reject_long(index, offset, line, len(line), self.max_line_bytes))
                 elif not line.strip(_SPACES):
                     blank += 1
@@ -167,11 +167,11 @@ class FunctionPlan:
                 else:
                     output += (text, b"\r" if line.endswith(b"\r") else b"", b"\n" if index + 1 < len(lines) else b"")
             except LineError as error:
-                rejects.append(layout.reject(index, error))
-        kept = len(layout.stops) - blank - dropped - len(rejects)
+                rejects.append(line_index.reject(index, error))
+        kept = len(line_index.stops) - blank - dropped - len(rejects)
         data = memoryview(b"".join(output))
         stop = chunk.offset + len(chunk.data)
-        return Piece((data,), rejects, len(layout.stops), kept, dropped, blank, {}, stop)
+        return ChunkResult((data,), rejects, len(line_index.stops), kept, dropped, blank, {}, stop)
 
     def call(self, line: bytes) -> bytes | None:
         """Return the text of the object that the function makes of a line, None if it drops it.

@@ -51,7 +51,7 @@ class LongLine:
     stop: int
 
 
-def keep(chunk: Chunk | LongLine) -> Chunk | LongLine:
+def copy_chunk(chunk: Chunk | LongLine) -> Chunk | LongLine:
     """Return a chunk that stays valid."""
     return chunk if isinstance(chunk, LongLine) else Chunk(memoryview(bytearray(chunk.data)), chunk.offset)
 
@@ -108,9 +108,9 @@ def _few_lines(buffer: memoryview, stop: int, offset: int) -> Iterator[Chunk]:
     To count them all would take a tenth of the time that everything else does, so only samples are looked at first.
     """
     data, start = cast("bytearray", buffer.obj), 0
-    most = _SAMPLE_BYTES * CHUNK_LINES // CHUNK_BYTES
+    max_line_ends = _SAMPLE_BYTES * CHUNK_LINES // CHUNK_BYTES
     for sample in range(0, stop, max(stop // _SAMPLES, 1)):
-        if data.count(b"\n", sample, min(sample + _SAMPLE_BYTES, stop)) > most:
+        if data.count(b"\n", sample, min(sample + _SAMPLE_BYTES, stop)) > max_line_ends:
             import numpy as np  # noqa: PLC0415 - which takes longer than all else that the command needs to start
 
             ends = np.flatnonzero(np.frombuffer(buffer[:stop], np.uint8) == ord("\n"))[CHUNK_LINES - 1 :: CHUNK_LINES]

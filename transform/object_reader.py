@@ -7,7 +7,7 @@ from typing import Any
 from transform import interrupts
 from transform.block import Block
 from transform.errors import InputError
-from transform.s3 import S3Object, explained, filesystem, object_at
+from transform.s3 import S3Object, filesystem, object_at, translate_errors
 
 READ_BYTES = 16 << 20
 _BLOCKS_AHEAD = 2  # one connection to S3 gives about 90 MB/s, and one process transforms twice as much
@@ -36,7 +36,7 @@ class ObjectReader:
     """
 
     def __init__(self, location: "str | S3Object", start: int = 0, size: int | None = None) -> None:
-        with explained(str(location), InputError):
+        with translate_errors(str(location), InputError):
             self._object = object_at(location)
         self._name = str(self._object)
         self._fs = filesystem()
@@ -49,7 +49,7 @@ class ObjectReader:
         if size is not None:
             self.size = size
             return
-        with explained(self._name, InputError, pinned=bool(self.etag)):
+        with translate_errors(self._name, InputError, pinned=bool(self.etag)):
             self.headers, self._block = _result(self._fetch_soon(start))
         self.etag = self.headers["ETag"].strip('"')
         self.size = self._block.size if self._whole else _total_size(self.headers)
@@ -70,11 +70,11 @@ class ObjectReader:
         if offset in self._ahead or not self._block.holds(offset):
             if offset >= self.size:
                 return 0
-            with explained(self._name, InputError, pinned=True):
+            with translate_errors(self._name, InputError, pinned=True):
                 self._block = self._next_block(offset)
         return self._block.read_at(view, offset)
 
-    def expect(self, offset: int) -> None:
+    def prefetch(self, offset: int) -> None:
         """Begin to read from an offset on, where reading will go on later."""
         if offset < self.size and offset not in self._ahead:
             self._ahead[offset] = self._fetch_soon(offset)
@@ -91,7 +91,7 @@ class ObjectReader:
             block = self._fetch_soon(offset)
         if offset == self._position and offset > 0:  # it is read from one end to the other
             for number in range(_BLOCKS_AHEAD):
-                self.expect(offset + (number + 1) * (READ_BYTES + _TAIL_BYTES))
+                self.prefetch(offset + (number + 1) * (READ_BYTES + _TAIL_BYTES))
         self._block = Block(0)  # not kept until the next is there
         return _result(block)[1]
 
@@ -154,7 +154,7 @@ class ObjectReader:
 def _result(future: "Future[Answer]") -> Answer:
     """Wait for an answer; who is interrupted meanwhile leaves nothing running."""
     try:
-        with interrupts.waiting():
+        with interrupts.interruptible():
             return future.result()
     finally:
         future.cancel()

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from transform import interrupts
 from transform.errors import OutputError
 from transform.leftovers import create_held, find_abandoned, records_directory
-from transform.s3 import endpoint, explained, filesystem, spare_copies, split_uri
+from transform.s3 import endpoint, filesystem, spare_copies, split_uri, translate_errors
 from transform.upload_parts import ReadSoFar, part_size
 
 if TYPE_CHECKING:
@@ -48,7 +48,7 @@ class ObjectSink:
         self._parts: list[dict[str, object]] = []
         self._record: tuple[int, Path] | None = None
         self._run = secrets.token_hex(16)
-        with explained(uri, OutputError):
+        with translate_errors(uri, OutputError):
             bucket, key = split_uri(uri)
             self._object = {"Bucket": bucket, "Key": key}
             self._fs = filesystem()
@@ -63,12 +63,12 @@ class ObjectSink:
         self._written += len(data)
         parts = len(self._parts) + len(self._sent)
         if self._buffer.tell() >= part_size(PART_BYTES, parts, self._written, self._read_so_far()):
-            with explained(self._uri, OutputError):
+            with translate_errors(self._uri, OutputError):
                 self._send_part()
 
     def publish(self) -> None:
         """Make the object appear, in place of the one that was there."""
-        with explained(self._uri, OutputError):
+        with translate_errors(self._uri, OutputError):
             if self._upload is None:
                 self._fs.call_s3("put_object", **self._object, Body=self._buffer.getvalue())
             else:
@@ -83,7 +83,7 @@ class ObjectSink:
         if self._upload is not None:
             wait(self._sent)  # S3 may keep a part that is still on its way when the upload is aborted
             try:
-                with explained(self._uri, OutputError):
+                with translate_errors(self._uri, OutputError):
                     self._fs.call_s3("abort_multipart_upload", **self._object, UploadId=self._upload)
             except OutputError:
                 if self._record is not None:  # let go of, it is the next run's to sweep
@@ -120,7 +120,7 @@ class ObjectSink:
     def _settle(self, leave: int) -> None:
         """Take down the parts that are uploaded, once no more than these are on their way."""
         while len(self._sent) > leave:
-            with interrupts.waiting():
+            with interrupts.interruptible():
                 answer = self._sent[0].result()
             self._sent.popleft()
             self._parts.append({"PartNumber": len(self._parts) + 1, "ETag": answer["ETag"]})
@@ -155,7 +155,7 @@ def remove_object(uri: str) -> None:
     Raises:
         OutputError: It cannot be removed.
     """
-    with explained(uri, OutputError):
+    with translate_errors(uri, OutputError):
         bucket, key = split_uri(uri)
         try:
             filesystem().call_s3("head_object", Bucket=bucket, Key=key)

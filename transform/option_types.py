@@ -22,7 +22,7 @@ class Size(click.ParamType[int]):
         return size
 
 
-class Place(click.ParamType[str]):
+class PathOrUri(click.ParamType[str]):
     """A path, a URI or `-`; shells complete it as they do files."""
 
     name = "place"

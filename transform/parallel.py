@@ -1,34 +1,34 @@
-"""The pieces of an input: made here, or by as many processes as there are cores."""
+"""The results of an input: made here, or by as many processes as there are cores."""
 
 import contextlib
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Protocol
 
 from transform.lines import Chunk, LongLine
-from transform.piece import Piece
-from transform.ranges import MIN_RANGES, Anywhere, Range, cut, expect_range, read_range
+from transform.piece import ChunkResult
+from transform.ranges import MIN_RANGES, RandomAccess, Range, cut, prefetch_range, read_range
 from transform.reader import Reader
-from transform.sources import open_pin
+from transform.sources import open_version
 
 if TYPE_CHECKING:
-    from transform.pool import Part
+    from transform.pool import WorkItem
 
 _MIN_CHUNKS = 16  # the same, where only the end of a stream tells how long it is
 
 
 class Transforms(Protocol):
-    """What makes pieces of chunks."""
+    """What makes results of chunks."""
 
     @property
     def max_line_bytes(self) -> int:
         """A longer line is rejected."""
 
-    def transform(self, chunk: Chunk | LongLine) -> Piece:
+    def transform(self, chunk: Chunk | LongLine) -> ChunkResult:
         """Return what a chunk becomes."""
 
 
 @contextlib.contextmanager
-def pieces_of(
+def chunk_results(
     plan: Transforms,
     reader: Reader,
     chunks: Iterator[Chunk | LongLine],
@@ -36,14 +36,14 @@ def pieces_of(
     range_bytes: int,
     chunk_bytes: int,
     notes: list[str],
-) -> Iterator[Iterator[Piece]]:
-    """Yield the pieces that an input becomes, in order.
+) -> Iterator[Iterator[ChunkResult]]:
+    """Yield the results that an input becomes, in order.
 
     What can be read from anywhere is cut into ranges that each worker reads for itself; of anything else this process
     reads the chunks and hands them out.
 
     Args:
-        plan: What makes pieces of chunks.
+        plan: What makes results of chunks.
         reader: The input.
         chunks: All of it, in this process.
         workers: How many processes to use at most, this one included.
@@ -52,30 +52,30 @@ def pieces_of(
         notes: Where to say so if only this process could be used.
     """
     travelling = _travelling(plan, notes) if workers > 1 else None
-    size = reader.size if reader.pin is not None and reader.size is not None else None
+    size = reader.size if reader.version is not None and reader.size is not None else None
     start = reader.start.offset if reader.start is not None else 0
     if travelling is None or (size is not None and size - start <= MIN_RANGES * range_bytes):
         yield map(plan.transform, chunks)
         return
     from transform.pool import Pool  # noqa: PLC0415 - only inputs that take several processes need it
-    from transform.worker import Setting  # noqa: PLC0415 - likewise
+    from transform.worker import WorkerSetup  # noqa: PLC0415 - likewise
 
-    setting = Setting(travelling, reader.pin, chunk_bytes, plan.max_line_bytes)
+    setup = WorkerSetup(travelling, reader.version, chunk_bytes, plan.max_line_bytes)
 
-    def here(part: "Part") -> Iterator[Piece]:
-        if not isinstance(part, Range):
-            return iter([plan.transform(part)])
+    def here(item: "WorkItem") -> Iterator[ChunkResult]:
+        if not isinstance(item, Range):
+            return iter([plan.transform(item)])
         assert anywhere is not None  # noqa: S101 - there are ranges only of what can be read from anywhere
-        return map(plan.transform, read_range(anywhere, part, chunk_bytes, plan.max_line_bytes))
+        return map(plan.transform, read_range(anywhere, item, chunk_bytes, plan.max_line_bytes))
 
-    anywhere: Anywhere | None = None
-    if size is None or reader.pin is None:
-        with Pool(workers, setting, start_after=_MIN_CHUNKS) as pool:
-            yield pool.pieces(chunks, here, lambda _: None)
+    anywhere: RandomAccess | None = None
+    if size is None or reader.version is None:
+        with Pool(workers, setup, start_after=_MIN_CHUNKS) as pool:
+            yield pool.results(chunks, here, lambda _: None)
     else:
-        with open_pin(reader.pin) as anywhere, Pool(workers, setting) as pool:
+        with open_version(reader.version) as anywhere, Pool(workers, setup) as pool:
             yield reader.follow(
-                pool.pieces(cut(size, range_bytes, start), here, lambda part: expect_range(anywhere, part))
+                pool.results(cut(size, range_bytes, start), here, lambda item: prefetch_range(anywhere, item))
             )
 
 

@@ -7,7 +7,7 @@ from transform.rejects import Reject
 
 
 @dataclass(frozen=True, slots=True)
-class Piece:
+class ChunkResult:
     """What a chunk became.
 
     Attributes:

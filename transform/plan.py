@@ -8,7 +8,7 @@ import polars as pl
 from transform.decode import Decoder
 from transform.evaluate import Evaluator
 from transform.lines import Chunk, LongLine
-from transform.piece import Piece
+from transform.piece import ChunkResult
 from transform.projection import Projection
 from transform.rejects import reject_long
 from transform.schema import Column
@@ -65,21 +65,21 @@ class ExpressionPlan:
             for name, column in self.columns.items()
         }
 
-    def transform(self, chunk: Chunk | LongLine) -> Piece:
+    def transform(self, chunk: Chunk | LongLine) -> ChunkResult:
         """Return what a chunk becomes: a row's way, start to end."""
         if isinstance(chunk, LongLine):
             reject = reject_long(0, chunk.offset, chunk.head, chunk.length, self.max_line_bytes)
-            return Piece((), (reject,), 1, 0, 0, 0, {}, chunk.stop)
+            return ChunkResult((), (reject,), 1, 0, 0, 0, {}, chunk.stop)
         decoded = self.decoder.decode(chunk)
         evaluated = self.evaluator.evaluate(decoded.frame)
         rejects = decoded.rejects
         if evaluated.failed:
-            failed = [decoded.layout.reject(int(decoded.lines[row]), e) for row, e in evaluated.failed.items()]
+            failed = [decoded.line_index.reject(int(decoded.lines[row]), e) for row, e in evaluated.failed.items()]
             rejects = sorted([*rejects, *failed], key=lambda reject: reject.line)
-        return Piece(
+        return ChunkResult(
             output=splice(chunk.data, plan_edits(decoded, evaluated, self._projection)),
             rejects=rejects,
-            lines=len(decoded.layout.stops),
+            lines=len(decoded.line_index.stops),
             kept=len(evaluated.kept),
             filtered=evaluated.filtered,
             blank=decoded.blank,

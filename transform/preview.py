@@ -8,19 +8,19 @@ from transform.schema import Column
 from transform.sources import Source, open_source
 from transform.state import State
 from transform.summary import Summary
-from transform.task import ExpressionTask
-from transform.walk import settled
+from transform.task import ExpressionSpec
+from transform.walk import retry_widened
 
 _CHUNK_BYTES = 64 << 10  # a few rows are wanted; the sample makes its own chunks as long as it needs
 
 
-def preview(task: ExpressionTask, source: Source, rows: int, rejected: list[str] | None = None) -> pl.DataFrame:
+def preview(spec: ExpressionSpec, source: Source, rows: int, rejected: list[str] | None = None) -> pl.DataFrame:
     """Return the columns read and the results for the first lines that pass the filters.
 
     Rejected lines are left out, as they are from the output.
 
     Args:
-        task: What to do.
+        spec: What to do.
         source: The input.
         rows: How many.
         rejected: Is given what is said of lines that were read on the way, and rejected.
@@ -28,7 +28,7 @@ def preview(task: ExpressionTask, source: Source, rows: int, rejected: list[str]
     Raises:
         RejectedError: Every line that was read was rejected.
     """
-    frame, seen = settled(source, lambda state: _first_rows(task, source, rows, state))
+    frame, seen = retry_widened(source, lambda state: _first_rows(spec, source, rows, state))
     tell_rejected(seen, rejected)
     return frame
 
@@ -42,10 +42,10 @@ def tell_rejected(seen: Summary, rejected: list[str] | None) -> None:
             rejected.append(f"lines: {seen.rejected:,} of the {seen.lines_in:,} that were read, in all")
 
 
-def _first_rows(task: ExpressionTask, source: Source, rows: int, state: State) -> tuple[pl.DataFrame, Summary]:
+def _first_rows(spec: ExpressionSpec, source: Source, rows: int, state: State) -> tuple[pl.DataFrame, Summary]:
     seen = Summary()
     with open_source(source) as reader:
-        plan, chunks = task.prepare(read_chunks(reader.read_into, _CHUNK_BYTES), MAX_LINE_BYTES, state.widened)
+        plan, chunks = spec.prepare(read_chunks(reader.read_into, _CHUNK_BYTES), MAX_LINE_BYTES, state.widened)
         found = [plan.evaluator.compute(pl.DataFrame(schema=_types(plan.columns)))]
         for chunk in chunks:
             seen.count(plan.transform(chunk))

@@ -17,8 +17,8 @@ from transform.sizes import parse_size, show_seconds, show_size
 from transform.sources import Source, open_source
 from transform.splice import plan_edits, splice
 from transform.state import State
-from transform.task import ExpressionTask
-from transform.walk import settled
+from transform.task import ExpressionSpec
+from transform.walk import retry_widened
 
 T = TypeVar("T")
 
@@ -134,41 +134,41 @@ class Profile:
         return f"on {cores} core{'s' if cores > 1 else ''}, at best: {found}; more with .estimate(size, cores)"
 
 
-def profile(task: ExpressionTask, source: Source, most_bytes: int | None) -> Profile:
+def profile(spec: ExpressionSpec, source: Source, max_bytes: int | None) -> Profile:
     """Take the time of each stage; see `Calculation.profile`."""
-    return settled(source, lambda state: _profile(task, source, most_bytes, state))
+    return retry_widened(source, lambda state: _profile(spec, source, max_bytes, state))
 
 
-def _profile(task: ExpressionTask, source: Source, most_bytes: int | None, state: State) -> Profile:
+def _profile(spec: ExpressionSpec, source: Source, max_bytes: int | None, state: State) -> Profile:
     with open_source(source) as reader, tempfile.TemporaryFile() as sink:
         timer = _Timer()
         started = time.perf_counter()
-        plan, chunks = task.prepare(read_chunks(reader.read_into), MAX_LINE_BYTES, state.widened)
+        plan, chunks = spec.prepare(read_chunks(reader.read_into), MAX_LINE_BYTES, state.widened)
         settle = time.perf_counter() - started
         lines, bytes_in, bytes_out, whole = 0, 0, 0, True
         while (chunk := timer.on_the_clock("lines", lambda: next(chunks, None))) is not None:
-            if most_bytes is not None and bytes_in >= most_bytes:
+            if max_bytes is not None and bytes_in >= max_bytes:
                 whole = False
                 break
             if isinstance(chunk, LongLine):
                 lines, bytes_in = lines + 1, chunk.stop
                 continue
-            count, size = _transform(plan, task, chunk, sink, timer)
+            count, size = _transform(plan, spec, chunk, sink, timer)
             lines, bytes_in, bytes_out = lines + count, chunk.offset + len(chunk.data), bytes_out + size
         timer.on_the_clock("write", lambda: _sync(sink))
         return Profile(reader.name, bytes_in, bytes_out, lines, whole, settle, timer.seconds, _reads_in_order(reader))
 
 
 def _transform(
-    plan: ExpressionPlan, task: ExpressionTask, chunk: Chunk, sink: BinaryIO, timer: "_Timer"
+    plan: ExpressionPlan, spec: ExpressionSpec, chunk: Chunk, sink: BinaryIO, timer: "_Timer"
 ) -> tuple[int, int]:
     """Take a chunk through the stages; return how many lines came in, and how many bytes came out."""
     decoded = timer.of_the_core("decode", lambda: plan.decoder.decode(chunk))
     evaluated = timer.of_the_core("evaluate", lambda: plan.evaluator.evaluate(decoded.frame))
-    edits = timer.of_the_core("splice", lambda: plan_edits(decoded, evaluated, task.projection))
+    edits = timer.of_the_core("splice", lambda: plan_edits(decoded, evaluated, spec.projection))
     output = timer.of_the_core("splice", lambda: splice(chunk.data, edits))
     timer.on_the_clock("write", lambda: sink.writelines(output))
-    return len(decoded.layout.stops), sum(len(part) for part in output)
+    return len(decoded.line_index.stops), sum(len(part) for part in output)
 
 
 def _sync(sink: BinaryIO) -> None:
@@ -200,4 +200,4 @@ class _Timer:
 
 
 def _reads_in_order(reader: Reader) -> bool:
-    return reader.pin is None or reader.codec is not None
+    return reader.version is None or reader.codec is not None

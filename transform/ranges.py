@@ -18,14 +18,14 @@ ReadAt = Callable[[memoryview, int], int]
 """Fills a part of a view from an offset on; returns how many bytes, 0 at the end."""
 
 
-class Anywhere(Protocol):
+class RandomAccess(Protocol):
     """What can be read from anywhere."""
 
     @property
     def read_at(self) -> ReadAt:
         """What reads it."""
 
-    def expect(self, offset: int) -> None:
+    def prefetch(self, offset: int) -> None:
         """Hear from where it will be read later, and begin to, if that takes long."""
 
 
@@ -48,25 +48,29 @@ def cut(size: int, range_bytes: int = RANGE_BYTES, start: int = 0) -> Iterator[R
         start = stop
 
 
-def expect_range(source: Anywhere, part: Range) -> None:
+def prefetch_range(source: RandomAccess, byte_range: Range) -> None:
     """Tell that a range will be read, after those that were told before."""
-    source.expect(_look_from(part))
+    source.prefetch(_look_from(byte_range))
 
 
-def read_range(source: Anywhere, part: Range, chunk_bytes: int, max_line_bytes: int) -> Iterator[Chunk | LongLine]:
+def read_range(
+    source: RandomAccess, byte_range: Range, chunk_bytes: int, max_line_bytes: int
+) -> Iterator[Chunk | LongLine]:
     """Yield the lines of a range, as `lines.read_chunks` does those of a whole input."""
-    first = _first_line(source.read_at, part)
+    first = _first_line(source.read_at, byte_range)
     if first is not None:
-        yield from read_chunks(_RangeReader(source.read_at, first, part.stop), chunk_bytes, max_line_bytes, start=first)
+        yield from read_chunks(
+            _RangeReader(source.read_at, first, byte_range.stop), chunk_bytes, max_line_bytes, start=first
+        )
 
 
-def _first_line(read_at: ReadAt, part: Range) -> int | None:
+def _first_line(read_at: ReadAt, byte_range: Range) -> int | None:
     """Return where the first line starts that starts inside the range, None if none does."""
-    if part.start == 0:
+    if byte_range.start == 0:
         return 0
-    position, look = _look_from(part), memoryview(bytearray(_LOOK_BYTES))
-    while position < part.stop - 1:
-        count = read_at(look[: part.stop - 1 - position], position)
+    position, look = _look_from(byte_range), memoryview(bytearray(_LOOK_BYTES))
+    while position < byte_range.stop - 1:
+        count = read_at(look[: byte_range.stop - 1 - position], position)
         if not count:
             return None
         end = bytes(look[:count]).find(b"\n")
@@ -76,9 +80,9 @@ def _first_line(read_at: ReadAt, part: Range) -> int | None:
     return None
 
 
-def _look_from(part: Range) -> int:
+def _look_from(byte_range: Range) -> int:
     """Return from where a range is read: from the byte before it, which may end a line."""
-    return max(part.start - 1, 0)
+    return max(byte_range.start - 1, 0)
 
 
 class _RangeReader:

@@ -37,7 +37,7 @@ Identity = tuple[object, ...]
 
 
 @dataclass(frozen=True, slots=True)
-class Pin:
+class InputVersion:
     """An input as it was when it was opened, for others to open the same."""
 
     location: str | S3Object
@@ -67,7 +67,7 @@ class Reader:
         position: How much of that was read.
         read_into: Reads its content, decompressed.
         check_unchanged: Raises if the input is no longer what was opened.
-        pin: How to open it again, where it can be read from anywhere and not only from its start.
+        version: How to open it again, where it can be read from anywhere and not only from its start.
         promised: The format that its name promises.
         start: Where it is read from, None for its start.
         headers: Of an object, what S3 says of it.
@@ -79,7 +79,7 @@ class Reader:
     raw: Readable
     size: int | None
     check_unchanged: Callable[[], None]
-    pin: Pin | None = None
+    version: InputVersion | None = None
     promised: Codec | None = None
     start: Position | None = None
     headers: Mapping[str, Any] = field(default_factory=dict)
@@ -102,7 +102,7 @@ class Reader:
         if codec := self.promised or found:
             self.codec = codec
             self.read_into = Inflater(self.read_into, codec, self.name, self.max_inflation).read_into
-            self.pin = None
+            self.version = None
         if self.start is not None:
             self._skip(self.start)
 
@@ -143,11 +143,11 @@ class Reader:
 
     def _read_raw(self, view: memoryview) -> int:
         try:
-            with interrupts.waiting():
+            with interrupts.interruptible():
                 while (count := self.raw.readinto(view)) is None:  # a pipe that does not block, and has nothing yet
                     select.select([cast("FileIO", self.raw)], [], [], _POLL_S)
         except OSError as error:
-            raise InputError(f"{self.name}: {explain(error)}") from error
+            raise InputError(f"{self.name}: {describe_os_error(error)}") from error
         self.position += count
         return count
 
@@ -174,6 +174,6 @@ def _prefixed(start: memoryview, read_into: ReadInto) -> ReadInto:
     return read
 
 
-def explain(error: OSError) -> str:
+def describe_os_error(error: OSError) -> str:
     """Return what went wrong, as the end of a message."""
     return (error.strerror or str(error)).lower()

@@ -12,7 +12,7 @@ import polars as pl
 
 from transform.errors import InputError
 from transform.lines import Chunk, read_chunks
-from transform.s3 import explained, filesystem, is_uri
+from transform.s3 import filesystem, is_uri, translate_errors
 from transform.sources import open_source
 
 _NUMBERED = re.compile(r"\d{8}\.jsonl")
@@ -87,7 +87,7 @@ def _places(path: str | os.PathLike[str]) -> list[str]:
 
 
 def _objects(prefix: str) -> list[str]:
-    with explained(prefix, InputError):
+    with translate_errors(prefix, InputError):
         try:
             entries = filesystem().ls(prefix, detail=True)
         except FileNotFoundError:

@@ -21,7 +21,7 @@ from rich.table import Table
 from rich.text import Text
 
 from transform import stream
-from transform.apart import check_apart
+from transform.apart import check_no_conflicts
 from transform.check import Check
 from transform.errors import SchemaError
 from transform.lines import read_chunks
@@ -88,7 +88,7 @@ def summary_file(path: str | None, places: dict[str, str | None]) -> Iterator[Ca
         yield lambda _summary: None
         return
     rejects = places["rejects"] or default_target(places["output"] or "-")
-    check_apart({**places, "rejects": rejects, "summary": path})
+    check_no_conflicts({**places, "rejects": rejects, "summary": path})
     with Output(path) as output:
 
         def write(summary: Summary) -> None:

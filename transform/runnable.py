@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from transform.sinks import Target
     from transform.sources import Source
     from transform.state import State
-    from transform.stream import Progress, Stream, Task
+    from transform.stream import Progress, Spec, Stream
     from transform.summary import Summary
 
 
@@ -87,7 +87,7 @@ class Runnable(ABC):
         from transform.stream import Options
 
         options = Options(
-            Policy.of(on_error, max_rejects),
+            Policy.from_options(on_error, max_rejects),
             max_line_bytes=max_line_bytes,
             max_inflation=max_inflation,
             workers=workers or cores.available_cores(),
@@ -95,8 +95,8 @@ class Runnable(ABC):
             range_bytes=range_bytes,
             progress=progress,
         )
-        with interrupts.noted():
-            return engine.run(self.task_for(source), source, target, rejects, options)
+        with interrupts.defer_interrupts():
+            return engine.run(self.spec_for(source), source, target, rejects, options)
 
     @contextlib.contextmanager
     def stream(
@@ -134,14 +134,14 @@ class Runnable(ABC):
         from transform.stream import Options, open_stream
 
         options = Options(
-            Policy.of(on_error, max_rejects),
+            Policy.from_options(on_error, max_rejects),
             max_line_bytes=max_line_bytes,
             max_inflation=max_inflation,
             workers=workers or cores.available_cores(),
             chunk_bytes=chunk_bytes,
             range_bytes=range_bytes,
         )
-        with open_stream(self.task_for(source), source, state or State(), options) as stream:
+        with open_stream(self.spec_for(source), source, state or State(), options) as stream:
             yield stream
 
     @property
@@ -167,7 +167,7 @@ class Runnable(ABC):
         """
 
     @abstractmethod
-    def task_for(self, source: Source) -> Task:
+    def spec_for(self, source: Source) -> Spec:
         """Return what is to be done to an input.
 
         Raises:

@@ -116,7 +116,7 @@ def endpoint() -> str | None:
 
 
 @contextlib.contextmanager
-def explained(uri: str, error_class: type[TransformError], *, pinned: bool = False) -> Iterator[None]:
+def translate_errors(uri: str, error_class: type[TransformError], *, pinned: bool = False) -> Iterator[None]:
     """Turn what s3fs and botocore raise into one of our errors.
 
     Args:

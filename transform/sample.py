@@ -8,7 +8,7 @@ import msgspec
 import polars as pl
 
 from transform.errors import SchemaError
-from transform.lines import MAX_LINE_BYTES, Chunk, LongLine, keep
+from transform.lines import MAX_LINE_BYTES, Chunk, LongLine, copy_chunk
 from transform.members import LineError, read_members
 from transform.schema import Column, MixedKindsError, kind_of, merge_types, near_names, type_of
 
@@ -91,7 +91,7 @@ def take_sample(
     """Return the sample and the chunks it was drawn from, which stay valid."""
     sample, taken = Sample(), list[Chunk | LongLine]()
     for chunk in chunks:
-        taken.append(keep(chunk))
+        taken.append(copy_chunk(chunk))
         if isinstance(chunk, LongLine):
             sample.first_error = sample.first_error or _too_long(max_line_bytes)
         if chunk.stop > SAMPLE_BYTES if isinstance(chunk, LongLine) else _add_lines(sample, chunk, max_line_bytes):

@@ -144,16 +144,16 @@ def _settle_on(ideas: Iterator[_Idea], name: str, made: list[Path]) -> _Idea:
     raise AssertionError("a constant works for all lines")
 
 
-def _lines_of(source: Source | None, most: int) -> tuple[list[bytes], int]:
+def _lines_of(source: Source | None, max_lines: int) -> tuple[list[bytes], int]:
     """Return the first lines that are JSON objects, and how many before the last of these are not."""
     if source is None:
-        return resources.files("transform").joinpath("data/businesses.jsonl").read_bytes().splitlines()[:most], 0
+        return resources.files("transform").joinpath("data/businesses.jsonl").read_bytes().splitlines()[:max_lines], 0
     found: list[bytes] = []
     left_out = 0
     with open_source(source) as reader:
         for chunk in read_chunks(reader.read_into):
             for line in bytes(chunk.data).split(b"\n") if isinstance(chunk, Chunk) else [chunk.head]:
-                if len(found) == most:
+                if len(found) == max_lines:
                     return found, left_out
                 try:
                     if line.strip(b" \t\r"):

@@ -13,7 +13,7 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
-from transform.layout import Layout, Positions
+from transform.layout import LineIndex, Positions
 
 _QUOTE, _COMMA, _COLON, _BACKSLASH = 0x22, 0x2C, 0x3A, 0x5C
 _OPENING, _CLOSING = 0x7B, 0x7D  # `{` and `}`; `[` and `]` are the same but for one bit
@@ -38,23 +38,23 @@ class MemberTable:
     stops: Positions
 
 
-def scan_members(layout: Layout) -> MemberTable:
+def scan_members(line_index: LineIndex) -> MemberTable:
     """Return the top-level members of all lines; of lines that are not valid, anything."""
-    parts = [_scan_block(layout, *lines) for lines in _blocks(layout)]
+    parts = [_scan_block(line_index, *lines) for lines in _blocks(line_index)]
     lines, starts, names, stops = (np.concatenate(column) for column in zip(*parts, strict=True))
-    return MemberTable(lines, starts, names, layout.trim(names + 1, stops))
+    return MemberTable(lines, starts, names, line_index.trim(names + 1, stops))
 
 
-def _blocks(layout: Layout) -> Iterator[tuple[int, int]]:
+def _blocks(line_index: LineIndex) -> Iterator[tuple[int, int]]:
     """Yield runs of lines small enough for what is computed of them to stay in the processor's cache."""
-    cuts = np.searchsorted(layout.bounds, np.arange(0, len(layout.data), _BLOCK_BYTES))
-    for start, stop in itertools.pairwise(np.unique(np.append(cuts, len(layout.stops)))):
+    cuts = np.searchsorted(line_index.bounds, np.arange(0, len(line_index.data), _BLOCK_BYTES))
+    for start, stop in itertools.pairwise(np.unique(np.append(cuts, len(line_index.stops)))):
         yield int(start), int(stop)
 
 
-def _scan_block(layout: Layout, start: int, stop: int) -> tuple[Positions, Positions, Positions, Positions]:
-    bounds = layout.bounds[start : stop + 1] - layout.bounds[start]
-    data = layout.data[layout.bounds[start] : layout.bounds[stop]]
+def _scan_block(line_index: LineIndex, start: int, stop: int) -> tuple[Positions, Positions, Positions, Positions]:
+    bounds = line_index.bounds[start : stop + 1] - line_index.bounds[start]
+    data = line_index.data[line_index.bounds[start] : line_index.bounds[stop]]
     marks = _marks(data)
     kinds = data[marks]
     quotes = kinds == _QUOTE
@@ -74,11 +74,11 @@ def _scan_block(layout: Layout, start: int, stop: int) -> tuple[Positions, Posit
     there = (after < len(ends)) & (before >= 2)
     colons, after, before = outside[colons[there]], marks[outside[ends[after[there]]]], before[there]
     line = np.searchsorted(first, colons, side="right") - 1
-    base = layout.bounds[start]
+    base = line_index.bounds[start]
     return line + start, strings[before - 2] + base, strings[before - 1] + base, after + base
 
 
-def named(layout: Layout, members: MemberTable, names: Collection[str]) -> npt.NDArray[np.bool_]:
+def named(line_index: LineIndex, members: MemberTable, names: Collection[str]) -> npt.NDArray[np.bool_]:
     """Return which of the members have one of the names."""
     found = np.zeros(len(members.lines), dtype=bool)
     lengths = members.names - members.starts - 1
@@ -86,10 +86,10 @@ def named(layout: Layout, members: MemberTable, names: Collection[str]) -> npt.N
         text = np.frombuffer(name.encode("utf-8", "surrogatepass"), np.uint8)
         candidates = np.flatnonzero(lengths == len(text))
         for place, byte in enumerate(text):
-            candidates = candidates[layout.data[members.starts[candidates] + 1 + place] == byte]
+            candidates = candidates[line_index.data[members.starts[candidates] + 1 + place] == byte]
         found[candidates] = True
-    for escaped in _escaped(layout, members):
-        escapes = bytes(layout.view[members.starts[escaped] : members.names[escaped] + 1])
+    for escaped in _escaped(line_index, members):
+        escapes = bytes(line_index.view[members.starts[escaped] : members.names[escaped] + 1])
         try:
             found[escaped] = msgspec.json.decode(escapes) in names
         except (msgspec.DecodeError, UnicodeDecodeError):  # a lone surrogate, which no name has; or a line that is none
@@ -97,8 +97,8 @@ def named(layout: Layout, members: MemberTable, names: Collection[str]) -> npt.N
     return found
 
 
-def _escaped(layout: Layout, members: MemberTable) -> list[int]:
-    backslashes = np.flatnonzero(layout.data == _BACKSLASH)
+def _escaped(line_index: LineIndex, members: MemberTable) -> list[int]:
+    backslashes = np.flatnonzero(line_index.data == _BACKSLASH)
     if not len(backslashes):
         return []
     within = np.searchsorted(backslashes, members.names) - np.searchsorted(backslashes, members.starts)

@@ -114,7 +114,7 @@ class FileSink:
         directory = self._path.parent
         # A hash, as a name beside a name of 255 bytes would be too long.
         prefix = f".transform-{hashlib.sha256(os.fsencode(self._path.name)).hexdigest()[:16]}-"
-        with _explained(self.name):
+        with _translate_errors(self.name):
             mode = None
             with contextlib.suppress(FileNotFoundError):
                 mode = S_IMODE(self._path.stat().st_mode)
@@ -126,12 +126,12 @@ class FileSink:
 
     def write(self, data: memoryview | bytes) -> None:
         """Add to the content."""
-        with _explained(self.name):
+        with _translate_errors(self.name):
             _write_all(self._descriptor, data)
 
     def publish(self) -> None:
         """Make the content appear whole, in place of what was there."""
-        with _explained(self.name):
+        with _translate_errors(self.name):
             os.fsync(self._descriptor)  # or a power cut could leave the new name on an empty file
             self._temporary.replace(self._path)
             directory = os.open(self._path.parent, os.O_RDONLY)
@@ -157,10 +157,10 @@ class StreamSink:
 
     def write(self, data: memoryview | bytes) -> None:
         """Send on."""
-        with _explained(self.name):
+        with _translate_errors(self.name):
             view = memoryview(data)
             while view:
-                with interrupts.waiting():
+                with interrupts.interruptible():
                     count = self._stream.write(view)
                 if count is None and isinstance(self._stream, io.RawIOBase):  # a pipe that does not block, and is full
                     select.select([], [self._stream], [], _POLL_S)
@@ -169,7 +169,7 @@ class StreamSink:
 
     def publish(self) -> None:
         """Flush, that an error shows while it can still be told."""
-        with _explained(self.name):
+        with _translate_errors(self.name):
             self._stream.flush()
         self.discard()
 
@@ -188,7 +188,7 @@ def remove(target: str) -> None:
     if s3.is_uri(target):
         object_sink.remove_object(target)
         return
-    with _explained(target):
+    with _translate_errors(target):
         path = Path(os.path.realpath(target))
         if path.is_file():
             path.unlink()
@@ -205,14 +205,14 @@ def _open_sink(target: Target, read_so_far: Callable[[], ReadSoFar]) -> Sink:
         return StreamSink("standard output", io.FileIO(sys.stdout.fileno(), "wb", closefd=False), close=True)
     path = Path(target)
     if descriptor := _DESCRIPTOR.fullmatch(str(path)):  # opened by its name, a file behind it would be truncated
-        with _explained(str(path)):
+        with _translate_errors(str(path)):
             number = {"in": 0, "out": 1, "err": 2}.get(descriptor[1]) if descriptor[1] else int(descriptor[2])
             return StreamSink(str(path), io.FileIO(cast("int", number), "wb", closefd=False), close=True)
-    with _explained(str(path)):
+    with _translate_errors(str(path)):
         if path.is_dir():
             raise IsADirectoryError(errno.EISDIR, "is a directory")
         if path.exists() and not path.is_file():
-            with interrupts.waiting():  # for whoever reads from a pipe of that name
+            with interrupts.interruptible():  # for whoever reads from a pipe of that name
                 return StreamSink(str(path), path.open("wb", buffering=0), close=True)
     return FileSink(path)
 
@@ -224,7 +224,7 @@ def _write_all(descriptor: int, data: memoryview | bytes) -> None:
 
 
 @contextlib.contextmanager
-def _explained(name: str) -> Iterator[None]:
+def _translate_errors(name: str) -> Iterator[None]:
     try:
         yield
     except BrokenPipeError:

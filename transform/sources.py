@@ -15,8 +15,8 @@ from transform.apart import no_place
 from transform.compression import codec_of_name
 from transform.errors import InputError
 from transform.object_reader import ObjectReader
-from transform.ranges import Anywhere
-from transform.reader import Identity, Pin, Position, Readable, Reader, explain
+from transform.ranges import RandomAccess
+from transform.reader import Identity, InputVersion, Position, Readable, Reader, describe_os_error
 
 Source = str | os.PathLike[str] | Readable
 """A path, an `s3://bucket/key` URI, an `S3Object`, `-` for standard input, or a binary file object where it stands."""
@@ -51,10 +51,10 @@ def open_source(source: Source, start: Position | None = None, max_inflation: in
     else:
         path = Path(source)
         try:
-            with interrupts.waiting():  # for whoever writes into a pipe of that name
+            with interrupts.interruptible():  # for whoever writes into a pipe of that name
                 raw = FileIO(path)
         except OSError as error:
-            raise InputError(f"{path}: {explain(error)}") from None
+            raise InputError(f"{path}: {describe_os_error(error)}") from None
         with raw:
             yield _open_descriptor(str(path), raw, path, start, max_inflation)
 
@@ -68,13 +68,13 @@ def _open_object(
     # Each range is asked for with If-Match, so there is nothing to check at the end.
     with contextlib.closing(ObjectReader(location, from_where)) as body:
         name = str(source)
-        pin = Pin(location, (body.etag, body.size))
+        version = InputVersion(location, (body.etag, body.size))
         yield Reader(
             name,
             body,
             body.size,
             lambda: None,
-            pin,
+            version,
             codec_of_name(name),
             start,
             body.headers,
@@ -83,32 +83,32 @@ def _open_object(
 
 
 @contextlib.contextmanager
-def open_pin(pin: Pin) -> Iterator[Anywhere]:
+def open_version(version: InputVersion) -> Iterator[RandomAccess]:
     """Open a pinned input for reading from anywhere.
 
     Raises:
         InputError: It is gone, or not the same any more; by the reader too.
     """
-    if s3.is_uri(pin.location):
-        etag, size = cast("tuple[str, int]", pin.identity)
-        location = replace(s3.object_at(pin.location), etag=etag)
+    if s3.is_uri(version.location):
+        etag, size = cast("tuple[str, int]", version.identity)
+        location = replace(s3.object_at(version.location), etag=etag)
         with contextlib.closing(ObjectReader(location, size=size)) as body:
             yield body
         return
     try:
-        descriptor = os.open(pin.location, os.O_RDONLY | os.O_CLOEXEC)
+        descriptor = os.open(version.location, os.O_RDONLY | os.O_CLOEXEC)
     except OSError as error:
-        raise InputError(f"{pin.location}: vanished while it was read: {explain(error)}") from None
+        raise InputError(f"{version.location}: vanished while it was read: {describe_os_error(error)}") from None
 
     try:
-        if _identity(os.fstat(descriptor)) != pin.identity:
-            raise InputError(f"{pin.location}: changed while it was read; nothing was published")
-        yield _PinnedFile(descriptor, str(pin.location))
+        if _identity(os.fstat(descriptor)) != version.identity:
+            raise InputError(f"{version.location}: changed while it was read; nothing was published")
+        yield _LocalFile(descriptor, str(version.location))
     finally:
         os.close(descriptor)
 
 
-class _PinnedFile:
+class _LocalFile:
     """A file read from anywhere; what it is expected to be read from next, the system reads ahead by itself."""
 
     def __init__(self, descriptor: int, name: str) -> None:
@@ -119,9 +119,9 @@ class _PinnedFile:
         try:
             return os.preadv(self._descriptor, [view], offset)
         except OSError as error:
-            raise InputError(f"{self._name}: {explain(error)}") from error
+            raise InputError(f"{self._name}: {describe_os_error(error)}") from error
 
-    def expect(self, offset: int) -> None:
+    def prefetch(self, offset: int) -> None:
         pass
 
 
@@ -152,15 +152,15 @@ def _open_descriptor(
         try:
             now = path.stat() if path else os.fstat(raw.fileno())
         except OSError as error:
-            raise InputError(f"{name}: vanished while it was read: {explain(error)}") from None
+            raise InputError(f"{name}: vanished while it was read: {describe_os_error(error)}") from None
         if _identity(now) != _identity(opened):
             raise InputError(f"{name}: changed while it was read; nothing was published")
 
     if path is None:  # it may have been read from before
         return Reader(name, raw, None, check_unchanged, max_inflation=max_inflation)
-    pin = Pin(name, _identity(opened))
+    version = InputVersion(name, _identity(opened))
     promised = codec_of_name(name)
-    return Reader(name, raw, opened.st_size, check_unchanged, pin, promised, start, max_inflation=max_inflation)
+    return Reader(name, raw, opened.st_size, check_unchanged, version, promised, start, max_inflation=max_inflation)
 
 
 def _standard_input() -> int:

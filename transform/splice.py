@@ -49,12 +49,12 @@ def plan_edits(decoded: Decoded, evaluated: Evaluated, projection: Projection = 
     the member of its name where the line has one, else it is appended before the closing brace.
     """
     kept = evaluated.kept
-    stays = np.zeros(len(decoded.layout.stops), dtype=bool)
+    stays = np.zeros(len(decoded.line_index.stops), dtype=bool)
     stays[decoded.lines[kept]] = True
     empties = decoded.empties[kept]
     edits = []
     if projection:
-        cuts = plan_cuts(decoded.layout, projection)
+        cuts = plan_cuts(decoded.line_index, projection)
         edits.append(_cut_out(cuts.starts[stays[cuts.lines]], cuts.stops[stays[cuts.lines]]))
         empties |= cuts.emptied[decoded.lines[kept]]
     replaced = {name: _replacements(decoded, evaluated, name) for name in decoded.spans}
@@ -68,7 +68,7 @@ def plan_edits(decoded: Decoded, evaluated: Evaluated, projection: Projection = 
         edits.append(Edits(decoded.closes[kept], decoded.closes[kept], appended))
     if not stays.all():
         lines = np.flatnonzero(~stays)
-        edits.append(_cut_out(decoded.layout.bounds[lines], decoded.layout.bounds[lines + 1]))
+        edits.append(_cut_out(decoded.line_index.bounds[lines], decoded.line_index.bounds[lines + 1]))
     return edits[0] if len(edits) == 1 else _in_order(edits)
 
 

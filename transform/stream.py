@@ -1,4 +1,4 @@
-"""A run in progress: what an input becomes, part by part and in order, from its start or from where another stopped."""
+"""A run in progress: the output of an input, chunk by chunk and in order, from its start or a saved state."""
 
 import contextlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -9,8 +9,8 @@ import polars as pl
 
 from transform import interrupts
 from transform.lines import CHUNK_BYTES, MAX_LINE_BYTES, Chunk, LongLine, read_chunks
-from transform.parallel import Transforms, pieces_of
-from transform.piece import Piece
+from transform.parallel import Transforms, chunk_results
+from transform.piece import ChunkResult
 from transform.policy import Policy
 from transform.ranges import RANGE_BYTES
 from transform.reader import Reader
@@ -31,7 +31,7 @@ class Plan(Transforms, Protocol):
         """Return by column read its type, and whether it was declared or inferred."""
 
 
-class Task(Protocol):
+class Spec(Protocol):
     """What is to be done to an input."""
 
     @property
@@ -69,7 +69,7 @@ class Options:
 
 
 @dataclass(frozen=True, slots=True)
-class Part:
+class OutputPart:
     """What a chunk of the input became; all of it has to be used before the next is asked for.
 
     Attributes:
@@ -97,11 +97,11 @@ class Stream:
         (b'{"a":1,"b":2}', 1)
     """
 
-    def __init__(self, task: Task, reader: Reader, state: State, options: Options, stack: contextlib.ExitStack) -> None:
+    def __init__(self, spec: Spec, reader: Reader, state: State, options: Options, stack: contextlib.ExitStack) -> None:
         self.summary = Summary.from_dict(state.summary.to_dict())
         self.summary.source = reader.name
         self.headers: Mapping[str, Any] = reader.headers
-        self._task = task
+        self._spec = spec
         self._reader = reader
         self._begun = state
         self._options = options
@@ -118,7 +118,7 @@ class Stream:
         """How far it has come, up to before the part that is being used; it stays so."""
         return self._state
 
-    def __iter__(self) -> Iterator[Part]:
+    def __iter__(self) -> Iterator[OutputPart]:
         """Settle what is to be done to the input, and yield the parts.
 
         Raises:
@@ -126,37 +126,37 @@ class Stream:
             TransformError: The calculation does not fit the input, which cannot be read on, or too many lines of which
                 were rejected.
         """
-        for piece in self._stack.enter_context(self._pieces()):
-            interrupts.check()
-            rejects = self._rejects(piece)
-            yield Part(piece.output, rejects)
+        for result in self._stack.enter_context(self._results()):
+            interrupts.check_interrupts()
+            rejects = self._rejects(result)
+            yield OutputPart(result.output, rejects)
             for _ in rejects:
                 pass
-            self.summary.add(piece)
+            self.summary.add(result)
             self._state = self._come_so_far()
             if self._options.progress:
                 self._options.progress(self._reader.position, self._reader.size)
         self._reader.check_whole()
         self._options.policy.check_all(self.summary)
 
-    def _pieces(self) -> contextlib.AbstractContextManager[Iterator[Piece]]:
+    def _results(self) -> contextlib.AbstractContextManager[Iterator[ChunkResult]]:
         options, begun = self._options, self._begun
         start = begun.position.offset if begun.position else 0
         only_blank = begun.summary.lines_in == begun.summary.blank
         chunks = read_chunks(
             self._reader.read_into, options.chunk_bytes, options.max_line_bytes, start, only_blank=only_blank
         )
-        plan, chunks = self._task.prepare(chunks, options.max_line_bytes, begun.widened, begun.columns)
-        self.summary.schema, self.summary.notes = plan.describe_schema(), list(self._task.notes)
+        plan, chunks = self._spec.prepare(chunks, options.max_line_bytes, begun.widened, begun.columns)
+        self.summary.schema, self.summary.notes = plan.describe_schema(), list(self._spec.notes)
         sizes = options.range_bytes, options.chunk_bytes
-        return pieces_of(plan, self._reader, chunks, options.workers, *sizes, self.summary.notes)
+        return chunk_results(plan, self._reader, chunks, options.workers, *sizes, self.summary.notes)
 
     def _come_so_far(self) -> State:
         codec = self._reader.codec.name if self._reader.codec else None
         return State(Summary.from_dict(self.summary.to_dict()), self._begun.widened, codec)
 
-    def _rejects(self, piece: Piece) -> Iterator[bytes]:
-        for reject in piece.rejects:
+    def _rejects(self, result: ChunkResult) -> Iterator[bytes]:
+        for reject in result.rejects:
             line = self.summary.lines_in + reject.line + 1
             self.summary.count_reject(reject, line)
             yield to_json_line(reject, line)
@@ -164,11 +164,11 @@ class Stream:
 
 
 @contextlib.contextmanager
-def open_stream(task: Task, source: Source, state: State, options: Options) -> Iterator[Stream]:
+def open_stream(spec: Spec, source: Source, state: State, options: Options) -> Iterator[Stream]:
     """Open an input, and yield the run.
 
     Args:
-        task: What is to be done.
+        spec: What is to be done.
         source: The input.
         state: How far it has come already.
         options: How.
@@ -177,4 +177,4 @@ def open_stream(task: Task, source: Source, state: State, options: Options) -> I
         TransformError: The input cannot be read.
     """
     with open_source(source, state.position, options.max_inflation) as reader, contextlib.ExitStack() as stack:
-        yield Stream(task, reader, state, options, stack)
+        yield Stream(spec, reader, state, options, stack)

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any, Self
 
-from transform.piece import Piece
+from transform.piece import ChunkResult
 from transform.rejects import Reject
 
 _FIRST_REJECTS = 3
@@ -83,22 +83,22 @@ class Summary:
         """Content read per second, in megabytes (10^6 bytes)."""
         return self.bytes_in / 1e6 / self.seconds if self.seconds else 0.0
 
-    def add(self, piece: Piece) -> None:
+    def add(self, result: ChunkResult) -> None:
         """Count in what a chunk became, but for its rejects."""
-        self.lines_in += piece.lines
-        self.lines_out += piece.kept
-        self.filtered += piece.filtered
-        self.blank += piece.blank
-        self.bytes_in = piece.stop
-        self.bytes_out += sum(len(part) for part in piece.output)
-        for name, count in piece.nonfinite.items():
+        self.lines_in += result.lines
+        self.lines_out += result.kept
+        self.filtered += result.filtered
+        self.blank += result.blank
+        self.bytes_in = result.stop
+        self.bytes_out += sum(len(part) for part in result.output)
+        for name, count in result.nonfinite.items():
             self.nonfinite[name] = self.nonfinite.get(name, 0) + count
 
-    def count(self, piece: Piece) -> None:
+    def count(self, result: ChunkResult) -> None:
         """Count in what a chunk became, its rejects among it."""
-        for reject in piece.rejects:
+        for reject in result.rejects:
             self.count_reject(reject, self.lines_in + reject.line + 1)
-        self.add(piece)
+        self.add(result)
 
     def count_reject(self, reject: Reject, line: int) -> None:
         """Count in a rejected line."""

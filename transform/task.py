@@ -1,4 +1,4 @@
-"""A calculation of expressions as a task: what to compute, before anything is known of the input."""
+"""What a calculation of expressions computes, before anything is known of the input."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True)
-class ExpressionTask:
+class ExpressionSpec:
     """What to compute.
 
     Attributes:
@@ -76,7 +76,7 @@ class ExpressionTask:
         Raises:
             SchemaError, CalculationError: The calculation does not fit the input.
         """
-        from transform.lines import keep
+        from transform.lines import copy_chunk
         from transform.plan import ExpressionPlan
         from transform.sample import Sample, infer_columns, take_sample
 
@@ -85,7 +85,7 @@ class ExpressionTask:
         if settled is None and set(columns) - set(self.schema):
             sample, taken = take_sample(chunks, max_line_bytes)
         else:
-            sample, taken = Sample(), [keep(chunk) for chunk in itertools.islice(chunks, 1)]
+            sample, taken = Sample(), [copy_chunk(chunk) for chunk in itertools.islice(chunks, 1)]
         nothing = sample.whole and not sample.lines if settled is None else bool(columns) and not settled
         if nothing:  # nothing to compute on: every line is blank, or will be rejected
             return ExpressionPlan({}, (), {}, max_line_bytes), itertools.chain(taken, chunks)

@@ -17,7 +17,7 @@ def looks_into_lists(exprs: Sequence[pl.Expr]) -> bool:
     return any(node.kind == "Eval" for expr in exprs for node in nodes(expr))
 
 
-def compute_together(frame: pl.DataFrame, exprs: Sequence[pl.Expr], *, into_lists: bool) -> pl.DataFrame:
+def compute_padded(frame: pl.DataFrame, exprs: Sequence[pl.Expr], *, into_lists: bool) -> pl.DataFrame:
     """Return the frame with the expressions' columns.
 
     Args:

@@ -15,7 +15,7 @@ from transform.state import State
 T = TypeVar("T")
 
 
-def settled(source: Source, attempt: Callable[[State], T]) -> T:
+def retry_widened(source: Source, attempt: Callable[[State], T]) -> T:
     """Return what an attempt gives that has not to start again with a wider type for a column.
 
     Args:
@@ -38,19 +38,19 @@ class FirstLines:
 
     Args:
         chunks: Of a whole input.
-        most: How many lines; None for all.
+        max_lines: How many lines; None for all.
 
     Attributes:
         whole: Whether that was the whole input; known at the end.
     """
 
-    def __init__(self, chunks: Iterator[Chunk | LongLine], most: int | None) -> None:
+    def __init__(self, chunks: Iterator[Chunk | LongLine], max_lines: int | None) -> None:
         self._chunks = chunks
-        self._most = most
+        self._max_lines = max_lines
         self.whole = False
 
     def __iter__(self) -> Iterator[Chunk | LongLine]:
-        left = self._most
+        left = self._max_lines
         for chunk in self._chunks:
             if left is None:
                 yield chunk

@@ -1,6 +1,6 @@
 """A worker process, started by `pool`, with the descriptors of a connection and of shared memory as its arguments.
 
-It is told the plan once, then takes orders, each for a part of the input, and answers with what became of it. The bytes
+It is told the plan once, then takes requests, each for a part of the input, and answers with the result. The bytes
 go through memory that both processes have mapped; the messages are small.
 """
 
@@ -17,57 +17,57 @@ from typing import TYPE_CHECKING
 
 from transform.allocator import keep_freed_memory
 from transform.lines import Chunk, LongLine
-from transform.ranges import Range, expect_range, read_range
+from transform.ranges import Range, prefetch_range, read_range
 
 if TYPE_CHECKING:
-    from transform.piece import Piece
-    from transform.reader import Pin
+    from transform.piece import ChunkResult
+    from transform.reader import InputVersion
 
 IN_BYTES = 8 << 20
 OUT_BYTES = 24 << 20
 SLOTS = 2
-"""A worker has one order to work on and one to go on with."""
+"""A worker has one request to work on and one to go on with."""
 _MANY_BYTES = 1 << 20
 MEMORY_BYTES = SLOTS * (IN_BYTES + OUT_BYTES)
 
 
 @dataclass(frozen=True, slots=True)
-class Setting:
+class WorkerSetup:
     """What a worker is told once.
 
     Attributes:
         plan: The plan, pickled.
-        pin: The input, where the orders are for ranges of it.
+        version: The input, where the requests are for ranges of it.
     """
 
     plan: bytes
-    pin: "Pin | None"
+    version: "InputVersion | None"
     chunk_bytes: int
     max_line_bytes: int
 
 
 @dataclass(frozen=True, slots=True)
-class Order:
+class WorkRequest:
     """A part of the input: a range of it, or a chunk of which `size` bytes stand in the slot."""
 
     slot: int
-    part: Range | None
+    byte_range: Range | None
     size: int = 0
     offset: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What became of a part, or of its next piece.
+    """What became of a part, or of its next result.
 
     Attributes:
-        pieces: In order, each with the size of its output, which stands in the slot; None where it is in the piece.
-        last: Whether the order is done.
+        results: In order, each with the size of its output, which stands in the slot; None where it is in the result.
+        last: Whether the request is done.
         error: What was raised.
         trace: Where, if that was a bug.
     """
 
-    pieces: list[tuple["Piece", int | None]]
+    results: list[tuple["ChunkResult", int | None]]
     last: bool
     error: Exception | None = None
     trace: str = ""
@@ -85,82 +85,82 @@ def output_of(slot: int) -> slice:
 
 
 def main() -> None:
-    """Work until nobody is there to give orders."""
+    """Work until nobody is there to give requests."""
     keep_freed_memory()
     connection = Connection(int(sys.argv[1]))
     memory = memoryview(mmap.mmap(int(sys.argv[2]), MEMORY_BYTES))
     from transform import plan, sources  # noqa: F401, PLC0415 - before there is anything to do: it takes a while
 
     with contextlib.suppress(EOFError, BrokenPipeError, ConnectionResetError):
-        setting: Setting = connection.recv()
+        setup: WorkerSetup = connection.recv()
         with contextlib.ExitStack() as stack:
             try:
-                worker = _Worker(setting, connection, memory, stack)
+                worker = _Worker(setup, connection, memory, stack)
             except Exception as error:  # noqa: BLE001 - told to the coordinator, which raises it
                 connection.send(_failure(error))
                 return
             connection.send(Answer([], last=True))  # ready
             while True:
-                for answer in worker.work(worker.next_order()):
+                for answer in worker.work(worker.next_request()):
                     connection.send(answer)
 
 
 class _Worker:
     def __init__(
-        self, setting: Setting, connection: Connection, memory: memoryview, stack: contextlib.ExitStack
+        self, setup: WorkerSetup, connection: Connection, memory: memoryview, stack: contextlib.ExitStack
     ) -> None:
-        from transform.sources import open_pin  # noqa: PLC0415 - imported with the plan: only workers need it
+        from transform.sources import open_version  # noqa: PLC0415 - imported with the plan: only workers need it
 
-        self._plan = pickle.loads(setting.plan)  # noqa: S301 - from the process that started this one
-        self._setting = setting
-        self._source = stack.enter_context(open_pin(setting.pin)) if setting.pin is not None else None
+        self._plan = pickle.loads(setup.plan)  # noqa: S301 - from the process that started this one
+        self._setup = setup
+        self._source = stack.enter_context(open_version(setup.version)) if setup.version is not None else None
         self._connection = connection
-        self._orders: deque[Order] = deque()
+        self._requests: deque[WorkRequest] = deque()
         self._memory = memory
 
-    def next_order(self) -> Order:
+    def next_request(self) -> WorkRequest:
         """Wait for something to do."""
-        if not self._orders:
+        if not self._requests:
             self._hear()
-        return self._orders.popleft()
+        return self._requests.popleft()
 
     def _hear(self) -> None:
-        """Take an order, and begin to read the range that it is for."""
-        order: Order = self._connection.recv()
-        self._orders.append(order)
-        if order.part is not None and self._source is not None:
-            expect_range(self._source, order.part)
+        """Take a request, and begin to read the range that it is for."""
+        request: WorkRequest = self._connection.recv()
+        self._requests.append(request)
+        if request.byte_range is not None and self._source is not None:
+            prefetch_range(self._source, request.byte_range)
 
-    def work(self, order: Order) -> Iterator[Answer]:
-        output, used = self._memory[output_of(order.slot)], 0
-        done: list[tuple[Piece, int | None]] = []
+    def work(self, request: WorkRequest) -> Iterator[Answer]:
+        output, used = self._memory[output_of(request.slot)], 0
+        done: list[tuple[ChunkResult, int | None]] = []
         try:
-            for chunk in self._chunks(order):
+            for chunk in self._chunks(request):
                 while self._connection.poll():
                     self._hear()
-                piece = self._plan.transform(chunk)
-                size = sum(len(part) for part in piece.output)
+                result = self._plan.transform(chunk)
+                size = sum(len(part) for part in result.output)
                 if used + size > len(output):  # sent as it is, which waits until the coordinator has room for it
                     yield Answer(done, last=False)
-                    yield Answer([(replace(piece, output=(b"".join(piece.output),)), None)], last=False)
+                    yield Answer([(replace(result, output=(b"".join(result.output),)), None)], last=False)
                     done, output = [], output[:0]
                     continue
-                for part in piece.output:
+                for part in result.output:
                     output[used : used + len(part)] = part
                     used += len(part)
-                done.append((replace(piece, output=()), size))
-                if sum(len(reject.raw) for reject in piece.rejects) > _MANY_BYTES:  # not all of a range's at once
+                done.append((replace(result, output=()), size))
+                if sum(len(reject.raw) for reject in result.rejects) > _MANY_BYTES:  # not all of a range's at once
                     yield Answer(done, last=False)
                     done = []
             yield Answer(done, last=True)
         except Exception as error:  # noqa: BLE001 - as above
             yield _failure(error)
 
-    def _chunks(self, order: Order) -> Iterator[Chunk | LongLine]:
-        if order.part is None:
-            yield Chunk(self._memory[input_of(order.slot)][: order.size], order.offset)
+    def _chunks(self, request: WorkRequest) -> Iterator[Chunk | LongLine]:
+        if request.byte_range is None:
+            yield Chunk(self._memory[input_of(request.slot)][: request.size], request.offset)
         elif self._source is not None:
-            yield from read_range(self._source, order.part, self._setting.chunk_bytes, self._setting.max_line_bytes)
+            yield from read_range(self._source, request.byte_range, self._setup.chunk_bytes, self._setup.max_line_bytes)
 
 
 def _failure(error: Exception) -> Answer:

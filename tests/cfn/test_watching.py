@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from runner.metrics import JobNumbers, Metrics, job_metrics
-from runner.outcome import Kind
+from runner.outcome import JobResult
 from tests.cfn.templates import KINDS, load, of_type
 
 FAMILY, OUTCOME = "Family", "Outcome"
@@ -123,7 +123,7 @@ def test_alarms(kind: str) -> None:
         else:
             assert properties["AlarmActions"][0]["Ref"] in template["Resources"]
     by = {name: alarms[name]["Dimensions"][1]["Value"] for name in ("rFailedJobsAlarm", "rDeniedJobsAlarm")}
-    assert by == {"rFailedJobsAlarm": Kind.FAILED.value, "rDeniedJobsAlarm": Kind.DENIED.value}
+    assert by == {"rFailedJobsAlarm": JobResult.FAILED.value, "rDeniedJobsAlarm": JobResult.DENIED.value}
 
 
 @pytest.mark.parametrize("kind", KINDS)

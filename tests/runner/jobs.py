@@ -14,7 +14,7 @@ from runner.job_process import do
 from runner.origin import Origin
 from runner.outcome import Order, Outcome
 from runner.settings import Settings
-from runner.setup import Setup
+from runner.setup import JobContext
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -103,8 +103,8 @@ class Jobs:
         **changes: str,
     ) -> Outcome:
         """Do a job, that of the object that is there if not told otherwise; `again` if somebody may have begun it."""
-        setup = Setup.open(self.settings(**changes), os.environ)
-        return do(setup, Order(event or self.event(), sent, workers, again), control or Free())
+        context = JobContext.open(self.settings(**changes), os.environ)
+        return do(context, Order(event or self.event(), sent, workers, again), control or Free())
 
     def try_(self, *, again: bool = False) -> Outcome | None:
         """Do a job, if its process gets as far as that."""
@@ -118,7 +118,7 @@ class Jobs:
         settings = self.settings(**changes)
         event = event or self.event()
         digest = digest_of(load_calculation(settings), settings, f"s3://{event.bucket}/{event.key}")
-        return Origin.of(event, digest, sent)
+        return Origin.from_event(event, digest, sent)
 
     def put_output(self, content: bytes, origin: Origin | None = None) -> str:
         """Put an output where a job would; return its ETag."""

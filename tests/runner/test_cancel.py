@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from runner.cancellation import RESOLUTION_MS
-from runner.outcome import Kind
+from runner.outcome import JobResult
 from tests.runner.deployment import events_of
 from tests.runner.jobs import KEY, OUTPUT, Free, Killed
 from tests.runner.operating import asked, operate
@@ -127,7 +127,7 @@ def test_another_goes_on_with_a_job_that_is_cancelled_and_clears_it_away(jobs: J
     assert len(jobs.left()) == 2
     cancelled(jobs.deployment)
     outcome = jobs.do(again=True)
-    assert (outcome.kind, outcome.job) == (Kind.CANCELLED, jobs.origin().job)
+    assert (outcome.kind, outcome.job) == (JobResult.CANCELLED, jobs.origin().job)
     assert [key for key in jobs.left() if "cancelled/" not in key] == []
     assert jobs.output() is None
 
@@ -142,19 +142,19 @@ def test_a_job_looks_now_and_then_while_it_runs(jobs: Jobs, proxy: Proxy, monkey
         if proxy.count("UploadPart") == 1 and not noted:
             noted.append(cancelled(jobs.deployment))
 
-    assert jobs.do(control=Free(check=note), RANGE_BYTES="1MiB").kind is Kind.CANCELLED
+    assert jobs.do(control=Free(check=note), RANGE_BYTES="1MiB").kind is JobResult.CANCELLED
     assert proxy.count("UploadPart") <= 2
     assert [key for key in jobs.left() if "cancelled/" not in key] == []
 
 
 def test_an_output_that_stands_stays(jobs: Jobs) -> None:
     jobs.deployment.put(KEY, lines(10))
-    assert jobs.do().kind is Kind.DONE
+    assert jobs.do().kind is JobResult.DONE
     told = cancelled(jobs.deployment)
     assert told["published"]
     assert "An output of it was published before, and stays" in operate(jobs.deployment, "cancel", KEY).stdout
-    assert jobs.do(again=True).kind is Kind.DUPLICATE
-    assert jobs.do(again=True, CALCULATION="a + 2 AS b").kind is Kind.CANCELLED
+    assert jobs.do(again=True).kind is JobResult.DUPLICATE
+    assert jobs.do(again=True, CALCULATION="a + 2 AS b").kind is JobResult.CANCELLED
     assert jobs.output() == transformed(10)
 
 
@@ -163,7 +163,7 @@ def test_a_small_new_job_asks_for_nothing_more(jobs: Jobs, proxy: Proxy) -> None
     later = int(time.time() * 1000) + 60_000
     for sent, asks in ((later - 60_000 - RESOLUTION_MS, True), (later, False)):
         since = len(proxy.requests)
-        assert jobs.do(sent=sent, CALCULATION=f"a + {sent} AS b").kind is Kind.DONE
+        assert jobs.do(sent=sent, CALCULATION=f"a + {sent} AS b").kind is JobResult.DONE
         operations = [request.operation for request in proxy.requests[since:]]
         jobs.deployment.s3.delete_object(Bucket=jobs.deployment.output, Key=OUTPUT)
         # "GetBucket" is a listing.
@@ -188,11 +188,11 @@ def test_rejects_up_to_there_are_kept(jobs: Jobs, proxy: Proxy) -> None:
         if proxy.count("UploadPart") == 2 and not cancel:
             cancel.append(cancelled(jobs.deployment))
 
-    assert jobs.do(control=Free(check=note)).kind is Kind.CANCELLED
+    assert jobs.do(control=Free(check=note)).kind is JobResult.CANCELLED
     names = jobs.deployment.stored_keys("rejects/")
     index = json.loads(jobs.deployment.content(names[-1]) or b"")
     assert (index["outcome"], index["objects"]) == ("cancelled", names[:-1])
-    assert jobs.do(sent=int(time.time() * 1000)).kind is Kind.DONE
+    assert jobs.do(sent=int(time.time() * 1000)).kind is JobResult.DONE
     assert rejects_of(jobs.deployment) == example().rejects
 
 

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from runner.checkpoint import Checkpoint, Part, Progress
+from runner.checkpoint import Checkpoint, JobProgress, UploadedPart
 from runner.errors import FencedError, StoreError
 from runner.store import Store
 from tests.proxy import Cut, Refuse
@@ -47,22 +47,22 @@ SUMMARIES = st.builds(
 STATES = st.builds(
     State, SUMMARIES, st.dictionaries(TEXTS, st.sampled_from(TYPES), max_size=3), st.sampled_from([None, "gzip"])
 )
-PARTS = st.builds(Part, st.integers(1, 10_000), TEXTS, COUNTS)
+PARTS = st.builds(UploadedPart, st.integers(1, 10_000), TEXTS, COUNTS)
 PROGRESS = st.builds(
-    Progress, TEXTS, st.lists(PARTS, max_size=5).map(tuple), STATES, COUNTS, st.dictionaries(TEXTS, TEXTS)
+    JobProgress, TEXTS, st.lists(PARTS, max_size=5).map(tuple), STATES, COUNTS, st.dictionaries(TEXTS, TEXTS)
 )
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
     max_leaves=10,
 )
-ONE = Progress("upload", (Part(1, '"e1"', 5),), State(Summary(bytes_in=10)), 2, {"job": "j"})
+ONE = JobProgress("upload", (UploadedPart(1, '"e1"', 5),), State(Summary(bytes_in=10)), 2, {"job": "j"})
 
 
-def after(number: int) -> Progress:
+def after(number: int) -> JobProgress:
     """Return how far a job is after so many parts."""
-    parts = tuple(Part(part, f'"e{part}"', 5) for part in range(1, number + 1))
-    return Progress("upload", parts, State(Summary(bytes_in=10 * number)))
+    parts = tuple(UploadedPart(part, f'"e{part}"', 5) for part in range(1, number + 1))
+    return JobProgress("upload", parts, State(Summary(bytes_in=10 * number)))
 
 
 @pytest.fixture
@@ -71,9 +71,9 @@ def store(bucket: str, proxy: Proxy) -> Store:
 
 
 @given(PROGRESS)
-def test_what_is_noted_is_read_again(progress: Progress) -> None:
+def test_what_is_noted_is_read_again(progress: JobProgress) -> None:
     content = progress.to_json("somebody")
-    assert Progress.of_json(content) == progress
+    assert JobProgress.from_json(content) == progress
     assert json.loads(content)["offset"] == progress.state.summary.bytes_in
 
 
@@ -85,12 +85,12 @@ def test_a_run_goes_on_from_what_was_noted(tmp_path: Any) -> None:
     with calculation.stream(source, chunk_bytes=1 << 10, workers=1) as stream:
         for number, part in enumerate(stream):
             if number == 20:
-                noted = Progress("upload", state=stream.state).to_json()
+                noted = JobProgress("upload", state=stream.state).to_json()
             piece = b"".join(bytes(data) for data in part.output)
             whole.append(piece)
             again += [piece] * (number < 20)
             rejects = [*part.rejects]
-    with calculation.stream(source, Progress.of_json(noted).state, chunk_bytes=1 << 10, workers=1) as stream:
+    with calculation.stream(source, JobProgress.from_json(noted).state, chunk_bytes=1 << 10, workers=1) as stream:
         for part in stream:
             again.append(b"".join(bytes(data) for data in part.output))
             last = [*part.rejects]
@@ -103,16 +103,16 @@ def test_what_is_no_checkpoint_is_said_to_be_none(plain: Any, data: st.DataObjec
     if isinstance(plain, dict) and plain:  # with one of its members another
         plain[data.draw(st.sampled_from(sorted(plain)))] = data.draw(JSON)
     with suppress(ValueError):
-        Progress.of_json(json.dumps(plain).encode())
+        JobProgress.from_json(json.dumps(plain).encode())
 
 
 @given(st.binary())
 def test_bytes_are_no_checkpoint(content: bytes) -> None:
     with pytest.raises(ValueError):  # noqa: PT011 # whatever it says
-        Progress.of_json(content)
+        JobProgress.from_json(content)
 
 
-def noted(store: Store) -> Progress | None:
+def noted(store: Store) -> JobProgress | None:
     return Checkpoint(store, KEY).read()
 
 
@@ -220,7 +220,7 @@ def once(fault: Fault) -> Callable[[Request], Fault | None]:
 @pytest.mark.parametrize("before", [None, ONE, after(2)], ids=["nothing", "another", "the same"])
 @pytest.mark.parametrize("passed_on", [True, False])
 def test_a_write_whose_answer_is_lost_is_recognised(
-    store: Store, proxy: Proxy, before: Progress | None, passed_on: bool
+    store: Store, proxy: Proxy, before: JobProgress | None, passed_on: bool
 ) -> None:
     checkpoint = Checkpoint(store, KEY)
     if before is not None:

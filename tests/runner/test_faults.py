@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from runner.outcome import Kind
+from runner.outcome import JobResult
 from tests.proxy import Cut, Damage, Halt, Hold, Refuse, Reset, Shorten, proxy_of
 from tests.runner.deployment import wait_for
 from tests.runner.jobs import KEY, OUTPUT
@@ -68,11 +68,11 @@ def test_whichever_request_fails_the_output_is_right(jobs: Jobs, proxy: Proxy, s
 
         proxy.rule = rule
         outcome, tries = jobs.try_(), 1
-        while outcome is None or outcome.kind is Kind.RETRY:
+        while outcome is None or outcome.kind is JobResult.RETRY:
             assert tries < 4, outcome
             assert outcome is None or "Traceback" not in outcome.reason, outcome.reason
             outcome, tries = jobs.try_(again=True), tries + 1
-        assert outcome.kind in (Kind.DONE, Kind.DUPLICATE), outcome
+        assert outcome.kind in (JobResult.DONE, JobResult.DUPLICATE), outcome
         assert jobs.output() == transformed(*SIZES[size])
         operation = proxy.requests[before + which - 1].operation if failed else ""
         for upload in jobs.deployment.uploads():
@@ -91,7 +91,7 @@ def test_an_answer_that_never_ends_is_asked_for_again(jobs: Jobs, proxy: Proxy, 
     jobs.deployment.put(KEY, lines(*SIZES["multipart"]))
     outcome = jobs.do()
     until.set()
-    assert outcome.kind is Kind.DONE, outcome
+    assert outcome.kind is JobResult.DONE, outcome
     assert jobs.output() == transformed(*SIZES["multipart"])
     assert jobs.left() == []
 
@@ -103,7 +103,7 @@ def test_an_answer_that_never_ends_is_asked_for_again(jobs: Jobs, proxy: Proxy, 
 def test_a_damaged_body_of_a_small_object_is_read_again(jobs: Jobs, proxy: Proxy, algorithm: str) -> None:
     jobs.deployment.put(KEY, lines(100), ChecksumAlgorithm=algorithm)
     proxy.rule = once(Damage(), "GetObject")
-    assert jobs.do().kind is Kind.DONE
+    assert jobs.do().kind is JobResult.DONE
     assert jobs.output() == transformed(100)
     assert proxy.count("GetObject") == 2
 
@@ -112,7 +112,7 @@ def test_what_is_damaged_each_time_is_not_published(jobs: Jobs, proxy: Proxy) ->
     jobs.deployment.put(KEY, lines(100), ChecksumAlgorithm="CRC64NVME")
     proxy.rule = lambda request: Damage() if request.operation == "GetObject" else None
     outcome = jobs.do()
-    assert (outcome.kind, jobs.output()) == (Kind.RETRY, None)
+    assert (outcome.kind, jobs.output()) == (JobResult.RETRY, None)
     assert "did not match calculated checksum" in outcome.reason
 
 
@@ -121,7 +121,7 @@ def test_a_size_that_is_wrong_does_no_harm(jobs: Jobs) -> None:
     jobs.deployment.put(KEY, lines(100))
     event = jobs.event()
     for size in (0, 1, len(lines(100)) + 1, 1 << 40):
-        assert jobs.do(type(event)(**{**_fields(event), "size": size})).kind in (Kind.DONE, Kind.DUPLICATE)
+        assert jobs.do(type(event)(**{**_fields(event), "size": size})).kind in (JobResult.DONE, JobResult.DUPLICATE)
         assert jobs.output() == transformed(100)
         jobs.deployment.s3.delete_object(Bucket=jobs.deployment.output, Key=OUTPUT)
 

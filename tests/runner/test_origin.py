@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from runner.events import ObjectCreated
-from runner.origin import Origin, Verdict
+from runner.origin import Origin, PublishDecision
 
 METADATA_BYTES = 2048
 ONE = Origin("s1", "d1", sequencer="0055AED6DCD90281E5", modified=1000, sent=10)
@@ -59,24 +59,24 @@ def test_without_two_sequencers_the_last_modified_is_newer(sequencer: str, other
 @pytest.mark.parametrize(
     ("there", "verdict"),
     [
-        (None, Verdict.PUBLISH),
-        (ONE, Verdict.DUPLICATE),
-        (replace(ONE, sent=9), Verdict.DUPLICATE),
-        (replace(ONE, sent=11), Verdict.DUPLICATE),
-        (replace(ONE, digest="d2", sent=9), Verdict.PUBLISH),
-        (replace(ONE, digest="d2", sent=10), Verdict.PUBLISH),
-        (replace(ONE, digest="d2", sent=11), Verdict.STALE),
-        (replace(ONE, source="s2", sequencer="0055"), Verdict.PUBLISH),
-        (replace(ONE, source="s2", sequencer="0056"), Verdict.STALE),
-        (replace(ONE, source="s2", sequencer="", modified=999), Verdict.PUBLISH),
-        (replace(ONE, source="s2", sequencer="", modified=1001), Verdict.STALE),
-        (replace(ONE, source="s2", sequencer="", modified=0), Verdict.PUBLISH),
-        (replace(ONE, sequencer="0055"), Verdict.PUBLISH),
-        (replace(ONE, sequencer="0056"), Verdict.DUPLICATE),
+        (None, PublishDecision.PUBLISH),
+        (ONE, PublishDecision.DUPLICATE),
+        (replace(ONE, sent=9), PublishDecision.DUPLICATE),
+        (replace(ONE, sent=11), PublishDecision.DUPLICATE),
+        (replace(ONE, digest="d2", sent=9), PublishDecision.PUBLISH),
+        (replace(ONE, digest="d2", sent=10), PublishDecision.PUBLISH),
+        (replace(ONE, digest="d2", sent=11), PublishDecision.STALE),
+        (replace(ONE, source="s2", sequencer="0055"), PublishDecision.PUBLISH),
+        (replace(ONE, source="s2", sequencer="0056"), PublishDecision.STALE),
+        (replace(ONE, source="s2", sequencer="", modified=999), PublishDecision.PUBLISH),
+        (replace(ONE, source="s2", sequencer="", modified=1001), PublishDecision.STALE),
+        (replace(ONE, source="s2", sequencer="", modified=0), PublishDecision.PUBLISH),
+        (replace(ONE, sequencer="0055"), PublishDecision.PUBLISH),
+        (replace(ONE, sequencer="0056"), PublishDecision.DUPLICATE),
     ],
 )
-def test_verdict(there: Origin | None, verdict: Verdict) -> None:
-    assert ONE.judge(there) is verdict
+def test_verdict(there: Origin | None, verdict: PublishDecision) -> None:
+    assert ONE.decide(there) is verdict
 
 
 @given(ORIGINS, ORIGINS, ORIGINS)
@@ -95,14 +95,14 @@ def test_sequencers_compare_as_the_digits_behind_a_point(mine: str, other: str) 
 
 @given(ORIGINS, ORIGINS)
 def test_two_never_both_give_way_and_never_both_win_when_one_is_newer(one: Origin, two: Origin) -> None:
-    verdicts = [one.judge(two), two.judge(one)]
-    assert verdicts.count(Verdict.STALE) < 2
+    verdicts = [one.decide(two), two.decide(one)]
+    assert verdicts.count(PublishDecision.STALE) < 2
     if one.is_newer_than(two):
-        assert verdicts[0] is Verdict.PUBLISH
-        assert verdicts[1] is not Verdict.PUBLISH
+        assert verdicts[0] is PublishDecision.PUBLISH
+        assert verdicts[1] is not PublishDecision.PUBLISH
     same = (one.source, one.digest) == (two.source, two.digest)
-    assert same or Verdict.DUPLICATE not in verdicts
-    assert one.judge(one) is Verdict.DUPLICATE
+    assert same or PublishDecision.DUPLICATE not in verdicts
+    assert one.decide(one) is PublishDecision.DUPLICATE
 
 
 @given(st.data(), st.booleans())
@@ -118,7 +118,7 @@ def test_the_same_output_stays_whatever_the_order(data: st.DataObject, by_sequen
     twice = data.draw(st.permutations(origins * 2))
     stays: Origin | None = None
     for origin in twice:
-        stays = origin if origin.judge(stays) is Verdict.PUBLISH else stays
+        stays = origin if origin.decide(stays) is PublishDecision.PUBLISH else stays
     assert stays == origins[-1]
 
 
@@ -127,30 +127,31 @@ def test_metadata_give_it_back_whatever_the_key(
     bucket: str, key: str, version: str, sequencer: str, moment: int
 ) -> None:
     event = ObjectCreated(bucket, key, version, None, None, sequencer, None)
-    origin = Origin.of(event, "d" * 64, moment, moment)
+    origin = Origin.from_event(event, "d" * 64, moment, moment)
     metadata = origin.to_metadata()
-    assert Origin.of_metadata(metadata) == origin
+    assert Origin.from_metadata(metadata) == origin
     assert all(text.isascii() and text.isprintable() for pair in metadata.items() for text in pair)
     assert sum(len(text) for pair in metadata.items() for text in pair) < METADATA_BYTES
 
 
 @given(st.dictionaries(st.sampled_from([*ONE.to_metadata()]), st.text()))
 def test_what_others_have_noted_is_no_origin(metadata: dict[str, str]) -> None:
-    found = Origin.of_metadata(metadata)
+    found = Origin.from_metadata(metadata)
     assert found is None or found.source == metadata["transform-source"]
 
 
 def test_metadata_that_are_missing_or_no_numbers_are_none_of_ours() -> None:
     metadata = ONE.to_metadata()
-    assert Origin.of_metadata({}) is None
-    assert Origin.of_metadata(metadata | {"transform-sent": "soon"}) is None
-    assert Origin.of_metadata({"transform-source": "s1"}) is None
+    assert Origin.from_metadata({}) is None
+    assert Origin.from_metadata(metadata | {"transform-sent": "soon"}) is None
+    assert Origin.from_metadata({"transform-source": "s1"}) is None
 
 
 @given(st.lists(st.tuples(KEYS, KEYS, KEYS), min_size=2, max_size=2, unique=True))
 def test_another_object_is_another_source(names: list[tuple[str, str, str]]) -> None:
     one, two = (
-        Origin.of(ObjectCreated(bucket, key, None, etag, None, None, None), "d", 0) for bucket, key, etag in names
+        Origin.from_event(ObjectCreated(bucket, key, None, etag, None, None, None), "d", 0)
+        for bucket, key, etag in names
     )
     assert one.source != two.source
     assert one.job != two.job

@@ -242,7 +242,7 @@ class TestLease:
             queue.extend(lost, 60)
         with pytest.raises(LeaseLostError):
             queue.delete(lost)
-        queue.give_back(lost, 0)
+        queue.release(lost, 0)
         assert queue.waiting() == (0, 1, 0)
 
     def test_is_lost_when_the_message_is_gone(self, queue: Queue) -> None:
@@ -260,21 +260,21 @@ class TestLease:
         with answering(queue.client, "ChangeMessageVisibility", code, said):
             with pytest.raises(LeaseLostError, match=queue.name):
                 queue.extend(message, 60)
-            queue.give_back(message, 0)
+            queue.release(message, 0)
 
     def test_is_not_lost_by_other_errors(self, queue: Queue) -> None:
         send(queue)
         message = receive(queue)
         for code in ("ExpiredToken", "RequestThrottled", "AWS.SimpleQueueService.NonExistentQueue"):
             with answering(queue.client, "ChangeMessageVisibility", code, "The security token has expired"):
-                for call in (queue.extend, queue.give_back):
+                for call in (queue.extend, queue.release):
                     with pytest.raises(QueueError, match=r"ChangeMessageVisibility failed: .*expired"):
                         call(message, 60)
 
     def test_is_given_back_after_a_time(self, queue: Queue) -> None:
         send(queue)
         message = receive(queue)
-        queue.give_back(message, 1)
+        queue.release(message, 1)
         assert queue.waiting() == (0, 1, 0)
         assert queue.receive(3, 60) is not None
 
@@ -283,7 +283,7 @@ class TestLease:
         send(queue)
         message = receive(queue)
         sent = requests(queue, "ChangeMessageVisibility")
-        queue.give_back(message, asked)
+        queue.release(message, asked)
         assert [request["VisibilityTimeout"] for request in sent] == [given]
 
 
@@ -292,7 +292,7 @@ class TestHandOver:
         send(queue, "the body", TRACE, colour="red", blob={"DataType": "Binary.gzip", "BinaryValue": b"\0\xff"})
         message = receive(queue)
         time.sleep(0.01)
-        queue.hand_over(message, attempts=2, progress=1 << 40)
+        queue.requeue(message, attempts=2, progress=1 << 40)
         copy = receive(queue)
         assert copy.id != message.id
         assert (copy.body, copy.trace, copy.attempts, copy.progress) == ("the body", TRACE, 2, 1 << 40)
@@ -303,16 +303,16 @@ class TestHandOver:
     def test_is_told_from_the_copys_own_receives(self, queue: Queue) -> None:
         send(queue)
         receive(queue, 0)
-        queue.hand_over(receive(queue), attempts=1, progress=5)
+        queue.requeue(receive(queue), attempts=1, progress=5)
         receive(queue, 0)
         copy = receive(queue)
-        queue.hand_over(copy, attempts=copy.attempts, progress=0, body="another")
+        queue.requeue(copy, attempts=copy.attempts, progress=0, body="another")
         again = receive(queue)
         assert (again.body, again.attempts, again.progress, again.first_sent) == ("another", 2, 0, copy.first_sent)
 
     def test_writes_numbers(self, queue: Queue) -> None:
         send(queue)
-        queue.hand_over(receive(queue), attempts=0, progress=0)
+        queue.requeue(receive(queue), attempts=0, progress=0)
         (raw,) = take_all(queue.client, queue.url)
         assert texts_of(raw).keys() == {"attempts", "first_sent", "progress", "owner"}
         assert raw["MessageAttributes"].pop("owner")["DataType"] == "String"
@@ -320,7 +320,7 @@ class TestHandOver:
 
     def test_delays_the_copy(self, queue: Queue) -> None:
         send(queue)
-        queue.hand_over(receive(queue), attempts=0, progress=0, delay_s=1)
+        queue.requeue(receive(queue), attempts=0, progress=0, delay_s=1)
         assert queue.waiting() == (0, 0, 1)
         assert queue.receive(3, 60) is not None
 
@@ -329,12 +329,12 @@ class TestHandOver:
         send(queue)
         message = receive(queue)
         sent = requests(queue, "SendMessage")
-        queue.hand_over(message, attempts=0, progress=0, delay_s=asked)
+        queue.requeue(message, attempts=0, progress=0, delay_s=asked)
         assert [request["DelaySeconds"] for request in sent] == [given]
 
     def test_keeps_ten_attributes_in_all(self, queue: Queue) -> None:
         send(queue, attempts="9", **{f"a{number}": "x" for number in range(9)})
-        queue.hand_over(receive(queue), attempts=4, progress=5)
+        queue.requeue(receive(queue), attempts=4, progress=5)
         (raw,) = take_all(queue.client, queue.url)
         assert len(raw["MessageAttributes"]) == 10
         assert texts_of(raw).items() >= {"attempts": "4", "progress": "5"}.items()
@@ -343,7 +343,7 @@ class TestHandOver:
         send(queue)
         message = receive(queue)
         with answering(queue.client, "DeleteMessage", "InternalError"), pytest.raises(QueueError):
-            queue.hand_over(message, attempts=1, progress=0)
+            queue.requeue(message, attempts=1, progress=0)
         assert queue.waiting() == (1, 1, 0)
         assert receive(queue).attempts == 1
 
@@ -351,14 +351,14 @@ class TestHandOver:
         send(queue)
         message = receive(queue)
         with answering(queue.client, "SendMessage", "InternalError"), pytest.raises(QueueError):
-            queue.hand_over(message, attempts=1, progress=0)
+            queue.requeue(message, attempts=1, progress=0)
         assert queue.waiting() == (0, 1, 0)
 
     def test_leaves_a_lost_message_to_whoever_has_it(self, queue: Queue) -> None:
         send(queue)
         lost = lose(queue)
         with pytest.raises(LeaseLostError):
-            queue.hand_over(lost, attempts=1, progress=0)
+            queue.requeue(lost, attempts=1, progress=0)
         assert queue.waiting() == (1, 1, 0)
 
 
@@ -443,7 +443,7 @@ class TestDeadLetter:
         send(queue, attempts="4")
         queue.dead_letter(receive(queue), reason="no memory", job="s3://in/é", trace="abc")
         move_back(queue)
-        queue.hand_over(receive(queue), attempts=1, progress=5)
+        queue.requeue(receive(queue), attempts=1, progress=5)
         assert (receive(queue, 0).attempts, receive(queue).attempts) == (1, 2)
 
     def test_leaves_both_where_the_delete_fails(self, queue: Queue) -> None:
@@ -472,8 +472,8 @@ class TestDenied:
         message = receive(queue)
         calls = {
             "ReceiveMessage": lambda: queue.receive(0, 60),
-            "ChangeMessageVisibility": lambda: queue.give_back(message, 60),
-            "SendMessage": lambda: queue.hand_over(message, attempts=0, progress=0),
+            "ChangeMessageVisibility": lambda: queue.release(message, 60),
+            "SendMessage": lambda: queue.requeue(message, attempts=0, progress=0),
             "SendMessageBatch": lambda: queue.split(message, ["a"]),
             "DeleteMessage": lambda: queue.delete(message),
             "GetQueueAttributes": queue.waiting,
@@ -505,7 +505,7 @@ class TestDenied:
             )
             client.set_queue_attributes(QueueUrl=queue.url, Attributes={"Policy": policy})
             with pytest.raises(DeniedError, match=f"sqs:SendMessage on queue {queue.name} is denied"):
-                queue.hand_over(message, attempts=0, progress=0)
+                queue.requeue(message, attempts=0, progress=0)
             assert queue.waiting() == (0, 1, 0)
             client.close()
 

@@ -13,7 +13,7 @@ import pytest
 from runner.dead_letters import DeadLetters
 from runner.deployment import Deployment as Operated
 from runner.errors import QueueError
-from runner.redrive import Choice, redrive
+from runner.redrive import LetterFilter, redrive
 from tests.runner.deployment import Deployment, event_body, events_of
 from tests.runner.operating import asked, environment_of, operate
 from tests.runner.queues import answering, take_all, texts_of
@@ -162,7 +162,7 @@ def test_none_is_lost_when_it_is_broken_off(dead: Deployment, operation: str) ->
         answering(operated.queue.client, operation, "InternalFailure"),
         pytest.raises(QueueError, match="InternalFailure"),
     ):
-        redrive(operated, Choice(), dry_run=False)
+        redrive(operated, LetterFilter(), dry_run=False)
     there = {letter["body"] for letter in dead.left()} | {letter["body"] for letter in dead.dead()}
     assert sorted(there) == bodies(dead, ROWS + TABLES)
 

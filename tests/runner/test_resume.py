@@ -15,7 +15,7 @@ import psutil
 import pytest
 
 from runner.errors import StoppedError
-from runner.outcome import Kind
+from runner.outcome import JobResult
 from tests.proxy import Refuse, proxy_of
 from tests.runner.deployment import events_of, wait_for
 from tests.runner.jobs import KEY, PART_BYTES, Free, Jobs, Killed
@@ -129,7 +129,7 @@ def test_a_job_killed_time_and_again_reads_and_uploads_nothing_twice(jobs: Jobs,
             "only what is missing is read, and the end of the line before"
         )
         offset, attempts = max(control.offsets), attempts + 1
-    assert (outcome.kind, attempts > 2) == (Kind.DONE, True)
+    assert (outcome.kind, attempts > 2) == (JobResult.DONE, True)
     check(jobs.deployment, wanted)
     assert len(parts(proxy)) >= 6
     assert sum(parts(proxy)) == len(wanted.output), "no part is uploaded twice"
@@ -151,7 +151,7 @@ def test_what_is_compressed_is_inflated_again_and_not_uploaded_again(jobs: Jobs,
             control = Free(lives=chance.choice([1, 2]) + (attempts > 0))
             outcome = jobs.do(jobs.event(key=key), again=attempts > 0, control=control)
         attempts += 1
-    assert (outcome.kind, attempts > 1) == (Kind.DONE, True)
+    assert (outcome.kind, attempts > 1) == (JobResult.DONE, True)
     check(jobs.deployment, wanted, key, gzip.decompress)
     stored = jobs.deployment.output_of(key) or b""
     assert sum(parts(proxy)) == len(stored), "no part is uploaded twice"
@@ -164,7 +164,7 @@ def test_parts_may_become_larger_on_the_way(jobs: Jobs) -> None:
     with pytest.raises(Killed):
         jobs.do(control=Free(lives=2))
     outcome = jobs.do(again=True, PART_BYTES="12MiB")
-    assert outcome.kind is Kind.DONE
+    assert outcome.kind is JobResult.DONE
     check(jobs.deployment, wanted)
 
 
@@ -175,7 +175,7 @@ def test_parts_are_as_large_as_all_of_it_needs_them(jobs: Jobs, proxy: Proxy, mo
     jobs.deployment.put(KEY, wanted.content)
     with pytest.raises(Killed):
         jobs.do(control=Free(lives=3), RANGE_BYTES="1MiB")
-    assert jobs.do(again=True, RANGE_BYTES="1MiB").kind is Kind.DONE
+    assert jobs.do(again=True, RANGE_BYTES="1MiB").kind is JobResult.DONE
     check(jobs.deployment, wanted)
     assert len(parts(proxy)) <= 10
     even = len(wanted.output) / 10
@@ -191,7 +191,7 @@ def test_an_upload_that_was_swept_meanwhile_starts_again(jobs: Jobs, proxy: Prox
         jobs.do(control=Free(lives=lives))
     (upload,) = deployment.uploads()
     deployment.s3.abort_multipart_upload(Bucket=deployment.output, Key=f"output/{KEY}", UploadId=upload)
-    assert jobs.do(again=True).kind is Kind.DONE
+    assert jobs.do(again=True).kind is JobResult.DONE
     check(deployment, wanted)
     assert proxy.count("CreateMultipartUpload") == 2
 
@@ -204,7 +204,7 @@ def test_a_checkpoint_that_is_garbage_is_not_gone_on_with(jobs: Jobs) -> None:
     (name,) = deployment.stored_keys("checkpoints/")
     deployment.s3.put_object(Bucket=deployment.output, Key=name, Body=b"garbage")
     (lost,) = deployment.uploads()
-    assert jobs.do(again=True).kind is Kind.DONE
+    assert jobs.do(again=True).kind is JobResult.DONE
     assert deployment.uploads() == [lost], "which only the garbage knew of"
     deployment.s3.abort_multipart_upload(Bucket=deployment.output, Key=f"output/{KEY}", UploadId=lost)
     check(deployment, wanted)
@@ -231,7 +231,7 @@ def test_a_column_that_widens_late_starts_the_job_again(jobs: Jobs, proxy: Proxy
         with pytest.raises(Killed):
             jobs.do(again=True, control=Free(check=killed))
     outcome = jobs.do(again=again)
-    assert outcome.kind is Kind.DONE
+    assert outcome.kind is JobResult.DONE
     check(jobs.deployment, wanted)
     assert proxy.count("CreateMultipartUpload") == 2
     assert proxy.count("AbortMultipartUpload") == 1
@@ -243,7 +243,7 @@ def test_rejects_from_before_a_column_widened_are_gone(jobs: Jobs) -> None:
     content = lines(1000) + large + lines(1000, PAD_BYTES) + b'{"a":0.5}\n'
     jobs.deployment.put(KEY, content)
     outcome = jobs.do(SCHEMA="")
-    assert (outcome.kind, outcome.summary["rejected"]) == (Kind.DONE, 0)
+    assert (outcome.kind, outcome.summary["rejected"]) == (JobResult.DONE, 0)
     assert jobs.deployment.stored_keys("rejects/") == []
     assert jobs.left() == []
 
@@ -254,7 +254,7 @@ def test_one_column_after_another_may_widen(jobs: Jobs) -> None:
     rows += [dict.fromkeys(names, 1) | {name: 0.5} for name in names]
     jobs.deployment.put(KEY, b"".join(json.dumps(row).encode() + b"\n" for row in rows))
     outcome = jobs.do(SCHEMA="", CALCULATION=" + ".join(names) + " AS sum")
-    assert (outcome.kind, outcome.summary["lines_out"]) == (Kind.DONE, len(rows))
+    assert (outcome.kind, outcome.summary["lines_out"]) == (JobResult.DONE, len(rows))
 
 
 # Two at once
@@ -274,10 +274,10 @@ def test_who_was_fenced_off_stops_and_touches_nothing(jobs: Jobs, lives: int) ->
                 left.pop()()
 
     control = Free(check=other)
-    assert jobs.do(control=control).kind is Kind.FENCED
+    assert jobs.do(control=control).kind is JobResult.FENCED
     assert len(deployment.uploads()) == len(deployment.stored_keys("checkpoints/")) == 1
     assert len(control.offsets) == 2
-    assert jobs.do(again=True).kind is Kind.DONE
+    assert jobs.do(again=True).kind is JobResult.DONE
     check(deployment, wanted)
 
 
@@ -291,11 +291,11 @@ def test_who_was_overtaken_finds_it_done(jobs: Jobs, parts_before: int) -> None:
     def other() -> None:
         if not before and len(control.offsets) == parts_before:
             before.append(None)
-            assert jobs.do(again=True).kind is Kind.DONE
+            assert jobs.do(again=True).kind is JobResult.DONE
             before.append(stamp(deployment))
 
     control = Free(check=other)
-    assert jobs.do(control=control).kind is Kind.DUPLICATE
+    assert jobs.do(control=control).kind is JobResult.DUPLICATE
     assert before[1] == stamp(deployment)
     check(deployment, wanted)
 
@@ -306,10 +306,10 @@ def test_whose_lease_has_run_out_leaves_the_rejects_alone(jobs: Jobs) -> None:
     deployment.put(KEY, wanted.content)
 
     def lost() -> None:
-        assert jobs.do(again=True, PART_BYTES="12MiB").kind is Kind.DONE
+        assert jobs.do(again=True, PART_BYTES="12MiB").kind is JobResult.DONE
         raise StoppedError("the lease has run out")
 
-    assert jobs.do(control=Free(check_lease=lost)).kind is Kind.STOPPED
+    assert jobs.do(control=Free(check_lease=lost)).kind is JobResult.STOPPED
     check(deployment, wanted)
 
 
@@ -326,7 +326,7 @@ def test_who_may_not_go_on_leaves_no_upload_that_nobody_knows_of(jobs: Jobs, pro
         if proxy.count("CreateMultipartUpload"):
             raise StoppedError("the lease has run out")
 
-    assert jobs.do(control=Free(check=stopped)).kind is Kind.STOPPED
+    assert jobs.do(control=Free(check=stopped)).kind is JobResult.STOPPED
     assert jobs.left() == []
 
 
@@ -355,7 +355,7 @@ def test_an_input_that_has_gone_before_is_superseded(jobs: Jobs, end: Callable[[
     jobs.deployment.put(KEY, example(count).content)
     event = jobs.event()
     end(jobs.deployment)
-    assert jobs.do(event).kind is Kind.SUPERSEDED
+    assert jobs.do(event).kind is JobResult.SUPERSEDED
     assert jobs.deployment.stored_keys() == jobs.left() == []
 
 
@@ -372,7 +372,7 @@ def test_an_input_that_goes_in_the_middle_is_superseded(
             end(jobs.deployment)
 
     proxy.rule = rule
-    assert jobs.do(event, workers=workers, RANGE_BYTES="1MiB").kind is Kind.SUPERSEDED
+    assert jobs.do(event, workers=workers, RANGE_BYTES="1MiB").kind is JobResult.SUPERSEDED
     assert proxy.count("AbortMultipartUpload") == 1
     assert jobs.left() == []
     assert jobs.output() is None
@@ -387,7 +387,7 @@ def test_an_input_that_goes_before_the_next_attempt_is_superseded(
     with pytest.raises(Killed):
         jobs.do(event, control=Free(lives=2))
     end(jobs.deployment)
-    assert jobs.do(event, again=True).kind is Kind.SUPERSEDED
+    assert jobs.do(event, again=True).kind is JobResult.SUPERSEDED
     assert proxy.count("AbortMultipartUpload") == 1
     assert jobs.left() == []
 
@@ -508,7 +508,7 @@ def test_a_worker_that_thaws_changes_nothing(
     acknowledged(deployment)
     before = stamp(deployment)
     thaw(frozen)
-    wait_for(lambda: {line.get("event") for line in worker.log} & {"lease lost", *(kind.value for kind in Kind)})
+    wait_for(lambda: {line.get("event") for line in worker.log} & {"lease lost", *(kind.value for kind in JobResult)})
     assert worker.stop() == 0
     assert stamp(deployment) == before
     check(deployment, given)

@@ -114,7 +114,7 @@ def test_dead_letters_are_grouped_and_not_consumed(deployment: Deployment) -> No
 
 
 def test_no_more_letters_are_looked_at_than_is_told(deployment: Deployment, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("runner.status.MOST_LETTERS", 12)
+    monkeypatch.setattr("runner.status.MAX_LETTERS", 12)
     for number in range(25):
         put_dead(deployment, f"in/{number}", "no")
     found = asked(deployment, "status")

@@ -14,7 +14,7 @@ import pytest
 from runner.deployment import Deployment as Operated
 from runner.events import ObjectCreated, parse
 from runner.resume_file import ResumeFile
-from runner.submission import Submission, Wanted
+from runner.submission import ObjectFilter, Submission
 from tests.proxy import Refuse
 from tests.runner.deployment import Deployment, event_body, events_of
 from tests.runner.operating import asked, command_of, environment_of, operate
@@ -148,9 +148,9 @@ def test_archived_objects_are_left_out(deployment: Deployment) -> None:
 def test_archived_objects_that_are_restored_are_not() -> None:
     found = {"Key": "a", "Size": 1, "LastModified": datetime.now(UTC), "StorageClass": "GLACIER"}
     restored = {"RestoreStatus": {"IsRestoreInProgress": False, "RestoreExpiryDate": datetime.now(UTC)}}
-    assert Wanted().reason_against(found) is not None
-    assert Wanted().reason_against({**found, "RestoreStatus": {"IsRestoreInProgress": True}}) is not None
-    assert Wanted().reason_against({**found, **restored}) is None
+    assert ObjectFilter().reason_against(found) is not None
+    assert ObjectFilter().reason_against({**found, "RestoreStatus": {"IsRestoreInProgress": True}}) is not None
+    assert ObjectFilter().reason_against({**found, **restored}) is None
 
 
 def test_what_the_worker_has_written_is_left_out(deployment: Deployment) -> None:
@@ -199,7 +199,7 @@ def test_what_sqs_does_not_take_is_not_noted(
     operated = open_in_process(deployment, monkeypatch)
     command = ["submit", all_of(deployment), "--resume-file", str(place)]
     resume = ResumeFile(place, {"queue": deployment.queue, "prefixes": all_of(deployment)})
-    running = Submission(operated, [all_of(deployment)], Wanted(), resume, dry_run=False).run()
+    running = Submission(operated, [all_of(deployment)], ObjectFilter(), resume, dry_run=False).run()
     next(running)
     with (
         answering(operated.queue.client, "SendMessageBatch", "InternalFailure", status=400),
@@ -229,7 +229,7 @@ def test_messages_that_sqs_refuses_are_sent_again(deployment: Deployment, monkey
             parsed["Failed"] = [{"Id": one, "Code": "InternalError", "SenderFault": False} for one in failed]
 
     operated.queue.client.meta.events.register("after-call.sqs.SendMessageBatch", refuse_some)
-    (*_, tally) = Submission(operated, [all_of(deployment)], Wanted(), None, dry_run=False).run()
+    (*_, tally) = Submission(operated, [all_of(deployment)], ObjectFilter(), None, dry_run=False).run()
     assert (tally.objects, sent) == (10, [10, 5, 2, 1])
     assert sorted(set(keys(deployment))) == names
 
@@ -357,7 +357,7 @@ def test_memory_stays_flat(deployment: Deployment, monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr("runner.submission.list_objects", listed)
     peaks = []
     tracemalloc.start()
-    for at, _ in enumerate(Submission(operated, [all_of(deployment)], Wanted(), None, dry_run=True).run()):
+    for at, _ in enumerate(Submission(operated, [all_of(deployment)], ObjectFilter(), None, dry_run=True).run()):
         if at in (10, 2000):
             peaks.append(tracemalloc.get_traced_memory()[1])
     tracemalloc.stop()

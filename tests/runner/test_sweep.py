@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from runner.listing import list_uploads
-from runner.outcome import Kind
+from runner.outcome import JobResult
 from tests.proxy import Refuse
 from tests.runner.jobs import KEY, Free, Jobs, Killed
 from tests.runner.operating import asked, operate
@@ -46,7 +46,7 @@ def test_an_old_checkpoint_goes_with_its_upload(abandoned: Jobs) -> None:
     assert kinds(told) == ["checkpoint", "upload"]
     assert [one["about"] for one in told["swept"]] == [f"s3://{abandoned.deployment.input}/{KEY}", ""]
     assert abandoned.left() == []
-    assert abandoned.do(again=True).kind is Kind.DONE, "it begins anew"
+    assert abandoned.do(again=True).kind is JobResult.DONE, "it begins anew"
     check(abandoned.deployment, example())
 
 
@@ -55,7 +55,7 @@ def test_a_young_one_stays_and_a_dry_run_removes_nothing(abandoned: Jobs, option
     told = asked(abandoned.deployment, "sweep", *options)
     assert kinds(told) == (["checkpoint", "upload"] if "--dry-run" in options else [])
     assert len(abandoned.left()) == 2
-    assert abandoned.do(again=True).kind is Kind.DONE
+    assert abandoned.do(again=True).kind is JobResult.DONE
     check(abandoned.deployment, example())
 
 
@@ -84,7 +84,7 @@ def test_a_checkpoint_that_changes_meanwhile_stays_with_its_upload(abandoned: Jo
     assert kinds(asked(abandoned.deployment, "sweep", "--older-than", "0s")) == []
     assert len(abandoned.left()) == 2
     proxy.rule = lambda _: None
-    assert abandoned.do(again=True).kind is Kind.DONE
+    assert abandoned.do(again=True).kind is JobResult.DONE
     assert proxy.count("CreateMultipartUpload") == 1
 
 
@@ -98,9 +98,9 @@ def test_a_worker_whose_checkpoint_was_swept_begins_anew(abandoned: Jobs) -> Non
             swept.append(asked(abandoned.deployment, "sweep", "--older-than", "0s"))
 
     control = Free(check=sweep)
-    assert abandoned.do(again=True, control=control).kind is Kind.FENCED
+    assert abandoned.do(again=True, control=control).kind is JobResult.FENCED
     assert kinds(swept[0]) == ["checkpoint", "upload"]
-    assert abandoned.do(again=True).kind is Kind.DONE
+    assert abandoned.do(again=True).kind is JobResult.DONE
     check(abandoned.deployment, example())
 
 

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from runner.job_process import do
-from runner.outcome import Kind, Order, Outcome
-from runner.setup import Setup
+from runner.outcome import JobResult, Order, Outcome
+from runner.setup import JobContext
 from tests.proxy import Hold
 from tests.runner.deployment import wait_for
 from tests.runner.jobs import KEY, OUTPUT, SENT, Free, Killed
@@ -47,19 +47,19 @@ def given(jobs: Jobs) -> Jobs:
 
 def do_for(jobs: Jobs, owner: str, control: Free | None = None) -> Outcome:
     """Do the job for a message, which was tried before."""
-    setup = Setup.open(jobs.settings(), os.environ)
-    return do(setup, Order(jobs.event(), SENT, 1, tried_before=True, owner=owner), control or Free())
+    context = JobContext.open(jobs.settings(), os.environ)
+    return do(context, Order(jobs.event(), SENT, 1, tried_before=True, owner=owner), control or Free())
 
 
 def test_a_fresh_checkpoint_of_another_message_is_left_alone(given: Jobs, proxy: Proxy) -> None:
     with pytest.raises(Killed):
         do_for(given, "one", Free(lives=2))
     left = given.left()
-    assert do_for(given, "another").kind is Kind.BUSY
+    assert do_for(given, "another").kind is JobResult.BUSY
     assert given.left() == left
     assert given.output() is None
-    assert do_for(given, "one").kind is Kind.DONE, "the same message, or its copy, goes on at once"
-    assert do_for(given, "another").kind is Kind.DUPLICATE
+    assert do_for(given, "one").kind is JobResult.DONE, "the same message, or its copy, goes on at once"
+    assert do_for(given, "another").kind is JobResult.DUPLICATE
     assert given.output() == OUT
     assert given.left() == []
     assert proxy.count("CreateMultipartUpload") == 1
@@ -71,11 +71,11 @@ def test_a_stale_checkpoint_is_anybodys(given: Jobs, proxy: Proxy) -> None:
     parts = proxy.count("UploadPart")
     time.sleep(LEASE_S + 1)  # S3 tells times in whole seconds
     control = Free()
-    assert do_for(given, "another", control).kind is Kind.DONE
+    assert do_for(given, "another", control).kind is JobResult.DONE
     assert control.offsets[0] > 0
     assert parts + len(control.offsets) - 1 <= proxy.count("UploadPart") <= parts + len(control.offsets)
     assert given.output() == OUT
-    assert do_for(given, "one").kind is Kind.DUPLICATE
+    assert do_for(given, "one").kind is JobResult.DUPLICATE
 
 
 def test_a_checkpoint_stays_fresh_however_long_a_part_takes(given: Jobs, proxy: Proxy) -> None:
@@ -85,10 +85,10 @@ def test_a_checkpoint_stays_fresh_however_long_a_part_takes(given: Jobs, proxy: 
     first.start()
     holding.wait()
     time.sleep(LEASE_S + 2)
-    assert do_for(given, "another").kind is Kind.BUSY
+    assert do_for(given, "another").kind is JobResult.BUSY
     holding.released.set()
     first.join()
-    assert [outcome.kind for outcome in outcomes] == [Kind.DONE]
+    assert [outcome.kind for outcome in outcomes] == [JobResult.DONE]
     assert given.output() == OUT
     assert given.left() == []
 

@@ -547,7 +547,7 @@ def test_progress_is_told_after_each_chunk(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("percent", [1, 28, 29, 57, 58, 99])  # 29 / 100 * 100 is less than 29
 def test_share_of_rejects_is_borne_that_is_just_as_large(percent: int) -> None:
-    policy = Policy.of("reject", f"{percent}%")
+    policy = Policy.from_options("reject", f"{percent}%")
     policy.check_all(Summary(lines_in=100, rejected=percent))
     with pytest.raises(RejectedError, match=rf"^{percent + 1} of 101 lines were rejected"):
         policy.check_all(Summary(lines_in=101, rejected=percent + 1, blank=0))

@@ -267,7 +267,7 @@ class Bytes:
         view[: len(found)] = found
         return len(found)
 
-    def expect(self, offset: int) -> None:
+    def prefetch(self, offset: int) -> None:
         pass
 
 
@@ -275,7 +275,7 @@ def run_by_ranges(data: bytes, calculation: Calculation, range_bytes: int, max_l
     """Do what `run` does, but each range for itself, the last one first."""
     try:
         chunks = read_chunks(io.BytesIO(data).readinto, 4096, max_line_bytes)
-        plan, _ = calculation.task_for("").prepare(chunks, max_line_bytes, {})
+        plan, _ = calculation.spec_for("").prepare(chunks, max_line_bytes, {})
         parts = [
             [replace(piece, output=(memoryview(b"".join(piece.output)),)) for piece in map(plan.transform, chunks)]
             for part in reversed(list(cut(len(data), range_bytes)))

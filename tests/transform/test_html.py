@@ -87,7 +87,7 @@ def test_calculation_shows_what_its_text_says() -> None:
         .drop("x", "y")
     )
     shown = texts(calculation)
-    for word in re.findall(r"[\w.]+", describe(calculation._task)):
+    for word in re.findall(r"[\w.]+", describe(calculation._spec)):
         assert word in shown
     assert "Float64" in shown
     assert "schema" not in texts(Calculation(a="b"))

@@ -36,11 +36,11 @@ from transform import (
 from transform import worker as worker_module
 from transform.lines import Chunk, read_chunks
 from transform.object_reader import ObjectReader
-from transform.ranges import Range, cut, expect_range, read_range
-from transform.reader import Pin, Position
+from transform.ranges import Range, cut, prefetch_range, read_range
+from transform.reader import InputVersion, Position
 from transform.s3 import filesystem, is_uri
-from transform.sources import open_pin, open_source, reopenable
-from transform.worker import MEMORY_BYTES, Order, Setting
+from transform.sources import open_source, open_version, reopenable
+from transform.worker import MEMORY_BYTES, WorkerSetup, WorkRequest
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -96,7 +96,7 @@ def rest_of(reader: ObjectReader, view_bytes: int = 300) -> bytes:
 
 
 def ranges(proxy: Proxy) -> list[str]:
-    """Return which ranges were asked for, from the first to the last: several are at a time, in any order."""
+    """Return which ranges were asked for, from the first to the last: several are at a time, in any request."""
     asked = [request for request in proxy.requests if request.operation == "GetObject"]
     return [request.range.removeprefix("bytes=") for request in sorted(asked, key=lambda asked: asked.first_byte)]
 
@@ -173,11 +173,11 @@ def test_an_empty_object_is_read(place: ObjectPlace, proxy: Proxy) -> None:
 def test_ranges_that_others_share_take_a_request_each(place: ObjectPlace, proxy: Proxy) -> None:
     content = lines(400)
     place.put(content)
-    pin = Pin(place.target, (version_of(place).etag, len(content)))
+    version = InputVersion(place.target, (version_of(place).etag, len(content)))
     parts = list(cut(len(content), READ_BYTES))
     assert len(parts) > 5
     found = b""
-    with open_pin(pin) as one, open_pin(pin) as other:
+    with open_version(version) as one, open_version(version) as other:
         assert proxy.requests == [], "what is known need not be asked for"
         for number, part in enumerate(parts):
             for chunk in read_range((one, other)[number % 2], part, 300, 500):
@@ -192,18 +192,18 @@ def test_ranges_that_others_share_take_a_request_each(place: ObjectPlace, proxy:
 def test_a_range_that_is_expected_is_read_before_anybody_asks_and_once(place: ObjectPlace, proxy: Proxy) -> None:
     content = lines(400)
     place.put(content)
-    pin = Pin(place.target, (version_of(place).etag, len(content)))
+    version = InputVersion(place.target, (version_of(place).etag, len(content)))
     parts = list(cut(len(content), READ_BYTES))
     found = b""
-    with open_pin(pin) as anywhere:
+    with open_version(version) as anywhere:
         for number, part in enumerate(parts):
             for following in parts[number : number + 2]:
-                expect_range(anywhere, following)
+                prefetch_range(anywhere, following)
             wait_until(lambda: len(proxy.requests) == min(number + 2, len(parts)))  # noqa: B023 - called here only
             for chunk in read_range(anywhere, part, 300, 500):
                 assert isinstance(chunk, Chunk)
                 found += chunk.data
-        expect_range(anywhere, Range(0, READ_BYTES))
+        prefetch_range(anywhere, Range(0, READ_BYTES))
     assert ends_soon(), "what was expected and not read goes with the reader"
     assert found == content
     starts = [max(part.start - 1, 0) for part in parts]
@@ -217,22 +217,24 @@ def test_a_worker_begins_to_read_for_its_next_order_before_it_has_done_this_one(
     place.put(content)
     plan, _ = (
         Calculation.from_sql("1 AS one")
-        .task_for("")
+        .spec_for("")
         .prepare(read_chunks(io.BytesIO(content).readinto, 1000, 500), 500, {})
     )
-    setting = Setting(pickle.dumps(plan), Pin(place.target, (version_of(place).etag, len(content))), 300, 500)
+    setup = WorkerSetup(
+        pickle.dumps(plan), InputVersion(place.target, (version_of(place).etag, len(content))), 300, 500
+    )
     ours, theirs = Pipe()
     memory = memoryview(mmap.mmap(-1, MEMORY_BYTES))
     parts = list(cut(len(content), READ_BYTES))[:3]
     with ours, theirs, ExitStack() as stack:
-        worker = worker_module._Worker(setting, theirs, memory, stack)
+        worker = worker_module._Worker(setup, theirs, memory, stack)
         for slot, part in enumerate(parts):
-            ours.send(Order(slot % 2, part))
-        first = worker.next_order()
+            ours.send(WorkRequest(slot % 2, part))
+        first = worker.next_request()
         answers = worker.work(first)
         next(answers)
         wait_until(lambda: len(proxy.requests) == len(parts))
-        assert [worker.next_order().part for _ in parts[1:]] == parts[1:]
+        assert [worker.next_request().byte_range for _ in parts[1:]] == parts[1:]
 
 
 @settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -342,9 +344,9 @@ def test_a_version_that_is_gone_between_two_ranges_is_noticed(
 def test_a_version_that_is_gone_before_others_read_it_is_noticed(
     change: Callable[[ObjectPlace], None], place: ObjectPlace
 ) -> None:
-    pin = Pin(place.target, (version_of(place).etag, len(CONTENT)))
+    version = InputVersion(place.target, (version_of(place).etag, len(CONTENT)))
     change(place)
-    with open_pin(pin) as anywhere, pytest.raises(SourceChangedError, match="while it was read"):
+    with open_version(version) as anywhere, pytest.raises(SourceChangedError, match="while it was read"):
         anywhere.read_at(memoryview(bytearray(10)), 0)
 
 
@@ -470,7 +472,7 @@ def test_an_interrupt_leaves_nothing_going_on(place: ObjectPlace, proxy: Proxy) 
     thread = threading.Thread(target=interrupt)
     thread.start()
     try:
-        with interrupts.noted(), pytest.raises(KeyboardInterrupt):
+        with interrupts.defer_interrupts(), pytest.raises(KeyboardInterrupt):
             ObjectReader(place.target)
         assert ends_soon()
     finally:

@@ -36,9 +36,9 @@ from transform import (
 )
 from transform.ahead import started_ahead
 from transform.lines import LongLine
-from transform.piece import Piece
+from transform.piece import ChunkResult
 from transform.ranges import Range
-from transform.worker import SLOTS, Setting
+from transform.worker import SLOTS, WorkerSetup
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -61,13 +61,13 @@ def _workers_do_their_share(monkeypatch: pytest.MonkeyPatch) -> None:
 def orders(monkeypatch: pytest.MonkeyPatch) -> list[object]:
     """What was given to workers."""
     given: list[object] = []
-    give = pool._Child.give
+    give = pool.RemoteWorker.give
 
     def noted(child: Any, part: Any) -> Any:
         given.append(part)
         return give(child, part)
 
-    monkeypatch.setattr(pool._Child, "give", noted)
+    monkeypatch.setattr(pool.RemoteWorker, "give", noted)
     return given
 
 
@@ -323,7 +323,7 @@ class Plan:
     fails: bool = False
     fits: bool = True
 
-    def part(self, number: int) -> pool.Part:
+    def part(self, number: int) -> pool.WorkItem:
         return Range(number, number + 1) if self.fits else LongLine(b"", 1, number, number + 1)
 
 
@@ -349,33 +349,33 @@ class Sharing:
         self.free, self.answered = itertools.cycle(free), itertools.cycle(answered)
         self._buffer = bytearray(8)
 
-    def pieces_of(self, part: pool.Part) -> Iterator[Piece]:
+    def chunk_results(self, part: pool.WorkItem) -> Iterator[ChunkResult]:
         """Yield the pieces, all in one buffer, as those of a chunk are."""
         number = part.start if isinstance(part, Range) else part.offset
         for piece in range(self.plans[number].pieces):
             self._buffer[:] = b"%4d%4d" % (number, piece)
-            yield Piece((memoryview(self._buffer),), (), 1, 1, 0, 0, {}, number)
+            yield ChunkResult((memoryview(self._buffer),), (), 1, 1, 0, 0, {}, number)
         if self.plans[number].fails:
             raise PartError(number)
 
-    def do_here(self, part: pool.Part) -> Iterator[Piece]:
+    def do_here(self, part: pool.WorkItem) -> Iterator[ChunkResult]:
         self.here.append(part.start if isinstance(part, Range) else part.offset)
         open_ = [number for number, plan in enumerate(self.plans) if self.received[number] < plan.pieces]
         ahead = [number for number in self.here if number in open_[1:]]  # what comes next need not be kept
         self.most_ahead = max(self.most_ahead, len(ahead))
-        return self.pieces_of(part)
+        return self.chunk_results(part)
 
-    def expect(self, part: Range) -> None:
+    def prefetch(self, part: Range) -> None:
         self.told.append((part.start, list(self.here)))
 
     def run(self, workers: int) -> tuple[list[bytes], object]:
         """Return all that comes, and which part has failed."""
         found = []
-        with pytest.MonkeyPatch.context() as patch, pool.Pool(workers, Setting(b"", None, 1, 1)) as shared:
-            patch.setattr(pool, "_Child", lambda _setting: SlowChild(self))
+        with pytest.MonkeyPatch.context() as patch, pool.Pool(workers, WorkerSetup(b"", None, 1, 1)) as shared:
+            patch.setattr(pool, "RemoteWorker", lambda _setup: SlowChild(self))
             parts = (plan.part(number) for number, plan in enumerate(self.plans))
             try:
-                for piece in shared.pieces(parts, self.do_here, self.expect):
+                for piece in shared.results(parts, self.do_here, self.prefetch):
                     (output,) = piece.output
                     found.append(bytes(output))
                     self.received[piece.stop] += 1
@@ -397,12 +397,12 @@ class SlowChild:
 
     def __init__(self, sharing: Sharing) -> None:
         self._sharing = sharing
-        self._parts: deque[pool.Part] = deque()
+        self._parts: deque[pool.WorkItem] = deque()
 
     def is_free(self) -> bool:
         return next(self._sharing.free) and len(self._parts) < SLOTS
 
-    def give(self, part: pool.Part) -> None:
+    def give(self, part: pool.WorkItem) -> None:
         assert isinstance(part, Range), "others do not fit"
         assert len(self._parts) < SLOTS
         self._parts.append(part)
@@ -410,8 +410,8 @@ class SlowChild:
     def has_answered(self) -> bool:
         return next(self._sharing.answered)
 
-    def answers(self) -> Iterator[Piece]:
-        for piece in self._sharing.pieces_of(self._parts[0]):
+    def answers(self) -> Iterator[ChunkResult]:
+        for piece in self._sharing.chunk_results(self._parts[0]):
             yield replace(piece, output=[memoryview(bytes(part)) for part in piece.output])
         self._parts.popleft()
 
