@@ -2,14 +2,7 @@
 
 from __future__ import annotations
 
-import re
-
-_VARIES = re.compile(r"\d+")
-
-
-def cause_of(reason: str, key: str) -> str:
-    """Return what reasons have in common that differ in the key and in numbers only."""
-    return _VARIES.sub("…", reason.replace(key, "…") if key else reason)
+from runner.errors import cause_of
 
 
 class Breaker:

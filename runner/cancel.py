@@ -9,11 +9,11 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from runner.cancellation import RESOLUTION_MS
-from runner.checkpoints import read_checkpoints
 from runner.errors import SettingsError
 from runner.events import ObjectCreated
 from runner.names import cancellation_key, output_key
-from runner.origin import Origin, source_of
+from runner.publish import Origin, source_of
+from runner.status import read_checkpoints
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

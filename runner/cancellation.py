@@ -11,13 +11,13 @@ import time
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
+from runner.bucket import list_objects
 from runner.errors import CancelledError, StoreError
-from runner.listing import list_objects
 
 if TYPE_CHECKING:
     from datetime import datetime
 
-    from runner.store import Store
+    from runner.bucket import Store
 
 LOOK_INTERVAL_S = 10.0
 _BEGUN_LATELY_S = 5.0  # when a job begins, what was seen for the one before it will do

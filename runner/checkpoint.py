@@ -3,6 +3,10 @@
 Each write is made on condition that the one before it is still there, which fences off a worker that was frozen, lost
 its message, and thaws. It also says whose the job is, and is written again while that goes on: of two messages about
 one object, delivered at the same time, the second leaves the job to the first, instead of taking it over.
+
+What a job writes down while it goes on: how far it has come, and what it is, for who looks at its checkpoint.
+
+What keeps a checkpoint fresh while its job goes on, however long a part takes, in a thread of its own.
 """
 
 from __future__ import annotations
@@ -10,16 +14,21 @@ from __future__ import annotations
 import json
 import threading
 import uuid
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Self
 
-from runner.errors import ConditionFailedError, FencedError, NoUploadError
+from runner.errors import ConditionFailedError, FencedError, NoUploadError, RunnerError
 from transform import State
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from runner.store import Store
+    from runner.bucket import Store
+    from runner.control import Control
+    from runner.upload import Upload
+    from transform import Stream
+
 
 _VERSION = 1
 
@@ -158,3 +167,100 @@ class Checkpoint:
             if self._etag is not None:
                 self._store.delete(self._key)
                 self._etag, self._content = None, b""
+
+
+class ProgressLog:
+    """The notes of one job.
+
+    Args:
+        checkpoint: Where they are written.
+        owner: What stands for the message, as `Message.owner` says.
+        lease_s: For how long after a note others believe that the job is this owner's.
+        about: What the job is.
+
+    Attributes:
+        position: How many bytes of the input have become output or rejects, and how many it has, None if only its end
+            tells.
+    """
+
+    def __init__(self, checkpoint: Checkpoint, owner: str, lease_s: float, about: Mapping[str, str]) -> None:
+        self._checkpoint = checkpoint
+        self._owner = owner
+        self._lease_s = lease_s
+        self._about = about
+        self._started = datetime.now(UTC).isoformat(timespec="seconds")
+        self.position: tuple[int, int | None] = 0, None
+
+    def take_up(self) -> JobProgress | None:
+        """Return how far somebody has come with the job, None if nobody has."""
+        progress = self._checkpoint.read()
+        if progress is not None:
+            self._started = progress.about.get("started", self._started)
+        return progress
+
+    def take_over(self, progress: JobProgress) -> None:
+        """Write down that it goes on from there as this owner's: whoever had it before is fenced off.
+
+        Raises:
+            FencedError: Somebody else has noted something since.
+        """
+        self._checkpoint.write(replace(progress, owner=self._owner, lease_s=self._lease_s))
+
+    def note(self, upload: Upload, state: State, rejects: int = 0) -> None:
+        """Write down how far the job has come; raises as `take_over` does."""
+        self.take_over(JobProgress(str(upload.id), tuple(upload.parts), state, rejects, self.about("running")))
+
+    def note_position(self, stream: Stream) -> None:
+        """Keep in mind how far the input was transformed, for the next note."""
+        read, size = stream.position
+        if stream.state.codec is None:  # then it is known more exactly than by what was read ahead
+            read = stream.state.summary.bytes_in
+        self.position = read, size
+
+    def about(self, outcome: str) -> dict[str, str]:
+        """Return what the job is, and how it goes or has ended."""
+        read, size = self.position
+        return {
+            **self._about,
+            "outcome": outcome,
+            "started": self._started,
+            "read": str(read),
+            "size": "" if size is None else str(size),
+        }
+
+
+_BEATS = 3  # for each lease, so that one may fail
+_CLOSE_S = 2.0
+
+
+class CheckpointHeartbeat:
+    """Says again and again that a job is somebody's, for as long as the message is; a context manager.
+
+    Args:
+        checkpoint: Of the job; nothing is said before there is one, or after it was removed.
+        control: What the worker says of the message.
+        lease_s: For how long others believe what the checkpoint says.
+    """
+
+    def __init__(self, checkpoint: Checkpoint, control: Control, lease_s: float) -> None:
+        self._checkpoint = checkpoint
+        self._control = control
+        self._interval_s = lease_s / _BEATS
+        self._closing = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="keeper", daemon=True)
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._closing.set()
+        self._thread.join(_CLOSE_S)
+
+    def _run(self) -> None:
+        while not self._closing.wait(self._interval_s):
+            try:
+                self._control.check_lease()
+                self._checkpoint.touch()
+            except RunnerError:  # the job comes to know of it, or S3 is away for a moment
+                continue

@@ -2,13 +2,16 @@
 
 A small job has one of the processes, and as many of those run at a time as there are; a large one has all cores to
 itself.
+
+A job that this worker has taken on, from its message to its outcome.
 """
 
 from __future__ import annotations
 
+import math
 import os
 import time
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from multiprocessing.connection import wait
 from typing import TYPE_CHECKING
 
@@ -18,9 +21,55 @@ from runner.outcome import JobResult, Order, Outcome, ProgressUpdate, Ready, Ref
 
 if TYPE_CHECKING:
     from runner.disposal import Settlement
-    from runner.leases import Leases
-    from runner.running import ActiveJob
+    from runner.events import ObjectCreated
+    from runner.leases import Lease, Leases
     from runner.tools import WorkerContext
+
+
+@dataclass(slots=True)
+class ActiveJob:
+    """A job that was taken on.
+
+    Attributes:
+        event: Of the object.
+        lease: On its message.
+        large: Whether it has all workers to itself.
+        child: The process that does it, None while it waits.
+        started: When that began, by the monotonic clock.
+        deaths: How many processes have died of it.
+        offset: How far its last checkpoint has come.
+        told: How far it said it is.
+        logged: When that was logged last, and how far it was.
+        stopping: Whether it was asked to stop.
+        stop_by: When that has to have happened.
+        counts: Whether its stopping counts as an attempt, unless it has made progress.
+        until: Until when the child knows that it may work.
+    """
+
+    event: ObjectCreated
+    lease: Lease
+    large: bool
+    child: JobChild | None = None
+    started: float = field(default_factory=time.monotonic)
+    deaths: int = 0
+    offset: int = 0
+    told: ProgressUpdate | None = None
+    logged: tuple[float, int] = (0.0, 0)
+    stopping: bool = False
+    stop_by: float = math.inf
+    counts: bool = False
+    until: float = 0.0
+
+    @property
+    def names(self) -> dict[str, str | None]:
+        """What a line of the log says it is about."""
+        return {"job": self.told.job if self.told else None, "key": self.event.key, "message": self.lease.message.id}
+
+    @property
+    def seconds(self) -> float:
+        """How long it has been worked on."""
+        return time.monotonic() - self.started
+
 
 _MAX_DEATHS = 2
 _MAX_FAILED_STARTS = 5  # in a row: S3 may be away for a moment when a process starts

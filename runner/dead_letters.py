@@ -2,27 +2,71 @@
 
 A letter can be looked at only by receiving it. Each is held for a time, so that the next receive brings others, and is
 let go when all have been seen; if this process is killed, it is visible again when that time is over.
+
+Why letters are on the dead-letter queue, counted: reasons that differ in a key and in numbers only are one cause.
 """
 
 from __future__ import annotations
 
+from collections import Counter
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, Any
 
-from runner.errors import EventError, QueueError
+from runner.errors import EventError, QueueError, cause_of
 from runner.events import parse
-from runner.find_queue import name_of
 from runner.message import Message, attributes_of, batches, compose, read_message
-from runner.queue_errors import ask_sqs, to_error
-from runner.sending import send_all
+from runner.queue import send_all
+from runner.sqs import ask_sqs, name_of, to_error
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from runner.queue import Queue
+
+
+@dataclass(frozen=True, slots=True)
+class Cause:
+    """Letters that are there for one cause.
+
+    Attributes:
+        count: How many.
+        reason: That of the first of them.
+        example: What that is about.
+    """
+
+    count: int
+    reason: str
+    example: str
+
+
+class Causes:
+    """Counts letters by their causes."""
+
+    def __init__(self) -> None:
+        self._counts: Counter[str] = Counter()
+        self._first: dict[str, DeadLetter] = {}
+
+    def add(self, letter: DeadLetter) -> None:
+        """Count a letter."""
+        cause = cause_of(letter.reason, letter.keys[0] if letter.keys else "")
+        self._counts[cause] += 1
+        self._first.setdefault(cause, letter)
+
+    @property
+    def total(self) -> int:
+        """How many letters there were."""
+        return self._counts.total()
+
+    def listed(self) -> list[Cause]:
+        """Return the causes, the commonest first."""
+        return [
+            Cause(count, self._first[cause].reason, self._first[cause].about)
+            for cause, count in self._counts.most_common()
+        ]
+
 
 _BATCH = 10
 _HELD_S = 60

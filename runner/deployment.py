@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 from botocore.config import Config
 
+from runner.bucket import Store
 from runner.clients import make_client
 from runner.queue import Queue
 from runner.settings import Settings
-from runner.store import Store
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 
 from runner.errors import DeniedError, LeaseLostError, RunnerError
 from runner.metrics import JobNumbers, job_metrics
+from runner.notifications import describe
 from runner.outcome import JobResult
-from runner.outcome_event import describe
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -21,8 +21,8 @@ if TYPE_CHECKING:
     from runner.breaker import Breaker
     from runner.events import ObjectCreated
     from runner.metrics import Metrics
+    from runner.notifications import OutcomeChannels
     from runner.outcome import Outcome
-    from runner.outcome_channels import OutcomeChannels
     from runner.queue import Message, Queue
     from runner.settings import Settings
 

@@ -4,6 +4,10 @@ A `RunnerError` is an answer to whoever runs the worker: it says what was found,
 with the data of a job is a `transform.TransformError`.
 """
 
+import re
+
+_VARIES = re.compile(r"\d+")
+
 
 class RunnerError(Exception):
     """Base of every error that this package raises on purpose."""
@@ -59,3 +63,8 @@ class CancelledError(RunnerError):
 
 class ImpossibleError(RunnerError):
     """The job cannot succeed, now or later."""
+
+
+def cause_of(reason: str, key: str) -> str:
+    """Return what reasons have in common that differ in the key and in numbers only."""
+    return _VARIES.sub("…", reason.replace(key, "…") if key else reason)

@@ -4,20 +4,16 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from runner.calculation import digest_of
 from runner.cancellation import Cancellation
-from runner.checkpoint import Checkpoint
+from runner.checkpoint import Checkpoint, CheckpointHeartbeat, ProgressLog
 from runner.errors import CancelledError, NoUploadError, RunnerError
-from runner.keeper import CheckpointHeartbeat
-from runner.logbook import ProgressLog
+from runner.job_context import digest_of
 from runner.names import cancellation_key, checkpoint_key, output_key, rejects_folder
-from runner.origin import Origin, PublishDecision
 from runner.outcome import JobResult, Outcome
 from runner.part_sender import Mark, PartSender
-from runner.publish import StartAgainError, look, publish
+from runner.publish import Origin, PublishDecision, StartAgainError, look, publish
 from runner.reject_objects import RejectObjects
-from runner.target import Target
-from runner.upload import Upload
+from runner.upload import Target, Upload
 from transform import (
     AccessDeniedError,
     S3Object,
@@ -35,8 +31,8 @@ if TYPE_CHECKING:
 
     from runner.checkpoint import JobProgress
     from runner.control import Control
+    from runner.job_context import JobContext
     from runner.outcome import Order
-    from runner.setup import JobContext
 
 _STARTS = 5
 _PARTS_AT_A_TIME = 4  # or it would wait for answers, where those take as long as they do from S3

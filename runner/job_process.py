@@ -24,10 +24,10 @@ from runner.errors import (
     StoreError,
 )
 from runner.job import Job
+from runner.job_context import JobContext
 from runner.outcome import JobResult, Order, Outcome, Ready, Refused
 from runner.publish import StartAgainError
 from runner.settings import Settings
-from runner.setup import JobContext
 from transform import (
     AccessDeniedError,
     SourceChangedError,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from runner.errors import ImpossibleError
-from runner.origin import hashed
+from runner.publish import hashed
 
 if TYPE_CHECKING:
     from runner.settings import Settings

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from datetime import timedelta
 
     from runner.dead_letters import DeadLetter
-    from runner.submission import Submission
+    from runner.submit import Submission
 
 _EPILOG = "It reads the settings of the worker, of which `runner worker --help` tells, but needs no CALCULATION."
 _TELL_INTERVAL_S = 10.0
@@ -61,8 +61,7 @@ def submit(uris: tuple[str, ...], resume_file: Path | None, *, dry_run: bool, as
     """
     from runner.deployment import Deployment
     from runner.reports import tally_text
-    from runner.resume_file import ResumeFile
-    from runner.submission import ObjectFilter, Submission
+    from runner.submit import ObjectFilter, ResumeFile, Submission
 
     deployment = Deployment.open(os.environ)
     asked = {"queue": deployment.queue.url, "prefixes": " ".join(uris)}

@@ -7,8 +7,7 @@ from datetime import timedelta
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Any
 
-from runner.causes import Causes
-from runner.dead_letters import DeadLetters
+from runner.dead_letters import Causes, DeadLetters
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from runner.store import Store
+    from runner.bucket import Store
     from transform import Summary
 
 _OBJECT_BYTES = 16 << 20

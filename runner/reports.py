@@ -8,10 +8,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
     from runner.cancel import Cancelled
-    from runner.causes import Causes
-    from runner.dead_letters import DeadLetter
+    from runner.dead_letters import Causes, DeadLetter
     from runner.status import JobStatus, Status
-    from runner.submission import Tally
+    from runner.submit import Tally
 
 _SILENT_S = 900.0  # longer than a part takes that is not out of the ordinary
 _UNITS = ("B", "kB", "MB", "GB", "TB")

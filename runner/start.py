@@ -10,13 +10,12 @@ from botocore.config import Config
 
 from runner.breaker import Breaker
 from runner.clients import make_client
+from runner.ecs import Protection, read_task_metadata
 from runner.health import HealthFile
 from runner.metrics import Metrics
-from runner.outcome_channels import OutcomeChannels
-from runner.protection import Protection
+from runner.notifications import OutcomeChannels
 from runner.queue import Queue
 from runner.settings import Settings, near_misses
-from runner.task_metadata import read_task_metadata
 from runner.telemetry import make_logger
 from runner.tools import WorkerContext
 from runner.worker import Worker

@@ -1,23 +1,74 @@
-"""How a deployment is: what waits, what runs and how far that is, what has failed and why."""
+"""How a deployment is: what waits, what runs and how far that is, what has failed and why.
+
+The checkpoints of all jobs that have not ended, as an operator sees them.
+"""
 
 from __future__ import annotations
 
+import json
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from botocore.exceptions import BotoCoreError, ClientError
 
-from runner.causes import Causes
-from runner.checkpoints import read_checkpoints
-from runner.dead_letters import DeadLetters
+from runner.bucket import list_objects
+from runner.dead_letters import Causes, DeadLetters
 from runner.deployment import client_of
 from runner.errors import SettingsError
+from runner.names import cancellations_prefix
 
 if TYPE_CHECKING:
-    from runner.causes import Cause
-    from runner.checkpoints import CheckpointInfo
+    from collections.abc import Iterator, Mapping
+
+    from runner.dead_letters import Cause
     from runner.deployment import Deployment
+
+
+@dataclass(frozen=True, slots=True)
+class CheckpointInfo:
+    """A checkpoint.
+
+    Attributes:
+        key: The object.
+        etag: Its ETag.
+        time: When it was written.
+        upload: The id of the multipart upload, None where the checkpoint cannot be understood.
+        offset: How many bytes of the input are transformed, after decompression.
+        about: What the job is, as it says itself.
+    """
+
+    key: str
+    etag: str
+    time: datetime
+    upload: str | None
+    offset: int
+    about: Mapping[str, str]
+
+
+def read_checkpoints(deployment: Deployment) -> Iterator[CheckpointInfo]:
+    """Yield the checkpoints; what cannot be understood is there, with nothing known about it.
+
+    Raises:
+        DeniedError, StoreError: S3 does not give them.
+    """
+    settings, store = deployment.settings, deployment.store
+    for found in list_objects(store, settings.checkpoint_prefix):
+        if found["Key"].startswith(cancellations_prefix(settings)) or not found["Key"].endswith(".json"):
+            continue
+        read = store.read(found["Key"])
+        if read is not None:  # else it has ended meanwhile
+            yield CheckpointInfo(found["Key"], read[1], found["LastModified"], *_parse(read[0]))
+
+
+def _parse(content: bytes) -> tuple[str | None, int, Mapping[str, str]]:
+    try:
+        plain: Any = json.loads(content)
+        about = {str(name): str(value) for name, value in plain["about"].items()}
+        return str(plain["upload"]), int(plain["offset"]), about
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
+        return None, 0, {}
+
 
 MAX_LETTERS = 1000
 """Of the dead letters, so many are looked at."""

@@ -10,10 +10,10 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
-from runner.checkpoints import read_checkpoints
+from runner.bucket import list_objects, list_uploads
 from runner.errors import ConditionFailedError, NoUploadError
-from runner.listing import list_objects, list_uploads
 from runner.names import cancellations_prefix
+from runner.status import read_checkpoints
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -11,10 +11,10 @@ if TYPE_CHECKING:
     from structlog.typing import FilteringBoundLogger
 
     from runner.breaker import Breaker
+    from runner.ecs import Protection
     from runner.health import HealthFile
     from runner.metrics import Metrics
-    from runner.outcome_channels import OutcomeChannels
-    from runner.protection import Protection
+    from runner.notifications import OutcomeChannels
     from runner.queue import Queue
     from runner.settings import Settings
 

@@ -11,14 +11,13 @@ import signal
 import time
 from typing import TYPE_CHECKING
 
-from runner.crew import Crew
+from runner.crew import ActiveJob, Crew
 from runner.disposal import Settlement
 from runner.errors import DeniedError, EventError, RunnerError
 from runner.events import ObjectCreated, parse
 from runner.leases import Leases
 from runner.names import is_worker_key
 from runner.receiver import Receiver
-from runner.running import ActiveJob
 from transform import codec_of_name
 
 if TYPE_CHECKING:

@@ -19,12 +19,11 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from transform.allocator import keep_freed_memory
+    from transform._process import available_cores, keep_freed_memory
     from transform.by_prefix import CalculationsByPrefix
     from transform.calculation import Calculation
     from transform.compare import Comparison
     from transform.compression import Codec, codec_of_encoding, codec_of_name
-    from transform.cores import available_cores
     from transform.errors import (
         AccessDeniedError,
         CalculationError,
@@ -41,14 +40,13 @@ if TYPE_CHECKING:
     from transform.line_function import LineFunction
     from transform.loading import load
     from transform.profile import Profile
-    from transform.rejected import read_rejects
+    from transform.reject_file import read_rejects
+    from transform.run import Stream
     from transform.runnable import Runnable
-    from transform.s3 import S3Object, spare_copies
+    from transform.s3 import S3Object, part_size, spare_copies
     from transform.state import State
-    from transform.stream import Stream
     from transform.summary import Reason, Summary
     from transform.tables import lookup
-    from transform.upload_parts import part_size
 
 __all__ = [
     "AccessDeniedError",
@@ -96,16 +94,16 @@ _MODULES = {
     "Runnable": "runnable",
     "S3Object": "s3",
     "State": "state",
-    "Stream": "stream",
+    "Stream": "run",
     "Summary": "summary",
-    "available_cores": "cores",
+    "available_cores": "_process",
     "codec_of_encoding": "compression",
     "codec_of_name": "compression",
-    "keep_freed_memory": "allocator",
+    "keep_freed_memory": "_process",
     "load": "loading",
     "lookup": "tables",
-    "part_size": "upload_parts",
-    "read_rejects": "rejected",
+    "part_size": "s3",
+    "read_rejects": "reject_file",
     "spare_copies": "s3",
 }
 

@@ -6,11 +6,11 @@ from collections.abc import Mapping
 import polars as pl
 
 from transform.errors import CalculationError
-from transform.identity import digest
+from transform.run import Spec
 from transform.runnable import Runnable
 from transform.s3 import is_uri
 from transform.sources import Source
-from transform.stream import Spec
+from transform.spec import digest
 
 
 class CalculationsByPrefix(Runnable):

@@ -10,7 +10,7 @@ from transform.expressions import name_results, parse_sql, to_expression
 from transform.projection import Projection
 from transform.runnable import Runnable
 from transform.schema import check_declared, parse_type
-from transform.task import ExpressionSpec
+from transform.spec import ExpressionSpec
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

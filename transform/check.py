@@ -5,15 +5,14 @@ from typing import Any
 
 import polars as pl
 
-from transform.lines import MAX_LINE_BYTES, Chunk, LongLine, read_chunks
+from transform.chunks import MAX_LINE_BYTES, Chunk, LongLine, read_chunks
 from transform.plan import ExpressionPlan
-from transform.policy import Policy
+from transform.preview import FirstLines, retry_widened
+from transform.run import Spec
 from transform.runnable import Runnable
 from transform.sources import Source, open_source
 from transform.state import State
-from transform.stream import Spec
-from transform.summary import Summary
-from transform.walk import FirstLines, retry_widened
+from transform.summary import Policy, Summary
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,11 +13,10 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
-from transform import interrupts
-from transform.allocator import keep_freed_memory
-from transform.calculation_options import takes_calculation
+from transform import _process
+from transform._process import keep_freed_memory
 from transform.errors import OptionError, TransformError
-from transform.option_types import MaxRejects, PathOrUri, Size
+from transform.options import MaxRejects, PathOrUri, Size, takes_calculation
 
 if TYPE_CHECKING:
     from transform.runnable import Runnable
@@ -192,7 +191,7 @@ def _complain(message: str) -> None:
 
 def main() -> NoReturn:
     """Run the command and exit."""
-    interrupts.install_interrupts()
+    _process.install_interrupts()
     # Work is shared out over processes, of which this is one: more threads here would only get in their way.
     keep_freed_memory()
     for name in ("POLARS_MAX_THREADS", "OPENBLAS_NUM_THREADS"):

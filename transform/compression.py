@@ -13,8 +13,8 @@ from typing import Any, Protocol
 
 from isal import igzip_lib, isal_zlib
 
+from transform.chunks import ReadInto
 from transform.errors import InputError
-from transform.lines import ReadInto
 
 if sys.version_info >= (3, 14):
     from compression import zstd

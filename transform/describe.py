@@ -5,12 +5,12 @@ from collections.abc import Iterator
 import polars as pl
 
 from transform import html
+from transform.chunks import MAX_LINE_BYTES
 from transform.errors import TransformError
 from transform.expressions import columns_read
-from transform.lines import MAX_LINE_BYTES
 from transform.plan import ExpressionPlan
 from transform.schema import Column
-from transform.task import ExpressionSpec
+from transform.spec import ExpressionSpec
 
 _UNKNOWN = "follows from the columns"
 

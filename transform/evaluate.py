@@ -1,22 +1,135 @@
-"""A frame of the columns read to the JSON texts of the results, row by row alike."""
+"""A frame of the columns read to the JSON texts of the results, row by row alike.
+
+Expressions computed on any number of rows in the way polars computes them on many.
+
+polars takes a column of one value for a constant, and divides by a constant by multiplying with its reciprocal: with
+`49.0 // 49` that gives 0, where among other rows it gives 1. The same goes for the elements of lists, where a frame has
+but one. And some functions fail for want of rows. So what is single is computed with a copy of itself beside it.
+
+How results are spelled as JSON.
+"""
 
 import itertools
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
+import msgspec
 import numpy as np
 import polars as pl
 
 from transform.errors import CalculationError
 from transform.expressions import first_line
 from transform.integers import overflows, with_negation
-from transform.layout import Positions
+from transform.line_index import Positions
 from transform.members import LineError
-from transform.rowwise import check_row_wise
-from transform.spell import count_nonfinite, has_floats, json_text
-from transform.together import compute_padded, looks_into_lists
-from transform.tree import REFUSALS
+from transform.row_wise import check_row_wise
+from transform.tree import REFUSALS, nodes
+
+
+def looks_into_lists(exprs: Sequence[pl.Expr]) -> bool:
+    """Return whether any of the expressions evaluates others on the elements of lists."""
+    return any(node.kind == "Eval" for expr in exprs for node in nodes(expr))
+
+
+def compute_padded(frame: pl.DataFrame, exprs: Sequence[pl.Expr], *, into_lists: bool) -> pl.DataFrame:
+    """Return the frame with the expressions' columns.
+
+    Args:
+        frame: The rows.
+        exprs: Expressions with names.
+        into_lists: Whether any of them looks into lists.
+    """
+    if frame.height > 1 and not into_lists:
+        return frame.with_columns(exprs)
+    if not frame.height:
+        try:
+            return frame.with_columns(exprs)
+        except REFUSALS:
+            nulls = pl.DataFrame({name: [None] * 2 for name in frame.columns}, frame.schema)
+            return nulls.with_columns(exprs).clear()
+    if not frame.width:
+        return pl.DataFrame(height=2 * frame.height).with_columns(exprs).head(frame.height)
+    twice = pl.DataFrame({column.name: pl.concat([column, column], rechunk=True) for column in frame})
+    return twice.with_columns(exprs).head(frame.height)
+
+
+def member_prefix(name: str) -> str:
+    """Return the start of a member: its name, and the colon."""
+    return msgspec.json.encode(name).decode() + ":"
+
+
+def json_text(name: str, dtype: pl.DataType) -> pl.Expr:
+    """Return the expression that spells a result as JSON."""
+    column = pl.col(name)
+    if dtype.is_numeric() or isinstance(dtype, pl.Boolean):
+        # A third of the time that encoding takes. (And polars would encode decimals as strings.)
+        return column.cast(pl.String).fill_null("null")
+    return _encoded(column, dtype, name).alias(name)
+
+
+def _encoded(value: pl.Expr, dtype: Any, name: str) -> pl.Expr:
+    """Return the expression that spells a value as JSON, `null` for null."""
+    if isinstance(dtype, pl.Decimal):
+        return value.cast(pl.String).fill_null("null")
+    if isinstance(dtype, pl.Struct) and (not dtype.fields or _has(dtype, pl.Decimal)):
+        fields = [
+            pl.concat_str(
+                pl.lit(msgspec.json.encode(f.name).decode() + ":"), _encoded(value.struct.field(f.name), f.dtype, name)
+            )
+            for f in dtype.fields
+        ]
+        text = pl.concat_str(pl.lit("{"), pl.concat_str(*fields, separator=",") if fields else pl.lit(""), pl.lit("}"))
+        return pl.when(value.is_not_null()).then(text).otherwise(pl.lit("null"))
+    if isinstance(dtype, pl.List) and _has(dtype, pl.Decimal):
+        texts = value.list.eval(_encoded(pl.element(), dtype.inner, name)).list.join(",")
+        return pl.concat_str(pl.lit("["), texts, pl.lit("]")).fill_null("null")
+    encoded = pl.struct(_spell_temporal(value, dtype, name).alias("")).struct.json_encode()
+    return encoded.str.strip_prefix('{"":').str.strip_suffix("}")
+
+
+def _spell_temporal(value: pl.Expr, dtype: Any, name: str) -> pl.Expr:
+    """Return the value with dates, times and durations in it as ISO 8601 strings."""
+    if isinstance(dtype, pl.Binary | pl.Object):
+        raise CalculationError(f"the result `{name}` is {dtype}, which has no place in JSON; make it a string first")
+    if isinstance(dtype, pl.Date | pl.Time | pl.Datetime | pl.Duration):
+        return value.dt.to_string("iso:strict")
+    if isinstance(dtype, pl.List | pl.Array):
+        elements = _spell_temporal(pl.element(), dtype.inner, name)
+        return value.list.eval(elements) if isinstance(dtype, pl.List) else value.arr.eval(elements)
+    if isinstance(dtype, pl.Struct) and dtype.fields:
+        fields = [_spell_temporal(value.struct.field(f.name), f.dtype, name).alias(f.name) for f in dtype.fields]
+        return pl.when(value.is_not_null()).then(pl.struct(fields))
+    return value
+
+
+def _has(dtype: Any, kind: type[pl.DataType]) -> bool:
+    if isinstance(dtype, pl.List | pl.Array):
+        return _has(dtype.inner, kind)
+    if isinstance(dtype, pl.Struct):
+        return any(_has(field.dtype, kind) for field in dtype.fields)
+    return isinstance(dtype, kind)
+
+
+def has_floats(dtype: Any) -> bool:
+    """Return whether values of a type can hold floats."""
+    if isinstance(dtype, pl.List | pl.Array):
+        return has_floats(dtype.inner)
+    if isinstance(dtype, pl.Struct):
+        return any(has_floats(field.dtype) for field in dtype.fields)
+    return bool(dtype.is_float())
+
+
+def count_nonfinite(values: pl.Series) -> int:
+    """Return how many NaN and infinite numbers the values hold."""
+    if isinstance(values.dtype, pl.List | pl.Array):
+        return count_nonfinite(values.explode())
+    if isinstance(values.dtype, pl.Struct):
+        return sum(count_nonfinite(field) for field in values.struct.unnest() if has_floats(field.dtype))
+    numbers = values.to_numpy()
+    return int(np.count_nonzero(~np.isfinite(numbers))) - values.null_count()  # numpy is given NaN for null
+
 
 _PROBE_ROWS = 1000
 _MASK = "the filter"

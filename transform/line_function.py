@@ -8,16 +8,15 @@ from typing import Any
 import msgspec
 import polars as pl
 
-from transform.identity import digest
-from transform.layout import index_lines
-from transform.lines import MAX_LINE_BYTES, Chunk, LongLine, read_chunks
+from transform.chunks import MAX_LINE_BYTES, Chunk, LongLine, read_chunks
+from transform.line_index import index_lines
 from transform.members import LineError, is_deep, read_members
-from transform.piece import ChunkResult
 from transform.preview import tell_rejected
-from transform.rejects import Reject, reject_long
+from transform.rejects import ChunkResult, Reject, reject_long
 from transform.runnable import Runnable
 from transform.schema import Column
 from transform.sources import Source, open_source
+from transform.spec import digest
 from transform.summary import Summary
 
 Function = Callable[[dict[str, Any]], object]

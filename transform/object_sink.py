@@ -10,11 +10,10 @@ from concurrent.futures import Future, wait
 from io import BytesIO
 from typing import TYPE_CHECKING, Any
 
-from transform import interrupts
+from transform import _process
 from transform.errors import OutputError
 from transform.leftovers import create_held, find_abandoned, records_directory
-from transform.s3 import endpoint, filesystem, spare_copies, split_uri, translate_errors
-from transform.upload_parts import ReadSoFar, part_size
+from transform.s3 import ReadSoFar, endpoint, filesystem, part_size, spare_copies, split_uri, translate_errors
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -120,7 +119,7 @@ class ObjectSink:
     def _settle(self, leave: int) -> None:
         """Take down the parts that are uploaded, once no more than these are on their way."""
         while len(self._sent) > leave:
-            with interrupts.interruptible():
+            with _process.interruptible():
                 answer = self._sent[0].result()
             self._sent.popleft()
             self._parts.append({"PartNumber": len(self._parts) + 1, "ETag": answer["ETag"]})

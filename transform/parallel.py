@@ -4,11 +4,9 @@ import contextlib
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Protocol
 
-from transform.lines import Chunk, LongLine
-from transform.piece import ChunkResult
-from transform.ranges import MIN_RANGES, RandomAccess, Range, cut, prefetch_range, read_range
-from transform.reader import Reader
-from transform.sources import open_version
+from transform.chunks import MIN_RANGES, Chunk, LongLine, RandomAccess, Range, cut, prefetch_range, read_range
+from transform.rejects import ChunkResult
+from transform.sources import Reader, open_version
 
 if TYPE_CHECKING:
     from transform.pool import WorkItem

@@ -5,12 +5,11 @@ from collections.abc import Sequence
 
 import polars as pl
 
-from transform.decode import Decoder
+from transform.chunks import Chunk, LongLine
+from transform.decoder import Decoder
 from transform.evaluate import Evaluator
-from transform.lines import Chunk, LongLine
-from transform.piece import ChunkResult
 from transform.projection import Projection
-from transform.rejects import reject_long
+from transform.rejects import ChunkResult, reject_long
 from transform.schema import Column
 from transform.splice import plan_edits, splice
 

@@ -4,23 +4,116 @@ This process is one of the workers: it takes what the others have no room for, a
 which costs each as much as a hundred megabytes of input. Workers are fresh interpreters rather than forks (polars does
 not survive a fork) and rather than `multiprocessing` ones (those import the caller's main module again, which a script
 or a notebook does not prefetch).
+
+Worker processes, started when they are needed or ahead of that.
+
+A worker takes about as long to start as this process does. Where it is plain from the start that there will be work for
+it, as on the command line, it starts while this process imports what it needs.
 """
 
+import contextlib
+import mmap
+import os
 import signal
 import subprocess
+import sys
+import tempfile
 from collections import deque
 from collections.abc import Callable, Iterator
+from contextvars import ContextVar
 from dataclasses import replace
+from multiprocessing.connection import Connection, Pipe
 from types import TracebackType
 from typing import Self
 
-from transform import interrupts
-from transform.ahead import EXIT_S, take_worker
+from transform import _process
+from transform.chunks import Chunk, LongLine, Range
 from transform.errors import WorkerError
-from transform.lines import Chunk, LongLine
-from transform.piece import ChunkResult
-from transform.ranges import Range
-from transform.worker import IN_BYTES, SLOTS, Answer, WorkerSetup, WorkRequest, input_of, output_of
+from transform.rejects import ChunkResult
+from transform.worker import IN_BYTES, MEMORY_BYTES, SLOTS, Answer, WorkerSetup, WorkRequest, input_of, output_of
+
+EXIT_S = 5.0
+"""How long a process may take to end."""
+_MAIN = "from transform.worker import main; main()"  # as `__main__`, the module would be another than ours
+
+
+class WorkerProcess:
+    """A process that runs `transform.worker`, the connection to it, and the memory that it shares."""
+
+    def __init__(self) -> None:
+        self.connection: Connection
+        self.connection, theirs = Pipe()
+        with _shared_file() as memory:
+            self.memory = memoryview(mmap.mmap(memory, MEMORY_BYTES))
+            self.process = subprocess.Popen(  # noqa: S603 - our own interpreter, on our own module
+                [sys.executable, "-c", _MAIN, str(theirs.fileno()), str(memory)],
+                pass_fds=(theirs.fileno(), memory),
+                stdin=subprocess.DEVNULL,
+                env=_environment(),
+                process_group=0,  # Ctrl-C is for the process that can tell them to stop
+            )
+        theirs.close()
+
+    def stop(self, *, at_once: bool) -> None:
+        """End it, and wait until it has ended."""
+        self.connection.close()  # a worker that gets no more orders ends
+        if at_once:
+            self.process.kill()
+        try:
+            self.process.wait(EXIT_S)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
+
+
+_STARTED: ContextVar[tuple[WorkerProcess, ...]] = ContextVar("started", default=())
+
+
+@contextlib.contextmanager
+def started_ahead(count: int) -> Iterator[None]:
+    """Start so many workers at once, for the runs within; those that none has taken end with it."""
+    token = _STARTED.set(tuple(WorkerProcess() for _ in range(count)))
+    try:
+        yield
+    finally:
+        for worker in _STARTED.get():
+            worker.stop(at_once=True)
+        _STARTED.reset(token)
+
+
+def take_worker() -> WorkerProcess:
+    """Return a worker that was started ahead, or a new one; it is the caller's to stop."""
+    started = _STARTED.get()
+    if not started:
+        return WorkerProcess()
+    _STARTED.set(started[1:])
+    return started[0]
+
+
+@contextlib.contextmanager
+def _shared_file() -> Iterator[int]:
+    """Yield a file of no name for two processes to map; it goes when neither does any more, however they end."""
+    if hasattr(os, "memfd_create"):
+        descriptor = os.memfd_create("transform")
+    else:
+        with tempfile.TemporaryFile() as file:
+            descriptor = os.dup(file.fileno())
+    try:
+        os.truncate(descriptor, MEMORY_BYTES)
+        yield descriptor
+    finally:
+        os.close(descriptor)
+
+
+def _environment() -> dict[str, str]:
+    """Return the environment of a worker: it finds what this process finds, and uses one core."""
+    return {
+        **os.environ,
+        "POLARS_MAX_THREADS": "1",
+        "OPENBLAS_NUM_THREADS": "1",
+        "PYTHONPATH": os.pathsep.join(filter(None, sys.path)),
+    }
+
 
 WorkItem = Range | Chunk | LongLine
 MAX_PREFETCHED = 2
@@ -113,7 +206,7 @@ class LocalPart:
         self.done = True
         try:
             for result in self._here(self._item):
-                interrupts.check_interrupts()
+                _process.check_interrupts()
                 self._results.append(replace(result, output=[_kept(data) for data in result.output]))
         except Exception as error:  # noqa: BLE001 - raised when its turn comes
             self._error = error
@@ -211,7 +304,7 @@ class RemoteWorker:
 
     def _receive(self) -> Answer:
         try:
-            with interrupts.interruptible():
+            with _process.interruptible():
                 answer: Answer = self._connection.recv()
         except (EOFError, OSError):
             raise self._died() from None

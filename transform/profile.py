@@ -8,17 +8,16 @@ from dataclasses import dataclass
 from typing import BinaryIO, TypeVar
 
 from transform import html
-from transform.cores import available_cores
+from transform._process import available_cores
+from transform.chunks import MAX_LINE_BYTES, Chunk, LongLine, read_chunks
 from transform.errors import OptionError
-from transform.lines import MAX_LINE_BYTES, Chunk, LongLine, read_chunks
 from transform.plan import ExpressionPlan
-from transform.reader import Reader
+from transform.preview import retry_widened
 from transform.sizes import parse_size, show_seconds, show_size
-from transform.sources import Source, open_source
+from transform.sources import Reader, Source, open_source
+from transform.spec import ExpressionSpec
 from transform.splice import plan_edits, splice
 from transform.state import State
-from transform.task import ExpressionSpec
-from transform.walk import retry_widened
 
 T = TypeVar("T")
 

@@ -1,11 +1,15 @@
-"""Lines that are not transformed, and how they are kept."""
+"""Lines that are not transformed, and how they are kept.
+
+What a chunk of lines becomes.
+"""
 
 import base64
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import msgspec
 
-from transform.lines import LONG_LINE_HEAD_BYTES
+from transform.chunks import LONG_LINE_HEAD_BYTES
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,3 +49,28 @@ def to_json_line(reject: Reject, line: int) -> bytes:
     if reject.length is not None and reject.length > len(reject.raw):
         kept |= {"truncated": True, "length": reject.length}
     return msgspec.json.encode(kept) + b"\n"
+
+
+@dataclass(frozen=True, slots=True)
+class ChunkResult:
+    """What a chunk became.
+
+    Attributes:
+        output: Bytes to be written one after the other; valid as long as the chunk is.
+        rejects: In the order of the lines.
+        lines: How many lines came in; the next are of these.
+        kept: How many are in the output.
+        filtered: How many the filters dropped.
+        blank: How many were blank.
+        nonfinite: By result, how many NaN and infinite numbers were written as null.
+        stop: Where the chunk ends in the input.
+    """
+
+    output: Sequence[memoryview]
+    rejects: Sequence[Reject]
+    lines: int
+    kept: int
+    filtered: int
+    blank: int
+    nonfinite: dict[str, int]
+    stop: int

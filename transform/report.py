@@ -20,12 +20,12 @@ from rich.progress import (
 from rich.table import Table
 from rich.text import Text
 
-from transform import stream
 from transform.apart import check_no_conflicts
 from transform.check import Check
+from transform.chunks import read_chunks
 from transform.errors import SchemaError
-from transform.lines import read_chunks
 from transform.reject_file import default_target
+from transform.run import Progress as OnProgress
 from transform.sample import SAMPLE_LINES, infer_columns, take_sample
 from transform.sinks import Output
 from transform.sources import open_source
@@ -35,7 +35,7 @@ _WIDE = 200
 
 
 @contextlib.contextmanager
-def progress(name: str, *, quiet: bool) -> Iterator[stream.Progress | None]:
+def progress(name: str, *, quiet: bool) -> Iterator[OnProgress | None]:
     """Show a progress bar on a terminal; yield what to tell it, None where there is none."""
     console = Console(stderr=True)
     if quiet or not console.is_terminal:

@@ -6,9 +6,8 @@ import contextlib
 from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING
 
-from transform import cores, interrupts
-from transform.lines import CHUNK_BYTES, MAX_LINE_BYTES
-from transform.ranges import RANGE_BYTES
+from transform import _process
+from transform.chunks import CHUNK_BYTES, MAX_LINE_BYTES, RANGE_BYTES
 
 if TYPE_CHECKING:
     import os
@@ -17,10 +16,10 @@ if TYPE_CHECKING:
 
     import polars as pl
 
+    from transform.run import Progress, Spec, Stream
     from transform.sinks import Target
     from transform.sources import Source
     from transform.state import State
-    from transform.stream import Progress, Spec, Stream
     from transform.summary import Summary
 
 
@@ -82,21 +81,20 @@ class Runnable(ABC):
             >>> output.getvalue(), summary.lines_out
             (b'{"a": 1.50,"b":2.5}', 1)
         """
-        from transform import engine
-        from transform.policy import Policy
-        from transform.stream import Options
+        from transform.run import Options, run
+        from transform.summary import Policy
 
         options = Options(
             Policy.from_options(on_error, max_rejects),
             max_line_bytes=max_line_bytes,
             max_inflation=max_inflation,
-            workers=workers or cores.available_cores(),
+            workers=workers or _process.available_cores(),
             chunk_bytes=chunk_bytes,
             range_bytes=range_bytes,
             progress=progress,
         )
-        with interrupts.defer_interrupts():
-            return engine.run(self.spec_for(source), source, target, rejects, options)
+        with _process.defer_interrupts():
+            return run(self.spec_for(source), source, target, rejects, options)
 
     @contextlib.contextmanager
     def stream(
@@ -129,15 +127,15 @@ class Runnable(ABC):
             WidenError: It has to start again, with `state.restarted(error.name, error.dtype)`; as the run is iterated.
             TransformError: As `run` does; as the run is iterated, too.
         """
-        from transform.policy import Policy
+        from transform.run import Options, open_stream
         from transform.state import State
-        from transform.stream import Options, open_stream
+        from transform.summary import Policy
 
         options = Options(
             Policy.from_options(on_error, max_rejects),
             max_line_bytes=max_line_bytes,
             max_inflation=max_inflation,
-            workers=workers or cores.available_cores(),
+            workers=workers or _process.available_cores(),
             chunk_bytes=chunk_bytes,
             range_bytes=range_bytes,
         )

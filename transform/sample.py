@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 import msgspec
 import polars as pl
 
+from transform.chunks import MAX_LINE_BYTES, Chunk, LongLine, copy_chunk
 from transform.errors import SchemaError
-from transform.lines import MAX_LINE_BYTES, Chunk, LongLine, copy_chunk
 from transform.members import LineError, read_members
 from transform.schema import Column, MixedKindsError, kind_of, merge_types, near_names, type_of
 

@@ -11,8 +11,8 @@ from pathlib import Path
 import polars as pl
 
 from transform.check import check
+from transform.chunks import Chunk, read_chunks
 from transform.errors import InputError, OptionError, OutputError, TransformError
-from transform.lines import Chunk, read_chunks
 from transform.loading import load
 from transform.members import LineError, read_members
 from transform.sample import Sample, infer_columns

@@ -17,11 +17,11 @@ from stat import S_IMODE
 from types import TracebackType
 from typing import BinaryIO, Protocol, Self, cast
 
-from transform import interrupts, object_sink, s3
+from transform import _process, object_sink, s3
 from transform.compression import codec_of_name
 from transform.errors import OutputError
 from transform.leftovers import create_held, find_abandoned
-from transform.upload_parts import ReadSoFar
+from transform.s3 import ReadSoFar
 
 Target = str | os.PathLike[str] | BinaryIO
 """A path, an `s3://bucket/key` URI, `-` for standard output, or a binary file object, which is written to at once."""
@@ -160,7 +160,7 @@ class StreamSink:
         with _translate_errors(self.name):
             view = memoryview(data)
             while view:
-                with interrupts.interruptible():
+                with _process.interruptible():
                     count = self._stream.write(view)
                 if count is None and isinstance(self._stream, io.RawIOBase):  # a pipe that does not block, and is full
                     select.select([], [self._stream], [], _POLL_S)
@@ -212,7 +212,7 @@ def _open_sink(target: Target, read_so_far: Callable[[], ReadSoFar]) -> Sink:
         if path.is_dir():
             raise IsADirectoryError(errno.EISDIR, "is a directory")
         if path.exists() and not path.is_file():
-            with interrupts.interruptible():  # for whoever reads from a pipe of that name
+            with _process.interruptible():  # for whoever reads from a pipe of that name
                 return StreamSink(str(path), path.open("wb", buffering=0), close=True)
     return FileSink(path)
 

@@ -6,8 +6,8 @@ from typing import Any, Self
 
 import polars as pl
 
-from transform.reader import Position
 from transform.schema import Column, read_type
+from transform.sources import Position
 from transform.summary import Summary
 
 

@@ -15,13 +15,12 @@ from dataclasses import dataclass, replace
 from multiprocessing.connection import Connection
 from typing import TYPE_CHECKING
 
-from transform.allocator import keep_freed_memory
-from transform.lines import Chunk, LongLine
-from transform.ranges import Range, prefetch_range, read_range
+from transform._process import keep_freed_memory
+from transform.chunks import Chunk, LongLine, Range, prefetch_range, read_range
 
 if TYPE_CHECKING:
-    from transform.piece import ChunkResult
-    from transform.reader import InputVersion
+    from transform.rejects import ChunkResult
+    from transform.sources import InputVersion
 
 IN_BYTES = 8 << 20
 OUT_BYTES = 24 << 20

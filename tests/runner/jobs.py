@@ -6,15 +6,14 @@ import os
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from runner.calculation import digest_of, load_calculation
 from runner.control import Control
 from runner.errors import RunnerError
 from runner.events import ObjectCreated
+from runner.job_context import JobContext, digest_of, load_calculation
 from runner.job_process import do
-from runner.origin import Origin
 from runner.outcome import Order, Outcome
+from runner.publish import Origin
 from runner.settings import Settings
-from runner.setup import JobContext
 
 if TYPE_CHECKING:
     from collections.abc import Callable

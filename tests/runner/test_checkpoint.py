@@ -11,9 +11,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from runner.bucket import Store
 from runner.checkpoint import Checkpoint, JobProgress, UploadedPart
 from runner.errors import FencedError, StoreError
-from runner.store import Store
 from tests.proxy import Cut, Refuse
 from transform import Calculation, Reason, State, Summary
 

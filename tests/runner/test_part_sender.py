@@ -7,11 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from runner.bucket import Store
 from runner.errors import FencedError, NoUploadError
 from runner.part_sender import ON_THEIR_WAY_BYTES, Mark, PartSender
-from runner.store import Store
-from runner.target import Target
-from runner.upload import Upload
+from runner.upload import Target, Upload
 from tests.proxy import Hold, Refuse
 from tests.transform.example import wait_until
 from transform import State, Summary

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from runner.protection import CLOSE_S, Protection
+from runner.ecs import CLOSE_S, Protection
 from runner.telemetry import make_logger
 
 if TYPE_CHECKING:

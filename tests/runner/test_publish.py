@@ -19,7 +19,7 @@ from tests.transform.example import lines, transformed
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from runner.origin import Origin
+    from runner.publish import Origin
     from tests.proxy import Fault, Proxy, Request
     from tests.runner.deployment import Deployment
 

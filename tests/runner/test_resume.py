@@ -21,7 +21,7 @@ from tests.runner.deployment import events_of, wait_for
 from tests.runner.jobs import KEY, PART_BYTES, Free, Jobs, Killed
 from tests.runner.watching import Holding, Watched
 from tests.transform.example import lines
-from transform import upload_parts
+from transform import s3
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -169,8 +169,8 @@ def test_parts_may_become_larger_on_the_way(jobs: Jobs) -> None:
 
 
 def test_parts_are_as_large_as_all_of_it_needs_them(jobs: Jobs, proxy: Proxy, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(upload_parts, "MAX_PARTS", 10)  # as if the object was a thousand times as large
-    monkeypatch.setattr(upload_parts, "_LAST_PARTS", 0)
+    monkeypatch.setattr(s3, "MAX_PARTS", 10)  # as if the object was a thousand times as large
+    monkeypatch.setattr(s3, "_LAST_PARTS", 0)
     wanted = example()
     jobs.deployment.put(KEY, wanted.content)
     with pytest.raises(Killed):

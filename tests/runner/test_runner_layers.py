@@ -80,4 +80,4 @@ def test_the_worker_itself_does_without_the_engine() -> None:
 
 def test_a_job_does_not_wait_for_imports() -> None:
     # A process is ready once it has what jobs need, S3 aside.
-    assert modules_after("import runner.job_process") >= {"transform.plan", "transform.stream", "pyarrow.compute"}
+    assert modules_after("import runner.job_process") >= {"transform.plan", "transform.run", "pyarrow.compute"}

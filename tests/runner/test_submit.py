@@ -13,8 +13,7 @@ import pytest
 
 from runner.deployment import Deployment as Operated
 from runner.events import ObjectCreated, parse
-from runner.resume_file import ResumeFile
-from runner.submission import ObjectFilter, Submission
+from runner.submit import ObjectFilter, ResumeFile, Submission
 from tests.proxy import Refuse
 from tests.runner.deployment import Deployment, event_body, events_of
 from tests.runner.operating import asked, command_of, environment_of, operate
@@ -354,7 +353,7 @@ def test_memory_stays_flat(deployment: Deployment, monkeypatch: pytest.MonkeyPat
         for number in range(200_000):
             yield {"Key": f"{number:012}", "Size": 1, "ETag": '"0"', "LastModified": moment}
 
-    monkeypatch.setattr("runner.submission.list_objects", listed)
+    monkeypatch.setattr("runner.submit.list_objects", listed)
     peaks = []
     tracemalloc.start()
     for at, _ in enumerate(Submission(operated, [all_of(deployment)], ObjectFilter(), None, dry_run=True).run()):

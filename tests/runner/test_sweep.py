@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from runner.listing import list_uploads
+from runner.bucket import list_uploads
 from runner.outcome import JobResult
 from tests.proxy import Refuse
 from tests.runner.jobs import KEY, Free, Jobs, Killed

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from runner.job_context import JobContext
 from runner.job_process import do
 from runner.outcome import JobResult, Order, Outcome
-from runner.setup import JobContext
 from tests.proxy import Hold
 from tests.runner.deployment import wait_for
 from tests.runner.jobs import KEY, OUTPUT, SENT, Free, Killed

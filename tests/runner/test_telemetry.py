@@ -15,8 +15,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from runner.ecs import TaskMetadata, read_task_metadata
 from runner.metrics import JobNumbers, Metrics, job_metrics
-from runner.task_metadata import TaskMetadata, read_task_metadata
 from runner.telemetry import make_logger
 
 if TYPE_CHECKING:

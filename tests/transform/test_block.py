@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from transform.block import Block
+from transform.s3_reader import Block
 
 
 @given(

@@ -28,7 +28,7 @@ from transform import (
     load,
 )
 from transform.errors import OptionError
-from transform.policy import Policy
+from transform.summary import Policy
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

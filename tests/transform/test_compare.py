@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from tests.transform.trial import lines
 from transform import Calculation, CalculationError, Comparison, load
-from transform.differences import differences
+from transform.compare import differences
 
 if TYPE_CHECKING:
     from collections.abc import Callable

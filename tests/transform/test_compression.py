@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from tests.conftest import Command
-    from transform.lines import ReadInto
+    from transform.chunks import ReadInto
 
 SUFFIXES = {"gzip": ".gz", "zstd": ".zst", "bz2": ".bz2", "xz": ".xz"}
 BY_NAME = {codec.name: codec for codec in CODECS}

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from transform import cores
+from transform import _process
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -21,7 +21,7 @@ OURS = len(os.sched_getaffinity(0))
 )
 def test_the_quota_of_a_container_counts(quota: str, expected: int, tmp_path: Path) -> None:
     (tmp_path / "cpu.max").write_text(quota + "\n")
-    assert cores.available_cores(tmp_path) == expected
+    assert _process.available_cores(tmp_path) == expected
 
 
 @pytest.mark.parametrize(("quota", "expected"), [("-1", OURS), ("50000", 1), ("110000", min(OURS, 2))])
@@ -29,8 +29,8 @@ def test_so_does_that_of_an_older_kernel(quota: str, expected: int, tmp_path: Pa
     (tmp_path / "cpu").mkdir()
     (tmp_path / "cpu" / "cpu.cfs_quota_us").write_text(quota)
     (tmp_path / "cpu" / "cpu.cfs_period_us").write_text("100000")
-    assert cores.available_cores(tmp_path) == expected
+    assert _process.available_cores(tmp_path) == expected
 
 
 def test_without_one_it_is_the_cores_this_process_may_run_on(tmp_path: Path) -> None:
-    assert cores.available_cores(tmp_path) == OURS
+    assert _process.available_cores(tmp_path) == OURS

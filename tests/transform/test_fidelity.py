@@ -22,8 +22,7 @@ from tests.transform.reference import JsonArray, Spec
 from tests.transform.strategies import AWKWARD, SMALL_LIMIT_BYTES, inputs
 from tests.transform.test_reference import REJECTED
 from transform import Calculation, Summary, TransformError
-from transform.lines import read_chunks
-from transform.ranges import cut, read_range
+from transform.chunks import cut, read_chunks, read_range
 from transform.rejects import to_json_line
 
 if TYPE_CHECKING:

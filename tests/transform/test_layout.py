@@ -7,7 +7,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from transform.layout import NEWLINE, _positions_of
+from transform.line_index import NEWLINE, _positions_of
 
 rare = st.lists(st.sampled_from([b"\n", b"\n\n", b"\x0b", b"x" * 7, b"y" * 8, b"z" * 30, b"\0\xff"]), max_size=12)
 datas = st.binary(max_size=40) | rare.map(b"".join)

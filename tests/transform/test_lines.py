@@ -10,13 +10,13 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from transform.chunks import BOM, CHUNK_LINES, LONG_LINE_HEAD_BYTES, Chunk, LongLine, read_chunks
 from transform.errors import InputError
-from transform.lines import BOM, CHUNK_LINES, LONG_LINE_HEAD_BYTES, Chunk, LongLine, read_chunks
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from transform.lines import ReadInto
+    from transform.chunks import ReadInto
 
 NO_LIMIT_BYTES = 1 << 20
 PIECES = (

@@ -34,12 +34,10 @@ from transform import (
     object_reader,
 )
 from transform import worker as worker_module
-from transform.lines import Chunk, read_chunks
-from transform.object_reader import ObjectReader
-from transform.ranges import Range, cut, prefetch_range, read_range
-from transform.reader import InputVersion, Position
+from transform.chunks import Chunk, Range, cut, prefetch_range, read_chunks, read_range
 from transform.s3 import filesystem, is_uri
-from transform.sources import open_source, open_version, reopenable
+from transform.s3_reader import ObjectReader
+from transform.sources import InputVersion, Position, open_source, open_version, reopenable
 from transform.worker import MEMORY_BYTES, WorkerSetup, WorkRequest
 
 if TYPE_CHECKING:

@@ -34,10 +34,9 @@ from transform import (
     parallel,
     pool,
 )
-from transform.ahead import started_ahead
-from transform.lines import LongLine
-from transform.piece import ChunkResult
-from transform.ranges import Range
+from transform.chunks import LongLine, Range
+from transform.pool import started_ahead
+from transform.rejects import ChunkResult
 from transform.worker import SLOTS, WorkerSetup
 
 if TYPE_CHECKING:

@@ -27,7 +27,7 @@ from tests.transform.verdicts import NOT_AN_EXPRESSION, REFUSED, SAFE, SCHEMA, T
 from transform import Calculation, CalculationError
 from transform.evaluate import Evaluator
 from transform.expressions import name_results, parse_sql
-from transform.rowwise import calls_python, check_row_wise
+from transform.row_wise import calls_python, check_row_wise
 from transform.tree import REFUSALS
 
 if TYPE_CHECKING:

@@ -19,9 +19,9 @@ from tests.conftest import environment_with
 from tests.proxy import Cut, Hold, Refuse, Shorten, proxy_of
 from tests.transform.example import ARGUMENTS, BIG, BIG_TRANSFORMED, CALCULATION, held, lines, transformed, wait_until
 from tests.transform.places import OLD, ObjectPlace
-from transform import Calculation, InputError, OutputError, pool, s3, upload_parts
-from transform.lines import CHUNK_BYTES
-from transform.object_reader import READ_BYTES
+from transform import Calculation, InputError, OutputError, pool, s3
+from transform.chunks import CHUNK_BYTES
+from transform.s3_reader import READ_BYTES
 from transform.sources import open_source
 
 if TYPE_CHECKING:
@@ -103,8 +103,8 @@ def test_a_file_becomes_an_object_of_several_parts(
 def test_parts_are_as_large_as_all_of_it_needs_them(
     place: ObjectPlace, big: Path, proxy: Proxy, expected: bytes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(upload_parts, "MAX_PARTS", 1)  # as if the object was thousands of times as large
-    monkeypatch.setattr(upload_parts, "_LAST_PARTS", 0)
+    monkeypatch.setattr(s3, "MAX_PARTS", 1)  # as if the object was thousands of times as large
+    monkeypatch.setattr(s3, "_LAST_PARTS", 0)
     CALCULATION.run(big, place.target)
     assert place.content() == expected
     sizes = [request.size for request in proxy.requests if request.operation == "UploadPart"]

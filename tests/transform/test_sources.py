@@ -24,8 +24,7 @@ from transform.sources import open_source, reopenable
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from transform.reader import Readable
-    from transform.sources import Source
+    from transform.sources import Readable, Source
 
 COUNT = 2000
 CONTENT = lines(COUNT)

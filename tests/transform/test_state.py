@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 
 from tests.transform.stops import through_json
 from transform import Reason, State, Summary
-from transform.reader import Position
 from transform.schema import INTEGER_BOUNDS, read_type
+from transform.sources import Position
 
 texts = st.text(st.characters() | st.sampled_from("\ud83d\udcff'\"\\\n\0"), max_size=8)
 names = st.text(max_size=8) | st.sampled_from(["'", '"', 'it\'s "so"', "a\\", "{}", "a: Int64", "\n", "Null", "\0"])

@@ -1,13 +1,52 @@
-"""One S3 object read, as one version of it, in large ranges."""
+"""One S3 object read, as one version of it, in large ranges.
 
-from collections.abc import Mapping
+A range of an object in the pieces that it came in, as joining them would have it twice in memory for a moment.
+"""
+
+from bisect import bisect_right
+from collections.abc import Mapping, Sequence
 from concurrent.futures import Future  # noqa: TC003
 from typing import Any
 
-from transform import interrupts
-from transform.block import Block
+from transform import _process
 from transform.errors import InputError
 from transform.s3 import S3Object, filesystem, object_at, translate_errors
+
+
+class Block:
+    """A range of an object.
+
+    Args:
+        start: Where in the object it starts.
+        pieces: Its content.
+    """
+
+    def __init__(self, start: int, pieces: Sequence[bytes] = ()) -> None:
+        self._pieces = pieces
+        self._starts = [start]
+        for piece in pieces:
+            self._starts.append(self._starts[-1] + len(piece))
+
+    @property
+    def size(self) -> int:
+        """How many bytes there are."""
+        return self._starts[-1] - self._starts[0]
+
+    def holds(self, offset: int) -> bool:
+        """Return whether an offset in the object is within it."""
+        return self._starts[0] <= offset < self._starts[-1]
+
+    def read_at(self, view: memoryview, offset: int) -> int:
+        """Fill a part of the view from an offset in the object on; return how many bytes, 0 outside of the block."""
+        filled, number = 0, bisect_right(self._starts, offset) - 1
+        while filled < len(view) and 0 <= number < len(self._pieces):
+            piece = memoryview(self._pieces[number])[offset + filled - self._starts[number] :]
+            part = piece[: len(view) - filled]
+            view[filled : filled + len(part)] = part
+            filled += len(part)
+            number += 1
+        return filled
+
 
 READ_BYTES = 16 << 20
 _BLOCKS_AHEAD = 2  # one connection to S3 gives about 90 MB/s, and one process transforms twice as much
@@ -154,7 +193,7 @@ class ObjectReader:
 def _result(future: "Future[Answer]") -> Answer:
     """Wait for an answer; who is interrupted meanwhile leaves nothing running."""
     try:
-        with interrupts.interruptible():
+        with _process.interruptible():
             return future.result()
     finally:
         future.cancel()

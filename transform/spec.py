@@ -1,25 +1,40 @@
-"""What a calculation of expressions computes, before anything is known of the input."""
+"""What a calculation of expressions computes, before anything is known of the input.
+
+What a calculation is, as a digest: the same for the same outputs, another for any other code.
+"""
 
 from __future__ import annotations
 
+import hashlib
 import itertools
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from transform.expressions import columns_read
-from transform.identity import digest
 from transform.projection import Projection
-from transform.rowwise import calls_python
+from transform.row_wise import calls_python
 from transform.schema import check_all_read
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterable, Iterator, Mapping
 
     import polars as pl
 
-    from transform.lines import Chunk, LongLine
+    from transform.chunks import Chunk, LongLine
     from transform.plan import ExpressionPlan
     from transform.schema import Column
+
+
+FORMAT_VERSION = 1
+"""Of the output for the same calculation and input; counted up whenever the engine would write other bytes."""
+
+
+def digest(parts: Iterable[bytes]) -> str:
+    """Return the SHA-256 of parts that no other division into parts gives, in hexadecimal."""
+    total = hashlib.sha256(f"transform {FORMAT_VERSION}".encode())
+    for part in parts:
+        total.update(hashlib.sha256(part).digest())
+    return total.hexdigest()
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +91,7 @@ class ExpressionSpec:
         Raises:
             SchemaError, CalculationError: The calculation does not fit the input.
         """
-        from transform.lines import copy_chunk
+        from transform.chunks import copy_chunk
         from transform.plan import ExpressionPlan
         from transform.sample import Sample, infer_columns, take_sample
 

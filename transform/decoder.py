@@ -5,6 +5,8 @@ validated and skipped. That call alone does not prove one object per line: it ta
 two lines. It does once every line starts with `{`, ends with `}`, and there are as many objects as lines, for within an
 object a `}` is never followed by a `{`. A run of lines that fails is parted until the lines at fault stand alone; those
 are judged one by one.
+
+A single line: whether it has a row, and with what values, or why not.
 """
 
 import re
@@ -20,13 +22,62 @@ import polars as pl
 import pyarrow as pa
 from msgspec import UNSET, Raw, UnsetType
 
-from transform.columns import ESCAPED, python_type, to_frame
-from transform.judge import LineDecoder
-from transform.layout import CLOSE, OPEN, LineIndex, Positions, end_in, index_lines, invalid_utf8, many_openers
-from transform.lines import LONG_LINE_HEAD_BYTES, MAX_LINE_BYTES, Chunk
-from transform.members import LineError, is_deep
+from transform.chunks import LONG_LINE_HEAD_BYTES, MAX_LINE_BYTES, Chunk
+from transform.columns import ESCAPED, in_range, python_type, range_error, to_frame, type_error, widen
+from transform.errors import WidenError
+from transform.line_index import CLOSE, OPEN, LineIndex, Positions, end_in, index_lines, invalid_utf8, many_openers
+from transform.members import LineError, Members, is_deep, read_members
 from transform.rejects import Reject, reject_long
 from transform.schema import Column
+
+
+class LineDecoder:
+    """Decodes single lines, for the columns that are read.
+
+    Args:
+        columns: With their types.
+    """
+
+    def __init__(self, columns: Mapping[str, Column]) -> None:
+        self._columns = dict(columns)
+        self._decoders = {name: msgspec.json.Decoder(python_type(c.dtype) | None) for name, c in columns.items()}
+        self._inferred = [name for name, column in columns.items() if column.inferred]
+
+    def decode(self, line: bytes, offset: int) -> tuple[dict[str, object], Members]:
+        """Return the values of the columns, and all members.
+
+        Args:
+            line: Its bytes.
+            offset: Where it starts in the input.
+
+        Raises:
+            LineError: Why it has no row.
+            WidenError: See there.
+        """
+        members = read_members(line)
+        for name in self._inferred:
+            text = members.values.get(name)
+            wider = widen(self._columns[name].dtype, bytes(text)) if text is not None else None
+            if wider is not None:
+                raise WidenError(name, wider, offset)
+        values = {name: self._value(name, members.values.get(name)) for name in self._columns}
+        for name in members.lone_surrogates:
+            if name in self._columns:
+                raise LineError(f"column `{name}`: holds a lone surrogate escape", "no text has that value")
+        return values, members
+
+    def _value(self, name: str, text: msgspec.Raw | None) -> object:
+        if text is None:
+            return None
+        column = self._columns[name]
+        try:
+            value = self._decoders[name].decode(text)
+        except msgspec.ValidationError as error:
+            raise type_error(name, column, bytes(text), str(error)) from None
+        if not in_range(value, column.dtype):
+            raise range_error(name, column, bytes(text).decode())
+        return value
+
 
 # Where msgspec says that it failed; should it say so in another way one day, the runs are halved.
 _FAULTY_OBJECT = re.compile(r"at `\$\[(\d+)\]")

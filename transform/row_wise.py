@@ -6,17 +6,25 @@ tree, of which each node has to be of a kind that works row by row, and polars' 
 row-wise runs in one pass and anything else makes a node of its own. `Evaluator.probe` is the third.
 
 The tests hold a verdict on every function of polars against this.
+
+Where polars rounds one row's floats in a way that hangs on other rows, or on how many threads there are.
+
+Floats rounded after each addition depend on its order, and polars chooses the order by what else there is: it adds up
+lists in another way as soon as one of them holds a null, and columns side by side in as many groups as threads ask for.
+
+What polars makes of an expression before there is a row: its plan, and whether it evaluates it at all.
 """
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
 
 import polars as pl
 
-from transform.dry_run import check_evaluates, plan_nodes
 from transform.errors import CalculationError
-from transform.rounding import rounding_objection
+from transform.expressions import first_line
+from transform.schema import near_names
 from transform.tree import INPUTS, INPUTS_WITHIN, REFUSALS, Node, nodes, show
 
 _OTHER_ROWS = "looks at other rows"
@@ -196,3 +204,121 @@ def _name(node: Node) -> str:
         return show(node.as_expression())
     except REFUSALS:  # nested too deeply for polars to take it back
         return f"a part of it ({node.kind})"
+
+
+_AGGREGATES = {"Kurtosis", "Mean", "Product", "Skew", "Std", "Sum", "Var"}
+_FILTERED = re.compile(r'"(DropNans|DropNulls|Filter)"')
+_HORIZONTAL = {"MeanHorizontal", "SumHorizontal"}
+_COLUMNS_ADDED_IN_ORDER = 4
+_LISTS = {
+    "ArrayExpr.Sum": ".arr.agg(pl.element().sum())",
+    "ListExpr.Mean": ".list.agg(pl.element().mean())",
+    "ListExpr.Sum": ".list.agg(pl.element().sum())",
+}
+
+
+def rounding_objection(node: Node, schema: Mapping[str, pl.DataType]) -> str | None:
+    """Return why a function or an aggregate gives a row another result in other company, None if it does not."""
+    names = node.names() or tuple(node.body)
+    if node.within and _AGGREGATES.intersection(names) and _FILTERED.search(json.dumps(node.body)):
+        return (
+            "rounds in another way where another row's list holds a null; filter before, with .list.filter(…) or "
+            ".list.drop_nulls(), and take .list.agg(…) of the rest"
+        )
+    if instead := next((_LISTS[name] for name in names if name in _LISTS), None):
+        exact = "ListExpr.Mean" not in names and not _holds_floats(node, schema)
+        return None if exact else f"rounds in another way where another row's list holds a null; take {instead}"
+    if _HORIZONTAL.intersection(names) and len(node.body["input"]) > _COLUMNS_ADDED_IN_ORDER:
+        return (
+            f"adds more than {_COLUMNS_ADDED_IN_ORDER} numbers in an order that hangs on the threads; take "
+            "pl.concat_list(…).list.agg(pl.element().sum())"
+            if _holds_floats(node, schema)
+            else None
+        )
+    return None
+
+
+def _holds_floats(node: Node, schema: Mapping[str, pl.DataType]) -> bool:
+    """Return whether an input is of floats, or of a type that is not to be told."""
+    if node.within:
+        return True
+    inputs = [given.as_expression().alias(str(place)) for place, given in enumerate(node.inputs())]
+    try:
+        types = pl.LazyFrame(schema=schema).select(inputs).collect_schema().dtypes()
+    except REFUSALS:
+        return True
+    return any("Float" in str(dtype) for dtype in types)
+
+
+_PLAN_NODE = re.compile(r'label="([a-z-]+)(?:\\n\w+ = (\w+)\(\.\.\.\))?')
+_PARSES = re.compile(r"casting from string to (date|datetime.*|time) is not supported")
+_VALUES = {pl.String: "1", pl.Boolean: True, pl.Float64: 1.0, pl.Int128: 1}
+
+
+def plan_nodes(expr: pl.Expr, schema: Mapping[str, pl.DataType]) -> set[str]:
+    """Return the kinds of nodes in polars' streaming plan, with the functions that make some of them.
+
+    Raises:
+        CalculationError: polars makes no plan of it.
+    """
+    once = pl.QueryOptFlags(comm_subexpr_elim=False)  # what occurs twice would be a node of its own
+    try:
+        plan = (
+            pl.LazyFrame(schema=schema)
+            .with_columns(expr.alias("result"))
+            .show_graph(engine="streaming", plan_stage="physical", raw_output=True, show=False, optimizations=once)
+        )
+    except REFUSALS as error:
+        raise CalculationError(f"polars refuses {show(expr)}: {_describe_error(error, schema)}") from None
+    return {" ".join(filter(None, found)) for found in _PLAN_NODE.findall(plan or "")}
+
+
+def check_evaluates(expr: pl.Expr, schema: Mapping[str, pl.DataType]) -> None:
+    """Raise if polars refuses the types, as it does some as late as when there are values, or two rows.
+
+    Raises:
+        CalculationError: It does.
+    """
+    nothing, one, two = (_error(expr, {name: [None] * height for name in schema}, schema) for height in range(3))
+    valued = _error(expr, {name: [_value(dtype)] * 2 for name, dtype in schema.items()}, schema)
+    if two and (nothing or not one):  # else it may be for want of values
+        raise CalculationError(f"polars refuses {show(expr)}: {_describe_error(two, schema)}")
+    if valued and "not supported" in str(valued):  # else it may be the values
+        raise CalculationError(f"polars refuses {show(expr)}: {_describe_error(valued, schema)}")
+
+
+def _describe_error(error: BaseException, schema: Mapping[str, pl.DataType]) -> str:
+    """Return what polars says, with what it does not."""
+    said = first_line(error)
+    if isinstance(error, pl.exceptions.StructFieldNotFoundError):  # it says the name only
+        near = near_names(said, _members_within(schema.values()))
+        return f"the object has no member `{said}`.{near} If it comes later, declare the type of the column."
+    if _PARSES.search(said):
+        return f"{said.rstrip('.')}: give the format, as in .str.to_date('%Y-%m-%d') or DATE(name, '%Y-%m-%d') in SQL"
+    return said
+
+
+def _members_within(types: Iterable[Any]) -> Iterator[str]:
+    for dtype in types:
+        if isinstance(dtype, pl.List):
+            yield from _members_within([dtype.inner])
+        elif isinstance(dtype, pl.Struct):
+            for field in dtype.fields:
+                yield field.name
+                yield from _members_within([field.dtype])
+
+
+def _error(expr: pl.Expr, rows: Mapping[str, Any], schema: Mapping[str, pl.DataType]) -> BaseException | None:
+    try:
+        pl.DataFrame(rows, schema).with_columns(expr.alias("result"))
+    except REFUSALS as error:
+        return error
+    return None
+
+
+def _value(dtype: Any) -> object:
+    if isinstance(dtype, pl.List):
+        return [_value(dtype.inner)]
+    if isinstance(dtype, pl.Struct):
+        return {field.name: _value(field.dtype) for field in dtype.fields}
+    return _VALUES.get(type(dtype))

@@ -1,19 +1,60 @@
-"""The options that say what to compute, which several commands have in common."""
+"""The options that say what to compute, which several commands have in common.
+
+What options and arguments of the command can be.
+"""
 
 import contextlib
 import functools
+import re
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
+from click.shell_completion import CompletionItem
 
-from transform.cores import available_cores
-from transform.option_types import PathOrUri
-from transform.ranges import MIN_RANGES, RANGE_BYTES
+from transform._process import available_cores
+from transform.chunks import MIN_RANGES, RANGE_BYTES
+from transform.sizes import parse_size
 
 if TYPE_CHECKING:
     from transform.calculation import Calculation
+
+
+class Size(click.ParamType[int]):
+    """A number of bytes, with a unit if need be."""
+
+    name = "size"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        """Return the number of bytes."""
+        size = parse_size(str(value))
+        if size is None:
+            self.fail(f"{value!r} is not a size such as 64MiB, 10MB or 5000", param, ctx)
+        return size
+
+
+class PathOrUri(click.ParamType[str]):
+    """A path, a URI or `-`; shells complete it as they do files."""
+
+    name = "place"
+
+    def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:  # noqa: ARG002
+        """Return what tells the shell to look at its files."""
+        return [CompletionItem(incomplete, type="file")]
+
+
+class MaxRejects(click.ParamType[str]):
+    """A number of lines, or a share of them."""
+
+    name = "N|P%"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """Return the text if it is good."""
+        text = str(value).strip()
+        if not re.fullmatch(r"\d+|(100(\.0*)?|\d{1,2}(\.\d*)?)%", text):
+            self.fail(f"{value!r} is not a number of lines such as 100 or a share such as 5%", param, ctx)
+        return text
 
 
 def takes_calculation(command: Callable[..., None]) -> Callable[..., None]:
@@ -87,7 +128,7 @@ def _started_ahead(options: Mapping[str, Any]) -> Iterator[None]:
     if not others:
         yield
         return
-    from transform.ahead import started_ahead
+    from transform.pool import started_ahead
 
     with started_ahead(others):
         yield

@@ -1,0 +1,129 @@
+"""This process: requests to stop it, how its memory is managed, and how many cores it may use.
+
+An exception that a signal raises wherever it lands can cut a rename, an upload or a clean-up in two. So once
+`install_interrupts` has been called, signals are only recorded. `check_interrupts` acts on them, and so does
+`interruptible`, inside which a wait may be cut short. A second signal does not wait. `defer_interrupts` does the same
+for a run inside somebody else's program, such as a notebook.
+"""
+
+import contextlib
+import ctypes
+import math
+import os
+import signal
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+
+@dataclass(slots=True)
+class _State:
+    requested: bool = False
+    waiting: bool = False
+
+
+_state = _State()  # signals are the process's, and so is this
+
+
+def install_interrupts() -> None:
+    """Have signals that ask to stop noted, but for those that were to be ignored (as by nohup)."""
+    _state.requested = _state.waiting = False
+    for number in _SIGNALS:
+        if signal.getsignal(number) is not signal.SIG_IGN:
+            signal.signal(number, _note)
+
+
+@contextlib.contextmanager
+def defer_interrupts() -> Iterator[None]:
+    """Have Ctrl-C noted meanwhile, where Python would raise wherever it lands. What is done by then stays done."""
+    in_main = threading.current_thread() is threading.main_thread()
+    if not in_main or signal.getsignal(signal.SIGINT) is not signal.default_int_handler:
+        yield
+        return
+    _state.requested = _state.waiting = False
+    signal.signal(signal.SIGINT, _note)
+    try:
+        yield
+    finally:
+        _state.requested = False
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def check_interrupts() -> None:
+    """Raise KeyboardInterrupt if a stop was requested."""
+    if _state.requested:
+        raise KeyboardInterrupt
+
+
+@contextlib.contextmanager
+def interruptible() -> Iterator[None]:
+    """Raise KeyboardInterrupt at once if a stop is requested meanwhile."""
+    if signal.getsignal(signal.SIGINT) is _note:
+        # With the handler that polars puts before ours when it is imported, a wait would go on after Ctrl-C.
+        signal.siginterrupt(signal.SIGINT, True)
+    _state.waiting = True
+    try:
+        check_interrupts()
+        yield
+    finally:
+        _state.waiting = False
+
+
+def _note(_number: int, _frame: object) -> None:
+    if _state.waiting or _state.requested:
+        raise KeyboardInterrupt
+    _state.requested = True
+
+
+# From glibc's malloc.h, which mallopt(3) documents.
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
+_TRIM_BYTES = 128 << 20
+_MMAP_BYTES = 32 << 20
+
+
+def keep_freed_memory() -> None:
+    """Have the allocator keep what a chunk took for the next one.
+
+    By itself glibc gives large blocks back as soon as they are freed, and a run spends 5 % of its time on getting them
+    again, page by page; reading from S3 takes three times as long then. Other C libraries are left as they are.
+
+    Example:
+        >>> keep_freed_memory()  # once, where a process begins
+    """
+    with contextlib.suppress(AttributeError, OSError):
+        mallopt = ctypes.CDLL(None).mallopt
+        mallopt(_M_MMAP_THRESHOLD, _MMAP_BYTES)
+        mallopt(_M_TRIM_THRESHOLD, _TRIM_BYTES)
+
+
+_CGROUP = Path("/sys/fs/cgroup")
+
+
+def available_cores(cgroup: Path = _CGROUP) -> int:
+    """Return how many cores this process may use, by its affinity and by its container's quota (cgroup v2 or v1).
+
+    Args:
+        cgroup: Where the kernel tells of control groups.
+
+    Example:
+        >>> available_cores() >= 1
+        True
+    """
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    quota = _quota(cgroup)
+    return cores if quota is None else max(1, min(cores, math.ceil(quota)))
+
+
+def _quota(cgroup: Path) -> float | None:
+    try:
+        if (cgroup / "cpu.max").exists():
+            quota_us, period = (cgroup / "cpu.max").read_text().split()
+        else:
+            quota_us = (cgroup / "cpu" / "cpu.cfs_quota_us").read_text().strip()
+            period = (cgroup / "cpu" / "cpu.cfs_period_us").read_text().strip()
+        return float(quota_us) / float(period) if quota_us not in ("max", "-1") else None
+    except (OSError, ValueError):
+        return None
