@@ -11,7 +11,7 @@ from typing import NoReturn
 
 import click
 
-from runner.operator_commands import COMMANDS
+from runner.ops.commands import COMMANDS
 
 FAILED, USAGE = 1, 2
 
@@ -40,7 +40,7 @@ def cli() -> None:
 @click.option("--drain", is_flag=True, help="End when the queue is empty.")
 def worker(*, drain: bool) -> None:
     """Take messages from the queue and do the jobs, until SIGTERM."""
-    from runner.start import start_worker
+    from runner.worker.start import start_worker
 
     sys.exit(start_worker(os.environ, drain=drain))
 

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TextIO
 
-from runner.telemetry import to_json, write_line
+from runner.log import to_json, write_line
 
 _MAX_METRICS_PER_LINE = 100
 _MAX_NAME_CHARACTERS = 255  # PutMetricData's limit, narrower than that of the format

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import pytest
 
 from tests.conftest import COMMAND_TIMEOUT_S, ROOT
-from tests.documents import DOCUMENTS, FENCE, INLINE, LINES, blocks, is_shell
+from tests.support.documents import DOCUMENTS, FENCE, INLINE, LINES, blocks, is_shell
 from transform import load
 
 if TYPE_CHECKING:

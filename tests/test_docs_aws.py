@@ -16,17 +16,17 @@ import pytest
 from botocore import xform_name
 
 from runner.cli import cli as runner
-from tests import documents
-from tests.account import KEY, account_in, deploy, furnish
 from tests.conftest import ROOT
-from tests.documents import LINES, Line
+from tests.support import documents
+from tests.support.account import KEY, account_in, deploy, furnish
+from tests.support.documents import LINES, Line
 from transform.cli import cli as transform
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
-    from tests.account import Account
+    from tests.support.account import Account
 
 EXCEPTIONS = {
     r"make install": "has made the environment that this runs in, which takes minutes and a network",

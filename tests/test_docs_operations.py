@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from runner.cli import cli
-from runner.outcome import JobResult
+from runner.job.protocol import JobResult
 from tests.cfn.templates import KINDS, defaults, load, of_type
 from tests.conftest import ROOT
 

@@ -1,4 +1,4 @@
-"""Imports go one way: no cycles, no stage knows what drives it, and nothing heavy comes before it is needed."""
+"""Imports go down one list of rooms for each package, and nothing heavy comes before it is needed."""
 
 from __future__ import annotations
 
@@ -19,40 +19,38 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
 ROOT = Path(__file__).parents[1]
-SOURCES = {path.stem: path for path in sorted((ROOT / "transform").glob("*.py"))}
+
+ROOMS = {
+    "transform": ("cli", "api", "explore", "engine", "expressions", "decode", "io", "base"),
+    "runner": ("cli", "ops", "worker", "job", "aws", "base"),
+}
+"""From the top to the bottom: a room imports itself and what is below it. A folder is a room."""
+
+OUTSIDE_FOLDERS = {
+    "transform": {
+        "api": {"calculation", "by_prefix", "line_function", "loading", "lookup_tables", "runnable"},
+        "base": {"_process", "errors", "html", "sizes"},
+    },
+    "runner": {
+        "cli": {"__main__", "cli", "demo"},
+        "base": {
+            *("errors", "health", "log", "metrics", "permissions", "setting_texts", "setting_types", "settings"),
+        },
+    },
+}
+"""The rooms of the files that lie beside the folders; `__init__` of a package names what is public, from any room."""
+
+
+def modules_of(package: str) -> dict[str, Path]:
+    """Return the files of a package by the names of their modules."""
+    files = sorted((ROOT / package).rglob("*.py"))
+    names = [".".join(file.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__") for file in files]
+    return dict(zip(names, files, strict=True))
+
+
+SOURCES = modules_of("transform") | modules_of("runner")
 TREES = {name: ast.parse(path.read_text()) for name, path in SOURCES.items()}
-
-LEAVES = {"errors", "leftovers", "members"}
-"""Import nothing of the package."""
-
-STAGES = {
-    *LEAVES,
-    "block",
-    "columns",
-    "compression",
-    "decode",
-    "evaluate",
-    "expressions",
-    "layout",
-    "lines",
-    "plan",
-    "reader",
-    "rejects",
-    "s3",
-    "sample",
-    "schema",
-    "sinks",
-    "sources",
-    "splice",
-}
-DRIVERS = {
-    *("__init__", "__main__", "calculation", "cli", "compare", "engine", "preview", "profile", "rejected", "report"),
-    *("check", "scaffold", "walk", "option_types", "calculation_options"),
-}
-"""What puts the stages together; no stage knows of them, not even through another."""
-
-COMMAND = {"cli", "calculation_options", "option_types"}
-"""Only these know how commands are made."""
+MODULES = sorted(SOURCES.keys() - {"transform", "runner", "transform.__main__"})
 
 
 def at_import(node: ast.AST) -> Iterator[ast.AST]:
@@ -83,26 +81,20 @@ def names_imported(nodes: Iterable[ast.AST]) -> set[str]:
     return {".".join(name.split(".")[:size]) for name in found for size in range(1, name.count(".") + 2)}
 
 
-def modules_imported(nodes: Iterable[ast.AST]) -> set[str]:
-    """Return which modules of the package are imported."""
-    names = names_imported(nodes)
-    found = {name for name in SOURCES if f"transform.{name}" in names}
-    public = {name for name in transform.__all__ if f"transform.{name}" in names and name not in SOURCES}
-    return found | ({"__init__"} if public else set())
+def imports_of(name: str, nodes: Iterable[ast.AST]) -> set[str]:
+    """Return the modules of its own package that a module imports; importing one in a folder runs no other file."""
+    package = name.partition(".")[0]
+    found = {other for other in names_imported(nodes) if other in SOURCES and other.startswith(f"{package}.")}
+    leaves = {other for other in found if not any(more.startswith(f"{other}.") for more in found)}
+    return leaves - {name}
 
 
-IMPORTS = {name: modules_imported(at_import(tree)) for name, tree in TREES.items()}
-
-
-def reached(name: str) -> set[str]:
-    """Return what a module imports, directly or through others."""
-    found: set[str] = set()
-    open_ends = [name]
-    while open_ends:
-        more = IMPORTS[open_ends.pop()] - found
-        found |= more
-        open_ends += more
-    return found
+def room_of(name: str) -> str:
+    package, first, *_ = name.split(".")
+    for room, files in OUTSIDE_FOLDERS[package].items():
+        if first in files:
+            return room
+    return first
 
 
 def child(*arguments: str) -> subprocess.CompletedProcess[str]:
@@ -111,60 +103,72 @@ def child(*arguments: str) -> subprocess.CompletedProcess[str]:
     )
 
 
-def test_the_names_above_are_modules() -> None:
-    assert SOURCES.keys() >= STAGES | DRIVERS
+def modules_after(statement: str) -> set[str]:
+    result = child("-W", "error", "-c", f"{statement}\nimport json, sys\nprint(json.dumps([*sys.modules]))")
+    assert (result.stderr, result.returncode) == ("", 0)
+    return set(json.loads(result.stdout))
 
 
-def test_there_are_no_cycles() -> None:
-    # `__init__` names the public modules for type checkers only; nothing imports through it while it is imported.
-    graph = {name: imports - {name} for name, imports in IMPORTS.items()}
-    order = list(TopologicalSorter(graph).static_order())  # raises with the cycle, if there is one
-    assert set(order) == set(SOURCES)
+@pytest.mark.parametrize("name", MODULES)
+def test_file_lies_in_a_room(name: str) -> None:
+    assert room_of(name) in ROOMS[name.partition(".")[0]]
 
 
-def test_stages_do_import_one_another() -> None:
+@pytest.mark.parametrize("name", MODULES)
+def test_imports_go_down_the_list_of_rooms(name: str) -> None:
+    rooms = ROOMS[name.partition(".")[0]]
+    here = rooms.index(room_of(name))
+    upward = {other for other in imports_of(name, ast.walk(TREES[name])) if rooms.index(room_of(other)) < here}
+    assert not upward
+
+
+@pytest.mark.parametrize("package", sorted(ROOMS))
+def test_there_are_no_cycles(package: str) -> None:
+    names = [name for name in MODULES if name.startswith(f"{package}.")]
+    order = [*TopologicalSorter({name: imports_of(name, at_import(TREES[name])) for name in names}).static_order()]
+    assert set(order) >= set(names)  # raises with the cycle, if there is one
+
+
+def test_files_do_import_one_another() -> None:
     # Without this the tests here would hold for a parser of imports that finds none.
-    assert {"decode", "evaluate", "splice"} <= IMPORTS["plan"]
-    assert {"errors", "lines", "layout"} <= reached("decode")
-    assert "calculation" in IMPORTS["__init__"], "what only type checkers look at counts, too"
+    plan = imports_of("transform.engine.plan", at_import(TREES["transform.engine.plan"]))
+    assert {"transform.decode.decoder", "transform.expressions.evaluate", "transform.engine.splice"} <= plan
+    loop = imports_of("runner.worker.loop", at_import(TREES["runner.worker.loop"]))
+    assert {"runner.worker.crew", "runner.worker.settlement", "runner.worker.receiver"} <= loop
 
 
-@pytest.mark.parametrize("name", sorted(LEAVES))
-def test_leaf_imports_nothing_of_the_package(name: str) -> None:
-    assert IMPORTS[name] == set()
+@pytest.mark.parametrize("name", [name for name in MODULES if name.startswith("runner.")])
+def test_the_worker_uses_of_the_engine_what_that_exports(name: str) -> None:
+    used = {imported for imported in names_imported(ast.walk(TREES[name])) if imported.startswith("transform.")}
+    assert used <= {f"transform.{public}" for public in transform.__all__}
 
 
-@pytest.mark.parametrize("name", sorted(STAGES))
-def test_stage_knows_nothing_of_what_drives_it(name: str) -> None:
-    assert not reached(name) & DRIVERS
-
-
-@pytest.mark.parametrize("name", sorted(SOURCES))
-def test_nothing_but_the_command_imports_the_command(name: str) -> None:
-    everywhere = modules_imported(ast.walk(TREES[name]))
-    if name != "__main__":
-        assert "cli" not in everywhere
-    if name not in COMMAND:
-        assert not everywhere & COMMAND - {"cli"}
-    if name != "cli":
-        assert "report" not in everywhere
-
-
-@pytest.mark.parametrize("name", sorted(SOURCES))
-def test_packages_that_have_no_business_here_are_not_imported(name: str) -> None:
+@pytest.mark.parametrize("name", [name for name in MODULES if name.startswith("transform.")])
+def test_packages_that_have_no_business_in_the_engine_are_not_imported(name: str) -> None:
     packages = {imported.partition(".")[0] for imported in names_imported(ast.walk(TREES[name]))}
     assert not packages & {"runner", "tests", "boto3", "requests", "pandas"}
-    if name not in COMMAND:
-        assert "click" not in packages
-    if name not in {"cli", "report"}:
-        assert "rich" not in packages
+    if room_of(name) != "cli":
+        assert not packages & {"click", "rich"}
 
 
-@pytest.mark.parametrize("name", sorted(SOURCES))
+@pytest.mark.parametrize("name", MODULES)
 def test_environment_is_not_read_at_import(name: str) -> None:
     for node in at_import(TREES[name]):
         assert not (isinstance(node, ast.Attribute) and node.attr in {"environ", "environb", "getenv"}), node.lineno
-        assert not (isinstance(node, ast.Name) and node.id in {"environ", "getenv"}), node.lineno
+        if name.startswith("transform."):
+            assert not (isinstance(node, ast.Name) and node.id in {"environ", "getenv"}), node.lineno
+
+
+STARTS_A_PROCESS = {"runner.cli", "runner.demo", "runner.job.process", "runner.ops.commands"}
+
+
+@pytest.mark.parametrize("name", [name for name in MODULES if name.startswith("runner.")])
+def test_the_worker_reads_the_environment_where_a_process_begins_only(name: str) -> None:
+    nodes = at_import(TREES[name]) if name in STARTS_A_PROCESS else ast.walk(TREES[name])
+    reads = [
+        node for node in nodes if isinstance(node, ast.Attribute) and ast.unparse(node) in {"os.environ", "os.getenv"}
+    ]
+    assert reads == []
 
 
 def test_environment_is_not_read_at_import_through_functions_either() -> None:
@@ -182,13 +186,12 @@ os.environ.__class__ = Watched
 for name in sys.argv[1:]:
     importlib.import_module(name)
 """
-    names = [f"transform.{name}" for name in SOURCES if not name.startswith("__")]
-    result = child("-c", program, *names)
+    result = child("-c", program, *[name for name in MODULES if name.startswith("transform.")])
     assert (result.stdout, result.stderr, result.returncode) == ("", "", 0)
     # The watch does see what is read.
-    asks = "import transform.s3; transform.s3.endpoint()"
+    asks = "import transform.io.s3; transform.io.s3.endpoint()"
     seen = child("-c", f"{program}\n{asks}").stdout.splitlines()
-    assert seen == ["transform.s3 AWS_ENDPOINT_URL_S3", "transform.s3 AWS_ENDPOINT_URL"]
+    assert seen == ["transform.io.s3 AWS_ENDPOINT_URL_S3", "transform.io.s3 AWS_ENDPOINT_URL"]
 
 
 def test_import_is_silent_with_warnings_as_errors() -> None:
@@ -215,21 +218,31 @@ HEAVY = {"polars", "numpy", "pyarrow", "msgspec", "s3fs", "fsspec", "aiobotocore
     ],
 )
 def test_nothing_heavy_is_imported_before_it_is_needed(statement: str, allowed: set[str]) -> None:
-    result = child("-c", f"{statement}\nimport json, sys\nprint(json.dumps([*sys.modules]))")
-    assert result.stderr == ""
-    assert set(json.loads(result.stdout)) & HEAVY == allowed
+    assert modules_after(statement) & HEAVY == allowed
 
 
 def test_local_runs_do_not_wait_for_s3() -> None:
-    program = """
-import io, sys, transform
-transform.Calculation.from_sql("a AS b").run(io.BytesIO(b'{"a":1}'), io.BytesIO())
-print(*sys.modules, sep="\\n")
-"""
-    result = child("-c", program)
-    assert result.stderr == ""
-    assert not set(result.stdout.split()) & {"s3fs", "fsspec", "aiobotocore", "botocore"}
-    assert "polars" in result.stdout.split()
+    loaded = modules_after(
+        "import io, transform\ntransform.Calculation.from_sql('a AS b').run(io.BytesIO(b'{\"a\":1}'), io.BytesIO())"
+    )
+    assert not loaded & {"s3fs", "fsspec", "aiobotocore", "botocore"}
+    assert "polars" in loaded
+
+
+def test_the_health_check_imports_nothing_heavy() -> None:
+    heavy = {"polars", "numpy", "pyarrow", "s3fs", "boto3", "botocore", "pydantic", "structlog"}
+    assert not modules_after("import runner.cli, runner.health") & heavy
+
+
+def test_the_worker_itself_does_without_the_engine() -> None:
+    # It only keeps messages; what takes memory is in processes that it can do without.
+    assert not modules_after("import runner.worker.start") & {"polars", "pyarrow", "s3fs"}
+
+
+def test_a_job_does_not_wait_for_imports() -> None:
+    # A process is ready once it has what jobs need, S3 aside.
+    needed = {"transform.engine.plan", "transform.engine.run", "pyarrow.compute"}
+    assert modules_after("import runner.job.process") >= needed
 
 
 @pytest.mark.parametrize("name", transform.__all__)

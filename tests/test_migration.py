@@ -17,8 +17,9 @@ import polars as pl
 import pytest
 
 from transform import Calculation
-from transform.line_function import FunctionPlan, LineFunction
-from transform.members import LineError
+from transform.decode.members import LineError
+from transform.engine.function import FunctionPlan
+from transform.line_function import LineFunction
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -15,7 +15,7 @@ import pyte
 import pytest
 
 from tests.conftest import environment_with
-from tests.transform.trial import lines
+from tests.support.trial import lines
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

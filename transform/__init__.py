@@ -22,8 +22,10 @@ if TYPE_CHECKING:
     from transform._process import available_cores, keep_freed_memory
     from transform.by_prefix import CalculationsByPrefix
     from transform.calculation import Calculation
-    from transform.compare import Comparison
-    from transform.compression import Codec, codec_of_encoding, codec_of_name
+    from transform.engine.reject_file import read_rejects
+    from transform.engine.run import Stream
+    from transform.engine.state import State
+    from transform.engine.summary import Reason, Summary
     from transform.errors import (
         AccessDeniedError,
         CalculationError,
@@ -37,16 +39,14 @@ if TYPE_CHECKING:
         WidenError,
         WorkerError,
     )
+    from transform.explore.compare import Comparison
+    from transform.explore.profile import Profile
+    from transform.io.compression import Codec, codec_of_encoding, codec_of_name
+    from transform.io.s3 import S3Object, part_size, spare_copies
     from transform.line_function import LineFunction
     from transform.loading import load
-    from transform.profile import Profile
-    from transform.reject_file import read_rejects
-    from transform.run import Stream
+    from transform.lookup_tables import lookup
     from transform.runnable import Runnable
-    from transform.s3 import S3Object, part_size, spare_copies
-    from transform.state import State
-    from transform.summary import Reason, Summary
-    from transform.tables import lookup
 
 __all__ = [
     "AccessDeniedError",
@@ -86,25 +86,25 @@ __all__ = [
 _MODULES = {
     "Calculation": "calculation",
     "CalculationsByPrefix": "by_prefix",
-    "Codec": "compression",
-    "Comparison": "compare",
+    "Codec": "io.compression",
+    "Comparison": "explore.compare",
     "LineFunction": "line_function",
-    "Profile": "profile",
-    "Reason": "summary",
+    "Profile": "explore.profile",
+    "Reason": "engine.summary",
     "Runnable": "runnable",
-    "S3Object": "s3",
-    "State": "state",
-    "Stream": "run",
-    "Summary": "summary",
+    "S3Object": "io.s3",
+    "State": "engine.state",
+    "Stream": "engine.run",
+    "Summary": "engine.summary",
     "available_cores": "_process",
-    "codec_of_encoding": "compression",
-    "codec_of_name": "compression",
+    "codec_of_encoding": "io.compression",
+    "codec_of_name": "io.compression",
     "keep_freed_memory": "_process",
     "load": "loading",
-    "lookup": "tables",
-    "part_size": "s3",
-    "read_rejects": "reject_file",
-    "spare_copies": "s3",
+    "lookup": "lookup_tables",
+    "part_size": "io.s3",
+    "read_rejects": "engine.reject_file",
+    "spare_copies": "io.s3",
 }
 
 

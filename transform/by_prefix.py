@@ -5,12 +5,12 @@ from collections.abc import Mapping
 
 import polars as pl
 
+from transform.engine.run import Spec
+from transform.engine.spec import digest
 from transform.errors import CalculationError
-from transform.run import Spec
+from transform.io.s3 import is_uri
+from transform.io.sources import Source
 from transform.runnable import Runnable
-from transform.s3 import is_uri
-from transform.sources import Source
-from transform.spec import digest
 
 
 class CalculationsByPrefix(Runnable):

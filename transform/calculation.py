@@ -5,12 +5,12 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from transform.decode.schema import check_declared, parse_type
+from transform.engine.projection import Projection
+from transform.engine.spec import ExpressionSpec
 from transform.errors import CalculationError
-from transform.expressions import name_results, parse_sql, to_expression
-from transform.projection import Projection
+from transform.expressions.parse import name_results, parse_sql, to_expression
 from transform.runnable import Runnable
-from transform.schema import check_declared, parse_type
-from transform.spec import ExpressionSpec
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -18,10 +18,11 @@ if TYPE_CHECKING:
 
     import polars as pl
 
-    from transform.compare import Comparison
-    from transform.line_function import Function, LineFunction
-    from transform.profile import Profile
-    from transform.sources import Source
+    from transform.engine.function import Function
+    from transform.explore.compare import Comparison
+    from transform.explore.profile import Profile
+    from transform.io.sources import Source
+    from transform.line_function import LineFunction
 
 COMPARED_LINES = 10_000
 PROFILED_BYTES = 256_000_000
@@ -159,7 +160,7 @@ class Calculation(Runnable):
             >>> Calculation.from_sql("a + 1 AS b").preview(io.BytesIO(b'{"a":1,"c":true}')).to_dicts()
             [{'a': 1, 'b': 2}]
         """
-        from transform.preview import preview as preview_spec
+        from transform.explore.preview import preview as preview_spec
 
         return preview_spec(self._spec, source, rows, rejected)
 
@@ -198,7 +199,7 @@ class Calculation(Runnable):
                 line 1: 8 by the expressions, 8.0 by calculation(…)
                 line 2: 10 by the expressions, 10.0 by calculation(…)
         """
-        from transform.compare import compare as compare_spec
+        from transform.explore.compare import compare as compare_spec
         from transform.line_function import LineFunction
 
         called = function.function if isinstance(function, LineFunction) else function
@@ -228,7 +229,7 @@ class Calculation(Runnable):
             >>> Calculation(double=pl.col("stars") * 2).profile(lines).lines
             1000
         """
-        from transform.profile import profile as profile_spec
+        from transform.explore.profile import profile as profile_spec
 
         return profile_spec(self.spec_for(source), source, max_bytes if most_bytes == PROFILED_BYTES else most_bytes)
 
@@ -243,12 +244,12 @@ class Calculation(Runnable):
         return self._spec
 
     def __repr__(self) -> str:
-        from transform.describe import describe
+        from transform.explore.describe import describe
 
         return describe(self._spec)
 
     def _repr_html_(self) -> str:
-        from transform.describe import describe_html
+        from transform.explore.describe import describe_html
 
         return describe_html(self._spec)
 

@@ -1,28 +1,16 @@
 """A plain Python function run line by line: the slow way, for calculations that are written already."""
 
-import json
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
-from typing import Any
-
 import msgspec
 import polars as pl
 
-from transform.chunks import MAX_LINE_BYTES, Chunk, LongLine, read_chunks
-from transform.line_index import index_lines
-from transform.members import LineError, is_deep, read_members
-from transform.preview import tell_rejected
-from transform.rejects import ChunkResult, Reject, reject_long
+from transform.engine.function import Function, FunctionPlan, FunctionSpec
+from transform.engine.spec import digest
+from transform.engine.summary import Summary
+from transform.explore.preview import tell_rejected
+from transform.io.chunks import read_chunks
+from transform.io.sources import Source, open_source
 from transform.runnable import Runnable
-from transform.schema import Column
-from transform.sources import Source, open_source
-from transform.spec import digest
-from transform.summary import Summary
 
-Function = Callable[[dict[str, Any]], object]
-_SPACES = b" \t\r"
-_ANY = msgspec.json.Decoder()
-_ENCODER = msgspec.json.Encoder(decimal_format="number")  # as results of expressions are
 _PREVIEW_CHUNK_BYTES = 64 << 10
 
 
@@ -104,115 +92,3 @@ class LineFunction(Runnable):
 
         name = getattr(self._function, "__name__", str(self._function))
         return html.render("LineFunction", html.Table([("function", html.Code(name)), ("runs", "line by line")]))
-
-
-@dataclass(frozen=True, slots=True)
-class FunctionSpec:
-    """A function to be called for each line."""
-
-    function: Function
-
-    @property
-    def notes(self) -> tuple[str, ...]:
-        """What the user should know of how it is done."""
-        name = getattr(self.function, "__name__", "the function")
-        return (
-            f"ran {name}(…) line by line in Python, the slow way, which decodes and encodes all of every line; "
-            "the same as polars expressions, `calculation = Calculation(name=pl.col(…) …)`, takes a fraction of that",
-        )
-
-    def prepare(
-        self,
-        chunks: Iterator[Chunk | LongLine],
-        max_line_bytes: int,
-        widened: Mapping[str, pl.DataType],
-        settled: Mapping[str, Column] | None = None,
-    ) -> tuple["FunctionPlan", Iterator[Chunk | LongLine]]:
-        """Return the plan, and all the chunks."""
-        assert not widened  # noqa: S101 - only columns are, and a function has none
-        assert not settled  # noqa: S101 - likewise
-        return FunctionPlan(self.function, max_line_bytes), chunks
-
-
-@dataclass(frozen=True, slots=True)
-class FunctionPlan:
-    """Calls a function for each line of a chunk."""
-
-    function: Function
-    max_line_bytes: int = MAX_LINE_BYTES
-
-    def describe_schema(self) -> dict[str, tuple[str, str]]:
-        """Return by column read its type: a function does not say what it reads."""
-        return {}
-
-    def transform(self, chunk: Chunk | LongLine) -> ChunkResult:
-        """Return what a chunk becomes."""
-        if isinstance(chunk, LongLine):
-            reject = reject_long(0, chunk.offset, chunk.head, chunk.length, self.max_line_bytes)
-            return ChunkResult((), (reject,), 1, 0, 0, 0, {}, chunk.stop)
-        line_index = index_lines(chunk)
-        output, rejects, blank, dropped = list[bytes](), list[Reject](), 0, 0
-        lines = bytes(chunk.data).split(b"\n")  # the last is what is behind the last line end
-        for index in range(len(line_index.stops)):
-            line = lines[index]
-            try:
-                if len(line) > self.max_line_bytes:
-                    offset = line_index.offset + int(line_index.bounds[index])
-                    rejects.append(reject_long(index, offset, line, len(line), self.max_line_bytes))
-                elif not line.strip(_SPACES):
-                    blank += 1
-                elif (text := self.call(line)) is None:
-                    dropped += 1
-                else:
-                    output += (text, b"\r" if line.endswith(b"\r") else b"", b"\n" if index + 1 < len(lines) else b"")
-            except LineError as error:
-                rejects.append(line_index.reject(index, error))
-        kept = len(line_index.stops) - blank - dropped - len(rejects)
-        data = memoryview(b"".join(output))
-        stop = chunk.offset + len(chunk.data)
-        return ChunkResult((data,), rejects, len(line_index.stops), kept, dropped, blank, {}, stop)
-
-    def call(self, line: bytes) -> bytes | None:
-        """Return the text of the object that the function makes of a line, None if it drops it.
-
-        Raises:
-            LineError: The line is no JSON object, or the function fails.
-        """
-        value = _decode(line)
-        try:
-            result = self.function(value)
-        except Exception as error:  # noqa: BLE001 - whatever the user's function raises speaks of that line
-            raise LineError("the calculation failed", f"{type(error).__name__}: {error}") from None
-        if result is None:
-            return None
-        if not isinstance(result, dict):
-            raise LineError("the calculation failed", f"it returned {type(result).__name__}, not an object or None")
-        return _encode(result)
-
-
-def _decode(line: bytes) -> dict[str, Any]:
-    """Return the object that a line holds."""
-    try:
-        line.decode()  # msgspec looks into the strings it decodes, but says of some what it is not
-        value = _ANY.decode(line)
-        if type(value) is dict and not is_deep(line):
-            return value
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        pass
-    read_members(line)  # raises, but for what is good JSON and msgspec has no value for: a lone surrogate, 1e999
-    try:
-        decoded: dict[str, Any] = json.loads(line)
-    except (ValueError, RecursionError) as error:  # an integer of thousands of digits
-        raise LineError("no Python value", str(error)) from None
-    return decoded
-
-
-def _encode(result: dict[str, Any]) -> bytes:
-    """Return the text of a function's result."""
-    try:
-        try:
-            return _ENCODER.encode(result)
-        except UnicodeEncodeError:  # a lone surrogate, which has to be written as an escape
-            return json.dumps(result, separators=(",", ":"), allow_nan=False).encode()
-    except Exception as error:  # noqa: BLE001 - whatever is in it that JSON has no place for
-        raise LineError("the calculation failed", f"its result cannot be written: {error}") from None

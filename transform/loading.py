@@ -9,13 +9,13 @@ from pathlib import Path
 from types import FunctionType
 from typing import Any
 
-import transform.plan  # noqa: F401 - who loads a calculation means to run it, and a job should not wait for imports
+import transform.engine.plan  # noqa: F401 - who loads a calculation means to run it, and a job should not wait for imports
 from transform.by_prefix import CalculationsByPrefix
+from transform.decode.schema import near_names
 from transform.errors import CalculationError, TransformError
 from transform.line_function import LineFunction
+from transform.lookup_tables import noting_tables
 from transform.runnable import Runnable
-from transform.schema import near_names
-from transform.tables import noting_tables
 
 _DEFAULT_NAMES = ("calculation", "calculations")
 

@@ -7,7 +7,7 @@ from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING
 
 from transform import _process
-from transform.chunks import CHUNK_BYTES, MAX_LINE_BYTES, RANGE_BYTES
+from transform.io.chunks import CHUNK_BYTES, MAX_LINE_BYTES, RANGE_BYTES
 
 if TYPE_CHECKING:
     import os
@@ -16,11 +16,11 @@ if TYPE_CHECKING:
 
     import polars as pl
 
-    from transform.run import Progress, Spec, Stream
-    from transform.sinks import Target
-    from transform.sources import Source
-    from transform.state import State
-    from transform.summary import Summary
+    from transform.engine.run import Progress, Spec, Stream
+    from transform.engine.state import State
+    from transform.engine.summary import Summary
+    from transform.io.outputs import Target
+    from transform.io.sources import Source
 
 
 class Runnable(ABC):
@@ -81,8 +81,8 @@ class Runnable(ABC):
             >>> output.getvalue(), summary.lines_out
             (b'{"a": 1.50,"b":2.5}', 1)
         """
-        from transform.run import Options, run
-        from transform.summary import Policy
+        from transform.engine.run import Options, run
+        from transform.engine.summary import Policy
 
         options = Options(
             Policy.from_options(on_error, max_rejects),
@@ -127,9 +127,9 @@ class Runnable(ABC):
             WidenError: It has to start again, with `state.restarted(error.name, error.dtype)`; as the run is iterated.
             TransformError: As `run` does; as the run is iterated, too.
         """
-        from transform.run import Options, open_stream
-        from transform.state import State
-        from transform.summary import Policy
+        from transform.engine.run import Options, open_stream
+        from transform.engine.state import State
+        from transform.engine.summary import Policy
 
         options = Options(
             Policy.from_options(on_error, max_rejects),

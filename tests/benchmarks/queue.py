@@ -14,7 +14,7 @@ from tests.benchmarks.measure import UnexpectedExitError, Usage, measure, median
 from tests.benchmarks.pss import FamilyPeak
 from tests.benchmarks.report import progress
 from tests.benchmarks.ways import APPEND, RIVALS_FOLDER, our_run
-from tests.proxy import proxy_of
+from tests.support.proxy import proxy_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping

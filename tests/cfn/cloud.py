@@ -22,7 +22,7 @@ import trustme
 from tests.cfn.stack import Stack
 from tests.cfn.templates import everything_in
 from tests.conftest import START_TIMEOUT_S
-from tests.runner.deployment import wait_for
+from tests.support.deployment import wait_for
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping

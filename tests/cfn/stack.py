@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from tests.runner.deployment import wait_for
+from tests.support.deployment import wait_for
 
 if TYPE_CHECKING:
     from tests.cfn.cloud import Cloud

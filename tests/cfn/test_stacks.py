@@ -12,7 +12,7 @@ from runner.permissions import Resources, policy
 from runner.settings import Settings
 from tests.cfn.cloud import UNKNOWN_TYPES, without_what_is_unknown
 from tests.cfn.templates import KINDS, load
-from tests.runner.queues import arn_of
+from tests.support.queues import arn_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
+from runner.job.protocol import JobResult
 from runner.metrics import JobNumbers, Metrics, job_metrics
-from runner.outcome import JobResult
 from tests.cfn.templates import KINDS, load, of_type
 
 FAMILY, OUTCOME = "Family", "Outcome"

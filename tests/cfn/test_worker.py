@@ -11,9 +11,9 @@ from boto3.s3.transfer import TransferConfig
 from botocore.exceptions import ClientError
 
 from tests.cfn.templates import KINDS
-from tests.runner.deployment import Deployment, events_of
-from tests.runner.queues import arn_of
-from tests.transform.example import lines, transformed
+from tests.support.deployment import Deployment, events_of
+from tests.support.example import lines, transformed
+from tests.support.queues import arn_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from tests.conftest import ROOT
-from tests.runner.deployment import wait_for
+from tests.support.deployment import wait_for
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -13,7 +13,7 @@ import pytest
 import yaml
 
 from tests.conftest import ROOT, environment_with, ministack
-from tests.runner.deployment import WORKER_TIMEOUT_S
+from tests.support.deployment import WORKER_TIMEOUT_S
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping

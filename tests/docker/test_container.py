@@ -12,13 +12,13 @@ import pytest
 
 from sample_data.generate import DEFAULT_SEED, blocks, cut_to_bytes
 from tests.docker.engine import MEMORY_MIB
-from tests.runner.deployment import deploy, logged, wait_for
+from tests.support.deployment import deploy, logged, wait_for
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from tests.docker.engine import Container, Engine
-    from tests.runner.deployment import Deployment
+    from tests.support.deployment import Deployment
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
 

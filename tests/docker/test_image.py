@@ -39,7 +39,7 @@ def test_it_holds_no_tools_and_no_tests(engine: Engine) -> None:
 
 def test_all_that_a_worker_imports_has_bytecode(engine: Engine) -> None:
     found = engine.python(
-        "import json, os, sys, runner.start, runner.job_process, s3fs, isal; "
+        "import json, os, sys, runner.worker.start, runner.job.process, s3fs, isal; "
         "specs = [s for m in list(sys.modules.values()) if (s := getattr(m, '__spec__', None))]; "
         "files = [s.cached for s in specs if s.cached]; "
         "there = {f: int.from_bytes(open(f, 'rb').read(8)[4:], 'little') for f in files if os.path.exists(f)}; "

@@ -7,17 +7,17 @@ from typing import TYPE_CHECKING, Any
 import boto3
 import pytest
 
-from runner.part_sender import PartSender
-from tests.proxy import proxy_of
-from tests.runner.deployment import Deployment, deploy
-from tests.runner.jobs import Jobs
+from runner.job.part_sender import PartSender
+from tests.support.deployment import Deployment, deploy
+from tests.support.jobs import Jobs
+from tests.support.proxy import proxy_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from runner.part_sender import Mark
-    from tests.proxy import Proxy
+    from runner.job.part_sender import Mark
+    from tests.support.proxy import Proxy
 
 
 @pytest.fixture

@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.runner.deployment import wait_for
 from tests.runner.test_permissions import allow, guarded, strict
 from tests.runner.test_retries import health
-from tests.runner.watching import Watched
-from tests.transform.example import lines, transformed
+from tests.support.deployment import wait_for
+from tests.support.example import lines, transformed
+from tests.support.watching import Watched
 
 if TYPE_CHECKING:
-    from tests.runner.deployment import Deployment
+    from tests.support.deployment import Deployment
 
 pytestmark = pytest.mark.slow
 __all__ = ["guarded", "strict"]  # fixtures: a server that enforces IAM, and a deployment there

@@ -13,7 +13,7 @@ import boto3
 import pytest
 
 from tests.conftest import environment_with
-from tests.transform.trial import lines
+from tests.support.trial import lines
 
 if TYPE_CHECKING:
     from pathlib import Path

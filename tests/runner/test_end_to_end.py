@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from tests.runner.deployment import Deployment
+    from tests.support.deployment import Deployment
 
 EXPRESSIONS = "a + 1 AS b, upper(name) AS name, a * x AS ax"
 WHERE = "a % 7 <> 3"

@@ -12,19 +12,19 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from runner.outcome import JobResult
-from tests.proxy import Cut, Damage, Halt, Hold, Refuse, Reset, Shorten, proxy_of
-from tests.runner.deployment import wait_for
-from tests.runner.jobs import KEY, OUTPUT
-from tests.runner.watching import Watched
-from tests.transform.example import lines, transformed
+from runner.job.protocol import JobResult
+from tests.support.deployment import wait_for
+from tests.support.example import lines, transformed
+from tests.support.jobs import KEY, OUTPUT
+from tests.support.proxy import Cut, Damage, Halt, Hold, Refuse, Reset, Shorten, proxy_of
+from tests.support.watching import Watched
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from tests.proxy import Fault, Proxy, Request
-    from tests.runner.deployment import Deployment
-    from tests.runner.jobs import Jobs
+    from tests.support.deployment import Deployment
+    from tests.support.jobs import Jobs
+    from tests.support.proxy import Fault, Proxy, Request
 
 pytestmark = pytest.mark.slow
 

@@ -12,19 +12,19 @@ import pytest
 
 from runner.permissions import ACTIONS, OPERATOR_ACTIONS, Resources, policy
 from tests.conftest import ministack
-from tests.proxy import Refuse, proxy_of
-from tests.runner.deployment import Deployment, deploy, wait_for
-from tests.runner.operating import operate
-from tests.runner.queues import arn_of
-from tests.runner.test_status import put_dead
-from tests.runner.watching import Holding, Watched
-from tests.transform.example import lines, transformed
+from tests.runner.ops.test_status import put_dead
+from tests.support.deployment import Deployment, deploy, wait_for
+from tests.support.example import lines, transformed
+from tests.support.operating import operate
+from tests.support.proxy import Refuse, proxy_of
+from tests.support.queues import arn_of
+from tests.support.watching import Holding, Watched
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
     from pathlib import Path
 
-    from tests.proxy import Fault, Proxy, Request
+    from tests.support.proxy import Fault, Proxy, Request
 
 pytestmark = pytest.mark.slow  # all together, which takes minutes
 

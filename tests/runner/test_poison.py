@@ -11,14 +11,14 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from tests.benchmarks.pss import FamilyPeak
-from tests.proxy import Hold
-from tests.runner.deployment import logged, wait_for
-from tests.runner.watching import Watched
-from tests.transform.example import lines, transformed
+from tests.support.deployment import logged, wait_for
+from tests.support.example import lines, transformed
+from tests.support.proxy import Hold
+from tests.support.watching import Watched
 
 if TYPE_CHECKING:
-    from tests.proxy import Fault, Proxy, Request
-    from tests.runner.deployment import Deployment
+    from tests.support.deployment import Deployment
+    from tests.support.proxy import Fault, Proxy, Request
 
 pytestmark = pytest.mark.slow
 

@@ -13,16 +13,16 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from tests.conftest import environment_with
-from tests.proxy import Hold, Refuse
-from tests.runner.deployment import events_of, wait_for
-from tests.runner.watching import Holding, Watched
-from tests.transform.example import lines, transformed
+from tests.support.deployment import events_of, wait_for
+from tests.support.example import lines, transformed
+from tests.support.proxy import Hold, Refuse
+from tests.support.watching import Holding, Watched
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from tests.proxy import Proxy
-    from tests.runner.deployment import Deployment
+    from tests.support.deployment import Deployment
+    from tests.support.proxy import Proxy
 
 pytestmark = pytest.mark.slow
 
@@ -308,7 +308,7 @@ def test_a_large_job_one_of_whose_processes_is_killed_is_done(deployment: Deploy
     deployment.put("in", LARGE)
     worker = Watched(deployment, "--drain", env={"PART_BYTES": "5MiB", "RANGE_BYTES": "1MiB"})
     holding.wait()
-    worker.children("transform.worker")[0].kill()
+    worker.children("transform.engine.pool_worker")[0].kill()
     proxy.rule = lambda _request: None
     holding.released.set()
     assert worker.end() == 0

@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tests.proxy import proxy_of
-from tests.runner.deployment import Deployment, deploy, wait_for
-from tests.runner.operating import asked
-from tests.runner.queues import arn_of, create_queue, take_all
-from tests.runner.storm import LEASE_S, Content, Slot
+from tests.support.deployment import Deployment, deploy, wait_for
+from tests.support.operating import asked
+from tests.support.proxy import proxy_of
+from tests.support.queues import arn_of, create_queue, take_all
+from tests.support.worker_storm import LEASE_S, Content, Slot
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -16,7 +16,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.transform.trial import OLD, attempt, lines, refusal
+from tests.support.trial import OLD, attempt, lines, refusal
 from transform import (
     Calculation,
     CalculationError,
@@ -27,8 +27,8 @@ from transform import (
     TransformError,
     load,
 )
+from transform.engine.summary import Policy
 from transform.errors import OptionError
-from transform.summary import Policy
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

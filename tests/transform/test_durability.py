@@ -15,15 +15,15 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from tests.conftest import command_line, environment_with
-from tests.transform.example import ARGUMENTS, BIG, BIG_TRANSFORMED, CALCULATION, held, lines, transformed, wait_until
-from tests.transform.places import OLD, FilePlace, ObjectPlace
+from tests.support.example import ARGUMENTS, BIG, BIG_TRANSFORMED, CALCULATION, held, lines, transformed, wait_until
+from tests.support.places import OLD, FilePlace, ObjectPlace
 from transform import OutputError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from tests.conftest import Command, Start
-    from tests.transform.places import Place
+    from tests.support.places import Place
 
 INTERRUPTED = b"transform: interrupted; nothing was published\n"
 
@@ -304,7 +304,7 @@ def test_wherever_a_signal_lands_the_output_is_whole(
     source = tmp_path / "input.jsonl"
     source.write_bytes(lines(50))
     done = subprocess.run(
-        [sys.executable, "-m", "tests.transform.storm", how, source, file_place.target, str(times)],
+        [sys.executable, "-m", "tests.support.kill_storm", how, source, file_place.target, str(times)],
         capture_output=True,
         env=environment_with({}),
         check=True,

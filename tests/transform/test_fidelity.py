@@ -17,18 +17,18 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.transform import reference
-from tests.transform.reference import JsonArray, Spec
-from tests.transform.strategies import AWKWARD, SMALL_LIMIT_BYTES, inputs
+from tests.support import reference
+from tests.support.reference import JsonArray, Spec
+from tests.support.strategies import AWKWARD, SMALL_LIMIT_BYTES, inputs
 from tests.transform.test_reference import REJECTED
 from transform import Calculation, Summary, TransformError
-from transform.chunks import cut, read_chunks, read_range
-from transform.rejects import to_json_line
+from transform.decode.rejects import to_json_line
+from transform.io.chunks import cut, read_chunks, read_range
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from tests.transform.reference import Expected, Reject
+    from tests.support.reference import Expected, Reject
 
 TYPES = {
     "float": pl.Float64(),

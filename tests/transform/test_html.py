@@ -12,10 +12,10 @@ import polars as pl
 import pytest
 
 import transform
-from tests.transform.trial import lines
+from tests.support.trial import lines
 from transform import Calculation, CalculationsByPrefix, LineFunction, Profile
-from transform.describe import describe
-from transform.profile import STAGES
+from transform.explore.describe import describe
+from transform.explore.profile import STAGES
 
 EVIL = "<script>alert('&amp;')</script><b>"
 SOURCE = lines(json.dumps({EVIL: 1}), "nope " + EVIL)

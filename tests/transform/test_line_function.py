@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from hypothesis import given, settings
 
-from tests.transform import reference
-from tests.transform.reference import JsonArray, Spec
-from tests.transform.strategies import inputs
-from tests.transform.trial import attempt, lines
-from transform import LineFunction, TransformError, parallel, pool
+from tests.support import reference
+from tests.support.reference import JsonArray, Spec
+from tests.support.strategies import inputs
+from tests.support.trial import attempt, lines
+from transform import LineFunction, TransformError
+from transform.engine import parallel, pool
 
 if TYPE_CHECKING:
     from pathlib import Path

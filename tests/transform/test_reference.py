@@ -11,8 +11,8 @@ import pytest
 from hypothesis import Phase, given, seed, settings
 from hypothesis import strategies as st
 
-from tests.transform import strategies
-from tests.transform.reference import (
+from tests.support import strategies
+from tests.support.reference import (
     Expected,
     JsonArray,
     NotJson,

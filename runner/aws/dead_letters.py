@@ -1,0 +1,211 @@
+"""The dead-letter queue: what is on it, and moving that back once it can succeed.
+
+A letter can be looked at only by receiving it. Each is held for a time, so that the next receive brings others, and is
+let go when all have been seen; if this process is killed, it is visible again when that time is over.
+
+Why letters are on the dead-letter queue, counted: reasons that differ in a key and in numbers only are one cause.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from typing import TYPE_CHECKING, Any
+
+from runner.aws.message import Message, attributes_of, batches, compose, read_message
+from runner.aws.queue import send_all
+from runner.aws.s3_events import parse
+from runner.aws.sqs import ask_sqs, name_of, to_error
+from runner.errors import EventError, QueueError, cause_of
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from runner.aws.queue import Queue
+
+
+@dataclass(frozen=True, slots=True)
+class Cause:
+    """Letters that are there for one cause.
+
+    Attributes:
+        count: How many.
+        reason: That of the first of them.
+        example: What that is about.
+    """
+
+    count: int
+    reason: str
+    example: str
+
+
+class Causes:
+    """Counts letters by their causes."""
+
+    def __init__(self) -> None:
+        self._counts: Counter[str] = Counter()
+        self._first: dict[str, DeadLetter] = {}
+
+    def add(self, letter: DeadLetter) -> None:
+        """Count a letter."""
+        cause = cause_of(letter.reason, letter.keys[0] if letter.keys else "")
+        self._counts[cause] += 1
+        self._first.setdefault(cause, letter)
+
+    @property
+    def total(self) -> int:
+        """How many letters there were."""
+        return self._counts.total()
+
+    def listed(self) -> list[Cause]:
+        """Return the causes, the commonest first."""
+        return [
+            Cause(count, self._first[cause].reason, self._first[cause].about)
+            for cause, count in self._counts.most_common()
+        ]
+
+
+_BATCH = 10
+_HELD_S = 60
+_HELD_LETTERS_PER_S = 50  # far fewer than are received, so that those seen first do not come again meanwhile
+_MAX_HELD_S = 3600
+_MAX_HELD = 100_000  # SQS has no more than 120,000 in flight
+_WAIT_S = 1  # a receive that waits asks all of SQS's servers: when it brings nothing, there is nothing
+
+
+@dataclass(frozen=True, slots=True)
+class DeadLetter:
+    """A message on the dead-letter queue.
+
+    Attributes:
+        message: What was received.
+        reason: Why it is there.
+        buckets: Of the objects that it is about; none where that cannot be told.
+        keys: Likewise.
+        job: What identifies the job, "" where that is not known.
+    """
+
+    message: Message = field(repr=False)
+    reason: str
+    buckets: tuple[str, ...]
+    keys: tuple[str, ...]
+    job: str
+
+    @property
+    def about(self) -> str:
+        """What it is about, in a few words."""
+        uris = [f"s3://{bucket}/{key}" for bucket, key in zip(self.buckets, self.keys, strict=True)]
+        return ", ".join(uris) or f"message {self.message.id}"
+
+    @property
+    def time(self) -> datetime:
+        """When it was sent here; of one that SQS has moved, when it was sent to the queue."""
+        return datetime.fromtimestamp(self.message.sent / 1000, UTC)
+
+
+class DeadLetters:
+    """The dead-letter queue of a queue.
+
+    Every method raises `DeniedError` or `QueueError` where SQS does not do what it asks for.
+
+    Args:
+        queue: Which.
+    """
+
+    def __init__(self, queue: Queue) -> None:
+        self._queue = queue
+        self._url = queue.dead_letter_url
+        self._held: dict[str, str] = {}  # the receipt handle of each by its id
+
+    def count(self) -> int:
+        """Return about how many there are, those that somebody looks at included."""
+        names = [f"ApproximateNumberOfMessages{kind}" for kind in ("", "NotVisible", "Delayed")]
+        answer = ask_sqs(self._queue.client, "get_queue_attributes", self._url, AttributeNames=names)
+        return sum(int(answer.get("Attributes", {}).get(name, 0)) for name in names)
+
+    def clock(self) -> datetime:
+        """Return what time it is by the clock of SQS, to the second."""
+        answer = ask_sqs(self._queue.client, "get_queue_attributes", self._url, AttributeNames=["QueueArn"])
+        told = answer["ResponseMetadata"]["HTTPHeaders"].get("date")
+        return parsedate_to_datetime(told) if told else datetime.now(UTC)
+
+    @contextmanager
+    def look(self, max_letters: int = _MAX_HELD) -> Iterator[Iterator[list[DeadLetter]]]:
+        """Give the letters that are visible, in batches, none of them twice; let go of those not removed at the end.
+
+        Args:
+            max_letters: How many to look at.
+        """
+        try:
+            yield self._receive(max_letters)
+        finally:
+            self._let_go()
+
+    def move_back(self, letters: Sequence[DeadLetter]) -> None:
+        """Put letters on the queue again, as if they had never been tried, and then remove them here."""
+        copies = []
+        for letter in letters:
+            # How far a checkpoint has come is still true; attempts, and when it was sent first, begin anew.
+            known = {"progress": letter.message.progress} if letter.message.progress else {}
+            copies.append(compose(letter.message.body, attributes_of(letter.message, **known), letter.message.trace))
+        left = [*letters]
+        for batch in batches(copies):
+            send_all(self._queue, batch)
+            self.remove(left[: len(batch)])
+            del left[: len(batch)]
+
+    def remove(self, letters: Sequence[DeadLetter]) -> None:
+        """Remove letters here, 10 at most."""
+        entries = [{"Id": str(at), "ReceiptHandle": letter.message.receipt} for at, letter in enumerate(letters)]
+        answer = ask_sqs(self._queue.client, "delete_message_batch", self._url, Entries=entries)
+        for failed in answer.get("Failed", ()):  # it is on both queues, which is one job done twice at most
+            raise to_error({"Error": failed}, "DeleteMessageBatch", name_of(self._url))
+        for letter in letters:
+            self._held.pop(letter.message.id, None)
+
+    def _receive(self, max_letters: int) -> Iterator[list[DeadLetter]]:
+        hold_s = min(_HELD_S + min(self.count(), max_letters) // _HELD_LETTERS_PER_S, _MAX_HELD_S)
+        while len(self._held) < max_letters:
+            answer = ask_sqs(
+                self._queue.client,
+                "receive_message",
+                self._url,
+                MaxNumberOfMessages=min(_BATCH, max_letters - len(self._held)),
+                VisibilityTimeout=hold_s,
+                WaitTimeSeconds=_WAIT_S,
+                MessageSystemAttributeNames=["ApproximateReceiveCount", "SentTimestamp", "AWSTraceHeader"],
+                MessageAttributeNames=["All"],
+            )
+            messages = answer.get("Messages") or []
+            new = [raw for raw in messages if raw["MessageId"] not in self._held]
+            self._held.update({raw["MessageId"]: raw["ReceiptHandle"] for raw in messages})
+            if new:
+                yield [_read(raw) for raw in new]
+            elif not messages:
+                return
+
+    def _let_go(self) -> None:
+        """Make what is held visible again at once; what is gone or visible by now is no matter."""
+        receipts = [*self._held.values()]
+        self._held.clear()
+        for start in range(0, len(receipts), _BATCH):
+            entries = [
+                {"Id": str(number), "ReceiptHandle": receipt, "VisibilityTimeout": 0}
+                for number, receipt in enumerate(receipts[start : start + _BATCH])
+            ]
+            with suppress(QueueError):
+                ask_sqs(self._queue.client, "change_message_visibility_batch", self._url, Entries=entries)
+
+
+def _read(raw: dict[str, Any]) -> DeadLetter:
+    given = {name: value.get("StringValue", "") for name, value in raw.get("MessageAttributes", {}).items()}
+    try:
+        created = parse(raw.get("Body", "")).created
+    except EventError:
+        created = ()
+    reason = given.get("reason") or "moved here by SQS, after more receives than its redrive policy allows"
+    buckets, keys = tuple(event.bucket for event in created), tuple(event.key for event in created)
+    return DeadLetter(read_message(raw), reason, buckets, keys, given.get("job", ""))

@@ -1,0 +1,73 @@
+"""What all jobs of a worker have in common: its settings, its calculation, its buckets.
+
+The calculation that the settings name.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import socket
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from runner.aws.bucket import Store
+from runner.aws.ecs import read_task_metadata
+from runner.job.cancellation import Cancellations
+from runner.job.keys import cancellations_prefix
+from transform import Calculation, CalculationsByPrefix, load
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from runner.settings import Settings
+    from transform import Runnable
+
+
+def load_calculation(settings: Settings) -> Runnable:
+    """Return the calculation, from a file or module, or from SQL text.
+
+    Raises:
+        TransformError: There is none, or it is wrong.
+    """
+    if settings.is_reference:
+        return load(settings.calculation)
+    calculation = Calculation.from_sql(settings.calculation, settings.where).drop(*settings.drop)
+    calculation = calculation.select(*settings.select) if settings.select else calculation
+    return calculation.with_schema(settings.schema_)
+
+
+def digest_of(calculation: Runnable, settings: Settings, uri: str) -> str:
+    """Return what distinguishes the outputs for an object from those of another deployment.
+
+    Raises:
+        CalculationError: There is no calculation for the object.
+    """
+    one = calculation.of(uri) if isinstance(calculation, CalculationsByPrefix) else calculation
+    return hashlib.sha256(f"{one.digest} {settings.max_line_bytes}".encode()).hexdigest()
+
+
+@dataclass(frozen=True, slots=True)
+class JobContext:
+    """What all jobs of a worker have in common; `worker` is who does them, for whoever looks at their checkpoints."""
+
+    settings: Settings
+    calculation: Runnable
+    source: Store
+    store: Store
+    cancellations: Cancellations
+    worker: str = ""
+
+    @classmethod
+    def open(cls, settings: Settings, environ: Mapping[str, str]) -> JobContext:
+        """Return it, once the calculation loads and the buckets can be reached.
+
+        Raises:
+            TransformError, RunnerError: They don't.
+        """
+        source, store = (Store.open(bucket, environ) for bucket in (settings.input_bucket, settings.output_bucket))
+        worker = read_task_metadata(environ).arn or socket.gethostname()
+        cancellations = Cancellations(store, cancellations_prefix(settings))
+        context = cls(settings, load_calculation(settings), source, store, cancellations, worker)
+        context.source.check()
+        context.store.check()
+        return context

@@ -1,0 +1,59 @@
+"""The keys that the worker writes to, for a job."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from runner.errors import ImpossibleError
+from runner.job.publish import hashed
+
+if TYPE_CHECKING:
+    from runner.settings import Settings
+
+MAX_KEY_BYTES = 1024
+_REJECTS_NAME_BYTES = 64  # `/<job>/00000001.jsonl` and some room
+
+
+def output_key(settings: Settings, key: str) -> str:
+    """Return the key of the output for an input.
+
+    Raises:
+        ImpossibleError: It is longer than S3 takes.
+    """
+    name = settings.output_prefix + key
+    if (size := len(name.encode())) > MAX_KEY_BYTES:
+        raise ImpossibleError(
+            f"the output's key would have {size} bytes, and S3 takes {MAX_KEY_BYTES}: shorten OUTPUT_PREFIX or the key"
+        )
+    return name
+
+
+def rejects_folder(settings: Settings, key: str, job: str) -> str:
+    """Return the prefix of all rejects of a job; the input's key is cut where it is too long."""
+    room = MAX_KEY_BYTES - _REJECTS_NAME_BYTES - len(settings.rejects_prefix.encode())
+    encoded = key.encode()
+    name = key if len(encoded) <= room else f"{encoded[: room - 33].decode(errors='ignore')}~{hashed(key)}"
+    return f"{settings.rejects_prefix}{name}/{job}/"
+
+
+def checkpoint_key(settings: Settings, job: str) -> str:
+    """Return the key of a job's checkpoint."""
+    return f"{settings.checkpoint_prefix}{job}.json"
+
+
+def cancellations_prefix(settings: Settings) -> str:
+    """Return the prefix of the notes that jobs are cancelled."""
+    return f"{settings.checkpoint_prefix}cancelled/"
+
+
+def cancellation_key(settings: Settings, source: str) -> str:
+    """Return the key of the note that the jobs of a version of an input are cancelled; see `Origin.source`."""
+    return f"{cancellations_prefix(settings)}{source}.json"
+
+
+def is_worker_key(settings: Settings, bucket: str, key: str) -> bool:
+    """Return whether an object is one that the worker wrote, and so never a job."""
+    if bucket != settings.output_bucket:
+        return False
+    prefixes = settings.output_prefix, settings.rejects_prefix, settings.checkpoint_prefix
+    return any(prefix and key.startswith(prefix) for prefix in prefixes)

@@ -1,0 +1,103 @@
+"""A process that does jobs, one at a time, for the worker that started it.
+
+The worker's heartbeat is in another process, so that nothing a job does can starve it: a calculation that holds the
+interpreter, a child that the kernel kills for its memory, a crash.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import traceback
+from dataclasses import replace
+from multiprocessing.connection import Connection
+
+from runner.errors import (
+    CancelledError,
+    DeniedError,
+    FencedError,
+    ImpossibleError,
+    RunnerError,
+    StoppedError,
+    StoreError,
+)
+from runner.job.context import JobContext
+from runner.job.control import Control
+from runner.job.job import Job
+from runner.job.protocol import JobResult, Order, Outcome, Ready, Refused
+from runner.job.publish import StartAgainError
+from runner.settings import Settings
+from transform import (
+    AccessDeniedError,
+    SourceChangedError,
+    TransformError,
+    UnavailableError,
+    WorkerError,
+    keep_freed_memory,
+)
+
+_ENDS = {JobResult.SUPERSEDED, JobResult.FAILED, JobResult.CANCELLED}
+_MAY_STAND = {JobResult.FENCED, JobResult.SUPERSEDED, JobResult.FAILED}
+"""As which a job ends that was done already; a new small one has not looked for that."""
+
+
+def main() -> None:
+    """Do jobs until the worker is gone; its end of the connection is the descriptor in the arguments."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the worker says when to stop
+    connection = Connection(int(sys.argv[1]))
+    keep_freed_memory()
+    try:
+        context = JobContext.open(Settings.read(os.environ), os.environ)
+    except (TransformError, RunnerError) as error:
+        connection.send(Refused(str(error)))
+        return
+    control = Control(connection)
+    control.send(Ready())
+    while True:
+        control.send(do(context, control.next_order(), control))
+
+
+def do(context: JobContext, order: Order, control: Control) -> Outcome:
+    """Do a job; return what became of it, whatever that is."""
+    job: Job | None = None
+    try:
+        try:
+            job = Job(context, order, control)
+            control.begin(job.id)
+            return job.run()
+        except WorkerError:  # a process that has died of memory, say, may not do so again
+            job = Job(context, replace(order, tried_before=True), control)
+            return job.run()
+    except Exception as error:  # noqa: BLE001 - a bug is told with its traceback, and takes no message with it
+        try:
+            return _outcome_of(error, job)
+        except Exception as worse:  # noqa: BLE001 - of the cleaning up
+            return _outcome_of(worse, None)
+
+
+def _outcome_of(error: Exception, job: Job | None) -> Outcome:
+    reason = str(error)
+    match error:
+        case StoppedError():
+            kind = JobResult.STOPPED
+        case FencedError():
+            kind = JobResult.FENCED
+        case CancelledError():
+            kind = JobResult.CANCELLED
+        case SourceChangedError():
+            kind = JobResult.SUPERSEDED
+        case DeniedError() | AccessDeniedError():
+            kind = JobResult.DENIED
+        case StoreError() | UnavailableError() | WorkerError() | StartAgainError():
+            kind = JobResult.RETRY
+        case ImpossibleError() | TransformError():
+            kind = JobResult.FAILED
+        case _:
+            kind, reason = JobResult.RETRY, "".join(traceback.format_exception(error))
+    if job is None:
+        return Outcome(kind, reason)
+    standing = job.standing() if kind in _MAY_STAND else None
+    if standing or kind in _ENDS:
+        job.clean_up()
+    return standing or Outcome(kind, reason, job=job.id, digest=job.digest, rejects=job.rejects_prefix)

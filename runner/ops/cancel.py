@@ -1,0 +1,97 @@
+"""Cancels jobs: by a note about the version of the input that is there now, which its jobs find."""
+
+from __future__ import annotations
+
+import json
+import time
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+from runner.aws.s3_events import ObjectCreated
+from runner.errors import SettingsError
+from runner.job.cancellation import RESOLUTION_MS
+from runner.job.keys import cancellation_key, output_key
+from runner.job.publish import Origin, source_of
+from runner.ops.status import read_checkpoints
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from runner.ops.deployment import Deployment
+
+_VERSION = 1
+_MARGIN_S = 0.2  # by which clocks may differ
+
+
+@dataclass(frozen=True, slots=True)
+class Cancelled:
+    """What was cancelled.
+
+    Attributes:
+        source: The URI of the input.
+        etag: Of its version that was there, None where there was none, and so nothing to be cancelled.
+        running: How many jobs of it have a checkpoint, and so have begun.
+        published: Whether an output of it stands already, which stays.
+    """
+
+    source: str
+    etag: str | None
+    running: int = 0
+    published: bool = False
+
+
+def cancel(deployment: Deployment, names: Sequence[str], *, dry_run: bool) -> list[Cancelled]:
+    """Cancel the jobs of objects, all of whose messages were sent before this.
+
+    Args:
+        deployment: Whose jobs.
+        names: The inputs' keys or URIs.
+        dry_run: Whether to make no notes.
+
+    Raises:
+        SettingsError: One is of another bucket.
+        DeniedError, StoreError: S3 does not take the notes.
+    """
+    bucket = deployment.source.bucket
+    keys = [_key(bucket, name) for name in names]
+    begun = [(noted.about.get("source"), noted.about.get("etag")) for noted in read_checkpoints(deployment)]
+    cancelled = [_cancel(deployment, key, begun, dry_run=dry_run) for key in keys]
+    if not dry_run and any(one.etag is not None for one in cancelled):
+        # S3 tells the time of a note in whole seconds: what is sent after this returns is not taken for earlier.
+        time.sleep(RESOLUTION_MS / 1000 + _MARGIN_S)
+    return cancelled
+
+
+def _cancel(
+    deployment: Deployment, key: str, begun: list[tuple[str | None, str | None]], *, dry_run: bool
+) -> Cancelled:
+    uri = f"s3://{deployment.source.bucket}/{key}"
+    found = deployment.source.head(key)
+    if found is None:
+        return Cancelled(uri, None)
+    etag = found["ETag"].strip('"')
+    source = source_of(ObjectCreated(deployment.source.bucket, key, None, etag, None, None, None))
+    if not dry_run:
+        _note(deployment, uri, etag, source)
+    output = deployment.store.head(output_key(deployment.settings, key)) or {}
+    there = Origin.from_metadata(output.get("Metadata", {}))
+    return Cancelled(uri, etag, begun.count((uri, etag)), there is not None and there.source == source)
+
+
+def _note(deployment: Deployment, uri: str, etag: str, source: str) -> None:
+    moment = datetime.now(UTC).isoformat(timespec="seconds")
+    note = {"version": _VERSION, "source": uri, "etag": etag, "cancelled": moment}
+    key = cancellation_key(deployment.settings, source)
+    content = json.dumps(note, indent=1).encode()
+    deployment.store.call("put_object", Key=key, Body=content, ContentType="application/json")
+
+
+def _key(bucket: str, name: str) -> str:
+    """Return the key that a name stands for."""
+    if not name.startswith("s3://"):
+        return name
+    named, _, key = name.removeprefix("s3://").partition("/")
+    if named != bucket or not key:
+        raise SettingsError(f"{name}: expected a key, or s3://{bucket}/KEY: the input bucket is {bucket}")
+    return key

@@ -1,0 +1,278 @@
+"""The operator's commands: what is going on, what is to be done (again), stopped, or removed."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import time
+from dataclasses import asdict
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from runner.ops import options as option_types
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+    from datetime import timedelta
+
+    from runner.aws.dead_letters import DeadLetter
+    from runner.ops.submit import Submission
+
+_EPILOG = "It reads the settings of the worker, of which `runner worker --help` tells, but needs no CALCULATION."
+_TELL_INTERVAL_S = 10.0
+_dry_run = click.option("--dry-run", is_flag=True, help="Only say what would be done.")
+_reason = click.option("--reason", metavar="TEXT", help="Only those whose reason has this in it, in any case.")
+_key = click.option("--key", metavar="GLOB", help="Only those about a key that fits, such as 'raw/*.jsonl'.")
+_as_json = click.option("--json", "as_json", is_flag=True, help="Say it as JSON.")
+
+
+def _command(function: Callable[..., None]) -> click.Command:
+    return click.command(epilog=_EPILOG)(_as_json(function))
+
+
+@_command
+@click.argument("uris", nargs=-1, required=True, metavar="s3://BUCKET/PREFIX...")
+@click.option("--suffix", default="", metavar="TEXT", help="Only keys that end so.")
+@click.option(
+    "--min-size", type=option_types.size, default="0", help="Only objects as large as that, such as 10MB, or larger."
+)
+@click.option("--max-size", type=option_types.size, help="Only objects as large as that, or smaller.")
+@click.option(
+    "--since", type=option_types.time, help="Only objects written then or later: 2026-01-31, or with a time; UTC."
+)
+@click.option("--until", type=option_types.time, help="Only objects written before that.")
+@click.option(
+    "--resume-file",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="Where to note how far it is; the same command then goes on from there.",
+)
+@_dry_run
+def submit(uris: tuple[str, ...], resume_file: Path | None, *, dry_run: bool, as_json: bool, **filters: Any) -> None:
+    """Put objects that are there already on the queue.
+
+    It is as if they had just arrived in the input bucket.
+
+    An object whose output is there already, by the same calculation, is not transformed again. Folder markers, archived
+    objects and what the worker has written are left out.
+    """
+    from runner.ops.deployment import Deployment
+    from runner.ops.reports import tally_text
+    from runner.ops.submit import ObjectFilter, ResumeFile, Submission
+
+    deployment = Deployment.open(os.environ)
+    asked = {"queue": deployment.queue.url, "prefixes": " ".join(uris)}
+    asked |= {f"--{name.replace('_', '-')}": str(value) for name, value in filters.items() if value}
+    resume = ResumeFile(resume_file, asked) if resume_file else None
+    if resume is not None and not resume.is_new:
+        click.echo(f"going on after what {resume_file} says is on the queue", err=True)
+    submission = Submission(deployment, uris, ObjectFilter(**filters), resume, dry_run=dry_run)
+    try:
+        _run(submission)
+    except BaseException:
+        again = "run the same command again to go on" if resume else "a --resume-file would say where to go on"
+        done = submission.tally
+        click.echo(f"ended early, after {done.objects:,} objects, at {done.last!r}: {again}", err=True)
+        raise
+    done = submission.tally
+    _say(as_json, {**asdict(done), "dry_run": dry_run}, tally_text(done, dry_run=dry_run))
+
+
+@_command
+@click.option("--watch", is_flag=True, help="Again and again, until interrupted.")
+@click.option("--interval", type=click.FloatRange(min=0.5), default=5.0, show_default=True, help="Seconds between.")
+def status(*, watch: bool, interval: float, as_json: bool) -> None:
+    """Say what waits, what runs, and what has failed.
+
+    Of a running job it says how far it is, of dead letters the reasons.
+
+    Dead letters are looked at without being consumed: 1,000 of them at most are received, hidden from others for about
+    a minute at most, and let go of as soon as they are counted. Each look counts as a receive.
+    """
+    from runner.ops.deployment import Deployment
+    from runner.ops.reports import status_text
+    from runner.ops.status import read_status
+
+    deployment = Deployment.open(os.environ)
+    found = None
+    while True:
+        found = read_status(deployment, found)
+        if watch and not as_json and sys.stdout.isatty():
+            click.clear()
+        _say(as_json, {"time": datetime.now(UTC).isoformat(timespec="seconds"), **found.to_dict()}, status_text(found))
+        if not watch:
+            return
+        sys.stdout.flush()
+        time.sleep(interval)
+
+
+@_command
+@_reason
+@_key
+def letters(reason: str | None, key: str | None, *, as_json: bool) -> None:
+    """List the dead letters: since when, about what, and why.
+
+    The oldest come first, those about objects of other buckets among them. They are looked at as `runner status` does.
+
+    With --json, each is a line of its own, with all that is known of it and the body of the message.
+    """
+    from runner.ops.deployment import Deployment
+    from runner.ops.redrive import LetterFilter, list_letters
+
+    found = list_letters(Deployment.open(os.environ), LetterFilter(reason, key))
+    for letter in found:
+        _tell_letter(letter, as_json=as_json)
+    if not found and not as_json:
+        click.echo("There are no such dead letters")
+
+
+@_command
+@_reason
+@_key
+@_dry_run
+def discard(reason: str | None, key: str | None, *, dry_run: bool, as_json: bool) -> None:
+    """Throw dead letters away that nobody wants.
+
+    They are gone for good, those about objects of other buckets too; inputs and outputs are not touched. Each is listed
+    as by `runner letters`: with --json as a whole, so that it can be kept.
+    """
+    from runner.ops.deployment import Deployment
+    from runner.ops.redrive import LetterFilter, list_letters
+    from runner.ops.redrive import discard as throw_away
+
+    if reason is None and key is None:
+        raise click.UsageError("say which: --reason TEXT, --key GLOB or both of them")
+    count, do = 0, list_letters if dry_run else throw_away
+    for letter in do(Deployment.open(os.environ), LetterFilter(reason, key)):
+        _tell_letter(letter, as_json=as_json)
+        count += 1
+    if not as_json:
+        click.echo(f"{count} {'would be thrown away' if dry_run else 'thrown away'}")
+
+
+@_command
+@click.option("--all", "everything", is_flag=True, help="All of them.")
+@_reason
+@_key
+@_dry_run
+def redrive(reason: str | None, key: str | None, *, everything: bool, dry_run: bool, as_json: bool) -> None:
+    """Move dead letters back to the queue.
+
+    They are tried as if for the first time.
+
+    Each is sent before it is removed, so that none is lost. Those about objects of other buckets stay, and those that
+    come meanwhile.
+    """
+    from runner.ops.deployment import Deployment
+    from runner.ops.redrive import LetterFilter
+    from runner.ops.redrive import redrive as move_back
+    from runner.ops.reports import causes_text
+
+    if everything == (reason is not None or key is not None):
+        raise click.UsageError("say which: --reason TEXT, --key GLOB or both of them, or --all")
+    done = move_back(Deployment.open(os.environ), LetterFilter(reason, key), dry_run=dry_run)
+    text = [
+        *causes_text("would be moved" if dry_run else "moved back to the queue", done.moved),
+        *causes_text("not chosen", done.left),
+        *causes_text("about objects of other buckets", done.foreign),
+        *causes_text("came meanwhile and stay; the same again are not put right yet", done.newer),
+    ]
+    if text and not done.moved.total:
+        text.insert(0, "None was moved" if not dry_run else "None would be moved")
+    _say(as_json, {**done.to_dict(), "dry_run": dry_run}, text or ["There are no dead letters"])
+
+
+@_command
+@click.argument("keys", nargs=-1, required=True, metavar="KEY...")
+@_dry_run
+def cancel(keys: tuple[str, ...], *, dry_run: bool, as_json: bool) -> None:
+    """Cancel the jobs of objects.
+
+    Objects of the input bucket are given by their keys, or as s3:// URIs.
+
+    A job that runs stops within seconds, without an output, and its message is acknowledged; one that waits is
+    acknowledged when a worker takes it. It is about the version of the object that is there now, and about messages
+    sent before: what is uploaded, submitted or redriven after that is transformed. An output that stands stays.
+    """
+    from runner.job.cancellation import LOOK_INTERVAL_S
+    from runner.ops.cancel import cancel as note
+    from runner.ops.deployment import Deployment
+    from runner.ops.reports import cancelled_text
+
+    cancelled = note(Deployment.open(os.environ), keys, dry_run=dry_run)
+    text = cancelled_text(cancelled, LOOK_INTERVAL_S, dry_run=dry_run)
+    _say(as_json, {"cancelled": [asdict(one) for one in cancelled], "dry_run": dry_run}, text)
+    if any(one.etag is None for one in cancelled):
+        sys.exit(1)
+
+
+@_command
+@click.option("--older-than", type=option_types.age, default="2d", show_default=True, help="Such as 12h or 2d.")
+@_dry_run
+def sweep(older_than: timedelta, *, dry_run: bool, as_json: bool) -> None:
+    """Remove what abandoned jobs have left.
+
+    That is, checkpoints and multipart uploads that nobody goes on with.
+
+    A job writes its checkpoint anew with each part that it uploads: the age should be longer than a part takes, and
+    than a message may wait on the queue. Where that was removed too early, the job begins anew. Notes that jobs are
+    cancelled go after 14 days.
+    """
+    from runner.ops.deployment import Deployment
+    from runner.ops.sweep import sweep as remove
+
+    swept = []
+    for one in remove(Deployment.open(os.environ), older_than, dry_run=dry_run):
+        swept.append({**asdict(one), "time": one.time.isoformat()})
+        if not as_json:
+            click.echo(f"{one.kind} of {one.time:%Y-%m-%d %H:%M} UTC: {one.key} {one.about}".rstrip())
+    _say(
+        as_json, {"swept": swept, "dry_run": dry_run}, [f"{len(swept)} {'would be removed' if dry_run else 'removed'}"]
+    )
+
+
+COMMANDS = (submit, status, letters, redrive, discard, cancel, sweep)
+
+
+def _tell_letter(letter: DeadLetter, *, as_json: bool) -> None:
+    from runner.ops.reports import letter_text
+
+    if not as_json:
+        click.echo(letter_text(letter))
+        return
+    told: dict[str, Any] = {"time": letter.time.isoformat(timespec="seconds"), "id": letter.message.id}
+    told |= {"buckets": letter.buckets, "keys": letter.keys, "job": letter.job, "reason": letter.reason}
+    click.echo(json.dumps({**told, "body": letter.message.body}))
+
+
+def _say(as_json: bool, plain: dict[str, Any], text: Iterable[str]) -> None:
+    if as_json:
+        click.echo(json.dumps(plain, default=str))
+    else:
+        click.echo("\n".join(text))
+
+
+def _run(submission: Submission) -> None:
+    """Run a submission, and show on standard error how far it is."""
+    from rich.console import Console
+    from rich.live import Live
+
+    console = Console(stderr=True)
+    tally = submission.tally
+    told = time.monotonic()
+
+    def line() -> str:
+        return f"{tally.objects:,} objects, {sum(tally.left_out.values()):,} left out, at {tally.last!r}"
+
+    if console.is_terminal:
+        with Live(console=console, get_renderable=line, transient=True):
+            for _ in submission.run():
+                pass
+        return
+    for _ in submission.run():
+        if time.monotonic() - told >= _TELL_INTERVAL_S:
+            told = time.monotonic()
+            click.echo(line(), err=True)

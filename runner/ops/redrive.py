@@ -1,0 +1,117 @@
+"""Dead letters that an operator chooses: listed, moved back to the queue after a fix, or thrown away."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field
+from datetime import timedelta
+from fnmatch import fnmatchcase
+from typing import TYPE_CHECKING, Any
+
+from runner.aws.dead_letters import Causes, DeadLetters
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from runner.aws.dead_letters import DeadLetter
+    from runner.ops.deployment import Deployment
+
+_CLOCK_STEP = timedelta(seconds=1)
+"""SQS tells the time in whole seconds."""
+
+
+@dataclass(frozen=True, slots=True)
+class LetterFilter:
+    """Which dead letters are meant: those that meet all that is given.
+
+    Attributes:
+        reason: A part of their reason, in any case of letters; None for any reason.
+        key: A pattern, as of file names, that the key of one of their objects fits; None for any key.
+    """
+
+    reason: str | None = None
+    key: str | None = None
+
+    def takes(self, letter: DeadLetter) -> bool:
+        """Return whether a letter is meant."""
+        if self.reason is not None and self.reason.casefold() not in letter.reason.casefold():
+            return False
+        return self.key is None or any(fnmatchcase(key, self.key) for key in letter.keys)
+
+
+@dataclass(frozen=True, slots=True)
+class Redriven:
+    """What was moved, or would be.
+
+    Attributes:
+        moved: The letters that were.
+        left: Those that were not chosen.
+        foreign: Those about objects in other buckets, and so of another deployment.
+        newer: Those that came while the others were moved; some may be the same again, which fail as before.
+    """
+
+    moved: Causes = field(default_factory=Causes)
+    left: Causes = field(default_factory=Causes)
+    foreign: Causes = field(default_factory=Causes)
+    newer: Causes = field(default_factory=Causes)
+
+    def to_dict(self) -> dict[str, list[dict[str, Any]]]:
+        """Return it as plain data, for JSON."""
+        named = {"moved": self.moved, "left": self.left, "foreign": self.foreign, "newer": self.newer}
+        return {name: [asdict(cause) for cause in causes.listed()] for name, causes in named.items()}
+
+
+def redrive(deployment: Deployment, choice: LetterFilter, *, dry_run: bool) -> Redriven:
+    """Move the dead letters that are chosen back to the queue.
+
+    Those that come meanwhile stay. Where nothing was put right, letters come back as soon as they are moved, and would
+    go round and round.
+
+    Raises:
+        DeniedError, QueueError: SQS does not do it; what was moved until then is moved.
+    """
+    done = Redriven()
+    letters = DeadLetters(deployment.queue)
+    began = letters.clock() + _CLOCK_STEP
+    with letters.look() as found:
+        for batch in found:
+            chosen = []
+            for letter in batch:
+                if set(letter.buckets) - {deployment.source.bucket}:
+                    done.foreign.add(letter)
+                elif letter.time >= began:
+                    done.newer.add(letter)
+                elif choice.takes(letter):
+                    chosen.append(letter)
+                else:
+                    done.left.add(letter)
+            if not dry_run:
+                letters.move_back(chosen)
+            for letter in chosen:
+                done.moved.add(letter)
+    return done
+
+
+def list_letters(deployment: Deployment, choice: LetterFilter) -> list[DeadLetter]:
+    """Return the dead letters that are chosen, of any bucket, the oldest first.
+
+    Raises:
+        DeniedError, QueueError: SQS does not give them.
+    """
+    with DeadLetters(deployment.queue).look() as found:
+        chosen = [letter for batch in found for letter in batch if choice.takes(letter)]
+    return sorted(chosen, key=lambda letter: letter.time)
+
+
+def discard(deployment: Deployment, choice: LetterFilter) -> Iterator[DeadLetter]:
+    """Remove the dead letters that are chosen, of any bucket; yield each before it is removed.
+
+    Raises:
+        DeniedError, QueueError: SQS does not do it; what was removed until then is gone.
+    """
+    letters = DeadLetters(deployment.queue)
+    with letters.look() as found:
+        for batch in found:
+            chosen = [letter for letter in batch if choice.takes(letter)]
+            yield from chosen
+            if chosen:
+                letters.remove(chosen)

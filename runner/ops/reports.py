@@ -1,0 +1,112 @@
+"""What the operator's commands say of what they found, as text."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    from runner.aws.dead_letters import Causes, DeadLetter
+    from runner.ops.cancel import Cancelled
+    from runner.ops.status import JobStatus, Status
+    from runner.ops.submit import Tally
+
+_SILENT_S = 900.0  # longer than a part takes that is not out of the ordinary
+_UNITS = ("B", "kB", "MB", "GB", "TB")
+
+
+def status_text(found: Status) -> Iterator[str]:
+    """Yield the lines on how a deployment is."""
+    age = "" if found.oldest_age_s is None else f"; the oldest message is {span(found.oldest_age_s)} old"
+    yield f"Queue {found.queue}: {found.waiting} waiting, {found.in_flight} in flight, {found.delayed} delayed{age}"
+    yield f"Jobs with a checkpoint: {len(found.jobs)} (others are too small for one, or have just begun)"
+    for job in found.jobs:
+        yield f"  {job.source}"
+        yield f"    {_progress(job)}"
+    seen = f", of which {found.looked_at} were looked at" if found.looked_at < found.dead_letters else ""
+    yield f"Dead letters: {found.dead_letters}{seen}"
+    for cause in found.causes:
+        yield f"  {cause.count} × {cause.reason}"
+        yield f"    such as {cause.example}"
+
+
+def _progress(job: JobStatus) -> str:
+    parts = []
+    if job.read is not None and job.size:
+        parts.append(f"{min(100 * job.read // job.size, 100)} % of {size(job.size)}")
+    elif job.read is not None:
+        parts.append(size(job.read))
+    if job.started is not None:
+        parts.append(f"since {job.started:%Y-%m-%d %H:%M:%S} UTC")
+    if job.worker:
+        parts.append(f"by {job.worker}")
+    parts.append(f"checkpoint {span(job.idle_s)} ago")
+    if job.idle_s > _SILENT_S:
+        parts.append("perhaps nobody is at it: it waits on the queue, or `runner sweep` removes it")
+    elif job.seconds_left is not None:
+        parts.append(f"about {span(job.seconds_left)} left")
+    return ", ".join(parts)
+
+
+def tally_text(done: Tally, *, dry_run: bool) -> Iterator[str]:
+    """Yield the lines on what was submitted."""
+    if dry_run and done.samples:
+        yield "The first of them:" if done.objects > len(done.samples) else "These:"
+        yield from (f"  {uri}" for uri in done.samples)
+    yield f"{done.objects:,} objects of {size(done.bytes)} {'would be put' if dry_run else 'put'} on the queue"
+    yield from (f"  {count:,} left out: {reason}" for reason, count in sorted(done.left_out.items()))
+
+
+def causes_text(title: str, causes: Causes) -> Iterator[str]:
+    """Yield lines on dead letters, by their causes; none where there are none of them."""
+    if causes.total:
+        yield f"{causes.total} {title}"
+    yield from (f"  {cause.count} × {cause.reason}" for cause in causes.listed())
+
+
+def letter_text(letter: DeadLetter) -> str:
+    """Return the lines on one dead letter."""
+    return f"{letter.time:%Y-%m-%d %H:%M:%S} UTC  {letter.about}\n    {letter.reason}"
+
+
+def cancelled_text(cancelled: Iterable[Cancelled], look_s: float, *, dry_run: bool) -> Iterator[str]:
+    """Yield the lines on what was cancelled, and on what that does and does not do."""
+    for one in cancelled:
+        if one.etag is None:
+            yield f"{one.source}: there is no such object, so nothing to cancel; a job of an earlier one ends by itself"
+            continue
+        if one.running:
+            begun = f"has begun, and stops within about {look_s:.0f} s; what it has uploaded is removed"
+        else:
+            begun = f"has no checkpoint: if it runs it stops within about {look_s:.0f} s, if it waits it never begins"
+        yield f"{one.source}: {'would be ' if dry_run else ''}cancelled. Its job {begun}"
+        if one.published:
+            yield "  An output of it was published before, and stays"
+
+
+def size(count: int) -> str:
+    """Return a number of bytes for people.
+
+    Example:
+        >>> size(999), size(12_345_678)
+        ('999 B', '12.3 MB')
+    """
+    number, unit = float(count), 0
+    while number >= 1000 and unit < len(_UNITS) - 1:
+        number, unit = number / 1000, unit + 1
+    return f"{number:.1f} {_UNITS[unit]}" if unit else f"{count} B"
+
+
+def span(seconds: float) -> str:
+    """Return a time for people.
+
+    Example:
+        >>> span(59.6), span(3600), span(200_000)
+        ('1 min', '1 h', '2 d 7 h')
+    """
+    left = round(seconds)
+    units = [(left // 86400, "d"), (left // 3600 % 24, "h"), (left // 60 % 60, "min"), (left % 60, "s")]
+    first = next((at for at, (count, _) in enumerate(units) if count), 3)
+    shown = [f"{count} {unit}" for count, unit in units[first : first + 2] if count]
+    return " ".join(shown) or "0 s"

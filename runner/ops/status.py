@@ -1,0 +1,221 @@
+"""How a deployment is: what waits, what runs and how far that is, what has failed and why.
+
+The checkpoints of all jobs that have not ended, as an operator sees them.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any
+
+from botocore.exceptions import BotoCoreError, ClientError
+
+from runner.aws.bucket import list_objects
+from runner.aws.dead_letters import Causes, DeadLetters
+from runner.errors import SettingsError
+from runner.job.keys import cancellations_prefix
+from runner.ops.deployment import client_of
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from runner.aws.dead_letters import Cause
+    from runner.ops.deployment import Deployment
+
+
+@dataclass(frozen=True, slots=True)
+class CheckpointInfo:
+    """A checkpoint.
+
+    Attributes:
+        key: The object.
+        etag: Its ETag.
+        time: When it was written.
+        upload: The id of the multipart upload, None where the checkpoint cannot be understood.
+        offset: How many bytes of the input are transformed, after decompression.
+        about: What the job is, as it says itself.
+    """
+
+    key: str
+    etag: str
+    time: datetime
+    upload: str | None
+    offset: int
+    about: Mapping[str, str]
+
+
+def read_checkpoints(deployment: Deployment) -> Iterator[CheckpointInfo]:
+    """Yield the checkpoints; what cannot be understood is there, with nothing known about it.
+
+    Raises:
+        DeniedError, StoreError: S3 does not give them.
+    """
+    settings, store = deployment.settings, deployment.store
+    for found in list_objects(store, settings.checkpoint_prefix):
+        if found["Key"].startswith(cancellations_prefix(settings)) or not found["Key"].endswith(".json"):
+            continue
+        read = store.read(found["Key"])
+        if read is not None:  # else it has ended meanwhile
+            yield CheckpointInfo(found["Key"], read[1], found["LastModified"], *_parse(read[0]))
+
+
+def _parse(content: bytes) -> tuple[str | None, int, Mapping[str, str]]:
+    try:
+        plain: Any = json.loads(content)
+        about = {str(name): str(value) for name, value in plain["about"].items()}
+        return str(plain["upload"]), int(plain["offset"]), about
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
+        return None, 0, {}
+
+
+MAX_LETTERS = 1000
+"""Of the dead letters, so many are looked at."""
+_AGE_WINDOW = timedelta(minutes=10)  # CloudWatch has the queue's age once a minute, a few minutes late
+
+
+@dataclass(frozen=True, slots=True)
+class JobStatus:
+    """A job that has a checkpoint, and so has not ended: a worker does it, or it waits to be gone on with.
+
+    Attributes:
+        source: The URI of its input.
+        job: What identifies it.
+        worker: Who has written the checkpoint: an ECS task's ARN, or a host.
+        read: How many bytes of the input, as it is stored, had been read by then; None where that is not known.
+        size: How many bytes the input has, None where only its end tells.
+        started: When the job began, None where that is not known.
+        noted: When the checkpoint was written.
+        idle_s: How long ago that is.
+        seconds_left: At the pace it had up to then, None where that is not known.
+    """
+
+    source: str
+    job: str
+    worker: str
+    read: int | None
+    size: int | None
+    started: datetime | None
+    noted: datetime
+    idle_s: float
+    seconds_left: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Status:
+    """How a deployment is.
+
+    Attributes:
+        queue: Its queue's name.
+        waiting: About how many messages wait.
+        in_flight: About how many somebody works on.
+        delayed: About how many wait for their time.
+        oldest_age_s: How long the oldest of them has waited; None where CloudWatch does not tell.
+        jobs: Those with a checkpoint, the longest silent last.
+        dead_letters: About how many there are.
+        looked_at: How many of them were looked at.
+        causes: Of those, the commonest first.
+    """
+
+    queue: str
+    waiting: int
+    in_flight: int
+    delayed: int
+    oldest_age_s: float | None
+    jobs: list[JobStatus]
+    dead_letters: int
+    looked_at: int
+    causes: list[Cause]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return it as plain data, for JSON."""
+        plain = asdict(self)
+        for job in plain["jobs"]:
+            job |= {name: job[name] and job[name].isoformat() for name in ("started", "noted")}
+        return plain
+
+
+def read_status(deployment: Deployment, before: Status | None = None) -> Status:
+    """Return how a deployment is.
+
+    Args:
+        deployment: Which.
+        before: How it was; the dead letters are looked at anew only if there are more or fewer since then.
+
+    Raises:
+        DeniedError, StoreError, QueueError: S3 or SQS does not say.
+    """
+    waiting, in_flight, delayed = deployment.queue.waiting()
+    now = datetime.now(UTC)
+    jobs = sorted((_job(noted, now) for noted in read_checkpoints(deployment)), key=lambda job: job.idle_s)
+    letters = DeadLetters(deployment.queue)
+    dead = letters.count()
+    if before is not None and before.dead_letters == dead:
+        looked_at, causes = before.looked_at, before.causes
+    else:
+        looked_at, causes = _look(letters) if dead else (0, [])
+    age_s = _oldest_age_s(deployment) if waiting + in_flight + delayed else None
+    return Status(
+        deployment.queue.name, waiting, in_flight, delayed, age_s, jobs, max(dead, looked_at), looked_at, causes
+    )
+
+
+def _look(letters: DeadLetters) -> tuple[int, list[Cause]]:
+    """Return how many dead letters were looked at, and why they are there."""
+    causes = Causes()
+    with letters.look(MAX_LETTERS) as found:
+        for letter in (letter for batch in found for letter in batch):
+            causes.add(letter)
+    return causes.total, causes.listed()
+
+
+def _job(noted: CheckpointInfo, now: datetime) -> JobStatus:
+    about = noted.about
+    read, size = _number(about.get("read")), _number(about.get("size"))
+    started = _moment(about.get("started"))
+    left_s = None
+    if started is not None and read and size is not None and noted.time > started:
+        left_s = round(max(0, size - read) / read * (noted.time - started).total_seconds(), 1)
+    return JobStatus(
+        source=about.get("source", f"a checkpoint that cannot be understood: {noted.key}"),
+        job=about.get("job", ""),
+        worker=about.get("worker", ""),
+        read=read,
+        size=size,
+        started=started,
+        noted=noted.time,
+        idle_s=round(max(0.0, (now - noted.time).total_seconds()), 1),
+        seconds_left=left_s,
+    )
+
+
+def _oldest_age_s(deployment: Deployment) -> float | None:
+    """Return what CloudWatch has of it: to receive a message for its age would count as an attempt at it."""
+    now = datetime.now(UTC)
+    try:
+        cloudwatch = client_of("cloudwatch", deployment.settings)
+        points = cloudwatch.get_metric_statistics(
+            Namespace="AWS/SQS",
+            MetricName="ApproximateAgeOfOldestMessage",
+            Dimensions=[{"Name": "QueueName", "Value": deployment.queue.name}],
+            StartTime=now - _AGE_WINDOW,
+            EndTime=now,
+            Period=60,
+            Statistics=["Maximum"],
+        )["Datapoints"]
+    except (ClientError, BotoCoreError, SettingsError):  # it may well be denied, and is no reason to say nothing
+        return None
+    return float(max(points, key=lambda point: point["Timestamp"])["Maximum"]) if points else None
+
+
+def _number(text: str | None) -> int | None:
+    return int(text) if text and text.isdecimal() else None
+
+
+def _moment(text: str | None) -> datetime | None:
+    try:
+        moment = datetime.fromisoformat(text or "")
+    except ValueError:
+        return None
+    return moment if moment.tzinfo else None

@@ -1,0 +1,249 @@
+"""A file that says how far a submission has come, so that one that was interrupted goes on from there.
+
+Puts objects that are in the input bucket already on the queue, as if they had just arrived.
+
+What is there is told as S3 would tell it, but without a sequencer, which S3 gives to its own events only: of such an
+event the worker judges by the object's own time, so that it may come beside live ones, before them or after them.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from runner.aws.bucket import has_versions, list_latest, list_objects
+from runner.aws.message import batches, compose
+from runner.aws.queue import send_all
+from runner.aws.s3_events import ObjectCreated
+from runner.errors import SettingsError
+from runner.job.keys import is_worker_key
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from datetime import datetime
+    from pathlib import Path
+
+    from runner.ops.deployment import Deployment
+
+
+_VERSION = 1
+
+
+class ResumeFile:
+    """How far a submission has come: the last key of each prefix, all before which are on the queue.
+
+    Args:
+        path: The file, which need not be there yet.
+        asked: What the submission is, by names; a file of another one is refused, as it would leave things out.
+
+    Raises:
+        SettingsError: The file is none of ours, is of another submission, or cannot be read.
+    """
+
+    def __init__(self, path: Path, asked: Mapping[str, str]) -> None:
+        self._path = path
+        self._asked = dict(asked)
+        self._last: dict[str, str] = {}
+        try:
+            text = path.read_text()
+        except FileNotFoundError:
+            return
+        except (OSError, UnicodeDecodeError) as error:
+            raise SettingsError(f"{path} cannot be read: {error}") from None
+        self._last = self._read(text)
+
+    @property
+    def is_new(self) -> bool:
+        """Whether nothing has been submitted yet."""
+        return not self._last
+
+    def last(self, prefix: str) -> str:
+        """Return the last key of a prefix that is on the queue, "" for none."""
+        return self._last.get(prefix, "")
+
+    def note(self, prefix: str, key: str) -> None:
+        """Note that a key of a prefix, and all before it, are on the queue.
+
+        Raises:
+            SettingsError: The file cannot be written.
+        """
+        self._last[prefix] = key
+        temporary = self._path.with_name(f".{self._path.name}.tmp")
+        plain = {"version": _VERSION, "asked": self._asked, "last": self._last}
+        try:
+            temporary.write_text(json.dumps(plain, indent=1))
+            temporary.replace(self._path)
+        except OSError as error:
+            raise SettingsError(f"{self._path} cannot be written: {error}; the keys up to {key!r} are sent") from None
+
+    def _read(self, text: str) -> dict[str, str]:
+        try:
+            plain = json.loads(text)
+            if plain["version"] != _VERSION:
+                raise ValueError
+            asked, last = dict(plain["asked"]), {str(prefix): str(key) for prefix, key in plain["last"].items()}
+        except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
+            raise SettingsError(f"{self._path} is not the file of a submission: name another one") from None
+        for name in sorted(asked.keys() | self._asked.keys()):
+            if asked.get(name, "") != self._asked.get(name, ""):
+                raise SettingsError(
+                    f"{self._path} is of a submission with {name} {asked.get(name) or 'not set'}, and this one has"
+                    f" {self._asked.get(name) or 'it not set'}: name another file, or remove this one to start over"
+                )
+        return last
+
+
+_BATCH_MESSAGES = 10
+_BATCHES_AT_ONCE = 8
+_SAMPLES = 10
+_ARCHIVED = {"GLACIER", "DEEP_ARCHIVE"}
+
+
+@dataclass(frozen=True, slots=True)
+class ObjectFilter:
+    """Which objects of a prefix are to be submitted.
+
+    Attributes:
+        suffix: How their keys end.
+        min_size: How many bytes they have at least.
+        max_size: How many they have at most, None for any.
+        since: They were written then or later, None for any time.
+        until: They were written before that, None for any time.
+    """
+
+    suffix: str = ""
+    min_size: int = 0
+    max_size: int | None = None
+    since: datetime | None = None
+    until: datetime | None = None
+
+    def reason_against(self, found: dict[str, Any]) -> str | None:
+        """Return why an object is left out, None where it is wanted; it is described as S3 lists it."""
+        key, size, modified = found["Key"], found["Size"], found["LastModified"]
+        if key.endswith("/") and size == 0:
+            return "folder markers"
+        if not key.endswith(self.suffix):
+            return "other suffix"
+        if size < self.min_size or (self.max_size is not None and size > self.max_size):
+            return "other size"
+        if (self.since and modified < self.since) or (self.until and modified >= self.until):
+            return "other date"
+        if found.get("StorageClass") in _ARCHIVED and not found.get("RestoreStatus", {}).get("RestoreExpiryDate"):
+            return "archived, to be restored first"  # nobody can read it, and a worker would take that for a denial
+        return None
+
+
+@dataclass(slots=True)
+class Tally:
+    """What was submitted so far.
+
+    Attributes:
+        objects: How many.
+        bytes: Of all of them together.
+        left_out: How many were not, by reason.
+        samples: The first of them, as URIs.
+        last: The last key that was looked at.
+    """
+
+    objects: int = 0
+    bytes: int = 0
+    left_out: dict[str, int] = field(default_factory=dict)
+    samples: list[str] = field(default_factory=list)
+    last: str = ""
+
+
+class Submission:
+    """One submission; `run` it once.
+
+    Args:
+        deployment: Whose queue.
+        uris: The prefixes, as `s3://BUCKET/PREFIX`.
+        wanted: Which objects.
+        resume: Where it is noted how far this has come, None for nowhere.
+        dry_run: Whether nothing is to be sent or noted.
+
+    Raises:
+        SettingsError: A URI is none, or not of the input bucket.
+    """
+
+    def __init__(
+        self,
+        deployment: Deployment,
+        uris: Sequence[str],
+        wanted: ObjectFilter,
+        resume: ResumeFile | None,
+        *,
+        dry_run: bool,
+    ) -> None:
+        self._deployment = deployment
+        self._prefixes = _prefixes(deployment, uris)
+        self._wanted = wanted
+        self._resume = resume
+        self._dry_run = dry_run
+        self.tally = Tally()
+
+    def run(self) -> Iterator[Tally]:
+        """Submit; yield what was done so far, now and then.
+
+        Raises:
+            DeniedError, StoreError: S3 does not list the objects.
+            DeniedError, QueueError: SQS does not take the messages; what is noted was taken.
+        """
+        listed = list_latest if has_versions(self._deployment.source) else list_objects
+        at_once = _BATCH_MESSAGES * _BATCHES_AT_ONCE
+        with ThreadPoolExecutor(_BATCHES_AT_ONCE) as pool:
+            for prefix in self._prefixes:
+                after = self._resume.last(prefix) if self._resume else ""
+                found = self._chosen(listed(self._deployment.source, prefix, after))
+                while events := list(itertools.islice(found, at_once)):
+                    if not self._dry_run:
+                        batches_ = [events[at : at + _BATCH_MESSAGES] for at in range(0, len(events), _BATCH_MESSAGES)]
+                        for _ in pool.map(self._send, batches_):
+                            pass
+                    self._note(prefix, events)
+                    yield self.tally
+        yield self.tally
+
+    def _chosen(self, listed: Iterable[dict[str, Any]]) -> Iterator[ObjectCreated]:
+        deployment, left_out = self._deployment, self.tally.left_out
+        for found in listed:
+            self.tally.last = key = found["Key"]
+            reason = self._wanted.reason_against(found)
+            if is_worker_key(deployment.settings, deployment.source.bucket, key):
+                reason = "written by the worker"
+            if reason is not None:
+                left_out[reason] = left_out.get(reason, 0) + 1
+                continue
+            etag, version, size = found["ETag"].strip('"'), found.get("VersionId"), found["Size"]
+            yield ObjectCreated(deployment.source.bucket, key, version, etag, size, None, found["LastModified"])
+
+    def _note(self, prefix: str, events: Sequence[ObjectCreated]) -> None:
+        tally = self.tally
+        tally.objects += len(events)
+        tally.bytes += sum(event.size or 0 for event in events)
+        room = _SAMPLES - len(tally.samples)
+        tally.samples += [f"s3://{event.bucket}/{event.key}" for event in events[: max(room, 0)]]
+        if self._resume and not self._dry_run:
+            self._resume.note(prefix, events[-1].key)
+
+    def _send(self, events: Sequence[ObjectCreated]) -> None:
+        for batch in batches([compose(event.to_body(), {}, "") for event in events]):
+            send_all(self._deployment.queue, batch)
+
+
+def _prefixes(deployment: Deployment, uris: Sequence[str]) -> list[str]:
+    """Return the prefixes without those that others cover."""
+    bucket = deployment.source.bucket
+    found = []
+    for uri in uris:
+        named, _, prefix = uri.removeprefix("s3://").partition("/")
+        if not uri.startswith("s3://") or not named:
+            raise SettingsError(f"{uri!r} is no prefix: expected s3://{bucket}/PREFIX")
+        if named != bucket:
+            raise SettingsError(f"{uri}: the workers take objects of S3_INPUT_BUCKET only, which is {bucket}")
+        found.append(prefix)
+    distinct = list(dict.fromkeys(found))
+    return [one for one in distinct if not any(one != other and one.startswith(other) for other in distinct)]

@@ -1,0 +1,177 @@
+"""Tells others how an object has ended: a topic of SNS, a bus of EventBridge, both or none.
+
+What is told matters less than the jobs. An event that cannot be sent is logged whole and counted, and the job's message
+is acknowledged all the same. After a failure nothing is tried for a while, so that a service that does not answer costs
+little time.
+
+How an object has ended, as a document for others; docs/outcome-event.schema.json describes it.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from abc import ABC, abstractmethod
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+import boto3
+from botocore.config import Config
+
+from runner.job.keys import output_key
+from runner.job.protocol import JobResult
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from structlog.typing import FilteringBoundLogger
+
+    from runner.aws.message import Message
+    from runner.aws.s3_events import ObjectCreated
+    from runner.job.protocol import Outcome
+    from runner.metrics import Metrics
+    from runner.settings import Settings
+
+
+VERSION = 1
+_MAX_REASON_CHARACTERS = 2000  # a traceback may be longer, and SNS takes 256 KiB in all
+_COUNTS = ("lines_in", "lines_out", "filtered", "rejected", "blank", "bytes_in", "bytes_out")
+
+
+def describe(
+    settings: Settings, event: ObjectCreated, message: Message, outcome: Outcome, seconds: float
+) -> dict[str, Any]:
+    """Return the document.
+
+    Args:
+        settings: Of the worker.
+        event: Of the object.
+        message: Which asked for it.
+        outcome: What has become of it, for good.
+        seconds: How long the last attempt took.
+    """
+    stands = outcome.kind in (JobResult.DONE, JobResult.DUPLICATE)
+    output = {"bucket": settings.output_bucket, "key": output_key(settings, event.key)} if stands else None
+    return {
+        "version": VERSION,
+        "time": datetime.now(UTC).isoformat(timespec="milliseconds"),
+        "outcome": outcome.kind.value,
+        "reason": outcome.reason[:_MAX_REASON_CHARACTERS],
+        "source": {
+            "bucket": event.bucket,
+            "key": event.key,
+            "version_id": event.version_id,
+            "etag": event.etag,
+            "size": event.size,
+        },
+        "output": output and {**output, "etag": outcome.etag.strip('"') or None},
+        "counts": {name: outcome.summary.get(name, 0) for name in _COUNTS} if outcome.summary else None,
+        "rejects": {"bucket": settings.output_bucket, "prefix": outcome.rejects} if outcome.rejects else None,
+        "job": outcome.job or None,
+        "digest": outcome.digest or None,
+        "attempts": message.attempts + 1,
+        "seconds": round(seconds, 3),
+        "message": message.id,
+        "trace": message.trace or None,
+    }
+
+
+SOURCE = "jsonl-transform"
+DETAIL_TYPE = "Object Transformed"
+_CONNECT_TIMEOUT_S, _ANSWER_TIMEOUT_S = 1.0, 2.0
+_TRIES = 2  # a connection that was closed while idle shows at the first
+_PAUSE_S = 30.0
+
+
+@dataclass(slots=True)
+class _Channel(ABC):
+    """One way to tell.
+
+    Attributes:
+        name: Where it goes.
+        client: Of SNS or EventBridge, from boto3.
+        paused_until: When it may be tried again after a failure, by the monotonic clock.
+    """
+
+    name: str
+    client: Any = field(repr=False)
+    paused_until: float = float("-inf")
+
+    @abstractmethod
+    def send(self, event: Mapping[str, Any]) -> None:
+        """Send an event."""
+
+
+class _Topic(_Channel):
+    def send(self, event: Mapping[str, Any]) -> None:
+        counts = event["counts"] or {}
+        attributes = {  # for filter policies
+            "outcome": {"DataType": "String", "StringValue": event["outcome"]},
+            "rejected": {"DataType": "Number", "StringValue": str(counts.get("rejected", 0))},
+        }
+        self.client.publish(TopicArn=self.name, Message=json.dumps(event), MessageAttributes=attributes)
+
+
+class _Bus(_Channel):
+    def send(self, event: Mapping[str, Any]) -> None:
+        entry = {"Source": SOURCE, "DetailType": DETAIL_TYPE, "Detail": json.dumps(event), "EventBusName": self.name}
+        answer = self.client.put_events(Entries=[entry])
+        if answer.get("FailedEntryCount"):
+            failed = answer["Entries"][0]
+            raise _RefusedError(f"{failed.get('ErrorCode')}: {failed.get('ErrorMessage')}")
+
+
+class _RefusedError(Exception):
+    """EventBridge has answered, but not taken the event."""
+
+
+class OutcomeChannels:
+    """Sends events to wherever they are wanted.
+
+    Args:
+        channels: Where that is.
+        log: ChildMessage what could not be sent.
+        metrics: Where that is counted.
+    """
+
+    def __init__(self, channels: list[_Channel], log: FilteringBoundLogger, metrics: Metrics) -> None:
+        self._channels = channels
+        self._log = log
+        self._metrics = metrics
+
+    @classmethod
+    def open(cls, settings: Settings, log: FilteringBoundLogger, metrics: Metrics) -> OutcomeChannels:
+        """Return what the settings ask for."""
+        channels: list[_Channel] = []
+        if settings.outcome_topic:
+            channels.append(_Topic(settings.outcome_topic, _client("sns", settings.outcome_topic, settings)))
+        if settings.outcome_bus:
+            channels.append(_Bus(settings.outcome_bus, _client("events", settings.outcome_bus, settings)))
+        return cls(channels, log, metrics)
+
+    def send(self, event: Mapping[str, Any]) -> None:
+        """Send an event; raises nothing, and takes seconds at most."""
+        for channel in self._channels:
+            if time.monotonic() < channel.paused_until:
+                self._give_up(channel, event, "not tried, as another one failed a moment ago")
+                continue
+            try:
+                channel.send(event)
+            except Exception as error:  # noqa: BLE001 - whatever it is, a job that is done does not fail of it
+                channel.paused_until = time.monotonic() + _PAUSE_S
+                self._give_up(channel, event, str(error))
+
+    def _give_up(self, channel: _Channel, event: Mapping[str, Any], reason: str) -> None:
+        self._log.error("outcome not told", channel=channel.name, error=reason, outcome=event)
+        self._metrics.emit({"OutcomesNotTold": (1, "Count")}, job=event["job"], key=event["source"]["key"])
+
+
+def _client(service: str, name: str, settings: Settings) -> Any:
+    region = name.split(":")[3] if name.startswith("arn:") else settings.region
+    config = Config(
+        connect_timeout=_CONNECT_TIMEOUT_S,
+        read_timeout=_ANSWER_TIMEOUT_S,
+        retries={"mode": "standard", "total_max_attempts": _TRIES},
+    )
+    return boto3.client(service, region_name=region, config=config)

@@ -1,0 +1,77 @@
+"""Long-polls the queue in a thread of its own, one message at a time and only when asked to."""
+
+from __future__ import annotations
+
+import threading
+import time
+from queue import SimpleQueue
+from typing import TYPE_CHECKING
+
+from runner.errors import DeniedError, RunnerError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from runner.aws.queue import Message, Queue
+
+_FIRST_WAIT_S, _LONGEST_WAIT_S = 1.0, 30.0
+
+
+class Receiver:
+    """Receives messages.
+
+    Args:
+        queue: Where from.
+        wait_s: How long one receive waits for a message.
+        visibility_s: For how long nobody else gets the message.
+        wake: Called when something has come.
+    """
+
+    def __init__(self, queue: Queue, wait_s: int, visibility_s: int, wake: Callable[[], None]) -> None:
+        self._queue = queue
+        self._wait_s = wait_s
+        self._visibility_s = visibility_s
+        self._wake = wake
+        self._inbox: SimpleQueue[tuple[Message | RunnerError | None, float]] = SimpleQueue()
+        self._wanted = threading.Event()
+        self._closing = threading.Event()
+        self.asked = False
+        self._thread = threading.Thread(target=self._run, name="receiver", daemon=True)
+        self._thread.start()
+
+    def ask(self) -> None:
+        """Have one message received, unless that was asked for already."""
+        if not self.asked:
+            self.asked = True
+            self._wanted.set()
+
+    def take(self) -> list[tuple[Message | RunnerError | None, float]]:
+        """Return what has come, and when by the monotonic clock: messages, None for a receive without one, errors."""
+        found = []
+        while not self._inbox.empty():
+            found.append(self._inbox.get())
+            self.asked = False
+        return found
+
+    def close(self) -> None:
+        """Receive no more; a receive that is under way goes on until it is over."""
+        self._closing.set()
+        self._wanted.set()
+
+    def join(self, timeout_s: float) -> None:
+        """Wait until no receive is under way."""
+        self._thread.join(timeout_s)
+
+    def _run(self) -> None:
+        wait_s = _FIRST_WAIT_S
+        while self._wanted.wait() and not self._closing.is_set():
+            self._wanted.clear()
+            try:
+                found = self._queue.receive(self._wait_s, self._visibility_s)
+                self._inbox.put((found, time.monotonic()))
+                wait_s = _FIRST_WAIT_S
+            except RunnerError as error:
+                self._closing.wait(0 if isinstance(error, DeniedError) else wait_s)
+                wait_s = min(2 * wait_s, _LONGEST_WAIT_S)
+                self._inbox.put((error, time.monotonic()))
+            self._wake()

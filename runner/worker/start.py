@@ -1,0 +1,67 @@
+"""From the environment to a worker at work."""
+
+from __future__ import annotations
+
+import signal
+import sys
+from typing import TYPE_CHECKING, Any
+
+from botocore.config import Config
+
+from runner.aws.clients import make_client
+from runner.aws.ecs import Protection, read_task_metadata
+from runner.aws.queue import Queue
+from runner.health import HealthFile
+from runner.log import make_logger
+from runner.metrics import Metrics
+from runner.settings import Settings, near_misses
+from runner.worker.breaker import Breaker
+from runner.worker.context import WorkerContext
+from runner.worker.loop import Worker
+from runner.worker.notifications import OutcomeChannels
+from transform import available_cores
+
+_CONNECT_TIMEOUT_S, _ANSWER_TIMEOUT_S = 5, 10
+_TRIES = 4
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+
+def start_worker(environ: Mapping[str, str], *, drain: bool) -> int:
+    """Run a worker to its end; return the exit status.
+
+    Raises:
+        RunnerError: What it needs is not there.
+    """
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))  # until there is something to hand back
+    settings = Settings.read(environ)
+    task = read_task_metadata(environ)
+    log = make_logger(settings.log_level, task=task.arn, family=task.family)
+    for warning in near_misses(environ):
+        log.warning("setting", problem=warning)
+    client = _sqs(settings)
+    queue = Queue.open(client, settings.queue, settings.dead_letter_queue)
+    metrics = Metrics(settings.metrics_namespace, sys.stdout, {"Family": task.family})
+    context = WorkerContext(
+        settings=settings,
+        environ=environ,
+        queue=queue,
+        breaker=Breaker(settings.breaker_failures),
+        health=HealthFile(settings.health_file),
+        protection=Protection(environ.get("ECS_AGENT_URI"), log, settings.protect_max_s),
+        metrics=metrics,
+        channels=OutcomeChannels.open(settings, log, metrics),
+        log=log,
+    )
+    return Worker(context, settings.workers or available_cores(), drain=drain).run()
+
+
+def _sqs(settings: Settings) -> Any:
+    """Return a client that waits no longer than the worker can, which has jobs to look after."""
+    config = Config(
+        connect_timeout=_CONNECT_TIMEOUT_S,
+        read_timeout=settings.poll_wait_s + _ANSWER_TIMEOUT_S,
+        retries={"mode": "standard", "total_max_attempts": _TRIES},
+    )
+    return make_client("sqs", settings.region, config)

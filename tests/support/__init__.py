@@ -1,0 +1,1 @@
+"""What tests share: an independent reference, strategies, servers and proxies, and a deployment on an emulator."""

@@ -1,0 +1,530 @@
+"""An object is read as one version, in a few large ranges, whatever S3 answers, and nothing goes on unseen."""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import mmap
+import pickle
+import random
+import signal
+import threading
+import time
+from contextlib import ExitStack
+from dataclasses import replace
+from multiprocessing.connection import Pipe
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from tests.support.example import CALCULATION, lines, transformed, wait_until
+from tests.support.places import ObjectPlace
+from tests.support.proxy import Cut, Damage, Hold, Refuse, Shorten, proxy_of
+from transform import (
+    AccessDeniedError,
+    Calculation,
+    InputError,
+    OutputError,
+    S3Object,
+    SourceChangedError,
+    UnavailableError,
+    interrupts,
+    object_reader,
+)
+from transform.engine import pool_worker as worker_module
+from transform.engine.pool_worker import MEMORY_BYTES, WorkerSetup, WorkRequest
+from transform.io.chunks import Chunk, Range, cut, prefetch_range, read_chunks, read_range
+from transform.io.s3 import filesystem, is_uri
+from transform.io.s3_reader import ObjectReader
+from transform.io.sources import InputVersion, Position, open_source, open_version, reopenable
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+    from tests.support.proxy import Fault, Proxy, Request
+
+READ_BYTES, TAIL_BYTES = 1000, 100
+TYPE = "application/octet-stream"
+BLOCK_BYTES = READ_BYTES + TAIL_BYTES
+CONTENT = random.Random(1).randbytes(5 * BLOCK_BYTES + 17)
+DENIED, BROKEN, CUT = Refuse(403, "AccessDenied"), Refuse(500, "InternalError"), Cut(passed_on=False)
+
+
+@pytest.fixture(autouse=True)
+def _ranges_are_small(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(object_reader, "READ_BYTES", READ_BYTES)
+    monkeypatch.setattr(object_reader, "_TAIL_BYTES", TAIL_BYTES)
+    monkeypatch.setattr(object_reader, "_FIRST_WAIT_S", 0.01)
+
+
+@pytest.fixture
+def place(s3: Any, bucket: str, scratch: Path) -> ObjectPlace:
+    place = ObjectPlace(s3, bucket, scratch, "some/input")
+    place.put(CONTENT)
+    return place
+
+
+@pytest.fixture
+def proxy(aws: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Proxy]:
+    """A proxy that what is tested goes through, and the test's own client does not."""
+    with proxy_of(aws) as proxy:
+        monkeypatch.setenv("AWS_ENDPOINT_URL", proxy.endpoint)
+        monkeypatch.setenv("AWS_MAX_ATTEMPTS", "1")  # s3fs tries again as well, and waits for less long
+        yield proxy
+
+
+def of_some(fault: Fault, numbers: Callable[[int], bool] = lambda _number: True) -> Callable[[Request], Fault | None]:
+    """Return a rule under which some or all reads of an object fail."""
+    return lambda request: fault if request.operation == "GetObject" and numbers(request.number) else None
+
+
+def version_of(place: ObjectPlace) -> S3Object:
+    """Return an object as the version that is there."""
+    return S3Object(place.bucket, place.key, place.s3.head_object(Bucket=place.bucket, Key=place.key)["ETag"][1:-1])
+
+
+def rest_of(reader: ObjectReader, view_bytes: int = 300) -> bytes:
+    content, view = bytearray(), memoryview(bytearray(view_bytes))
+    while count := reader.readinto(view):
+        content += view[:count]
+    return bytes(content)
+
+
+def ranges(proxy: Proxy) -> list[str]:
+    """Return which ranges were asked for, from the first to the last: several are at a time, in any request."""
+    asked = [request for request in proxy.requests if request.operation == "GetObject"]
+    return [request.range.removeprefix("bytes=") for request in sorted(asked, key=lambda asked: asked.first_byte)]
+
+
+def going_on() -> int:
+    """Return how many reads are under way."""
+    tasks = asyncio.all_tasks(filesystem().loop)
+    return sum("ObjectReader._fetch" in repr(task.get_coro()) for task in tasks)
+
+
+def ends_soon() -> bool:
+    """Return whether all reads end before s3fs would lose patience, which is after 15 s."""
+    began = time.monotonic()
+    wait_until(lambda: going_on() == 0)
+    return time.monotonic() - began < 10
+
+
+# --- what is asked for ---------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("blocks", [1, 2, 5])
+@pytest.mark.parametrize("more", [-1, 0, 1])
+def test_ranges_follow_one_another_and_stop_at_the_end(
+    blocks: int, more: int, place: ObjectPlace, proxy: Proxy
+) -> None:
+    content = CONTENT[: blocks * BLOCK_BYTES + more]
+    place.put(content)
+    reader = ObjectReader(place.target)
+    assert (reader.size, reader.headers["ContentType"]) == (len(content), TYPE)
+    assert rest_of(reader) == content
+    reader.close()
+    expected = [f"{start}-{start + BLOCK_BYTES - 1}" for start in range(0, len(content), BLOCK_BYTES)]
+    assert ranges(proxy) == expected
+    assert len(proxy.requests) == len(expected)
+
+
+@pytest.mark.parametrize("start", [1, BLOCK_BYTES, BLOCK_BYTES + 1, len(CONTENT) - 1])
+@pytest.mark.parametrize("pinned", [False, True])
+def test_what_is_read_from_an_offset_on_is_asked_for_from_there_on(
+    start: int, pinned: bool, place: ObjectPlace, proxy: Proxy
+) -> None:
+    location = version_of(place) if pinned else place.target
+    with open_source(location, Position(start, None)) as reader:
+        assert (reader.position, reader.size) == (start, len(CONTENT))
+        content, view = bytearray(), memoryview(bytearray(300))
+        while count := reader.read_into(view):
+            content += view[:count]
+        reader.check_whole()
+    assert bytes(content) == CONTENT[start:]
+    assert ranges(proxy) == [f"{at}-{at + BLOCK_BYTES - 1}" for at in range(start, len(CONTENT), BLOCK_BYTES)]
+    assert len(proxy.requests) == len(ranges(proxy))
+
+
+@pytest.mark.parametrize("pinned", [False, True])
+def test_at_the_end_there_is_nothing_to_read(pinned: bool, place: ObjectPlace, proxy: Proxy) -> None:
+    location = version_of(place) if pinned else place.target
+    with open_source(location, Position(len(CONTENT), None)) as reader:
+        assert reader.read_into(memoryview(bytearray(10))) == 0
+        assert reader.headers["ContentType"] == TYPE
+        reader.check_whole()
+    assert [request.operation for request in proxy.requests] == ["GetObject", "HeadObject"]
+
+
+def test_an_empty_object_is_read(place: ObjectPlace, proxy: Proxy) -> None:
+    place.put(b"")
+    for location in (place.target, version_of(place)):
+        for rule in (lambda _request: None, of_some(Refuse(416, "InvalidRange"))):  # which AWS answers
+            proxy.rule = rule
+            reader = ObjectReader(location)
+            assert (reader.size, reader.etag, rest_of(reader)) == (0, version_of(place).etag, b"")
+            reader.close()
+
+
+def test_ranges_that_others_share_take_a_request_each(place: ObjectPlace, proxy: Proxy) -> None:
+    content = lines(400)
+    place.put(content)
+    version = InputVersion(place.target, (version_of(place).etag, len(content)))
+    parts = list(cut(len(content), READ_BYTES))
+    assert len(parts) > 5
+    found = b""
+    with open_version(version) as one, open_version(version) as other:
+        assert proxy.requests == [], "what is known need not be asked for"
+        for number, part in enumerate(parts):
+            for chunk in read_range((one, other)[number % 2], part, 300, 500):
+                assert isinstance(chunk, Chunk)
+                found += chunk.data
+    assert found == content
+    starts = [max(part.start - 1, 0) for part in parts]  # whether a line starts there, the byte before tells
+    assert [request.first_byte for request in proxy.requests] == starts
+    assert going_on() == 0, "nobody knows which range is the next"
+
+
+def test_a_range_that_is_expected_is_read_before_anybody_asks_and_once(place: ObjectPlace, proxy: Proxy) -> None:
+    content = lines(400)
+    place.put(content)
+    version = InputVersion(place.target, (version_of(place).etag, len(content)))
+    parts = list(cut(len(content), READ_BYTES))
+    found = b""
+    with open_version(version) as anywhere:
+        for number, part in enumerate(parts):
+            for following in parts[number : number + 2]:
+                prefetch_range(anywhere, following)
+            wait_until(lambda: len(proxy.requests) == min(number + 2, len(parts)))  # noqa: B023 - called here only
+            for chunk in read_range(anywhere, part, 300, 500):
+                assert isinstance(chunk, Chunk)
+                found += chunk.data
+        prefetch_range(anywhere, Range(0, READ_BYTES))
+    assert ends_soon(), "what was expected and not read goes with the reader"
+    assert found == content
+    starts = [max(part.start - 1, 0) for part in parts]
+    assert sorted(request.first_byte for request in proxy.requests[: len(parts)]) == starts
+
+
+def test_a_worker_begins_to_read_for_its_next_order_before_it_has_done_this_one(
+    place: ObjectPlace, proxy: Proxy
+) -> None:
+    content = lines(400)
+    place.put(content)
+    plan, _ = (
+        Calculation.from_sql("1 AS one")
+        .spec_for("")
+        .prepare(read_chunks(io.BytesIO(content).readinto, 1000, 500), 500, {})
+    )
+    setup = WorkerSetup(
+        pickle.dumps(plan), InputVersion(place.target, (version_of(place).etag, len(content))), 300, 500
+    )
+    ours, theirs = Pipe()
+    memory = memoryview(mmap.mmap(-1, MEMORY_BYTES))
+    parts = list(cut(len(content), READ_BYTES))[:3]
+    with ours, theirs, ExitStack() as stack:
+        worker = worker_module._Worker(setup, theirs, memory, stack)
+        for slot, part in enumerate(parts):
+            ours.send(WorkRequest(slot % 2, part))
+        first = worker.next_request()
+        answers = worker.work(first)
+        next(answers)
+        wait_until(lambda: len(proxy.requests) == len(parts))
+        assert [worker.next_request().byte_range for _ in parts[1:]] == parts[1:]
+
+
+@settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(reads=st.lists(st.tuples(st.integers(0, len(CONTENT) + 5), st.integers(1, 3000)), max_size=8))
+def test_reading_anywhere_gives_what_is_there(reads: list[tuple[int, int]], place: ObjectPlace) -> None:
+    reader = ObjectReader(place.target)
+    for offset, size in reads:
+        view = memoryview(bytearray(size))
+        count = reader.read_at(view, offset)
+        assert bytes(view[:count]) == CONTENT[offset : offset + count]
+        assert count > 0 or offset >= len(CONTENT)
+        reader.seek(offset)
+        assert reader.readinto(view) == count
+    reader.close()
+
+
+# --- which object --------------------------------------------------------------------------------------------------
+
+KEYS = (
+    *("a b", " ", "a+b", "a%20b", "ü/名", "a?versionId=1", "?versionId=", "folder/", "folder//", "/", "//", "//a"),
+    *("a/../b", "./a", "a#b", "a&b=c", "s3://x/y", "\U0001f600", "a\tb", "a.gz/b"),
+)
+
+
+@pytest.mark.parametrize("key", KEYS)
+def test_a_key_is_taken_as_it_is(key: str, s3: Any, bucket: str, scratch: Path, tmp_path: Path) -> None:
+    place = ObjectPlace(s3, bucket, scratch, key)
+    place.put(lines(3))
+    for source in (version_of(place), S3Object(bucket, key)):
+        assert is_uri(source)
+        assert reopenable(source)
+        summary = CALCULATION.run(source, tmp_path / "out")
+        assert (tmp_path / "out").read_bytes() == transformed(3)
+        assert summary.source == f"s3://{bucket}/{key}"
+        with pytest.raises(InputError, match="is not what was read before"), open_source(source, Position(5, "gzip")):
+            pass
+    with pytest.raises(SourceChangedError):
+        CALCULATION.run(S3Object(bucket, key, "0" * 32), tmp_path / "out")
+
+
+def test_workers_read_the_same_object_whatever_its_key(
+    s3: Any, bucket: str, scratch: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("transform.engine.pool.READY_WAIT_S", 60.0)
+    place = ObjectPlace(s3, bucket, scratch, "a b?versionId=1//名/")
+    place.put(lines(3000))
+    CALCULATION.run(version_of(place), tmp_path / "out", workers=2, range_bytes=4000)
+    assert (tmp_path / "out").read_bytes() == transformed(3000)
+
+
+def test_a_version_of_an_object_is_not_its_own_output(place: ObjectPlace) -> None:
+    with pytest.raises(OutputError, match="the output is the input"):
+        CALCULATION.run(version_of(place), place.target)
+
+
+# --- which version -------------------------------------------------------------------------------------------------
+
+
+def overwrite(place: ObjectPlace) -> None:
+    place.put(CONTENT + b"\n")
+
+
+def overwrite_with_less(place: ObjectPlace) -> None:
+    place.put(b"x")
+
+
+def empty(place: ObjectPlace) -> None:
+    place.put(b"")
+
+
+def delete(place: ObjectPlace) -> None:
+    place.s3.delete_object(Bucket=place.bucket, Key=place.key)
+
+
+CHANGES = [overwrite, overwrite_with_less, empty, delete]
+
+
+@pytest.mark.parametrize("change", CHANGES)
+@pytest.mark.parametrize("start", [0, 100, len(CONTENT)])
+def test_a_version_that_is_gone_before_the_first_byte_is_noticed(
+    change: Callable[[ObjectPlace], None], start: int, place: ObjectPlace
+) -> None:
+    version = version_of(place)
+    change(place)
+    how = "vanished" if change is delete else "changed"
+    with pytest.raises(SourceChangedError, match=f"^{place.target}: {how} while it was read") as caught:
+        ObjectReader(version, start)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("change", CHANGES)
+@pytest.mark.parametrize("pinned", [False, True])
+def test_a_version_that_is_gone_between_two_ranges_is_noticed(
+    change: Callable[[ObjectPlace], None], pinned: bool, place: ObjectPlace
+) -> None:
+    reader = ObjectReader(version_of(place) if pinned else place.target)
+    assert reader.readinto(memoryview(bytearray(BLOCK_BYTES))) == BLOCK_BYTES
+    change(place)
+    with pytest.raises(SourceChangedError, match="while it was read"):
+        reader.readinto(memoryview(bytearray(10)))
+    with pytest.raises(SourceChangedError, match="while it was read"):
+        reader.read_at(memoryview(bytearray(10)), 3 * BLOCK_BYTES)
+    reader.close()
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_a_version_that_is_gone_before_others_read_it_is_noticed(
+    change: Callable[[ObjectPlace], None], place: ObjectPlace
+) -> None:
+    version = InputVersion(place.target, (version_of(place).etag, len(CONTENT)))
+    change(place)
+    with open_version(version) as anywhere, pytest.raises(SourceChangedError, match="while it was read"):
+        anywhere.read_at(memoryview(bytearray(10)), 0)
+
+
+def test_an_object_that_never_was_there_has_not_changed(place: ObjectPlace) -> None:
+    for location in (place.target + "x", f"s3://no-bucket-{place.bucket}/key"):
+        with pytest.raises(InputError, match="no such bucket or key") as caught:
+            ObjectReader(location)
+        assert type(caught.value) is InputError
+    with pytest.raises(InputError, match="no such bucket or key") as caught:
+        ObjectReader(S3Object(f"no-bucket-{place.bucket}", "key", "0" * 32))
+    assert type(caught.value) is InputError, "a bucket is not a version of an object"
+
+
+# --- what goes wrong -----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("honest", [False, True])
+def test_a_body_that_is_cut_short_is_asked_for_again(honest: bool, place: ObjectPlace, proxy: Proxy) -> None:
+    proxy.rule = of_some(Shorten(honest=honest), lambda number: number in (1, 2, 4))
+    reader = ObjectReader(version_of(place))
+    assert rest_of(reader) == CONTENT
+    reader.close()
+    whole = [f"{start}-{start + BLOCK_BYTES - 1}" for start in range(0, len(CONTENT), BLOCK_BYTES)]
+    assert ranges(proxy) == [whole[0], whole[0], whole[0], whole[1], whole[1], *whole[2:]]
+
+
+@pytest.mark.parametrize("honest", [False, True])
+@pytest.mark.parametrize("first", [1, 2])
+def test_a_body_that_is_cut_short_again_and_again_is_an_error(
+    honest: bool, first: int, place: ObjectPlace, proxy: Proxy
+) -> None:
+    proxy.rule = of_some(Shorten(honest=honest), lambda number: number >= first)
+    with pytest.raises(UnavailableError, match=f"^{place.target}: ") as caught:
+        rest_of(ObjectReader(place.target))
+    assert "\n" not in str(caught.value)
+    start = (first - 1) * BLOCK_BYTES
+    assert ranges(proxy).count(f"{start}-{start + BLOCK_BYTES - 1}") == 5
+
+
+@pytest.mark.parametrize(
+    ("fault", "error"),
+    [
+        (DENIED, AccessDeniedError),
+        (Refuse(403, "InvalidAccessKeyId"), AccessDeniedError),
+        (Refuse(403, "SignatureDoesNotMatch"), AccessDeniedError),
+        (Refuse(400, "ExpiredToken"), UnavailableError),
+        (Refuse(403, "RequestTimeTooSkewed"), UnavailableError),
+        (Refuse(403, "InvalidObjectState"), InputError),
+        (BROKEN, UnavailableError),
+        (Refuse(503, "SlowDown"), UnavailableError),
+        (Refuse(503, "ServiceUnavailable"), UnavailableError),
+        (CUT, UnavailableError),
+    ],
+    ids=repr,
+)
+@pytest.mark.parametrize("first", [1, 2])
+def test_an_error_says_whether_it_may_pass(
+    fault: Fault, error: type[InputError], first: int, place: ObjectPlace, proxy: Proxy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("asyncio.sleep", _no_wait(asyncio.sleep))
+    proxy.rule = of_some(fault, lambda number: number >= first)
+    with pytest.raises(InputError, match=f"^{place.target}: ") as caught:
+        rest_of(ObjectReader(version_of(place)))
+    assert type(caught.value) is error
+    assert "\n" not in str(caught.value)
+
+
+def _no_wait(sleep: Callable[[float], Any]) -> Callable[..., Any]:
+    """Return a sleep that is short, for s3fs, which waits before it tries again."""
+    return lambda seconds, *_: sleep(min(seconds, 0.01))
+
+
+def test_no_credentials_are_a_denial(place: ObjectPlace, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    filesystem().clear_instance_cache()
+    try:
+        with pytest.raises(AccessDeniedError, match="no AWS credentials found"):
+            ObjectReader(place.target)
+    finally:
+        filesystem().clear_instance_cache()
+
+
+def test_nobody_there_may_pass(place: ObjectPlace, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("asyncio.sleep", _no_wait(asyncio.sleep))
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:1")
+    monkeypatch.setenv("AWS_MAX_ATTEMPTS", "1")
+    with pytest.raises(UnavailableError, match=f"^{place.target}: "):
+        ObjectReader(place.target)
+
+
+# --- what goes on meanwhile ----------------------------------------------------------------------------------------
+
+
+def test_the_next_range_is_read_ahead_and_forgotten_on_close(place: ObjectPlace, proxy: Proxy) -> None:
+    asked, answer = threading.Event(), threading.Event()
+    proxy.rule = lambda request: Hold(asked, answer) if request.first_byte == 2 * BLOCK_BYTES else None
+    reader = ObjectReader(place.target)
+    view = memoryview(bytearray(BLOCK_BYTES))
+    try:
+        assert reader.readinto(view) == BLOCK_BYTES
+        assert len(ranges(proxy)) == 1, "a short object may end here"
+        assert reader.readinto(view) == BLOCK_BYTES
+        assert asked.wait(10), "it is asked for the third range before anybody reads that"
+        assert going_on() == 1
+        reader.close()
+        assert ends_soon()
+    finally:
+        answer.set()
+
+
+def test_an_interrupt_leaves_nothing_going_on(place: ObjectPlace, proxy: Proxy) -> None:
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell has what runs beside it ignore this
+    asked, answer = threading.Event(), threading.Event()
+    proxy.rule = of_some(Hold(asked, answer))
+
+    def interrupt() -> None:
+        asked.wait(10)
+        time.sleep(0.1)  # a signal just before a thread begins to wait for a lock does not end the wait
+        signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
+
+    thread = threading.Thread(target=interrupt)
+    thread.start()
+    try:
+        with interrupts.defer_interrupts(), pytest.raises(KeyboardInterrupt):
+            ObjectReader(place.target)
+        assert ends_soon()
+    finally:
+        thread.join()
+        answer.set()
+        signal.signal(signal.SIGINT, before)
+
+
+def test_a_failure_that_nobody_asks_for_is_silent(place: ObjectPlace, proxy: Proxy) -> None:
+    proxy.rule = lambda request: DENIED if request.first_byte == 2 * BLOCK_BYTES else None
+    reader = ObjectReader(place.target)
+    view = memoryview(bytearray(BLOCK_BYTES))
+    reader.readinto(view)
+    reader.readinto(view)
+    wait_until(lambda: len(ranges(proxy)) >= 3 and going_on() == 0)
+    reader.close()
+    time.sleep(0.05)  # what asyncio has to say of it would come now, as a warning
+
+
+# --- what is small, and known to be ----------------------------------------------------------------------------------
+
+
+def sized(place: ObjectPlace, size: int) -> S3Object:
+    return replace(version_of(place), size=size)
+
+
+def test_a_small_object_is_asked_for_whole(place: ObjectPlace, proxy: Proxy) -> None:
+    place.put(CONTENT[:READ_BYTES])
+    reader = ObjectReader(sized(place, READ_BYTES))
+    assert (reader.size, rest_of(reader)) == (READ_BYTES, CONTENT[:READ_BYTES])
+    assert ranges(proxy) == [""]
+
+
+@pytest.mark.parametrize("size", [1, READ_BYTES, 1 << 40])
+def test_a_size_that_is_wrong_is_not_believed(size: int, place: ObjectPlace, proxy: Proxy) -> None:
+    reader = ObjectReader(sized(place, size))
+    assert (reader.size, rest_of(reader)) == (len(CONTENT), CONTENT)
+    assert ranges(proxy)[-1] != ""
+
+
+@pytest.mark.parametrize("algorithm", ["CRC32", "CRC32C", "CRC64NVME", "SHA1", "SHA256"])
+def test_a_damaged_body_is_noticed_where_there_is_a_checksum(
+    algorithm: str, s3: Any, place: ObjectPlace, proxy: Proxy
+) -> None:
+    s3.put_object(Bucket=place.bucket, Key=place.key, Body=CONTENT[:500], ChecksumAlgorithm=algorithm)
+    proxy.rule = of_some(Damage(), lambda number: number == 1)
+    assert rest_of(ObjectReader(sized(place, 500))) == CONTENT[:500]
+    proxy.rule = of_some(Damage())
+    with pytest.raises(UnavailableError, match="did not match calculated checksum"):
+        ObjectReader(sized(place, 500))
+
+
+@pytest.mark.parametrize("honest", [False, True])
+def test_a_small_body_that_is_cut_short_is_asked_for_again(honest: bool, place: ObjectPlace, proxy: Proxy) -> None:
+    place.put(CONTENT[:500])
+    proxy.rule = of_some(Shorten(honest), lambda number: number == 1)
+    assert rest_of(ObjectReader(sized(place, 500))) == CONTENT[:500]

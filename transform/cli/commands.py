@@ -1,0 +1,211 @@
+"""The `transform` command: a thin layer over the library.
+
+Nothing heavy is imported before it is needed, so that `--help` answers at once.
+"""
+
+import contextlib
+import os
+import shutil
+import sys
+import textwrap
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NoReturn
+
+import click
+
+from transform import _process
+from transform._process import keep_freed_memory
+from transform.cli.options import MaxRejects, PathOrUri, Size, takes_calculation
+from transform.errors import OptionError, TransformError
+
+if TYPE_CHECKING:
+    from transform.runnable import Runnable
+
+FAILED, USAGE, WITH_REJECTS, INTERRUPTED = 1, 2, 3, 130
+
+_EXAMPLES = """\b
+Examples:
+  transform run in.jsonl out.jsonl -e 'stars * review_count AS review_score'
+  transform run in.jsonl.gz s3://bucket/out.jsonl.zst -c calculation.py
+  zcat in.gz | transform run - - -e 'a + b AS c' -w 'a > 0' | head
+  transform preview in.jsonl -e 'upper(city) AS city'
+  transform schema in.jsonl
+  transform new review_scores --from in.jsonl
+  transform check review_scores.py in.jsonl
+
+\b
+Exit status: 0 all good, 1 failed and nothing published, 2 wrong usage,
+3 published but some lines were rejected, 130 interrupted.
+"""
+
+
+@click.group(epilog=_EXAMPLES, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(package_name="jsonl-transform", prog_name="transform")
+def cli() -> None:
+    """Transform JSON lines with polars expressions, without losing or bending a byte."""
+
+
+@cli.command()
+@click.argument("source", type=PathOrUri(), metavar="INPUT")
+@click.argument("target", type=PathOrUri(), metavar="OUTPUT")
+@takes_calculation
+@click.option(
+    "--on-error",
+    type=click.Choice(["reject", "fail"]),
+    default="reject",
+    show_default=True,
+    help="Put a bad line aside, or stop at the first.",
+)
+@click.option(
+    "--rejects", type=PathOrUri(), metavar="PATH", help="Where rejected lines go.  [default: OUTPUT.rejects.jsonl]"
+)
+@click.option("--max-rejects", type=MaxRejects(), help="Fail if more lines are rejected, or a larger share.")
+@click.option("--max-line-bytes", type=Size(), default="256MiB", show_default=True, help="Reject longer lines.")
+@click.option(
+    "--max-inflation", type=click.IntRange(1), metavar="N", help="Fail if compressed input grows more than N times."
+)
+@click.option(
+    "--workers", type=click.IntRange(1), metavar="N", help="Processes to use.  [default: the cores there are]"
+)
+@click.option("--summary", "summary_path", type=PathOrUri(), metavar="PATH", help="Write the summary as JSON, too.")
+@click.option("-q", "--quiet", is_flag=True, help="No progress bar and no summary.")
+def run(source: str, target: str, what: "Runnable", summary_path: str | None, *, quiet: bool, **options: Any) -> None:
+    """Transform INPUT into OUTPUT.
+
+    Each is a path, an s3://bucket/key URI, or - for standard input or output. gzip, zstd, bz2 and xz are read whatever
+    they are called, and written where OUTPUT is named like them. OUTPUT appears whole or not at all.
+    """
+    from transform.cli import report
+
+    with contextlib.ExitStack() as stack:
+        places = {"input": source, "output": target, "rejects": options["rejects"]}
+        write_summary = stack.enter_context(report.summary_file(summary_path, places))
+        show = stack.enter_context(report.progress(source, quiet=quiet))
+        summary = what.run(source, target, progress=show, **options)
+        write_summary(summary)
+    if not quiet:
+        report.print_summary(summary)
+    if summary.rejected:
+        sys.exit(WITH_REJECTS)
+
+
+@cli.command(short_help="Show what the first lines of INPUT give.")
+@click.argument("source", type=PathOrUri(), metavar="INPUT")
+@takes_calculation
+@click.option(
+    "-n", "--rows", type=click.IntRange(1), metavar="N", default=10, show_default=True, help="How many lines."
+)
+def preview(source: str, what: "Runnable", rows: int) -> None:
+    """Show the columns read and the results for the first lines of INPUT."""
+    from transform.cli import report
+
+    rejected: list[str] = []
+    report.print_frame(what.preview(source, rows, rejected=rejected))
+    report.print_rejected(rejected)
+
+
+@cli.command("schema")
+@click.argument("source", type=PathOrUri(), metavar="INPUT")
+def show_schema(source: str) -> None:
+    """Show the columns of INPUT with the types that would be inferred.
+
+    PRESENT counts the lines of the sample in which a member is there, the others those in which it is of a kind.
+    """
+    from transform.cli import report
+
+    report.print_schema(source)
+
+
+@cli.command()
+@click.argument("reference", type=PathOrUri(), metavar="REF")
+@click.argument("source", type=PathOrUri(), metavar="INPUT")
+@click.option("-n", "--lines", type=click.IntRange(1), metavar="N", help="Take the first N lines only.")
+@click.option("--max-rejects", type=MaxRejects(), default="0", show_default=True, help="So many may be rejected.")
+@click.option("--max-nulls", type=MaxRejects(), help="In so many lines a result may be null.  [default: all but one]")
+@click.option("--json", "as_json", is_flag=True, help="Tell it as JSON.")
+def check(
+    reference: str, source: str, lines: int | None, max_rejects: str, max_nulls: str | None, *, as_json: bool
+) -> None:
+    """Check how the calculation REF fares on INPUT, without an output.
+
+    REF is path/file.py:name or package.module:name. Lines that are rejected, results that are not finite, or null in
+    every line, and filters that drop everything are problems, for which the exit status is 3.
+    """
+    from transform import load
+    from transform.cli import report
+    from transform.explore.check import check as check_spec
+
+    try:
+        found = check_spec(load(reference).spec_for(source), source, lines)
+    except TransformError as error:
+        if as_json:
+            report.print_json({"ok": False, "error": str(error)})
+        raise
+    problems = found.problems(max_rejects, max_nulls)
+    if as_json:
+        report.print_json(found.to_dict(problems))
+    else:
+        report.print_check(found, problems)
+    if problems:
+        sys.exit(WITH_REJECTS)
+
+
+@cli.command(short_help="Make a calculation to start from, with a test.")
+@click.argument("name", type=PathOrUri(), metavar="NAME")
+@click.option(
+    "--from", "source", type=PathOrUri(), metavar="INPUT", help="What the sample is of.  [default: invented businesses]"
+)
+@click.option(
+    "-n", "--lines", type=click.IntRange(1), metavar="N", default=100, show_default=True, help="How many lines to draw."
+)
+def new(name: str, source: str | None, lines: int) -> None:
+    """Make a calculation to start from: NAME.py, its test, and a sample.
+
+    They are NAME.py, test_NAME.py and NAME.sample.jsonl; nothing that is there is overwritten.
+    """
+    from transform.cli.scaffold import scaffold
+
+    try:
+        made = scaffold(Path(name), source, lines)
+    except OptionError as error:
+        raise click.BadParameter(str(error), param_hint="NAME") from None
+    click.echo(f"{made.calculation}  says what to compute")
+    click.echo(f"{made.test}  tests it: pytest {made.test}")
+    left_out = f"; {made.left_out:,} that are no JSON objects were left out" if made.left_out else ""
+    click.echo(f"{made.sample}  has {made.lines:,} lines to try it on{left_out}")
+    click.echo(f"\nNext: transform preview {made.sample} -c {made.calculation}")
+
+
+def _complain(message: str) -> None:
+    """Say what went wrong: on a terminal with its lines broken between words, elsewhere as it is."""
+    name = "transform:"
+    text = f"{name} {message}"
+    if sys.stderr.isatty():
+        width = shutil.get_terminal_size().columns
+        text = "\n".join(
+            textwrap.fill(line, width, break_long_words=False, break_on_hyphens=False) for line in text.splitlines()
+        )
+        if not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb":
+            text = text.replace(name, click.style(name, fg="red", bold=True), 1)
+    click.echo(text, err=True)
+
+
+def main() -> NoReturn:
+    """Run the command and exit."""
+    _process.install_interrupts()
+    # Work is shared out over processes, of which this is one: more threads here would only get in their way.
+    keep_freed_memory()
+    for name in ("POLARS_MAX_THREADS", "OPENBLAS_NUM_THREADS"):
+        os.environ.setdefault(name, "1")
+    try:
+        cli(standalone_mode=False)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(error.exit_code)
+    except TransformError as error:
+        _complain(str(error))
+        sys.exit(FAILED)
+    except (KeyboardInterrupt, click.Abort):
+        _complain("interrupted; nothing was published")
+        sys.exit(INTERRUPTED)
+    sys.exit(0)

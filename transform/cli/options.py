@@ -1,0 +1,134 @@
+"""The options that say what to compute, which several commands have in common.
+
+What options and arguments of the command can be.
+"""
+
+import contextlib
+import functools
+import re
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+from click.shell_completion import CompletionItem
+
+from transform._process import available_cores
+from transform.io.chunks import MIN_RANGES, RANGE_BYTES
+from transform.sizes import parse_size
+
+if TYPE_CHECKING:
+    from transform.calculation import Calculation
+
+
+class Size(click.ParamType[int]):
+    """A number of bytes, with a unit if need be."""
+
+    name = "size"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        """Return the number of bytes."""
+        size = parse_size(str(value))
+        if size is None:
+            self.fail(f"{value!r} is not a size such as 64MiB, 10MB or 5000", param, ctx)
+        return size
+
+
+class PathOrUri(click.ParamType[str]):
+    """A path, a URI or `-`; shells complete it as they do files."""
+
+    name = "place"
+
+    def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:  # noqa: ARG002
+        """Return what tells the shell to look at its files."""
+        return [CompletionItem(incomplete, type="file")]
+
+
+class MaxRejects(click.ParamType[str]):
+    """A number of lines, or a share of them."""
+
+    name = "N|P%"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """Return the text if it is good."""
+        text = str(value).strip()
+        if not re.fullmatch(r"\d+|(100(\.0*)?|\d{1,2}(\.\d*)?)%", text):
+            self.fail(f"{value!r} is not a number of lines such as 100 or a share such as 5%", param, ctx)
+        return text
+
+
+def takes_calculation(command: Callable[..., None]) -> Callable[..., None]:
+    """Give a command the options that say what to compute; it is called with `what`, the calculation."""
+
+    @click.option("-e", "--expr", "exprs", metavar="SQL", multiple=True, help="What to compute, as `a * b AS c, ...`.")
+    @click.option("-w", "--where", metavar="SQL", help="Keep only the lines for which this is true.")
+    @click.option("--drop", metavar="NAME", multiple=True, help="Take a member out of the lines.")
+    @click.option("--select", metavar="NAME", multiple=True, help="Keep only these members, and the results.")
+    @click.option(
+        "-c",
+        "--calculation",
+        "reference",
+        type=PathOrUri(),
+        metavar="REF",
+        help="path/file.py:name or package.module:name.",
+    )
+    @click.option("--schema", metavar="NAME=TYPE", multiple=True, help="A column's type, as Float64 or List(String).")
+    @functools.wraps(command)
+    def wrapped(
+        *args: object,
+        exprs: tuple[str, ...],
+        where: str | None,
+        drop: tuple[str, ...],
+        select: tuple[str, ...],
+        reference: str | None,
+        schema: tuple[str, ...],
+        **options: object,
+    ) -> None:
+        if reference and (exprs or where or drop or select or schema):
+            raise click.UsageError("with --calculation, say everything else in its file")
+        if not (reference or exprs or where or drop or select):
+            raise click.UsageError("nothing to do: give --expr, --where, --drop, --select or --calculation")
+        with _started_ahead(options):
+            from transform import load
+
+            what = load(reference) if reference else _calculation(exprs, where, drop, select, schema)
+            command(*args, what=what, **options)
+
+    return wrapped
+
+
+def _calculation(
+    exprs: tuple[str, ...],
+    where: str | None,
+    drop: tuple[str, ...],
+    select: tuple[str, ...],
+    schema: tuple[str, ...],
+) -> "Calculation":
+    from transform import Calculation
+
+    what = Calculation.from_sql(", ".join(exprs), where or "").drop(*drop)
+    what = what.select(*select) if select else what
+    types = {}
+    for declaration in schema:
+        name, equals, text = declaration.rpartition("=")
+        if not equals or not name:
+            raise click.BadParameter(f"{declaration!r} is not NAME=TYPE, as stars=Float64", param_hint="--schema")
+        types[name] = text
+    return what.with_schema(types)
+
+
+@contextlib.contextmanager
+def _started_ahead(options: Mapping[str, Any]) -> Iterator[None]:
+    """Start the processes that there will be work for, beside this one, as far as that is known at once."""
+    try:
+        size = Path(options["source"]).stat().st_size  # of a device or pipe 0
+    except (OSError, ValueError):
+        size = 0
+    others = (options.get("workers", 1) or available_cores()) - 1 if size > MIN_RANGES * RANGE_BYTES else 0
+    if not others:
+        yield
+        return
+    from transform.engine.pool import started_ahead
+
+    with started_ahead(others):
+        yield

@@ -1,0 +1,168 @@
+"""What the command shows: progress, summaries, frames and schemas."""
+
+import contextlib
+import json
+import sys
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
+
+import polars as pl
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    DownloadColumn,
+    Progress,
+    SpinnerColumn,
+    TextColumn,
+    TimeRemainingColumn,
+    TransferSpeedColumn,
+)
+from rich.table import Table
+from rich.text import Text
+
+from transform.decode.inference import SAMPLE_LINES, infer_columns, take_sample
+from transform.engine.reject_file import default_target
+from transform.engine.run import Progress as OnProgress
+from transform.engine.summary import Summary
+from transform.errors import SchemaError
+from transform.explore.check import Check
+from transform.io.chunks import read_chunks
+from transform.io.conflicts import check_no_conflicts
+from transform.io.outputs import Output
+from transform.io.sources import open_source
+
+_WIDE = 200
+
+
+@contextlib.contextmanager
+def progress(name: str, *, quiet: bool) -> Iterator[OnProgress | None]:
+    """Show a progress bar on a terminal; yield what to tell it, None where there is none."""
+    console = Console(stderr=True)
+    if quiet or not console.is_terminal:
+        yield None
+        return
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        DownloadColumn(),
+        TransferSpeedColumn(),
+        TimeRemainingColumn(),
+    )
+    with Progress(SpinnerColumn(), *columns, console=console, transient=True) as bar:
+        task = bar.add_task(name[-30:], total=None)
+        yield lambda done, total: bar.update(task, completed=done, total=total)
+
+
+def print_summary(summary: Summary) -> None:
+    """Print a summary on standard error."""
+    console = Console(stderr=True, highlight=False)
+    if not console.is_terminal:  # nothing is folded where a program may read it
+        console = Console(stderr=True, highlight=False, width=_WIDE)
+    _print_grid(console, summary.rows())
+    if summary.rejected and not summary.rejects:
+        for text in summary.first_rejects:
+            console.print(Text(f"rejected {text}"))
+
+
+def _print_grid(console: Console, rows: Iterable[tuple[str, str, str]]) -> None:
+    """Print rows without the blanks that a table is filled up with."""
+    table = Table.grid(padding=(0, 2))
+    table.add_column()
+    table.add_column(justify="right")
+    table.add_column()
+    for name, number, note in rows:
+        table.add_row(name, number, Text(note))
+    with console.capture() as captured:
+        console.print(table)
+    for line in captured.get().splitlines():
+        console.print(Text(line.rstrip()))
+
+
+@contextlib.contextmanager
+def summary_file(path: str | None, places: dict[str, str | None]) -> Iterator[Callable[[Summary], None]]:
+    """Open the file that the summary goes to as JSON, if one is wanted; yield what writes it.
+
+    It is opened before the run, so that nothing is published whose summary has no place.
+    """
+    if path is None:
+        yield lambda _summary: None
+        return
+    rejects = places["rejects"] or default_target(places["output"] or "-")
+    check_no_conflicts({**places, "rejects": rejects, "summary": path})
+    with Output(path) as output:
+
+        def write(summary: Summary) -> None:
+            output.write(json.dumps(summary.to_dict(), indent=2, ensure_ascii=False).encode() + b"\n")
+            output.publish()
+
+        yield write
+
+
+def print_json(plain: dict[str, Any]) -> None:
+    """Print plain data as JSON on standard output."""
+    sys.stdout.write(json.dumps(plain, indent=2, ensure_ascii=False) + "\n")
+
+
+def print_check(check: Check, problems: list[str]) -> None:
+    """Print how a calculation fares on standard output."""
+    console = Console(width=_width(), highlight=False)
+    summary = check.summary
+    which = "all" if check.whole else "the first"
+    console.print(Text(f"{which} {summary.lines_in:,} lines of {summary.source}: {summary.lines_out:,} in the output"))
+    rows = [(name, number, note if name != "rejected" else "") for name, number, note in summary.rows()]
+    _print_grid(console, (row for row in rows if row[0] not in ("lines in", "lines out", "time")))
+    for text in summary.first_rejects:
+        console.print(Text(f"rejected {text}", style="yellow"))
+    if check.types:
+        table = Table("result", "type", "null", "not finite", box=None, pad_edge=False, header_style="bold")
+        for column in table.columns[2:]:
+            column.justify = "right"
+        for name, dtype in check.types.items():
+            nonfinite = summary.nonfinite.get(name, 0)
+            table.add_row(Text(name), Text(dtype), f"{check.nulls[name]:,}", f"{nonfinite:,}")
+        console.print(table)
+    for problem in problems:
+        console.print(Text(f"problem: {problem}", style="bold red"))
+    if not problems:
+        console.print(Text("no problems", style="green"))
+
+
+def print_frame(frame: pl.DataFrame) -> None:
+    """Print a whole frame on standard output."""
+    with pl.Config(tbl_cols=-1, tbl_rows=-1, fmt_str_lengths=40, tbl_width_chars=_width()):
+        sys.stdout.write(f"{frame}\n")
+
+
+def print_rejected(rejected: Iterable[str]) -> None:
+    """Print on standard error what is said of lines that were rejected."""
+    console = Console(stderr=True, highlight=False, soft_wrap=not sys.stderr.isatty())
+    for text in rejected:
+        console.print(Text(f"rejected {text}", style="yellow"))
+
+
+def print_schema(source: str) -> None:
+    """Print what a sample of the input shows of its columns."""
+    with open_source(source) as reader:
+        sample, _ = take_sample(read_chunks(reader.read_into))
+    sample.check_holds_lines()
+    kinds = sorted({kind for member in sample.members.values() for kind in member.kinds})
+    table = Table(*("column", "type", "present", *kinds), box=None, pad_edge=False, header_style="bold")
+    for column in table.columns[2:]:
+        column.justify = "right"
+    for name, member in sample.members.items():
+        try:
+            dtype = str(infer_columns([name], {}, sample, {})[name].dtype)
+        except SchemaError:
+            dtype = "only null" if set(member.kinds) == {"null"} else "mixed"
+        table.add_row(
+            Text(name), Text(dtype), f"{member.present:,}", *(f"{member.kinds[kind] or ''}" for kind in kinds)
+        )
+    console = Console(width=_width(), highlight=False)
+    console.print(table)
+    what = "the whole input" if sample.whole else f"the first {SAMPLE_LINES:,}"
+    left_out = f"; {sample.no_objects:,} without a JSON object left out ({sample.first_error})"
+    console.print(Text(f"\n{sample.lines:,} lines sampled ({what}){left_out if sample.no_objects else ''}"))
+
+
+def _width() -> int:
+    return Console().width if sys.stdout.isatty() else _WIDE

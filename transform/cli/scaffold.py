@@ -1,0 +1,222 @@
+"""A new calculation to start from: its file, its test, and a sample of the data for both."""
+
+import json
+import keyword
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+
+import polars as pl
+
+from transform.decode.inference import Sample, infer_columns
+from transform.decode.members import LineError, read_members
+from transform.errors import InputError, OptionError, OutputError, TransformError
+from transform.explore.check import check
+from transform.io.chunks import Chunk, read_chunks
+from transform.io.sources import Source, open_source
+from transform.loading import load
+
+SAMPLE_LINES = 100
+_TAKEN = {*sys.stdlib_module_names, *keyword.kwlist, "polars", "transform", "pytest"}
+
+_CALCULATION = '''\
+"""What to compute: `transform run INPUT OUTPUT -c {name}.py` runs it.
+
+Each result replaces the member of its name in a line, or is appended; nothing else of the line changes.
+"""
+
+import polars as pl
+
+from transform import Calculation
+
+calculation = Calculation(
+    {named},
+)
+# .filter(…) drops lines, .drop(…) and .select(…) members, and .with_schema({{…}}) declares types of columns, which are
+# inferred from each input otherwise.
+'''
+_TEST = '''\
+"""The calculation does to each line of the sample what it should."""
+
+import json
+from pathlib import Path
+
+from transform import load
+
+SAMPLE = Path(__file__).with_name("{name}.sample.jsonl")
+
+
+def expected(line):
+    return {{**line, {result}: {python}}}
+
+
+def test_each_line_gets_its_result(tmp_path):
+    summary = load(str(Path(__file__).with_name("{name}.py"))).run(SAMPLE, tmp_path / "out.jsonl")
+    assert (summary.rejected, summary.nonfinite) == (0, {{}})
+    before, after = (path.read_bytes().splitlines() for path in (SAMPLE, tmp_path / "out.jsonl"))
+    assert [json.loads(line) for line in after] == [expected(json.loads(line)) for line in before]
+'''
+
+
+@dataclass(frozen=True, slots=True)
+class Scaffold:
+    """What was made.
+
+    Attributes:
+        calculation: The file of the calculation.
+        test: Its test.
+        sample: The lines that both are tried on.
+        lines: How many these are.
+        left_out: How many lines were no JSON objects, and left out.
+    """
+
+    calculation: Path
+    test: Path
+    sample: Path
+    lines: int
+    left_out: int
+
+
+@dataclass(frozen=True, slots=True)
+class _Idea:
+    """Something to compute: as an expression, and in Python on one line, to test it with."""
+
+    result: str
+    expression: str
+    python: str
+    rank: int = 0
+
+    @property
+    def named(self) -> str:
+        """The expression with its name, as an argument."""
+        if self.result.isidentifier() and not keyword.iskeyword(self.result):
+            return f"{self.result}={self.expression}"
+        return f"({self.expression}).alias({_quoted(self.result)})"
+
+
+def scaffold(path: Path, source: Source | None = None, lines: int = SAMPLE_LINES) -> Scaffold:
+    """Make a calculation with its test and a sample.
+
+    Args:
+        path: Its name, in the directory where it is to be.
+        source: What its sample is drawn from; None for invented businesses.
+        lines: How many of the first lines to draw.
+
+    Raises:
+        OptionError: The name is not one for a Python file.
+        OutputError: There is something of that name, or it cannot be written.
+        InputError: The source cannot be read, or has no lines.
+    """
+    path = path.with_suffix("") if path.suffix == ".py" else path
+    name = path.name
+    if not name.isidentifier() or name in _TAKEN:
+        why = "another module has that name" if name.isidentifier() else "a Python file cannot have that name"
+        raise OptionError(f"`{name}`: {why}; take one such as review_scores")
+    made = [path.with_name(f"{name}.py"), path.with_name(f"test_{name}.py"), path.with_name(f"{name}.sample.jsonl")]
+    for file in made:
+        if file.exists():
+            raise OutputError(f"{file} is there already, and is not overwritten; take another name, or remove it")
+    found, left_out = _lines_of(source, lines)
+    content = b"".join(line + b"\n" for line in found)
+    _write(made[2], content)
+    try:
+        idea = _settle_on(_ideas(found, source), name, made)
+    except BaseException:
+        for file in made:
+            file.unlink(missing_ok=True)
+        raise
+    _write(made[1], _TEST.format(name=name, result=_quoted(idea.result), python=idea.python).encode())
+    return Scaffold(made[0], made[1], made[2], len(found), left_out)
+
+
+def _settle_on(ideas: Iterator[_Idea], name: str, made: list[Path]) -> _Idea:
+    """Write the file with the first idea that works for all lines of the sample; return that."""
+    for idea in ideas:
+        made[0].unlink(missing_ok=True)
+        _write(made[0], _CALCULATION.format(name=name, named=idea.named).encode())
+        try:
+            if not check(load(str(made[0])).spec_for(made[2]), made[2]).problems():
+                return idea
+        except TransformError:
+            continue
+    raise AssertionError("a constant works for all lines")
+
+
+def _lines_of(source: Source | None, max_lines: int) -> tuple[list[bytes], int]:
+    """Return the first lines that are JSON objects, and how many before the last of these are not."""
+    if source is None:
+        return resources.files("transform").joinpath("data/businesses.jsonl").read_bytes().splitlines()[:max_lines], 0
+    found: list[bytes] = []
+    left_out = 0
+    with open_source(source) as reader:
+        for chunk in read_chunks(reader.read_into):
+            for line in bytes(chunk.data).split(b"\n") if isinstance(chunk, Chunk) else [chunk.head]:
+                if len(found) == max_lines:
+                    return found, left_out
+                try:
+                    if line.strip(b" \t\r"):
+                        read_members(line)
+                        found.append(line.rstrip(b"\r"))
+                except LineError:
+                    left_out += 1
+    if not found:
+        raise InputError(f"{source}: there is no line that is a JSON object to draw a sample of")
+    return found, left_out
+
+
+def _ideas(lines: list[bytes], source: Source | None) -> Iterator[_Idea]:
+    """Yield what may be of use with lines such as these, the best first; the last works with any."""
+    if source is None:
+        product = 'pl.col("stars") * pl.col("review_count")'
+        yield _Idea("review_score", product, 'line["stars"] * line["review_count"]')
+    sample = Sample(whole=True)
+    for line in lines:
+        sample.add(read_members(line).values)
+    ideas = []
+    for name, member in sample.members.items():
+        try:
+            dtype = infer_columns([name], {}, sample, {})[name].dtype
+        except TransformError:  # of no one type
+            continue
+        missing = member.present - member.kinds["null"] < sample.lines
+        ideas.append(_idea(name, dtype, sample, missing=missing))
+    yield from sorted(ideas, key=lambda idea: idea.rank)
+    yield _Idea(_free("checked", sample), "pl.lit(True)", "True")
+
+
+def _idea(name: str, dtype: pl.DataType, sample: Sample, *, missing: bool) -> _Idea:
+    column, value = f"pl.col({_quoted(name)})", f"line[{_quoted(name)}]"
+    if dtype.is_numeric():
+        result, expression, python, rank = f"{name}_doubled", f"{column} * 2", f"{value} * 2", 0
+    elif isinstance(dtype, pl.String):
+        result, expression, python, rank = f"{name}_length", f"{column}.str.len_chars()", f"len({value})", 1
+    elif isinstance(dtype, pl.Boolean):
+        result, expression, python, rank = f"not_{name}", f"~{column}", f"not {value}", 2
+    elif isinstance(dtype, pl.List):
+        result, expression, python, rank = f"{name}_count", f"{column}.list.len()", f"len({value})", 2
+    else:
+        python = f"line.get({_quoted(name)}) is not None"
+        return _Idea(_free(f"has_{name}", sample), f"{column}.is_not_null()", python, 3)
+    if missing:
+        python = f"None if line.get({_quoted(name)}) is None else {python}"
+    return _Idea(_free(result, sample), expression, python, rank + 4 * missing)
+
+
+def _quoted(text: str) -> str:
+    return json.dumps(text, ensure_ascii=False)
+
+
+def _free(result: str, sample: Sample) -> str:
+    while result in sample.members:
+        result += "_new"
+    return result
+
+
+def _write(path: Path, content: bytes) -> None:
+    try:
+        with path.open("xb") as file:
+            file.write(content)
+    except OSError as error:
+        raise OutputError(f"{path}: {(error.strerror or str(error)).lower()}") from None

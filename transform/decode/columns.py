@@ -1,0 +1,191 @@
+"""The values of a column: how msgspec reads them, how they become a series, what to say of one that does not fit."""
+
+import re
+from collections.abc import Mapping
+from typing import Annotated, Any
+
+import msgspec
+import polars as pl
+import pyarrow as pa
+
+from transform.decode.members import LineError
+from transform.decode.schema import INTEGER_BOUNDS, Column, MixedKindsError, kind_of, merge_types, type_of
+from transform.errors import SchemaError
+
+ESCAPED = re.compile(r'["\\\x00-\x1f]')
+"""What a member name must not hold for a struct of msgspec to have it."""
+
+_ARROW_TYPES: dict[type[pl.DataType], pa.DataType] = {
+    pl.Boolean: pa.bool_(),
+    pl.Float64: pa.float64(),
+    pl.Int128: pa.int64(),  # it has none of 128 bits
+    pl.Null: pa.null(),
+    pl.String: pa.large_string(),
+}
+_INT64_MAX = 2**63 - 1
+_NOT_A_VALUE = (TypeError, OverflowError, pl.exceptions.PolarsError)  # what polars raises for a value out of range
+
+
+def to_frame(
+    values: Mapping[str, list[Any]], columns: Mapping[str, Column], height: int
+) -> tuple[pl.DataFrame, dict[int, LineError]]:
+    """Return the frame of the rows whose values are in range, and the errors of the others by row."""
+    try:
+        series = [_to_series(name, values[name], columns[name]) for name in values]
+    except _NOT_A_VALUE:
+        errors = {}
+        for row in range(height):
+            for name, column in values.items():
+                try:
+                    _to_series(name, column[row : row + 1], columns[name])
+                except _NOT_A_VALUE:
+                    errors[row] = range_error(name, columns[name], str(column[row]))
+                    break
+        if not errors:
+            raise
+        rest = {name: [v for row, v in enumerate(column) if row not in errors] for name, column in values.items()}
+        return to_frame(rest, columns, height - len(errors))[0], errors
+    if not series:
+        return pl.DataFrame(height=height), {}
+    return pl.DataFrame({one.name: one for one in series}), {}  # of a list, one without a name would be given one
+
+
+def _to_series(name: str, values: list[Any], column: Column) -> pl.Series:
+    dtype = column.evaluated
+    if dtype.is_nested():
+        return _nested_series(name, msgspec.to_builtins(values), dtype)
+    if not isinstance(dtype, pl.Int128):
+        return pl.Series(name, values, dtype=dtype, strict=True)
+    try:
+        series = pl.Series(name, values, dtype=pl.Int64, strict=True).cast(pl.Int128)
+    except _NOT_A_VALUE:
+        series = pl.Series(name, values, dtype=pl.Int128, strict=True)
+    minimum, maximum = INTEGER_BOUNDS[type(column.dtype)]
+    if isinstance(column.dtype, pl.UInt64) and series.len() and not series.is_between(minimum, maximum).all():
+        raise OverflowError
+    return series
+
+
+def _nested_series(name: str, values: list[Any], dtype: pl.DataType) -> pl.Series:
+    """Return a series of lists or structs; where lists hold structs, polars takes about 20 times as long as Arrow."""
+    if _has_objects_in_lists(dtype):
+        try:
+            array = pa.array(values, type=_arrow_type(dtype))
+        except (pa.ArrowException, OverflowError):
+            pass  # an integer beyond 64 bits: polars says which
+        else:
+            return pl.Series(name, array).cast(dtype)
+    return pl.Series(name, values, dtype=dtype, strict=True)
+
+
+def _has_objects_in_lists(dtype: Any) -> bool:
+    if isinstance(dtype, pl.List):
+        return isinstance(dtype.inner, pl.Struct) or _has_objects_in_lists(dtype.inner)
+    return isinstance(dtype, pl.Struct) and any(_has_objects_in_lists(field.dtype) for field in dtype.fields)
+
+
+def _arrow_type(dtype: Any) -> pa.DataType:
+    if isinstance(dtype, pl.List):
+        return pa.large_list(_arrow_type(dtype.inner))
+    if isinstance(dtype, pl.Struct):
+        return pa.struct([(field.name, _arrow_type(field.dtype)) for field in dtype.fields])
+    return _ARROW_TYPES[type(dtype)]
+
+
+def python_type(dtype: Any, *, within_64_bits: bool = False) -> Any:
+    """Return the type that msgspec reads a column's values as.
+
+    Args:
+        dtype: The column's type.
+        within_64_bits: Whether integers in arrays and objects are taken within 64 bits only: polars makes null of some
+            that are beyond its type, so what is larger is looked at line by line.
+    """
+    if isinstance(dtype, pl.List):
+        return list[_nested(dtype.inner, within_64_bits=within_64_bits)]  # type: ignore[misc]
+    if isinstance(dtype, pl.Struct):
+        if any(ESCAPED.search(f.name) for f in dtype.fields):
+            raise SchemaError(
+                f"{dtype}: member names that hold a quote, a backslash or a control character can't be read"
+            )
+        fields = [
+            (f"m{i}", _nested(f.dtype, within_64_bits=within_64_bits), msgspec.field(name=f.name, default=None))
+            for i, f in enumerate(dtype.fields)
+        ]
+        return msgspec.defstruct("Object", fields, gc=False)
+    if type(dtype) in INTEGER_BOUNDS:
+        minimum, maximum = INTEGER_BOUNDS[type(dtype)]
+        # msgspec takes no bound beyond 64 bits; those are checked on the column
+        return Annotated[
+            int,
+            msgspec.Meta(ge=minimum if minimum > -(2**64) else None, le=maximum if maximum <= _INT64_MAX else None),
+        ]
+    scalars = {pl.Float64: float, pl.String: str, pl.Boolean: bool, pl.Null: type(None)}
+    return scalars[type(dtype)]
+
+
+def _nested(dtype: Any, *, within_64_bits: bool) -> Any:
+    if within_64_bits and isinstance(dtype, pl.Int128 | pl.UInt64):
+        return Annotated[int, msgspec.Meta(ge=max(INTEGER_BOUNDS[type(dtype)][0], -(2**63)), le=_INT64_MAX)] | None
+    return python_type(dtype, within_64_bits=within_64_bits) | None
+
+
+def in_range(value: Any, dtype: Any) -> bool:
+    """Return whether all integers in a decoded value are within their types."""
+    if value is None:
+        return True
+    if isinstance(dtype, pl.List):
+        return all(in_range(element, dtype.inner) for element in value)
+    if isinstance(dtype, pl.Struct):
+        return all(in_range(getattr(value, f"m{i}"), field.dtype) for i, field in enumerate(dtype.fields))
+    if type(dtype) not in INTEGER_BOUNDS:
+        return True
+    minimum, maximum = INTEGER_BOUNDS[type(dtype)]
+    return bool(minimum <= value <= maximum)
+
+
+def widen(dtype: pl.DataType, text: bytes) -> pl.DataType | None:
+    """Return the type an inferred column needs, where all that is wrong with it is a float among integers."""
+    if isinstance(dtype, pl.Int128):
+        return pl.Float64() if kind_of(text) == "float" else None
+    if not dtype.is_nested():
+        return None
+    try:
+        msgspec.json.Decoder(python_type(dtype) | None).decode(text)
+    except msgspec.ValidationError:
+        try:
+            msgspec.json.Decoder(python_type(_with_floats(dtype)) | None).decode(text)
+            return merge_types([dtype, type_of(msgspec.json.decode(text))])
+        except (msgspec.ValidationError, MixedKindsError):
+            return None
+    return None
+
+
+def _with_floats(dtype: Any) -> pl.DataType:
+    if isinstance(dtype, pl.List):
+        return pl.List(_with_floats(dtype.inner))
+    if isinstance(dtype, pl.Struct):
+        return pl.Struct({field.name: _with_floats(field.dtype) for field in dtype.fields})
+    return pl.Float64() if isinstance(dtype, pl.Int128) else dtype
+
+
+def type_error(name: str, column: Column, text: bytes, message: str) -> LineError:
+    """Return why a value does not fit its column, given msgspec's message."""
+    kind = kind_of(text)
+    expected = {pl.Float64: "a number", pl.String: "a string", pl.Boolean: "a boolean"}.get(type(column.dtype))
+    if "out of range" in message or "<=" in message or ">=" in message:
+        return range_error(name, column, text.decode())
+    if type(column.dtype) in INTEGER_BOUNDS:
+        expected = "an integer"
+    if expected is None:
+        return LineError(f"column `{name}`: not of type {column.dtype}", message)
+    article = "an" if kind[0] in "aio" else "a"
+    return LineError(f"column `{name}`: expected {expected}, found {article} {kind}", _shorten(text.decode()))
+
+
+def range_error(name: str, column: Column, text: str) -> LineError:
+    """Return that a value is out of its column's range."""
+    return LineError(f"column `{name}`: out of range for {column.dtype}", _shorten(text))
+
+
+def _shorten(text: str, limit: int = 40) -> str:
+    return text if len(text) <= limit else text[: limit - 1] + "…"

@@ -1,0 +1,76 @@
+"""Lines that are not transformed, and how they are kept.
+
+What a chunk of lines becomes.
+"""
+
+import base64
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import msgspec
+
+from transform.io.chunks import LONG_LINE_HEAD_BYTES
+
+
+@dataclass(frozen=True, slots=True)
+class Reject:
+    r"""A line that is not transformed.
+
+    Attributes:
+        line: Its index in the chunk.
+        offset: Where it starts in the input.
+        kind: Why, as one of a few for counting.
+        reason: Why, in full.
+        raw: Its bytes without `\n`; of a line over the limit, the first `LONG_LINE_HEAD_BYTES`.
+        length: Of a line over the limit, how long it is.
+    """
+
+    line: int
+    offset: int
+    kind: str
+    reason: str
+    raw: bytes
+    length: int | None = None
+
+
+def reject_long(line: int, offset: int, head: bytes, length: int, max_line_bytes: int) -> Reject:
+    """Return the reject of a line over the limit."""
+    kind = f"longer than {max_line_bytes} bytes"
+    return Reject(line, offset, kind, f"{kind}: {length} bytes", head[:LONG_LINE_HEAD_BYTES], length)
+
+
+def to_json_line(reject: Reject, line: int) -> bytes:
+    """Return a reject as it is kept, `line` being its number in the input, from 1 on."""
+    kept: dict[str, object] = {"offset": reject.offset, "line": line, "reason": reject.reason}
+    try:
+        kept["raw"] = reject.raw.decode()
+    except UnicodeDecodeError:
+        kept["raw_base64"] = base64.b64encode(reject.raw).decode()
+    if reject.length is not None and reject.length > len(reject.raw):
+        kept |= {"truncated": True, "length": reject.length}
+    return msgspec.json.encode(kept) + b"\n"
+
+
+@dataclass(frozen=True, slots=True)
+class ChunkResult:
+    """What a chunk became.
+
+    Attributes:
+        output: Bytes to be written one after the other; valid as long as the chunk is.
+        rejects: In the order of the lines.
+        lines: How many lines came in; the next are of these.
+        kept: How many are in the output.
+        filtered: How many the filters dropped.
+        blank: How many were blank.
+        nonfinite: By result, how many NaN and infinite numbers were written as null.
+        stop: Where the chunk ends in the input.
+    """
+
+    output: Sequence[memoryview]
+    rejects: Sequence[Reject]
+    lines: int
+    kept: int
+    filtered: int
+    blank: int
+    nonfinite: dict[str, int]
+    stop: int

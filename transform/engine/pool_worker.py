@@ -1,0 +1,170 @@
+"""A worker process, started by `pool`, with the descriptors of a connection and of shared memory as its arguments.
+
+It is told the plan once, then takes requests, each for a part of the input, and answers with the result. The bytes
+go through memory that both processes have mapped; the messages are small.
+"""
+
+import contextlib
+import mmap
+import pickle
+import sys
+import traceback
+from collections import deque
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from multiprocessing.connection import Connection
+from typing import TYPE_CHECKING
+
+from transform._process import keep_freed_memory
+from transform.io.chunks import Chunk, LongLine, Range, prefetch_range, read_range
+
+if TYPE_CHECKING:
+    from transform.decode.rejects import ChunkResult
+    from transform.io.sources import InputVersion
+
+IN_BYTES = 8 << 20
+OUT_BYTES = 24 << 20
+SLOTS = 2
+"""A worker has one request to work on and one to go on with."""
+_MANY_BYTES = 1 << 20
+MEMORY_BYTES = SLOTS * (IN_BYTES + OUT_BYTES)
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerSetup:
+    """What a worker is told once.
+
+    Attributes:
+        plan: The plan, pickled.
+        version: The input, where the requests are for ranges of it.
+    """
+
+    plan: bytes
+    version: "InputVersion | None"
+    chunk_bytes: int
+    max_line_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class WorkRequest:
+    """A part of the input: a range of it, or a chunk of which `size` bytes stand in the slot."""
+
+    slot: int
+    byte_range: Range | None
+    size: int = 0
+    offset: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What became of a part, or of its next result.
+
+    Attributes:
+        results: In order, each with the size of its output, which stands in the slot; None where it is in the result.
+        last: Whether the request is done.
+        error: What was raised.
+        trace: Where, if that was a bug.
+    """
+
+    results: list[tuple["ChunkResult", int | None]]
+    last: bool
+    error: Exception | None = None
+    trace: str = ""
+
+
+def input_of(slot: int) -> slice:
+    """Return where in the memory the input of a slot stands."""
+    return slice(slot * IN_BYTES, (slot + 1) * IN_BYTES)
+
+
+def output_of(slot: int) -> slice:
+    """Return where in the memory the output of a slot stands."""
+    start = SLOTS * IN_BYTES + slot * OUT_BYTES
+    return slice(start, start + OUT_BYTES)
+
+
+def main() -> None:
+    """Work until nobody is there to give requests."""
+    keep_freed_memory()
+    connection = Connection(int(sys.argv[1]))
+    memory = memoryview(mmap.mmap(int(sys.argv[2]), MEMORY_BYTES))
+    from transform.engine import plan  # noqa: F401, PLC0415 - before there is anything to do: it takes a while
+
+    with contextlib.suppress(EOFError, BrokenPipeError, ConnectionResetError):
+        setup: WorkerSetup = connection.recv()
+        with contextlib.ExitStack() as stack:
+            try:
+                worker = _Worker(setup, connection, memory, stack)
+            except Exception as error:  # noqa: BLE001 - told to the coordinator, which raises it
+                connection.send(_failure(error))
+                return
+            connection.send(Answer([], last=True))  # ready
+            while True:
+                for answer in worker.work(worker.next_request()):
+                    connection.send(answer)
+
+
+class _Worker:
+    def __init__(
+        self, setup: WorkerSetup, connection: Connection, memory: memoryview, stack: contextlib.ExitStack
+    ) -> None:
+        from transform.io.sources import open_version  # noqa: PLC0415 - imported with the plan: only workers need it
+
+        self._plan = pickle.loads(setup.plan)  # noqa: S301 - from the process that started this one
+        self._setup = setup
+        self._source = stack.enter_context(open_version(setup.version)) if setup.version is not None else None
+        self._connection = connection
+        self._requests: deque[WorkRequest] = deque()
+        self._memory = memory
+
+    def next_request(self) -> WorkRequest:
+        """Wait for something to do."""
+        if not self._requests:
+            self._hear()
+        return self._requests.popleft()
+
+    def _hear(self) -> None:
+        """Take a request, and begin to read the range that it is for."""
+        request: WorkRequest = self._connection.recv()
+        self._requests.append(request)
+        if request.byte_range is not None and self._source is not None:
+            prefetch_range(self._source, request.byte_range)
+
+    def work(self, request: WorkRequest) -> Iterator[Answer]:
+        output, used = self._memory[output_of(request.slot)], 0
+        done: list[tuple[ChunkResult, int | None]] = []
+        try:
+            for chunk in self._chunks(request):
+                while self._connection.poll():
+                    self._hear()
+                result = self._plan.transform(chunk)
+                size = sum(len(part) for part in result.output)
+                if used + size > len(output):  # sent as it is, which waits until the coordinator has room for it
+                    yield Answer(done, last=False)
+                    yield Answer([(replace(result, output=(b"".join(result.output),)), None)], last=False)
+                    done, output = [], output[:0]
+                    continue
+                for part in result.output:
+                    output[used : used + len(part)] = part
+                    used += len(part)
+                done.append((replace(result, output=()), size))
+                if sum(len(reject.raw) for reject in result.rejects) > _MANY_BYTES:  # not all of a range's at once
+                    yield Answer(done, last=False)
+                    done = []
+            yield Answer(done, last=True)
+        except Exception as error:  # noqa: BLE001 - as above
+            yield _failure(error)
+
+    def _chunks(self, request: WorkRequest) -> Iterator[Chunk | LongLine]:
+        if request.byte_range is None:
+            yield Chunk(self._memory[input_of(request.slot)][: request.size], request.offset)
+        elif self._source is not None:
+            yield from read_range(self._source, request.byte_range, self._setup.chunk_bytes, self._setup.max_line_bytes)
+
+
+def _failure(error: Exception) -> Answer:
+    try:
+        pickle.loads(pickle.dumps(error))  # noqa: S301 - just dumped
+    except Exception:  # noqa: BLE001 - whatever its class does
+        error = RuntimeError(repr(error))
+    return Answer([], last=True, error=error, trace=traceback.format_exc())

@@ -1,0 +1,182 @@
+"""Results into the original bytes of their lines, which are cut and joined but never decoded and encoded again.
+
+Members that do not stay, as cuts in the bytes of their lines.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from transform.decode.decoder import Decoded
+from transform.decode.line_index import LineIndex, Positions, named, scan_members
+from transform.engine.projection import Projection
+from transform.expressions.evaluate import Evaluated, member_prefix
+
+
+@dataclass(frozen=True, slots=True)
+class Cuts:
+    """Bytes to cut out: of which line, from where to where; and which lines have no members left."""
+
+    lines: Positions
+    starts: Positions
+    stops: Positions
+    emptied: npt.NDArray[np.bool_]
+
+
+def plan_cuts(line_index: LineIndex, projection: Projection) -> Cuts:
+    """Return the cuts that take members out of the lines of a chunk.
+
+    A member goes with the comma before it and the white space around that. The first that stays begins the object, so
+    those before it go with the comma after them. What stands after the opening and before the closing brace stays.
+    """
+    members = scan_members(line_index)
+    stays = np.ones(len(members.lines), dtype=bool)
+    if projection.select is not None:
+        stays = named(line_index, members, projection.select)
+    stays &= ~named(line_index, members, projection.drop)
+    bounds = np.searchsorted(members.lines, np.arange(len(line_index.stops) + 1))
+    kept = np.concatenate([[0], np.cumsum(stays)])
+    kept_before = kept[:-1] - kept[bounds[:-1]][members.lines]
+    is_last = np.append(members.lines[1:] != members.lines[:-1], True)[: len(members.lines)]
+    gone = np.flatnonzero(~stays)
+    follows = kept_before[gone] > 0
+    starts = np.where(follows, members.stops[gone - 1], members.starts[gone])
+    next_start = members.starts[np.minimum(gone + 1, len(members.starts) - 1)]
+    stops = np.where(follows | is_last[gone], members.stops[gone], next_start)
+    emptied = (kept[bounds[1:]] == kept[bounds[:-1]]) & (bounds[1:] > bounds[:-1])
+    return Cuts(members.lines[gone], starts, stops, emptied)
+
+
+_ALL = Projection()
+
+
+def _scalar(text: str) -> Any:
+    return pa.scalar(text.encode(), pa.large_binary())
+
+
+_NOTHING = _scalar("")
+
+
+@dataclass(frozen=True, slots=True)
+class Edits:
+    """What to put in place of which bytes: in order, none overlapping; an insertion starts where it stops.
+
+    Attributes:
+        starts: Where the bytes start.
+        stops: Where they stop.
+        texts: What to put there, to be joined: arrays with an element for each, and scalars.
+    """
+
+    starts: Positions
+    stops: Positions
+    texts: Sequence[Any]
+
+
+def plan_edits(decoded: Decoded, evaluated: Evaluated, projection: Projection = _ALL) -> Edits:
+    """Return the edits that turn a chunk into its output.
+
+    Lines without a row are cut out, and of the others the members that do not stay. Each result replaces the value of
+    the member of its name where the line has one, else it is appended before the closing brace.
+    """
+    kept = evaluated.kept
+    stays = np.zeros(len(decoded.line_index.stops), dtype=bool)
+    stays[decoded.lines[kept]] = True
+    empties = decoded.empties[kept]
+    edits = []
+    if projection:
+        cuts = plan_cuts(decoded.line_index, projection)
+        edits.append(_cut_out(cuts.starts[stays[cuts.lines]], cuts.stops[stays[cuts.lines]]))
+        empties |= cuts.emptied[decoded.lines[kept]]
+    replaced = {name: _replacements(decoded, evaluated, name) for name in decoded.spans}
+    edits += [found for _, found in replaced.values()]
+    # A result that replaces something in every row is appended to none.
+    everywhere = [name for name, (rows, _) in replaced.items() if len(rows) == len(kept)]
+    elsewhere = evaluated.texts.drop(everywhere) if everywhere else evaluated.texts
+    if elsewhere.columns:
+        rows_replaced = {name: rows for name, (rows, _) in replaced.items() if name in elsewhere.columns}
+        appended = _appended(elsewhere, rows_replaced, empties)
+        edits.append(Edits(decoded.closes[kept], decoded.closes[kept], appended))
+    if not stays.all():
+        lines = np.flatnonzero(~stays)
+        edits.append(_cut_out(decoded.line_index.bounds[lines], decoded.line_index.bounds[lines + 1]))
+    return edits[0] if len(edits) == 1 else _in_order(edits)
+
+
+def _cut_out(starts: Positions, stops: Positions) -> Edits:
+    return Edits(starts, stops, [pa.array([b""] * len(starts), pa.large_binary())])
+
+
+def _replacements(decoded: Decoded, evaluated: Evaluated, name: str) -> tuple[Positions, Edits]:
+    """Return the edits that replace a member, and to which of the rows kept they belong."""
+    spans = decoded.spans[name]
+    place = np.full(decoded.frame.height, -1)
+    place[evaluated.kept] = np.arange(len(evaluated.kept))
+    rows = place[spans.rows]
+    there = rows >= 0
+    rows = rows[there]
+    texts = _to_arrow(evaluated.texts[name].gather(rows))
+    return rows, Edits(spans.starts[there], spans.stops[there], [texts])
+
+
+def _appended(texts: pl.DataFrame, replaced: dict[str, Positions], empties: npt.NDArray[np.bool_]) -> list[Any]:
+    """Return the texts to append to each row kept: `,"name":value` for each result that replaces nothing there."""
+    if not replaced and not empties.any():
+        return [part for name in texts.columns for part in (_scalar("," + member_prefix(name)), _to_arrow(texts[name]))]
+    members = []
+    for name in texts.columns:
+        prefix = pl.lit("," + member_prefix(name))
+        if name in replaced:
+            absent = np.ones(texts.height, dtype=bool)
+            absent[replaced[name]] = False
+            members.append(pl.when(pl.lit(pl.Series(absent))).then(pl.concat_str(prefix, name)).otherwise(pl.lit("")))
+        else:
+            members += [prefix, pl.col(name)]
+    appended = texts.select(pl.concat_str(members).alias("appended")).to_series()
+    if empties.any():  # no comma after the brace of an empty object
+        appended = appended.zip_with(~pl.Series(empties), appended.str.strip_prefix(","))
+    return [_to_arrow(appended)]
+
+
+def _in_order(edits: list[Edits]) -> Edits:
+    if not edits:
+        none = np.empty(0, np.int64)
+        return Edits(none, none, [])
+    starts = np.concatenate([e.starts for e in edits])
+    order = np.argsort(starts, kind="stable")
+    stops = np.concatenate([e.stops for e in edits])
+    texts = [pc.binary_join_element_wise(*e.texts, _NOTHING) if len(e.texts) > 1 else e.texts[0] for e in edits]
+    return Edits(starts[order], stops[order], [pa.concat_arrays(texts).take(pa.array(order))])
+
+
+def _to_arrow(texts: pl.Series) -> pa.LargeBinaryArray:
+    return texts.alias("").to_arrow().cast(pa.large_string()).view(pa.large_binary())
+
+
+def splice(data: memoryview, edits: Edits) -> list[memoryview]:
+    """Return the bytes with the edits made, in pieces to be written one after the other."""
+    count = len(edits.starts)
+    if not count:
+        return [data]
+    if (edits.starts == edits.stops).all():
+        cuts = np.concatenate([[0], edits.starts])
+    else:
+        # kept and cut-out pieces alternate; the kept ones are taken
+        cuts = np.empty(2 * count, np.int64)
+        cuts[0] = 0
+        cuts[1::2] = edits.starts
+        cuts[2::2] = edits.stops[:-1]
+    pieces = pa.LargeBinaryArray.from_buffers(
+        pa.large_binary(), len(cuts) - 1, [None, pa.py_buffer(cuts), pa.py_buffer(data)]
+    )
+    if len(pieces) != count:
+        pieces = pieces.take(pa.array(np.arange(0, len(pieces), 2)))
+    joined = pc.binary_join_element_wise(pieces, *edits.texts, _NOTHING)
+    rest = data[int(edits.stops[-1]) :]
+    output = joined.buffers()[2]
+    return [memoryview(output).cast("B"), rest] if output is not None and output.size else [rest]

@@ -1,0 +1,72 @@
+"""What a calculation of expressions shows of itself, as text and in a notebook."""
+
+from collections.abc import Iterator
+
+import polars as pl
+
+from transform import html
+from transform.decode.schema import Column
+from transform.engine.plan import ExpressionPlan
+from transform.engine.spec import ExpressionSpec
+from transform.errors import TransformError
+from transform.expressions.parse import columns_read
+from transform.io.chunks import MAX_LINE_BYTES
+
+_UNKNOWN = "follows from the columns"
+
+
+def describe(spec: ExpressionSpec) -> str:
+    """Return it as text."""
+    types = _types(spec)
+    lines = [
+        f"  {name} = {_without_alias(expr)}\n    reads {_reads(expr)}; type {types.get(name, _UNKNOWN)}"
+        for name, expr in spec.results.items()
+    ]
+    lines += [f"  where {predicate}" for predicate in spec.filters]
+    lines += [f"  {what} {', '.join(names)}" for what, names in _projection(spec)]
+    lines += [f"  schema {name}: {dtype}" for name, dtype in spec.schema.items()]
+    return "\n".join(["Calculation", *lines])
+
+
+def describe_html(spec: ExpressionSpec) -> str:
+    """Return it as HTML."""
+    types = _types(spec)
+    results = [
+        (html.Code(name), html.Code(str(_without_alias(expr))), _reads(expr), types.get(name, _UNKNOWN))
+        for name, expr in spec.results.items()
+    ]
+    rest: list[tuple[str, html.Cell]] = [("where", html.Code(str(predicate))) for predicate in spec.filters]
+    rest += [(what, ", ".join(names)) for what, names in _projection(spec)]
+    rest += [("schema", html.Code(f"{name}: {dtype}")) for name, dtype in spec.schema.items()]
+    header = ("result", "expression", "reads", "type")
+    return html.render("Calculation", html.Table(results, header), html.Table(rest))
+
+
+def _reads(expr: pl.Expr) -> str:
+    return ", ".join(columns_read([expr])) or "nothing"
+
+
+def _projection(spec: ExpressionSpec) -> Iterator[tuple[str, list[str]]]:
+    if spec.projection.drop:
+        yield "drop", sorted(spec.projection.drop)
+    if spec.projection.select is not None:
+        yield "select", sorted(spec.projection.select)
+
+
+def _types(spec: ExpressionSpec) -> dict[str, str]:
+    """Return the types of the results where the declared columns settle them."""
+    columns = {name: Column(dtype) for name, dtype in spec.schema.items() if name in spec.columns}
+    if set(columns) != set(spec.columns):
+        return {}
+    try:
+        plan = ExpressionPlan(spec.results, spec.filters, columns, MAX_LINE_BYTES, pure=spec.pure)
+    except TransformError:
+        return {}
+    return {name: str(dtype) for name, dtype in plan.evaluator.types.items()}
+
+
+def _without_alias(expr: pl.Expr) -> pl.Expr:
+    try:
+        return expr.meta.undo_aliases()
+    except pl.exceptions.PolarsError:
+        return expr

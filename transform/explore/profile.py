@@ -1,0 +1,202 @@
+"""Where the time of a calculation goes, stage by stage, and how long it would take for more."""
+
+import os
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import BinaryIO, TypeVar
+
+from transform import html
+from transform._process import available_cores
+from transform.engine.plan import ExpressionPlan
+from transform.engine.spec import ExpressionSpec
+from transform.engine.splice import plan_edits, splice
+from transform.engine.state import State
+from transform.errors import OptionError
+from transform.explore.preview import retry_widened
+from transform.io.chunks import MAX_LINE_BYTES, Chunk, LongLine, read_chunks
+from transform.io.sources import Reader, Source, open_source
+from transform.sizes import parse_size, show_seconds, show_size
+
+T = TypeVar("T")
+
+STAGES = ("lines", "decode", "evaluate", "splice", "write")
+_START_S = 1.0
+"""How long a process takes before it helps, most of which is importing polars."""
+_ENOUGH_BYTES = 10_000_000
+"""Of less, what a chunk costs whatever its size is most of the time."""
+_ESTIMATED = (10**9, 10**11, 10**12)
+
+
+@dataclass(frozen=True, slots=True)
+class Profile:
+    """Where the time of a calculation goes, in one process.
+
+    Attributes:
+        source: The input.
+        bytes_in: Content read, in bytes after decompression.
+        bytes_out: Content that came of it.
+        lines: Lines read.
+        whole: Whether that was the whole input.
+        settle: Seconds to infer the types and to check the calculation, once for each input.
+        stages: Seconds by stage: `lines` and `write` on the clock, as they wait for disks and networks; `decode`,
+            `evaluate` and `splice` of one core.
+        in_order: Whether the input has to be read from its start, as what is compressed or a pipe: then only one
+            process does that, however many there are.
+
+    Example:
+        >>> import io
+        >>> from transform import Calculation
+        >>> profile = Calculation.from_sql("a + 1 AS b").profile(io.BytesIO(b'{"a":1}'))
+        >>> profile.bytes_in, profile.bytes_out, [*profile.stages]
+        (7, 13, ['lines', 'decode', 'evaluate', 'splice', 'write'])
+    """
+
+    source: str
+    bytes_in: int
+    bytes_out: int
+    lines: int
+    whole: bool
+    settle: float
+    stages: dict[str, float]
+    in_order: bool
+
+    @property
+    def seconds(self) -> float:
+        """Of all stages, without the settling."""
+        return sum(self.stages.values())
+
+    @property
+    def mb_per_s(self) -> float:
+        """Content that one core transforms per second, in megabytes (10^6 bytes)."""
+        return self.bytes_in / 1e6 / self.seconds if self.seconds else 0.0
+
+    def estimate(self, size: int | str, cores: int | None = None) -> float:
+        """Return how many seconds an input of another size would take, at best.
+
+        It supposes that the rest of the input is as what was profiled, that cores do not get into each other's way,
+        and that reading and writing are as fast as here: for S3, profile an object, from where the worker will run.
+
+        Args:
+            size: Of the content, after decompression: a number of bytes, or a text such as `2 TB`.
+            cores: How many work at it; by default those that there are.
+
+        Raises:
+            OptionError: The size is none, or there are no cores.
+
+        Example:
+            >>> stages = {"lines": 0.1, "decode": 0.5, "evaluate": 0.2, "splice": 0.1, "write": 0.1}
+            >>> profile = Profile("in.jsonl", 10**9, 10**9, 3 * 10**6, True, 0.2, stages, False)
+            >>> round(profile.estimate("100 GB", cores=4))
+            26
+        """
+        wanted = parse_size(str(size))
+        if wanted is None:
+            raise OptionError(f"expected a size such as 5000000 or `2 TB`, got {size!r}")
+        if cores is not None and cores < 1:
+            raise OptionError(f"expected at least one core, got {cores!r}")
+        if not self.bytes_in:
+            raise OptionError(f"{self.source} has no content, so there is nothing to estimate from")
+        cores, times = cores or available_cores(), wanted / self.bytes_in
+        alone = self.stages["write"] + (self.stages["lines"] if self.in_order else 0)
+        shared = self.seconds * times / cores
+        return self.settle + (_START_S if cores > 1 else 0) + max(alone * times, shared)
+
+    def __repr__(self) -> str:
+        rows = [f"  {name:<9}{seconds:>9.3f} s{share:>6.0%}{rate}" for name, seconds, share, rate in self._rows()]
+        return "\n".join([f"Profile of {self._told()}", *rows, f"  {self._advice()}"])
+
+    def _repr_html_(self) -> str:
+        rows = [
+            (name, html.Number(f"{seconds:.3f} s"), html.Number(f"{share:.0%}"), html.Number(rate))
+            for name, seconds, share, rate in self._rows()
+        ]
+        header = ("stage", "time", "share", "alone")
+        return html.render("Profile", self._told(), html.Table(rows, header), self._advice())
+
+    def _rows(self) -> Iterator[tuple[str, float, float, str]]:
+        for name, seconds in self.stages.items():
+            rate = f"{self.bytes_in / 1e6 / seconds:>9,.0f} MB/s" if seconds else ""
+            yield name, seconds, seconds / self.seconds if self.seconds else 0.0, rate
+        yield "all", self.seconds, 1.0, f"{self.mb_per_s:>9,.0f} MB/s"
+
+    def _told(self) -> str:
+        which = "all" if self.whole else "the first"
+        return f"{which} {show_size(self.bytes_in)} ({self.lines:,} lines) of {self.source}, in one process"
+
+    def _advice(self) -> str:
+        if self.bytes_in < _ENOUGH_BYTES:
+            return f"too little to tell of more; profile some {show_size(_ENOUGH_BYTES)} at least"
+        cores = available_cores()
+        found = ", ".join(f"{show_size(size)} {show_seconds(self.estimate(size, cores))}" for size in _ESTIMATED)
+        return f"on {cores} core{'s' if cores > 1 else ''}, at best: {found}; more with .estimate(size, cores)"
+
+
+def profile(spec: ExpressionSpec, source: Source, max_bytes: int | None) -> Profile:
+    """Take the time of each stage; see `Calculation.profile`."""
+    return retry_widened(source, lambda state: _profile(spec, source, max_bytes, state))
+
+
+def _profile(spec: ExpressionSpec, source: Source, max_bytes: int | None, state: State) -> Profile:
+    with open_source(source) as reader, tempfile.TemporaryFile() as sink:
+        timer = _Timer()
+        started = time.perf_counter()
+        plan, chunks = spec.prepare(read_chunks(reader.read_into), MAX_LINE_BYTES, state.widened)
+        settle = time.perf_counter() - started
+        lines, bytes_in, bytes_out, whole = 0, 0, 0, True
+        while (chunk := timer.on_the_clock("lines", lambda: next(chunks, None))) is not None:
+            if max_bytes is not None and bytes_in >= max_bytes:
+                whole = False
+                break
+            if isinstance(chunk, LongLine):
+                lines, bytes_in = lines + 1, chunk.stop
+                continue
+            count, size = _transform(plan, spec, chunk, sink, timer)
+            lines, bytes_in, bytes_out = lines + count, chunk.offset + len(chunk.data), bytes_out + size
+        timer.on_the_clock("write", lambda: _sync(sink))
+        return Profile(reader.name, bytes_in, bytes_out, lines, whole, settle, timer.seconds, _reads_in_order(reader))
+
+
+def _transform(
+    plan: ExpressionPlan, spec: ExpressionSpec, chunk: Chunk, sink: BinaryIO, timer: "_Timer"
+) -> tuple[int, int]:
+    """Take a chunk through the stages; return how many lines came in, and how many bytes came out."""
+    decoded = timer.of_the_core("decode", lambda: plan.decoder.decode(chunk))
+    evaluated = timer.of_the_core("evaluate", lambda: plan.evaluator.evaluate(decoded.frame))
+    edits = timer.of_the_core("splice", lambda: plan_edits(decoded, evaluated, spec.projection))
+    output = timer.of_the_core("splice", lambda: splice(chunk.data, edits))
+    timer.on_the_clock("write", lambda: sink.writelines(output))
+    return len(decoded.line_index.stops), sum(len(part) for part in output)
+
+
+def _sync(sink: BinaryIO) -> None:
+    """Write out what the system holds back, as a run does before its output appears."""
+    sink.flush()
+    os.fsync(sink.fileno())
+
+
+class _Timer:
+    """Adds up the time of each stage."""
+
+    def __init__(self) -> None:
+        self.seconds = dict.fromkeys(STAGES, 0.0)
+
+    def on_the_clock(self, stage: str, work: Callable[[], T]) -> T:
+        """Count the time that work takes, waiting included; return what it gives."""
+        return self._count(stage, work, time.perf_counter)
+
+    def of_the_core(self, stage: str, work: Callable[[], T]) -> T:
+        """Count the time of this process's cores: polars' threads among them, as if they had run one by one."""
+        return self._count(stage, work, time.process_time)
+
+    def _count(self, stage: str, work: Callable[[], T], clock: Callable[[], float]) -> T:
+        started = clock()
+        try:
+            return work()
+        finally:
+            self.seconds[stage] += clock() - started
+
+
+def _reads_in_order(reader: Reader) -> bool:
+    return reader.version is None or reader.codec is not None

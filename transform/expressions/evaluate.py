@@ -1,0 +1,295 @@
+"""A frame of the columns read to the JSON texts of the results, row by row alike.
+
+Expressions computed on any number of rows in the way polars computes them on many.
+
+polars takes a column of one value for a constant, and divides by a constant by multiplying with its reciprocal: with
+`49.0 // 49` that gives 0, where among other rows it gives 1. The same goes for the elements of lists, where a frame has
+but one. And some functions fail for want of rows. So what is single is computed with a copy of itself beside it.
+
+How results are spelled as JSON.
+"""
+
+import itertools
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+import numpy as np
+import polars as pl
+
+from transform.decode.line_index import Positions
+from transform.decode.members import LineError
+from transform.errors import CalculationError
+from transform.expressions.overflow import overflows, with_negation
+from transform.expressions.parse import first_line
+from transform.expressions.row_wise import check_row_wise
+from transform.expressions.tree import REFUSALS, nodes
+
+
+def looks_into_lists(exprs: Sequence[pl.Expr]) -> bool:
+    """Return whether any of the expressions evaluates others on the elements of lists."""
+    return any(node.kind == "Eval" for expr in exprs for node in nodes(expr))
+
+
+def compute_padded(frame: pl.DataFrame, exprs: Sequence[pl.Expr], *, into_lists: bool) -> pl.DataFrame:
+    """Return the frame with the expressions' columns.
+
+    Args:
+        frame: The rows.
+        exprs: Expressions with names.
+        into_lists: Whether any of them looks into lists.
+    """
+    if frame.height > 1 and not into_lists:
+        return frame.with_columns(exprs)
+    if not frame.height:
+        try:
+            return frame.with_columns(exprs)
+        except REFUSALS:
+            nulls = pl.DataFrame({name: [None] * 2 for name in frame.columns}, frame.schema)
+            return nulls.with_columns(exprs).clear()
+    if not frame.width:
+        return pl.DataFrame(height=2 * frame.height).with_columns(exprs).head(frame.height)
+    twice = pl.DataFrame({column.name: pl.concat([column, column], rechunk=True) for column in frame})
+    return twice.with_columns(exprs).head(frame.height)
+
+
+def member_prefix(name: str) -> str:
+    """Return the start of a member: its name, and the colon."""
+    return msgspec.json.encode(name).decode() + ":"
+
+
+def json_text(name: str, dtype: pl.DataType) -> pl.Expr:
+    """Return the expression that spells a result as JSON."""
+    column = pl.col(name)
+    if dtype.is_numeric() or isinstance(dtype, pl.Boolean):
+        # A third of the time that encoding takes. (And polars would encode decimals as strings.)
+        return column.cast(pl.String).fill_null("null")
+    return _encoded(column, dtype, name).alias(name)
+
+
+def _encoded(value: pl.Expr, dtype: Any, name: str) -> pl.Expr:
+    """Return the expression that spells a value as JSON, `null` for null."""
+    if isinstance(dtype, pl.Decimal):
+        return value.cast(pl.String).fill_null("null")
+    if isinstance(dtype, pl.Struct) and (not dtype.fields or _has(dtype, pl.Decimal)):
+        fields = [
+            pl.concat_str(
+                pl.lit(msgspec.json.encode(f.name).decode() + ":"), _encoded(value.struct.field(f.name), f.dtype, name)
+            )
+            for f in dtype.fields
+        ]
+        text = pl.concat_str(pl.lit("{"), pl.concat_str(*fields, separator=",") if fields else pl.lit(""), pl.lit("}"))
+        return pl.when(value.is_not_null()).then(text).otherwise(pl.lit("null"))
+    if isinstance(dtype, pl.List) and _has(dtype, pl.Decimal):
+        texts = value.list.eval(_encoded(pl.element(), dtype.inner, name)).list.join(",")
+        return pl.concat_str(pl.lit("["), texts, pl.lit("]")).fill_null("null")
+    encoded = pl.struct(_spell_temporal(value, dtype, name).alias("")).struct.json_encode()
+    return encoded.str.strip_prefix('{"":').str.strip_suffix("}")
+
+
+def _spell_temporal(value: pl.Expr, dtype: Any, name: str) -> pl.Expr:
+    """Return the value with dates, times and durations in it as ISO 8601 strings."""
+    if isinstance(dtype, pl.Binary | pl.Object):
+        raise CalculationError(f"the result `{name}` is {dtype}, which has no place in JSON; make it a string first")
+    if isinstance(dtype, pl.Date | pl.Time | pl.Datetime | pl.Duration):
+        return value.dt.to_string("iso:strict")
+    if isinstance(dtype, pl.List | pl.Array):
+        elements = _spell_temporal(pl.element(), dtype.inner, name)
+        return value.list.eval(elements) if isinstance(dtype, pl.List) else value.arr.eval(elements)
+    if isinstance(dtype, pl.Struct) and dtype.fields:
+        fields = [_spell_temporal(value.struct.field(f.name), f.dtype, name).alias(f.name) for f in dtype.fields]
+        return pl.when(value.is_not_null()).then(pl.struct(fields))
+    return value
+
+
+def _has(dtype: Any, kind: type[pl.DataType]) -> bool:
+    if isinstance(dtype, pl.List | pl.Array):
+        return _has(dtype.inner, kind)
+    if isinstance(dtype, pl.Struct):
+        return any(_has(field.dtype, kind) for field in dtype.fields)
+    return isinstance(dtype, kind)
+
+
+def has_floats(dtype: Any) -> bool:
+    """Return whether values of a type can hold floats."""
+    if isinstance(dtype, pl.List | pl.Array):
+        return has_floats(dtype.inner)
+    if isinstance(dtype, pl.Struct):
+        return any(has_floats(field.dtype) for field in dtype.fields)
+    return bool(dtype.is_float())
+
+
+def count_nonfinite(values: pl.Series) -> int:
+    """Return how many NaN and infinite numbers the values hold."""
+    if isinstance(values.dtype, pl.List | pl.Array):
+        return count_nonfinite(values.explode())
+    if isinstance(values.dtype, pl.Struct):
+        return sum(count_nonfinite(field) for field in values.struct.unnest() if has_floats(field.dtype))
+    numbers = values.to_numpy()
+    return int(np.count_nonzero(~np.isfinite(numbers))) - values.null_count()  # numpy is given NaN for null
+
+
+_PROBE_ROWS = 1000
+_MASK = "the filter"
+# A row is computed with a copy of itself beside it, of which nobody needs to know.
+_TWICE = re.compile(r" for \d+ out of \d+ values: \[(?P<values>.+), (?P=values)\]$")
+
+
+@dataclass(frozen=True, slots=True)
+class Evaluated:
+    """What a calculation makes of a frame.
+
+    Attributes:
+        kept: The rows that pass the filters, in order.
+        filtered: How many do not.
+        texts: Each result's JSON texts, one for each row kept.
+        nonfinite: How many NaN and infinite numbers each result had; they are written as null.
+        failed: The rows for which polars raised an error.
+    """
+
+    kept: Positions
+    filtered: int
+    texts: pl.DataFrame
+    nonfinite: dict[str, int]
+    failed: dict[int, LineError]
+
+
+class Evaluator:
+    """Evaluates one calculation on frames of one schema.
+
+    Args:
+        results: By name.
+        filters: A row is kept where all of them are true.
+        schema: The columns of the frames.
+        pure: Whether Python functions in them were declared to be pure functions of one row.
+
+    Raises:
+        CalculationError: polars refuses an expression, it is not row-wise, or its type has no place in JSON.
+    """
+
+    def __init__(
+        self,
+        results: Mapping[str, pl.Expr],
+        filters: Sequence[pl.Expr],
+        schema: Mapping[str, pl.DataType],
+        *,
+        pure: bool = False,
+    ) -> None:
+        filters = [with_negation(predicate, schema) for predicate in filters]
+        exprs = {name: with_negation(expr, schema) for name, expr in results.items()}
+        for expr in (*exprs.values(), *filters):
+            check_row_wise(expr, schema, pure=pure)
+        self._results = [expr.alias(name) for name, expr in exprs.items()]
+        self._overflow = _any(check for expr in exprs.values() for check in overflows(expr, schema))
+        self._filter_overflow = _any(check for predicate in filters for check in overflows(predicate, schema))
+        self._names = list(results)
+        # What a Python function raises comes as it is.
+        self._failures: tuple[type[BaseException], ...] = (
+            (Exception, *REFUSALS) if pure else (*REFUSALS, _BeyondInt128Error)
+        )
+        self._filter = pl.all_horizontal(*filters).fill_null(value=False).alias(_MASK) if filters else None
+        self._into_lists = looks_into_lists([*self._results, *filters])
+        empty = pl.DataFrame(schema=schema)
+        self.types: dict[str, pl.DataType] = dict(self._compute(empty).schema)
+        for predicate in filters:
+            found = empty.select(predicate).dtypes[0]
+            if found not in (pl.Boolean, pl.Null):
+                raise CalculationError(f"the filter `{predicate}` gives {found}, not true or false")
+        self._texts = [json_text(name, dtype) for name, dtype in self.types.items()]
+        self._with_floats = [name for name, dtype in self.types.items() if has_floats(dtype)]
+
+    def evaluate(self, frame: pl.DataFrame) -> Evaluated:
+        """Return the results for all rows; where polars fails on some row, the frame is halved to find it."""
+        try:
+            return self._evaluate(frame)
+        except self._failures as error:
+            if frame.height == 1:
+                failed = {0: LineError("the calculation failed", _describe_error(error))}
+                none = self._compute(frame.clear()).select(self._texts)
+                return Evaluated(np.empty(0, np.int64), 0, none, {}, failed)
+        middle = frame.height // 2
+        return _join(self.evaluate(frame.head(middle)), self.evaluate(frame.slice(middle)), middle)
+
+    def compute(self, frame: pl.DataFrame) -> pl.DataFrame:
+        """Return the columns read and the results of the rows that pass the filters."""
+        kept = frame if self._filter is None else frame.filter(self._mask(frame))
+        return compute_padded(kept, self._results, into_lists=self._into_lists)
+
+    def probe(self, frame: pl.DataFrame) -> None:
+        """Raise if the first rows, evaluated whole and in pieces, give different results.
+
+        Raises:
+            CalculationError: They do, whatever the proof said.
+        """
+        frame = frame.head(_PROBE_ROWS)
+        cuts = sorted({0, min(1, frame.height), frame.height // 3, frame.height})
+        try:
+            whole = self.compute(frame)
+            pieces = [self.compute(frame.slice(start, stop - start)) for start, stop in itertools.pairwise(cuts)]
+        except self._failures:
+            return  # some row fails, which is for its line to say
+        for name in whole.columns:
+            parts = [piece[name] for piece in pieces]
+            if parts and not (len({p.dtype for p in parts}) == 1 and whole[name].equals(pl.concat(parts))):
+                raise CalculationError(
+                    f"`{name}` is not row-wise: the same lines give other results when they are evaluated apart"
+                )
+
+    def _compute(self, frame: pl.DataFrame) -> pl.DataFrame:
+        return compute_padded(frame, self._results, into_lists=self._into_lists).select(self._names)
+
+    def _mask(self, frame: pl.DataFrame) -> pl.Series:
+        assert self._filter is not None  # noqa: S101 - asked only where there is one
+        return compute_padded(frame, [self._filter], into_lists=self._into_lists)[_MASK]
+
+    def _evaluate(self, frame: pl.DataFrame) -> Evaluated:
+        kept = np.arange(frame.height)
+        _refuse(frame, self._filter_overflow)
+        if self._filter is not None:
+            mask = self._mask(frame)
+            kept, rows = np.flatnonzero(mask.to_numpy()), frame.filter(mask)
+        else:
+            rows = frame
+        _refuse(rows, self._overflow)
+        results = compute_padded(rows, self._results, into_lists=self._into_lists) if self._results else rows
+        nonfinite = {name: count for name in self._with_floats if (count := count_nonfinite(results[name]))}
+        for name in nonfinite:
+            if results.schema[name].is_float():
+                results = results.with_columns(pl.when(pl.col(name).is_finite()).then(pl.col(name)))
+        return Evaluated(kept, frame.height - rows.height, results.select(self._texts), nonfinite, {})
+
+
+class _BeyondInt128Error(Exception):
+    """Integer arithmetic leaves Int128 on some row."""
+
+
+def _any(checks: Iterable[pl.Expr]) -> pl.Expr | None:
+    checks = list(checks)
+    return pl.any_horizontal(*checks).any() if checks else None
+
+
+def _refuse(frame: pl.DataFrame, overflow: pl.Expr | None) -> None:
+    if overflow is not None and frame.select(overflow).item():
+        raise _BeyondInt128Error("integer arithmetic goes beyond Int128")
+
+
+def _describe_error(error: BaseException) -> str:
+    text = _TWICE.sub(r": \g<values>", first_line(error))
+    known = isinstance(error, (*REFUSALS, _BeyondInt128Error))
+    return text if known else f"{type(error).__name__}: {text}"
+
+
+def _join(first: Evaluated, second: Evaluated, offset: int) -> Evaluated:
+    nonfinite = {
+        name: first.nonfinite.get(name, 0) + second.nonfinite.get(name, 0)
+        for name in first.nonfinite | second.nonfinite
+    }
+    return Evaluated(
+        kept=np.concatenate([first.kept, second.kept + offset]),
+        filtered=first.filtered + second.filtered,
+        texts=pl.concat([first.texts, second.texts]),
+        nonfinite=nonfinite,
+        failed=first.failed | {row + offset: error for row, error in second.failed.items()},
+    )

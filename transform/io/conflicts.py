@@ -1,0 +1,57 @@
+"""A run never overwrites what it reads, nor one of its outputs with another."""
+
+import io
+import os
+import sys
+from collections.abc import Mapping
+from itertools import combinations
+from pathlib import Path
+from stat import S_ISREG
+
+from transform.errors import OptionError, OutputError
+from transform.io.s3 import is_uri
+
+
+def check_no_conflicts(locations: Mapping[str, object]) -> None:
+    """Raise if two of the locations are the same file or object.
+
+    Raises:
+        OutputError: Names them.
+    """
+    places = {role: _place(role, location) for role, location in locations.items() if location is not None}
+    for (role, place), (other_role, other) in combinations(places.items(), 2):
+        if place is not None and place == other:
+            name = locations[other_role] if str(locations[role]) == "-" else locations[role]
+            raise OutputError(f"the {other_role} is the {role}: {name}. Give another place for one of them.")
+
+
+def _place(role: str, location: object) -> object:
+    """Return what two names of the same place have in common, None where that doesn't matter."""
+    if is_uri(location):
+        return str(location)
+    is_named = isinstance(location, str | os.PathLike)
+    if not is_named and not hasattr(location, "readinto" if role == "input" else "write"):
+        raise no_place(role, location)
+    if isinstance(location, io.TextIOBase):
+        raise OptionError(f"the {role} is a text stream; open it in binary mode, or give its `.buffer`")
+    try:
+        status = Path(str(location)).stat() if _is_path(location) else os.fstat(_descriptor(role, location))
+    except (OSError, AttributeError, ValueError):
+        return os.path.realpath(str(location)) if _is_path(location) else None
+    return (status.st_dev, status.st_ino) if S_ISREG(status.st_mode) else None
+
+
+def no_place(role: str, location: object) -> OptionError:
+    """Return what to raise for something that can be neither read from nor written to."""
+    hint = "; write it to a file with .write_ndjson(…)" if hasattr(location, "write_ndjson") else ""
+    return OptionError(f"the {role} is a path, a URI, `-` or a binary file object, not {type(location).__name__}{hint}")
+
+
+def _is_path(location: object) -> bool:
+    return isinstance(location, str | os.PathLike) and str(location) != "-"
+
+
+def _descriptor(role: str, location: object) -> int:
+    if location == "-":
+        return (sys.stdin if role == "input" else sys.stdout).fileno()
+    return location.fileno()  # type: ignore[attr-defined,no-any-return]

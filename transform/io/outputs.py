@@ -1,0 +1,234 @@
+"""Where output goes: a local file, an S3 object, a pipe. It appears whole or not at all, but in a pipe.
+
+Nothing is published but by `publish`; a sink left without it discards what it was given.
+"""
+
+import contextlib
+import errno
+import hashlib
+import io
+import os
+import re
+import select
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from stat import S_IMODE
+from types import TracebackType
+from typing import BinaryIO, Protocol, Self, cast
+
+from transform import _process
+from transform.errors import OutputError
+from transform.io import s3, s3_writer
+from transform.io.compression import codec_of_name
+from transform.io.s3 import ReadSoFar
+from transform.io.temp_files import create_held, find_abandoned
+
+Target = str | os.PathLike[str] | BinaryIO
+"""A path, an `s3://bucket/key` URI, `-` for standard output, or a binary file object, which is written to at once."""
+
+
+_POLL_S = 1.0
+_DESCRIPTOR = re.compile(r"/dev/std(in|out|err)|/(?:dev|proc/self)/fd/(\d+)")
+
+
+def is_stream(target: Target) -> bool:
+    """Return whether what is written to a target is gone at once, so that it has no place beside it either."""
+    if not isinstance(target, str | os.PathLike) or str(target) == "-":
+        return True
+    if s3.is_uri(target):
+        return False
+    return _DESCRIPTOR.fullmatch(str(target)) is not None or (Path(target).exists() and not Path(target).is_file())
+
+
+class Sink(Protocol):
+    """What takes the bytes."""
+
+    name: str
+
+    def write(self, data: memoryview | bytes) -> None:
+        """Add to the content."""
+
+    def publish(self) -> None:
+        """Make the content appear whole, in place of what was there."""
+
+    def discard(self) -> None:
+        """Leave no trace of the content."""
+
+
+class Output:
+    """An open output: compresses where its name says so, counts, and discards unless it was published.
+
+    Args:
+        target: Where to.
+        read_so_far: Tells how much of the input it comes of was read.
+
+    Attributes:
+        name: What to call it in errors.
+        size: How many bytes of content it was given, before compression.
+        streams: Whether what it is given is gone, and cannot be discarded.
+
+    Raises:
+        OutputError: It cannot be written there; by every method.
+    """
+
+    def __init__(self, target: Target, read_so_far: Callable[[], ReadSoFar] = lambda: (0, None)) -> None:
+        self._sink = _open_sink(target, read_so_far)
+        self.name = self._sink.name
+        codec = codec_of_name(self.name) if isinstance(target, str | os.PathLike) else None
+        self._compressor = codec.compressor() if codec else None
+        self._published = False
+        self.streams = isinstance(self._sink, StreamSink)
+        self.size = 0
+
+    def write(self, data: memoryview | bytes) -> None:
+        """Add to the content."""
+        self.size += len(data)
+        if self._compressor:
+            data = self._compressor.compress(data)
+        if len(data):
+            self._sink.write(data)
+
+    def publish(self) -> None:
+        """Make the content appear whole, in place of what was there."""
+        if self._compressor:
+            self._sink.write(self._compressor.flush())
+        self._sink.publish()
+        self._published = True
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if not self._published:
+            self._sink.discard()
+
+
+class FileSink:
+    """A file beside the target, which is renamed over it when it is whole and on disk."""
+
+    def __init__(self, path: Path) -> None:
+        self.name = str(path)
+        self._path = Path(os.path.realpath(path))  # what a symlink points to is replaced, not the link
+        directory = self._path.parent
+        # A hash, as a name beside a name of 255 bytes would be too long.
+        prefix = f".transform-{hashlib.sha256(os.fsencode(self._path.name)).hexdigest()[:16]}-"
+        with _translate_errors(self.name):
+            mode = None
+            with contextlib.suppress(FileNotFoundError):
+                mode = S_IMODE(self._path.stat().st_mode)
+            for left in find_abandoned(directory, prefix):
+                left.unlink(missing_ok=True)
+            self._descriptor, self._temporary = create_held(directory, prefix)
+            if mode is not None:
+                os.fchmod(self._descriptor, mode)
+
+    def write(self, data: memoryview | bytes) -> None:
+        """Add to the content."""
+        with _translate_errors(self.name):
+            _write_all(self._descriptor, data)
+
+    def publish(self) -> None:
+        """Make the content appear whole, in place of what was there."""
+        with _translate_errors(self.name):
+            os.fsync(self._descriptor)  # or a power cut could leave the new name on an empty file
+            self._temporary.replace(self._path)
+            directory = os.open(self._path.parent, os.O_RDONLY)
+            try:
+                os.fsync(directory)
+            finally:
+                os.close(directory)
+        os.close(self._descriptor)
+
+    def discard(self) -> None:
+        """Leave no trace of the content."""
+        self._temporary.unlink(missing_ok=True)
+        os.close(self._descriptor)
+
+
+class StreamSink:
+    """A pipe or a device: what is written is gone, and only the exit status tells whether it was all."""
+
+    def __init__(self, name: str, stream: BinaryIO, *, close: bool) -> None:
+        self.name = name
+        self._stream = stream
+        self._close = close
+
+    def write(self, data: memoryview | bytes) -> None:
+        """Send on."""
+        with _translate_errors(self.name):
+            view = memoryview(data)
+            while view:
+                with _process.interruptible():
+                    count = self._stream.write(view)
+                if count is None and isinstance(self._stream, io.RawIOBase):  # a pipe that does not block, and is full
+                    select.select([], [self._stream], [], _POLL_S)
+                    continue
+                view = view[len(view) if count is None else count :]
+
+    def publish(self) -> None:
+        """Flush, that an error shows while it can still be told."""
+        with _translate_errors(self.name):
+            self._stream.flush()
+        self.discard()
+
+    def discard(self) -> None:
+        """Let go of the stream."""
+        if self._close:
+            self._stream.close()
+
+
+def remove(target: str) -> None:
+    """Remove what an earlier run has left at a path or URI, if anything.
+
+    Raises:
+        OutputError: It cannot be removed.
+    """
+    if s3.is_uri(target):
+        s3_writer.remove_object(target)
+        return
+    with _translate_errors(target):
+        path = Path(os.path.realpath(target))
+        if path.is_file():
+            path.unlink()
+
+
+def _open_sink(target: Target, read_so_far: Callable[[], ReadSoFar]) -> Sink:
+    if not isinstance(target, str | os.PathLike):
+        return StreamSink(str(getattr(target, "name", "the output stream")), target, close=False)
+    if s3.is_uri(target):
+        return s3_writer.ObjectSink(str(target), read_so_far)
+    if str(target) == "-":
+        if sys.stdout is None:
+            raise OutputError("standard output is closed")
+        return StreamSink("standard output", io.FileIO(sys.stdout.fileno(), "wb", closefd=False), close=True)
+    path = Path(target)
+    if descriptor := _DESCRIPTOR.fullmatch(str(path)):  # opened by its name, a file behind it would be truncated
+        with _translate_errors(str(path)):
+            number = {"in": 0, "out": 1, "err": 2}.get(descriptor[1]) if descriptor[1] else int(descriptor[2])
+            return StreamSink(str(path), io.FileIO(cast("int", number), "wb", closefd=False), close=True)
+    with _translate_errors(str(path)):
+        if path.is_dir():
+            raise IsADirectoryError(errno.EISDIR, "is a directory")
+        if path.exists() and not path.is_file():
+            with _process.interruptible():  # for whoever reads from a pipe of that name
+                return StreamSink(str(path), path.open("wb", buffering=0), close=True)
+    return FileSink(path)
+
+
+def _write_all(descriptor: int, data: memoryview | bytes) -> None:
+    view = memoryview(data)
+    while view:
+        view = view[os.write(descriptor, view) :]
+
+
+@contextlib.contextmanager
+def _translate_errors(name: str) -> Iterator[None]:
+    try:
+        yield
+    except BrokenPipeError:
+        raise OutputError(f"{name}: nobody reads it any more (broken pipe); the output is incomplete") from None
+    except OSError as error:
+        raise OutputError(f"{name}: {(error.strerror or str(error)).lower()}") from error
