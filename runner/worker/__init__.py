@@ -1,4 +1,5 @@
-"""The process that owns the messages: it receives, keeps leases, starts job processes, and settles.
+"""The process that owns the messages: it receives them, keeps leases, starts job processes and settles.
 
-Start with `loop`. It imports neither polars nor pyarrow, so that nothing that a calculation does stops the heartbeat.
+Start with `loop`; `settlement` deletes, requeues or dead-letters a message. This process imports neither polars nor
+pyarrow, so that nothing that a calculation does can stop the heartbeat.
 """
