@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from runner.errors import CancelledError, NoUploadError, RunnerError
@@ -9,11 +10,10 @@ from runner.job.cancellation import Cancellation
 from runner.job.checkpoint import Checkpoint, CheckpointHeartbeat, ProgressLog
 from runner.job.context import digest_of
 from runner.job.keys import cancellation_key, checkpoint_key, output_key, rejects_folder
-from runner.job.part_sender import Mark, PartSender
 from runner.job.protocol import JobResult, Outcome
 from runner.job.publish import Origin, PublishDecision, StartAgainError, look, publish
 from runner.job.rejects import RejectObjects
-from runner.job.upload import Target, Upload
+from runner.job.upload import MAX_PARTS_IN_FLIGHT, Target, Upload
 from transform import (
     AccessDeniedError,
     S3Object,
@@ -35,7 +35,6 @@ if TYPE_CHECKING:
     from runner.job.protocol import Order
 
 _STARTS = 5
-_PARTS_AT_A_TIME = 4  # or it would wait for answers, where those take as long as they do from S3
 _NOT_THE_END = (WidenError, SourceChangedError, UnavailableError, AccessDeniedError, WorkerError)
 _CANCELLED_LATELY_S = 1.0
 _RESULTS = {
@@ -155,7 +154,8 @@ class Job:
             range_bytes=settings.range_bytes,
         ) as stream:
             target = self._target(stream.headers)
-            upload = self._upload = Upload(target, *((progress.upload, progress.parts) if progress else ()))
+            upload_id, parts = (progress.upload, progress.parts) if progress else (None, ())
+            upload = self._upload = Upload(target, upload_id, parts, self._max_parts_in_flight)
             folder = rejects_folder(settings, self._order.event.key, self.id)
             highest = self._rejects.highest if self._rejects else 0
             rejects = self._rejects = RejectObjects(
@@ -174,31 +174,37 @@ class Job:
         self._control.check()
         decision, etag = publish(self._context.store, self._key, self._origin, upload)
         if decision is PublishDecision.PUBLISH:
-            upload.id = None
+            upload.forget()
         self.clean_up()
         done = stream.summary.to_dict()
         return Outcome(_RESULTS[decision], "", done, self.id, 0, self.digest, etag, self.rejects_prefix)
 
     def _transform(self, stream: Stream, upload: Upload, rejects: RejectObjects) -> None:
-        with PartSender(upload, self._note_part, max(self._order.workers, _PARTS_AT_A_TIME)) as sender:
-            try:
-                for part in stream:
-                    self._control.check()
-                    self._cancellation.check()
-                    self._progress.note_position(stream)
-                    if upload.is_full(self._progress.position):
-                        self._begin(upload, stream.state)
-                        self._control.check_lease()  # objects of rejects are not fenced off
-                        rejects.flush()
-                        sender.send(Mark(stream.state, rejects.count))
-                    for data in part.output:
-                        upload.write(data)
-                    for line in part.rejects:
-                        rejects.write(line)
-                    self._control.tell(*stream.position)
-                sender.finish()
-            except NoUploadError as error:  # somebody has aborted it
-                raise StartAgainError(str(error)) from error
+        try:
+            for part in stream:
+                self._control.check()
+                self._cancellation.check()
+                self._progress.note_position(stream)
+                if upload.is_full(self._progress.position):
+                    self._begin(upload, stream.state)
+                    self._control.check_lease()  # objects of rejects are not fenced off
+                    rejects.flush()
+                    upload.send_part(partial(self._note_part, stream.state, rejects.count))
+                for data in part.output:
+                    upload.write(data)
+                for line in part.rejects:
+                    rejects.write(line)
+                self._control.tell(*stream.position)
+            upload.finish()
+        except NoUploadError as error:  # somebody has aborted it
+            raise StartAgainError(str(error)) from error
+        finally:
+            upload.wait()
+
+    @property
+    def _max_parts_in_flight(self) -> int:
+        chosen = self._context.max_parts_in_flight
+        return max(self._order.workers, MAX_PARTS_IN_FLIGHT) if chosen is None else chosen
 
     def _begin(self, upload: Upload, state: State) -> None:
         """Have an upload for the parts, and that noted at once: else it would stay open if this process was killed."""
@@ -211,12 +217,12 @@ class Job:
                 upload.abort()
                 raise
 
-    def _note_part(self, mark: Mark) -> None:
+    def _note_part(self, state: State, rejects: int) -> None:
         """Note that the output up to there is uploaded, if the job is still this worker's after that."""
         assert self._upload is not None  # noqa: S101 - there are parts of an upload only
         self._control.check_lease()
-        self._progress.note(self._upload, mark.state, mark.rejects)
-        self._control.note_checkpoint(mark.state.summary.bytes_in)
+        self._progress.note(self._upload, state, rejects)
+        self._control.note_checkpoint(state.summary.bytes_in)
 
     def _abandon(self, state: State) -> None:
         """Give up an upload, as its output is made again, if the job is still this worker's."""
@@ -237,7 +243,7 @@ class Job:
 
     def _target(self, headers: Mapping[str, Any]) -> Target:
         """Return where the output goes, given what S3 says of the input."""
-        event, settings = self._order.event, self._context.settings
+        event = self._order.event
         if modified := headers.get("LastModified"):
             written = int(modified.timestamp() * 1000)
             self._origin = Origin.from_event(event, self._origin.digest, self._order.sent, written)
@@ -246,7 +252,7 @@ class Job:
             answer = self._context.source.call("get_object_tagging", Key=event.key)
             tags = {tag["Key"]: tag["Value"] for tag in answer["TagSet"]}
         return Target.from_headers(
-            self._context.store, self._key, headers, tags, self._origin.to_metadata(), settings.part_bytes
+            self._context.store, self._key, headers, tags, self._origin.to_metadata(), self._context.part_sizes
         )
 
     def _about(self) -> dict[str, str]:

@@ -34,7 +34,6 @@ from transform import (
     TransformError,
     UnavailableError,
     WorkerError,
-    keep_freed_memory,
 )
 
 _ENDS = {JobResult.SUPERSEDED, JobResult.FAILED, JobResult.CANCELLED}
@@ -46,7 +45,6 @@ def main() -> None:
     """Do jobs until the worker is gone; its end of the connection is the descriptor in the arguments."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the worker says when to stop
     connection = Connection(int(sys.argv[1]))
-    keep_freed_memory()
     try:
         context = JobContext.open(Settings.read(os.environ), os.environ)
     except (TransformError, RunnerError) as error:

@@ -21,7 +21,7 @@ from tests.support.example import lines
 from tests.support.jobs import KEY, PART_BYTES, Free, Jobs, Killed
 from tests.support.proxy import Refuse, proxy_of
 from tests.support.watching import Holding, Watched
-from transform.io import s3
+from transform import PartSizes
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -168,9 +168,8 @@ def test_parts_may_become_larger_on_the_way(jobs: Jobs) -> None:
     check(jobs.deployment, wanted)
 
 
-def test_parts_are_as_large_as_all_of_it_needs_them(jobs: Jobs, proxy: Proxy, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(s3, "MAX_PARTS", 10)  # as if the object was a thousand times as large
-    monkeypatch.setattr(s3, "_LAST_PARTS", 0)
+def test_parts_are_as_large_as_all_of_it_needs_them(jobs: Jobs, proxy: Proxy) -> None:
+    jobs.context["part_sizes"] = PartSizes(PART_BYTES, max_parts=10)  # as if the object was a thousand times as large
     wanted = example()
     jobs.deployment.put(KEY, wanted.content)
     with pytest.raises(Killed):
