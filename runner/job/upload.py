@@ -17,6 +17,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from runner.aws.bucket import Store
+    from runner.job.context import JobContext
+    from runner.job.identity import JobIdentity
+    from runner.job.publish import Origin
     from transform import Codec, PartSizes, UploadedPart
 
 
@@ -47,33 +50,27 @@ class Target:
     part_sizes: PartSizes
 
     @classmethod
-    def from_headers(
-        cls,
-        store: Store,
-        key: str,
-        headers: Mapping[str, Any],
-        tags: Mapping[str, str],
-        metadata: Mapping[str, str],
-        part_sizes: PartSizes,
+    def from_input(
+        cls, context: JobContext, identity: JobIdentity, headers: Mapping[str, Any], origin: Origin
     ) -> Target:
-        """Return it for the output of an object.
+        """Return where the output of an opened input goes, with the input's tags.
 
         Args:
-            store: The bucket.
-            key: The object.
+            context: Has the buckets.
+            identity: What the job is.
             headers: What S3 says of the input, by the names that boto3 uses.
-            tags: Those of the input.
-            metadata: What the output is to tell of itself.
-            part_sizes: The sizes of its parts.
+            origin: What the output is made from, which its metadata say.
 
         Raises:
             ImpossibleError: The input is encoded in a way that cannot be written.
+            DeniedError, StoreError: S3 does not give the tags.
         """
-        said = {name: headers[name] for name in _KEPT if headers.get(name)} | {"Metadata": metadata}
-        if tags:
-            said["Tagging"] = urlencode(tags)
-        codec = codec_of_name(key) or _codec_of_encoding(headers.get("ContentEncoding", ""))
-        return cls(store, key, said, codec, part_sizes)
+        kept = {name: headers[name] for name in _KEPT if headers.get(name)} | {"Metadata": origin.to_metadata()}
+        if headers.get("TagCount"):
+            answer = context.source.call("get_object_tagging", Key=identity.event.key)
+            kept["Tagging"] = urlencode({tag["Key"]: tag["Value"] for tag in answer["TagSet"]})
+        codec = codec_of_name(identity.output_key) or _codec_of_encoding(headers.get("ContentEncoding", ""))
+        return cls(context.store, identity.output_key, kept, codec, context.part_sizes)
 
 
 def _codec_of_encoding(encoding: str) -> Codec | None:
