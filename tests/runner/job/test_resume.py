@@ -236,12 +236,14 @@ def test_a_column_that_widens_late_starts_the_job_again(jobs: Jobs, proxy: Proxy
     assert proxy.count("AbortMultipartUpload") == 1
 
 
-def test_rejects_from_before_a_column_widened_are_gone(jobs: Jobs) -> None:
+def test_rejects_from_before_a_column_widened_are_gone(jobs: Jobs, proxy: Proxy) -> None:
     """Beyond 128 bits an integer is none, and a float all the same."""
     large = b'{"a":%d}\n' % 10**50
-    content = lines(1000) + large + lines(1000, PAD_BYTES) + b'{"a":0.5}\n'
+    content = lines(1000) + large + lines(3000, PAD_BYTES) + b'{"a":0.5}\n'
     jobs.deployment.put(KEY, content)
     outcome = jobs.do(SCHEMA="")
+    stored = [request.operation for request in proxy.requests if request.key.startswith("rejects/")]
+    assert stored[0] == "PutObject", "there was one before"
     assert (outcome.kind, outcome.summary["rejected"]) == (JobResult.DONE, 0)
     assert jobs.deployment.stored_keys("rejects/") == []
     assert jobs.left() == []
