@@ -19,7 +19,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from transform._process import available_cores, keep_freed_memory
+    from transform._process import available_cores
     from transform.by_prefix import CalculationsByPrefix
     from transform.calculation import Calculation
     from transform.engine.reject_file import read_rejects
@@ -42,7 +42,8 @@ if TYPE_CHECKING:
     from transform.explore.compare import Comparison
     from transform.explore.profile import Profile
     from transform.io.compression import Codec, codec_of_encoding, codec_of_name
-    from transform.io.s3 import S3Object, part_size, spare_copies
+    from transform.io.s3 import S3Failure, S3Object
+    from transform.io.s3_writer import MultipartUpload, PartBuffer, PartSizes, UploadedPart
     from transform.line_function import LineFunction
     from transform.loading import load
     from transform.lookup_tables import lookup
@@ -57,11 +58,15 @@ __all__ = [
     "Comparison",
     "InputError",
     "LineFunction",
+    "MultipartUpload",
     "OutputError",
+    "PartBuffer",
+    "PartSizes",
     "Profile",
     "Reason",
     "RejectedError",
     "Runnable",
+    "S3Failure",
     "S3Object",
     "SchemaError",
     "SourceChangedError",
@@ -70,17 +75,15 @@ __all__ = [
     "Summary",
     "TransformError",
     "UnavailableError",
+    "UploadedPart",
     "WidenError",
     "WorkerError",
     "available_cores",
     "codec_of_encoding",
     "codec_of_name",
-    "keep_freed_memory",
     "load",
     "lookup",
-    "part_size",
     "read_rejects",
-    "spare_copies",
 ]
 
 _MODULES = {
@@ -89,22 +92,24 @@ _MODULES = {
     "Codec": "io.compression",
     "Comparison": "explore.compare",
     "LineFunction": "line_function",
+    "MultipartUpload": "io.s3_writer",
+    "PartBuffer": "io.s3_writer",
+    "PartSizes": "io.s3_writer",
     "Profile": "explore.profile",
     "Reason": "engine.summary",
     "Runnable": "runnable",
+    "S3Failure": "io.s3",
     "S3Object": "io.s3",
     "State": "engine.state",
     "Stream": "engine.run",
     "Summary": "engine.summary",
+    "UploadedPart": "io.s3_writer",
     "available_cores": "_process",
     "codec_of_encoding": "io.compression",
     "codec_of_name": "io.compression",
-    "keep_freed_memory": "_process",
     "load": "loading",
     "lookup": "lookup_tables",
-    "part_size": "io.s3",
     "read_rejects": "engine.reject_file",
-    "spare_copies": "io.s3",
 }
 
 

@@ -13,23 +13,31 @@ from urllib.parse import unquote_plus
 
 import s3fs
 from aiohttp import ClientError as ConnectionFailedError
-from botocore.exceptions import BotoCoreError, ClientError, NoCredentialsError
+from botocore.exceptions import BotoCoreError, ClientError
 from fsspec.asyn import sync
 
 from runner.errors import ConditionFailedError, ConflictError, DeniedError, NoUploadError, RunnerError, StoreError
+from transform import S3Failure
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
 
-_NO_UPLOAD = {"NoSuchUpload", "InvalidPart", "InvalidPartOrder", "EntityTooSmall"}
-_PASSING = {"ExpiredToken", "RequestTimeTooSkewed"}
-"""Of credentials and clocks, which others renew and set right; s3fs takes them for denials."""
+_ERRORS: Mapping[S3Failure, type[RunnerError]] = {
+    S3Failure.DENIED: DeniedError,
+    S3Failure.NO_CREDENTIALS: DeniedError,
+    S3Failure.KEY_REFUSED: DeniedError,
+    S3Failure.ARCHIVED: DeniedError,
+    S3Failure.NO_UPLOAD: NoUploadError,
+    S3Failure.CONDITION_FAILED: ConditionFailedError,
+    S3Failure.NO_KEY: ConditionFailedError,
+    S3Failure.CONFLICT: ConflictError,
+}
+"""The errors for what S3 answered; for everything else it is `StoreError`."""
 
 _FAILURES = (OSError, BotoCoreError, ClientError, ConnectionFailedError, RuntimeError)
 """What a request raises; a `RuntimeError` where new credentials have expired already."""
 
-_NOT_FOUND, _CONFLICT, _PRECONDITION_FAILED = 404, 409, 412
 _T = TypeVar("_T")
 
 
@@ -69,7 +77,7 @@ class Store:
         try:
             return self.call("head_object", Key=key)
         except StoreError as error:
-            if _status(error.__cause__)[0] == _NOT_FOUND:
+            if _is_missing(error):
                 return None
             raise
 
@@ -84,7 +92,7 @@ class Store:
             what = f"get_object of s3://{self.bucket}/{key}"
             found: tuple[bytes, str, float] = self._requested(what, sync, self.filesystem.loop, self._read, key)
         except StoreError as error:
-            if _status(error.__cause__)[0] == _NOT_FOUND:
+            if _is_missing(error):
                 return None
             raise
         return found
@@ -99,7 +107,7 @@ class Store:
         try:
             return request(*args, **arguments)
         except _FAILURES as error:
-            raise _to_error(error, what) from error
+            raise to_error(error, what) from error
 
     def delete(self, key: str) -> None:
         """Remove an object, if it is there."""
@@ -114,38 +122,31 @@ class Store:
         try:
             self.call("head_bucket")
         except StoreError as error:
-            if _status(error.__cause__)[0] == _NOT_FOUND:
+            if _is_missing(error):
                 raise StoreError(f"there is no bucket {self.bucket}") from None
             raise
 
 
-def _to_error(error: BaseException, what: str) -> RunnerError:
-    status, code = _status(error)
+def to_error(error: BaseException, what: str) -> RunnerError:
+    """Return the error for what a request raised.
+
+    Args:
+        error: As s3fs raised it.
+        what: The request, for the message.
+    """
     text = f"{what}: {' '.join(str(error).split()) or type(error).__name__}"[:500]
-    denied = isinstance(error, NoCredentialsError | PermissionError) and code not in _PASSING
-    if denied or code.startswith("KMS."):
-        return DeniedError(text)
-    if code in _NO_UPLOAD:
-        return NoUploadError(text)
-    if status == _PRECONDITION_FAILED or code == "NoSuchKey":  # which is said of a condition on an object that is gone
-        return ConditionFailedError(text)
-    if status == _CONFLICT:
-        return ConflictError(text)
-    return StoreError(text)
+    return _ERRORS.get(S3Failure.from_error(error), StoreError)(text)
+
+
+def _is_missing(error: StoreError) -> bool:
+    """Return whether S3 answered that what was asked for does not exist."""
+    return error.__cause__ is not None and S3Failure.from_error(error.__cause__).is_missing
 
 
 def _date_of(answer: Mapping[str, Any]) -> datetime:
     """Return when S3 has answered, by its own clock if it tells."""
     told = answer["ResponseMetadata"]["HTTPHeaders"].get("date")
     return parsedate_to_datetime(told) if told else datetime.now(UTC)
-
-
-def _status(error: BaseException | None) -> tuple[int, str]:
-    """Return the status and code that S3 answered with; s3fs keeps them as the cause of its errors."""
-    response: Any = (
-        getattr(error, "response", None) or getattr(getattr(error, "__cause__", None), "response", None) or {}
-    )
-    return response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0), response.get("Error", {}).get("Code", "")
 
 
 _RESTORED = ["RestoreStatus"]  # of archived objects, which S3 tells only when asked to

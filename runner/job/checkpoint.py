@@ -19,8 +19,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Self
 
 from runner.errors import ConditionFailedError, FencedError, NoUploadError, RunnerError
-from runner.job.upload import UploadedPart
-from transform import State
+from transform import State, UploadedPart
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

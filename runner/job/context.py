@@ -14,7 +14,7 @@ from runner.aws.bucket import Store
 from runner.aws.ecs import read_task_metadata
 from runner.job.cancellation import Cancellations
 from runner.job.keys import cancellations_prefix
-from transform import Calculation, CalculationsByPrefix, load
+from transform import Calculation, CalculationsByPrefix, PartSizes, load
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -48,14 +48,27 @@ def digest_of(calculation: Runnable, settings: Settings, uri: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class JobContext:
-    """What all jobs of a worker have in common; `worker` is who does them, for whoever looks at their checkpoints."""
+    """What all jobs of a worker have in common.
+
+    Attributes:
+        settings: The worker's settings.
+        calculation: What is computed.
+        source: The input bucket.
+        store: The output bucket.
+        cancellations: Notes of operators that cancel jobs.
+        part_sizes: The sizes of the parts of outputs.
+        worker: Who does the jobs, for whoever looks at their checkpoints.
+        max_parts_in_flight: How many parts of an output may be sent at a time; None depends on the job's processes.
+    """
 
     settings: Settings
     calculation: Runnable
     source: Store
     store: Store
     cancellations: Cancellations
+    part_sizes: PartSizes
     worker: str = ""
+    max_parts_in_flight: int | None = None
 
     @classmethod
     def open(cls, settings: Settings, environ: Mapping[str, str]) -> JobContext:
@@ -67,7 +80,8 @@ class JobContext:
         source, store = (Store.open(bucket, environ) for bucket in (settings.input_bucket, settings.output_bucket))
         worker = read_task_metadata(environ).arn or socket.gethostname()
         cancellations = Cancellations(store, cancellations_prefix(settings))
-        context = cls(settings, load_calculation(settings), source, store, cancellations, worker)
+        sizes = PartSizes(settings.part_bytes)
+        context = cls(settings, load_calculation(settings), source, store, cancellations, sizes, worker)
         context.source.check()
         context.store.check()
         return context

@@ -1,19 +1,19 @@
-"""A job: an object from the input bucket to its output, from where the last attempt has left off."""
+"""A job: an object from the input bucket to its output, continued from the last checkpoint if there is one."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING
 
 from runner.errors import CancelledError, NoUploadError, RunnerError
 from runner.job.cancellation import Cancellation
 from runner.job.checkpoint import Checkpoint, CheckpointHeartbeat, ProgressLog
-from runner.job.context import digest_of
-from runner.job.keys import cancellation_key, checkpoint_key, output_key, rejects_folder
-from runner.job.part_sender import Mark, PartSender
 from runner.job.protocol import JobResult, Outcome
-from runner.job.publish import Origin, PublishDecision, StartAgainError, look, publish
+from runner.job.publish import PublishDecision, StartAgainError, look, publish
 from runner.job.rejects import RejectObjects
-from runner.job.upload import Target, Upload
+from runner.job.upload import MAX_PARTS_IN_FLIGHT, Target, Upload
 from transform import (
     AccessDeniedError,
     S3Object,
@@ -27,17 +27,21 @@ from transform import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator
 
+    from runner.aws.bucket import Store
+    from runner.aws.s3_events import ObjectCreated
     from runner.job.checkpoint import JobProgress
     from runner.job.context import JobContext
     from runner.job.control import Control
+    from runner.job.identity import JobIdentity
     from runner.job.protocol import Order
+    from runner.job.publish import Origin
 
-_STARTS = 5
-_PARTS_AT_A_TIME = 4  # or it would wait for answers, where those take as long as they do from S3
-_NOT_THE_END = (WidenError, SourceChangedError, UnavailableError, AccessDeniedError, WorkerError)
+_MAX_STARTS = 5
 _CANCELLED_LATELY_S = 1.0
+_NOT_FINAL = (WidenError, SourceChangedError, UnavailableError, AccessDeniedError, WorkerError)
+"""After these the job runs again, or its input is another: the rejected lines so far say nothing final."""
 _RESULTS = {
     PublishDecision.PUBLISH: JobResult.DONE,
     PublishDecision.DUPLICATE: JobResult.DUPLICATE,
@@ -45,107 +49,139 @@ _RESULTS = {
 }
 
 
+@dataclass(frozen=True, slots=True)
+class _Attempt:
+    """One pass over the input.
+
+    Attributes:
+        origin: What the output is made from.
+        upload: The output on its way.
+        rejects: The rejected lines on theirs.
+    """
+
+    origin: Origin
+    upload: Upload
+    rejects: RejectObjects
+
+
 class Job:
     """One job; `run` it once.
 
     Args:
-        context: What it has in common with others.
-        order: What it is.
-        control: What the worker says meanwhile.
+        context: What it has in common with other jobs.
+        identity: What it is.
+        order: How it is to be done, and for which message.
+        control: The connection to the worker.
 
-    Raises:
-        TransformError, RunnerError: It cannot be done, now or ever; by `run`, too.
+    Attributes:
+        identity: What it is.
     """
 
-    def __init__(self, context: JobContext, order: Order, control: Control) -> None:
+    def __init__(self, context: JobContext, identity: JobIdentity, order: Order, control: Control) -> None:
+        settings = context.settings
+        self.identity = identity
         self._context = context
         self._order = order
         self._control = control
-        event = order.event
-        self._key = output_key(context.settings, event.key)
-        digest = digest_of(context.calculation, context.settings, f"s3://{event.bucket}/{event.key}")
-        self._origin = Origin.from_event(event, digest, order.sent)
-        self.id = self._origin.job
-        self.digest = self._origin.digest
-        sent = order.sent if order.first_sent is None else order.first_sent
-        note = cancellation_key(context.settings, self._origin.source)
-        self._cancellation = Cancellation(context.cancellations, note, sent)
-        self._checkpoint = Checkpoint(context.store, checkpoint_key(context.settings, self.id))
-        self._progress = ProgressLog(
-            self._checkpoint, order.owner, context.settings.visibility_timeout_s, self._about()
-        )
-        self._upload: Upload | None = None
-        self._rejects: RejectObjects | None = None
+        first_sent = order.sent if order.first_sent is None else order.first_sent
+        self._cancellation = Cancellation(context.cancellations, identity.cancellation_key, first_sent)
+        self._checkpoint = Checkpoint(context.store, identity.checkpoint_key)
+        self._progress = ProgressLog(self._checkpoint, order.owner, settings.visibility_timeout_s, identity.about)
+        self._found: JobProgress | None = None
+        self._attempt: _Attempt | None = None
 
     @property
     def is_new_and_small(self) -> bool:
-        """Whether to do it costs no more than to look whether somebody has."""
+        """Whether doing it costs no more than looking whether it was done."""
         size = self._order.event.size
         return not self._order.tried_before and size is not None and size <= self._context.settings.part_bytes
 
     @property
     def rejects_prefix(self) -> str:
-        """The prefix of the objects of rejected lines, "" where there are none."""
-        return self._rejects.folder if self._rejects is not None and self._rejects.count else ""
+        """The prefix of the objects of rejected lines, "" if there are none."""
+        return self._attempt.rejects.folder if self._attempt is not None and self._attempt.rejects.count else ""
 
     def run(self) -> Outcome:
-        """Do it, from where the last attempt has left off."""
-        progress = None
+        """Do it, continuing from the last checkpoint if there is one.
+
+        Raises:
+            TransformError, RunnerError, StartAgainError: It cannot be done, now or ever.
+        """
         if not self.is_new_and_small:
-            progress = self._take_up()
-            if (standing := self.standing()) is not None:
+            self._found = self._progress.take_up()
+            if self._found is not None:
+                self._control.note_checkpoint(self._found.state.summary.bytes_in)
+            if (published := self.published_outcome()) is not None:
                 self.clean_up()
-                return standing
+                return published
         self._cancellation.check_at_start()
-        if progress is not None and self._checkpoint.is_held(progress, self._order.owner):
-            return Outcome(JobResult.BUSY, "another worker is at it, for another message about it", job=self.id)
+        if self._found is not None and self._checkpoint.is_held(self._found, self._order.owner):
+            reason = "another worker is at it, for another message about it"
+            return Outcome(JobResult.BUSY, reason, job=self.identity.id)
         with CheckpointHeartbeat(self._checkpoint, self._control, self._context.settings.visibility_timeout_s):
-            return self._make(progress)
+            return self._run_attempts()
 
-    def _take_up(self) -> JobProgress | None:
-        """Return how far somebody has come with the job, None if nobody has."""
-        progress = self._progress.take_up()
-        if progress is not None:
-            self._upload = Upload(self._target({}), progress.upload)
-            self._control.note_checkpoint(progress.state.summary.bytes_in)
-        return progress
+    def published_outcome(self) -> Outcome | None:
+        """Return the outcome of the job if an output is there that has to stay, whoever has made it."""
+        origin = self.identity.origin if self._attempt is None else self._attempt.origin
+        decision, condition = look(self._context.store, self.identity.output_key, origin)
+        if decision is PublishDecision.PUBLISH:
+            return None
+        return self._outcome_of(decision, condition["IfMatch"] if decision is PublishDecision.DUPLICATE else "")
 
-    def _make(self, progress: JobProgress | None) -> Outcome:
+    def clean_up(self) -> None:
+        """Leave neither an upload nor a checkpoint."""
+        if self._attempt is not None:
+            self._attempt.upload.abort()
+        elif self._found is not None:
+            bare = Target(self._context.store, self.identity.output_key, {}, None, self._context.part_sizes)
+            Upload(bare, self._found.upload).abort()
+        self._checkpoint.remove()
+
+    def _run_attempts(self) -> Outcome:
+        """Pass over the input until it is done: again after a column turned out wider, or the upload is lost."""
+        progress, starts_left = self._found, _MAX_STARTS
         state = progress.state if progress else State()
-        starts_left = _STARTS
         while True:
             try:
                 if progress is not None:
                     self._progress.take_over(progress)
-                return self._attempt(state, progress)
-            except WidenError as error:  # once for a column
+                return self._run_attempt(state, progress)
+            except WidenError as error:  # once for each column
                 state = state.restarted(error.name, error.dtype)
             except StartAgainError:
                 starts_left -= 1
                 if not starts_left:
                     raise
                 state = State(widened=state.widened)
-            self._abandon(state)
+            self._abandon_upload(state)
             progress = None
 
-    def clean_up(self) -> None:
-        """Leave neither an upload nor a checkpoint."""
-        if self._upload is not None:
-            self._upload.abort()
-        self._checkpoint.remove()
-
-    def standing(self) -> Outcome | None:
-        """Return what has become of the job where an output stands that has to stay, whoever has made it."""
-        decision, condition = look(self._context.store, self._key, self._origin)
+    def _run_attempt(self, state: State, progress: JobProgress | None) -> Outcome:
+        with self._open_stream(state) as stream:
+            attempt = self._attempt = self._begin_attempt(stream, progress)
+            try:
+                self._transform(stream, attempt)
+                self._cancellation.check(_CANCELLED_LATELY_S)
+            except _NOT_FINAL:
+                raise
+            except (TransformError, CancelledError) as error:
+                end = "cancelled" if isinstance(error, CancelledError) else "failed"
+                attempt.rejects.finish(stream.summary, self._progress.about(end))
+                raise
+        attempt.rejects.finish(stream.summary, self._progress.about("published"))
+        self._control.check()
+        decision, etag = publish(self._context.store, self.identity.output_key, attempt.origin, attempt.upload)
         if decision is PublishDecision.PUBLISH:
-            return None
-        etag = condition["IfMatch"] if decision is PublishDecision.DUPLICATE else ""
-        return Outcome(_RESULTS[decision], job=self.id, digest=self.digest, etag=etag, rejects=self.rejects_prefix)
+            attempt.upload.forget()
+        self.clean_up()
+        return self._outcome_of(decision, etag, stream)
 
-    def _attempt(self, state: State, progress: JobProgress | None) -> Outcome:
+    @contextmanager
+    def _open_stream(self, state: State) -> Iterator[Stream]:
         settings = self._context.settings
         with self._context.calculation.stream(
-            self._source(),
+            _input_version(self._context.source, self._order.event),
             state,
             on_error=settings.on_error,
             max_rejects=settings.max_rejects,
@@ -154,109 +190,88 @@ class Job:
             workers=self._order.workers,
             range_bytes=settings.range_bytes,
         ) as stream:
-            target = self._target(stream.headers)
-            upload = self._upload = Upload(target, *((progress.upload, progress.parts) if progress else ()))
-            folder = rejects_folder(settings, self._order.event.key, self.id)
-            highest = self._rejects.highest if self._rejects else 0
-            rejects = self._rejects = RejectObjects(
-                self._context.store, folder, progress.rejects if progress else 0, highest
-            )
-            try:
-                self._transform(stream, upload, rejects)
-                self._cancellation.check(_CANCELLED_LATELY_S)
-            except _NOT_THE_END:
-                raise
-            except (TransformError, CancelledError) as error:
-                end = "cancelled" if isinstance(error, CancelledError) else "failed"
-                rejects.finish(stream.summary, self._progress.about(end))
-                raise
-        rejects.finish(stream.summary, self._progress.about("published"))
-        self._control.check()
-        decision, etag = publish(self._context.store, self._key, self._origin, upload)
-        if decision is PublishDecision.PUBLISH:
-            upload.id = None
-        self.clean_up()
-        done = stream.summary.to_dict()
-        return Outcome(_RESULTS[decision], "", done, self.id, 0, self.digest, etag, self.rejects_prefix)
+            yield stream
 
-    def _transform(self, stream: Stream, upload: Upload, rejects: RejectObjects) -> None:
-        with PartSender(upload, self._note_part, max(self._order.workers, _PARTS_AT_A_TIME)) as sender:
-            try:
-                for part in stream:
-                    self._control.check()
-                    self._cancellation.check()
-                    self._progress.note_position(stream)
-                    if upload.is_full(self._progress.position):
-                        self._begin(upload, stream.state)
-                        self._control.check_lease()  # objects of rejects are not fenced off
-                        rejects.flush()
-                        sender.send(Mark(stream.state, rejects.count))
-                    for data in part.output:
-                        upload.write(data)
-                    for line in part.rejects:
-                        rejects.write(line)
-                    self._control.tell(*stream.position)
-                sender.finish()
-            except NoUploadError as error:  # somebody has aborted it
-                raise StartAgainError(str(error)) from error
+    def _begin_attempt(self, stream: Stream, progress: JobProgress | None) -> _Attempt:
+        context, identity = self._context, self.identity
+        origin = identity.origin.with_modified(stream.headers.get("LastModified"))
+        target = Target.from_input(context, identity, stream.headers, origin)
+        upload_id, parts = (progress.upload, progress.parts) if progress else (None, ())
+        chosen = context.max_parts_in_flight
+        in_flight = max(self._order.workers, MAX_PARTS_IN_FLIGHT) if chosen is None else chosen
+        before = self._attempt.rejects.highest if self._attempt is not None else 0
+        rejects = RejectObjects(context.store, identity.rejects_folder, progress.rejects if progress else 0, before)
+        return _Attempt(origin, Upload(target, upload_id, parts, in_flight), rejects)
 
-    def _begin(self, upload: Upload, state: State) -> None:
-        """Have an upload for the parts, and that noted at once: else it would stay open if this process was killed."""
-        if upload.id is None:
-            upload.create()
-            try:
+    def _transform(self, stream: Stream, attempt: _Attempt) -> None:
+        upload, rejects = attempt.upload, attempt.rejects
+        try:
+            for part in stream:
                 self._control.check()
-                self._progress.note(upload, State(widened=state.widened))
-            except RunnerError:
-                upload.abort()
-                raise
+                self._cancellation.check()
+                self._progress.note_position(stream)
+                if upload.is_full(self._progress.position):
+                    self._create_upload(upload, stream.state)
+                    self._control.check_lease()  # objects of rejects are not fenced off
+                    rejects.flush()
+                    upload.send_part(partial(self._note_part, upload, stream.state, rejects.count))
+                for data in part.output:
+                    upload.write(data)
+                for line in part.rejects:
+                    rejects.write(line)
+                self._control.tell(*stream.position)
+            upload.finish()
+        except NoUploadError as error:  # somebody has aborted it
+            raise StartAgainError(str(error)) from error
+        finally:
+            upload.wait()
 
-    def _note_part(self, mark: Mark) -> None:
-        """Note that the output up to there is uploaded, if the job is still this worker's after that."""
-        assert self._upload is not None  # noqa: S101 - there are parts of an upload only
+    def _create_upload(self, upload: Upload, state: State) -> None:
+        """Create the upload if there is none, and note it at once, or it would stay open if this process was killed."""
+        if upload.id is not None:
+            return
+        upload.create()
+        try:
+            self._control.check()
+            self._progress.note(upload, State(widened=state.widened))
+        except RunnerError:
+            upload.abort()
+            raise
+
+    def _note_part(self, upload: Upload, state: State, rejects: int) -> None:
+        """Note that the output up to there is uploaded, if this worker still has the job."""
         self._control.check_lease()
-        self._progress.note(self._upload, mark.state, mark.rejects)
-        self._control.note_checkpoint(mark.state.summary.bytes_in)
+        self._progress.note(upload, state, rejects)
+        self._control.note_checkpoint(state.summary.bytes_in)
 
-    def _abandon(self, state: State) -> None:
-        """Give up an upload, as its output is made again, if the job is still this worker's."""
-        if self._upload is not None and self._upload.id is not None:
-            self._upload.parts.clear()
-            self._progress.note(self._upload, state)
-            self._upload.abort()
+    def _abandon_upload(self, state: State) -> None:
+        """Abort the upload, as its output is made again, if this worker still has the job."""
+        if self._attempt is not None and self._attempt.upload.id is not None:
+            upload = self._attempt.upload
+            upload.parts.clear()
+            self._progress.note(upload, state)
+            upload.abort()
 
-    def _source(self) -> S3Object:
-        """Return the version of the input that the event speaks of."""
-        event = self._order.event
-        if event.etag is not None:
-            return S3Object(event.bucket, event.key, event.etag, event.size)
-        found = self._context.source.head(event.key)
-        if found is None or (event.version_id and found.get("VersionId", event.version_id) != event.version_id):
-            raise SourceChangedError(f"s3://{event.bucket}/{event.key}: is no longer what the event speaks of")
-        return S3Object(event.bucket, event.key, found["ETag"].strip('"'), found["ContentLength"])
-
-    def _target(self, headers: Mapping[str, Any]) -> Target:
-        """Return where the output goes, given what S3 says of the input."""
-        event, settings = self._order.event, self._context.settings
-        if modified := headers.get("LastModified"):
-            written = int(modified.timestamp() * 1000)
-            self._origin = Origin.from_event(event, self._origin.digest, self._order.sent, written)
-        tags = {}
-        if headers.get("TagCount"):
-            answer = self._context.source.call("get_object_tagging", Key=event.key)
-            tags = {tag["Key"]: tag["Value"] for tag in answer["TagSet"]}
-        return Target.from_headers(
-            self._context.store, self._key, headers, tags, self._origin.to_metadata(), settings.part_bytes
+    def _outcome_of(self, decision: PublishDecision, etag: str, stream: Stream | None = None) -> Outcome:
+        return Outcome(
+            _RESULTS[decision],
+            summary=stream.summary.to_dict() if stream is not None else {},
+            job=self.identity.id,
+            digest=self.identity.digest,
+            etag=etag,
+            rejects=self.rejects_prefix,
         )
 
-    def _about(self) -> dict[str, str]:
-        event = self._order.event
-        return {
-            "job": self.id,
-            "source": f"s3://{event.bucket}/{event.key}",
-            "etag": event.etag or "",
-            "version": event.version_id or "",
-            "output": f"s3://{self._context.store.bucket}/{self._key}",
-            "digest": self.digest,
-            "worker": self._context.worker,
-        }
+
+def _input_version(source: Store, event: ObjectCreated) -> S3Object:
+    """Return the version of the input that an event is about.
+
+    Raises:
+        SourceChangedError: It is gone, or another one is there.
+    """
+    if event.etag is not None:
+        return S3Object(event.bucket, event.key, event.etag, event.size)
+    found = source.head(event.key)
+    if found is None or (event.version_id and found.get("VersionId", event.version_id) != event.version_id):
+        raise SourceChangedError(f"s3://{event.bucket}/{event.key}: is no longer what the event speaks of")
+    return S3Object(event.bucket, event.key, found["ETag"].strip('"'), found["ContentLength"])

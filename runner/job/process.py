@@ -24,6 +24,7 @@ from runner.errors import (
 )
 from runner.job.context import JobContext
 from runner.job.control import Control
+from runner.job.identity import JobIdentity
 from runner.job.job import Job
 from runner.job.protocol import JobResult, Order, Outcome, Ready, Refused
 from runner.job.publish import StartAgainError
@@ -34,19 +35,17 @@ from transform import (
     TransformError,
     UnavailableError,
     WorkerError,
-    keep_freed_memory,
 )
 
 _ENDS = {JobResult.SUPERSEDED, JobResult.FAILED, JobResult.CANCELLED}
-_MAY_STAND = {JobResult.FENCED, JobResult.SUPERSEDED, JobResult.FAILED}
-"""As which a job ends that was done already; a new small one has not looked for that."""
+_MAY_BE_PUBLISHED = {JobResult.FENCED, JobResult.SUPERSEDED, JobResult.FAILED}
+"""Results of a job whose output may have been published before; a new small job has not looked for it."""
 
 
 def main() -> None:
     """Do jobs until the worker is gone; its end of the connection is the descriptor in the arguments."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the worker says when to stop
     connection = Connection(int(sys.argv[1]))
-    keep_freed_memory()
     try:
         context = JobContext.open(Settings.read(os.environ), os.environ)
     except (TransformError, RunnerError) as error:
@@ -59,15 +58,16 @@ def main() -> None:
 
 
 def do(context: JobContext, order: Order, control: Control) -> Outcome:
-    """Do a job; return what became of it, whatever that is."""
+    """Do a job; return its outcome, whatever happens."""
     job: Job | None = None
     try:
         try:
-            job = Job(context, order, control)
-            control.begin(job.id)
+            job = Job(context, JobIdentity.from_order(context, order), order, control)
+            control.begin(job.identity.id)
             return job.run()
-        except WorkerError:  # a process that has died of memory, say, may not do so again
-            job = Job(context, replace(order, tried_before=True), control)
+        except WorkerError:  # a process that was killed for its memory, for example, may not be killed again
+            order = replace(order, tried_before=True)
+            job = Job(context, JobIdentity.from_order(context, order), order, control)
             return job.run()
     except Exception as error:  # noqa: BLE001 - a bug is told with its traceback, and takes no message with it
         try:
@@ -97,7 +97,8 @@ def _outcome_of(error: Exception, job: Job | None) -> Outcome:
             kind, reason = JobResult.RETRY, "".join(traceback.format_exception(error))
     if job is None:
         return Outcome(kind, reason)
-    standing = job.standing() if kind in _MAY_STAND else None
-    if standing or kind in _ENDS:
+    published = job.published_outcome() if kind in _MAY_BE_PUBLISHED else None
+    if published or kind in _ENDS:
         job.clean_up()
-    return standing or Outcome(kind, reason, job=job.id, digest=job.digest, rejects=job.rejects_prefix)
+    identity = job.identity
+    return published or Outcome(kind, reason, job=identity.id, digest=identity.digest, rejects=job.rejects_prefix)

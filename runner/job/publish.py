@@ -8,7 +8,7 @@ Metadata are ASCII and 2 KB at most, so they hold hashes rather than keys.
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
 from typing import TYPE_CHECKING, Self
 
@@ -16,6 +16,7 @@ from runner.errors import ConditionFailedError, ConflictError, NoUploadError, St
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from datetime import datetime
 
     from runner.aws.bucket import Store
     from runner.aws.s3_events import ObjectCreated
@@ -54,9 +55,13 @@ class Origin:
     sent: int = 0
 
     @classmethod
-    def from_event(cls, event: ObjectCreated, digest: str, sent: int, modified: int = 0) -> Self:
+    def from_event(cls, event: ObjectCreated, digest: str, sent: int) -> Self:
         """Return the origin of what a calculation makes of an object."""
-        return cls(source_of(event), digest[:_HASH_CHARACTERS], event.sequencer or "", modified, sent)
+        return cls(source_of(event), digest[:_HASH_CHARACTERS], event.sequencer or "", sent=sent)
+
+    def with_modified(self, moment: datetime | None) -> Self:
+        """Return the same origin with the time when the input was written, if S3 has said it."""
+        return self if moment is None else replace(self, modified=int(moment.timestamp() * 1000))
 
     @property
     def job(self) -> str:

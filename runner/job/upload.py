@@ -1,37 +1,34 @@
-"""The output on its way: collected into parts of a multipart upload, or one put where it is small.
+"""The output on its way: collected into parts of a multipart upload, or put with one request if it is small.
 
-Where an output goes, and what is said of it: it keeps the input's content type, encoding, storage class and tags.
+It keeps the input's content type, encoding, storage class and tags.
 """
 
 from __future__ import annotations
 
-import contextlib
 from dataclasses import dataclass
-from io import BytesIO
+from functools import partial
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlencode
 
-from runner.errors import ImpossibleError, NoUploadError
-from transform import codec_of_encoding, codec_of_name, part_size, spare_copies
+from runner.errors import ImpossibleError
+from transform import MultipartUpload, PartBuffer, codec_of_encoding, codec_of_name
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from runner.aws.bucket import Store
-    from transform import Codec
+    from runner.job.context import JobContext
+    from runner.job.identity import JobIdentity
+    from runner.job.publish import Origin
+    from transform import Codec, PartSizes, UploadedPart
 
 
 _KEPT = ("ContentType", "ContentEncoding", "StorageClass")
 _NO_CODING = {"", "aws-chunked", "identity"}
 
 
-@dataclass(frozen=True, slots=True)
-class UploadedPart:
-    """A part of the output that was uploaded."""
-
-    number: int
-    etag: str
-    size: int
+MAX_PARTS_IN_FLIGHT = 4  # with fewer, it would wait for answers, where those take as long as they do from S3
+MAX_BYTES_IN_FLIGHT = 80 << 20  # large parts go one by one, or several would take the memory
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,43 +40,37 @@ class Target:
         key: The object.
         headers: What is to be said of it: content type, metadata and so on, by the names that boto3 uses.
         codec: The format to compress it in, None for none.
-        part_bytes: How large the first parts are.
+        part_sizes: The sizes of its parts.
     """
 
     store: Store
     key: str
     headers: Mapping[str, Any]
     codec: Codec | None
-    part_bytes: int
+    part_sizes: PartSizes
 
     @classmethod
-    def from_headers(
-        cls,
-        store: Store,
-        key: str,
-        headers: Mapping[str, Any],
-        tags: Mapping[str, str],
-        metadata: Mapping[str, str],
-        part_bytes: int,
+    def from_input(
+        cls, context: JobContext, identity: JobIdentity, headers: Mapping[str, Any], origin: Origin
     ) -> Target:
-        """Return it for the output of an object.
+        """Return where the output of an opened input goes, with the input's tags.
 
         Args:
-            store: The bucket.
-            key: The object.
+            context: Has the buckets.
+            identity: What the job is.
             headers: What S3 says of the input, by the names that boto3 uses.
-            tags: Those of the input.
-            metadata: What the output is to tell of itself.
-            part_bytes: How large the first parts are.
+            origin: What the output is made from, which its metadata say.
 
         Raises:
             ImpossibleError: The input is encoded in a way that cannot be written.
+            DeniedError, StoreError: S3 does not give the tags.
         """
-        said = {name: headers[name] for name in _KEPT if headers.get(name)} | {"Metadata": metadata}
-        if tags:
-            said["Tagging"] = urlencode(tags)
-        codec = codec_of_name(key) or _codec_of_encoding(headers.get("ContentEncoding", ""))
-        return cls(store, key, said, codec, part_bytes)
+        kept = {name: headers[name] for name in _KEPT if headers.get(name)} | {"Metadata": origin.to_metadata()}
+        if headers.get("TagCount"):
+            answer = context.source.call("get_object_tagging", Key=identity.event.key)
+            kept["Tagging"] = urlencode({tag["Key"]: tag["Value"] for tag in answer["TagSet"]})
+        codec = codec_of_name(identity.output_key) or _codec_of_encoding(headers.get("ContentEncoding", ""))
+        return cls(context.store, identity.output_key, kept, codec, context.part_sizes)
 
 
 def _codec_of_encoding(encoding: str) -> Codec | None:
@@ -96,36 +87,52 @@ def _codec_of_encoding(encoding: str) -> Codec | None:
 
 
 class Upload:
-    """An output being collected.
+    """An output on its way: a multipart upload, or one PutObject if it is small.
 
-    Each part ends a compressed stream, so that a part can be followed by what another process makes of the rest.
+    Each part ends a compressed stream, so that another process can continue with the next part.
 
     Args:
         target: Where it goes.
-        upload: The id of an upload to go on with.
-        parts: What it has.
+        upload_id: Id of an upload to continue.
+        parts: The parts that this upload has.
+        max_parts_in_flight: How many parts may be sent at a time, as `MultipartUpload` takes it.
     """
 
-    def __init__(self, target: Target, upload: str | None = None, parts: Sequence[UploadedPart] = ()) -> None:
-        spare_copies(target.store.filesystem)
+    def __init__(
+        self,
+        target: Target,
+        upload_id: str | None = None,
+        parts: Sequence[UploadedPart] = (),
+        max_parts_in_flight: int = MAX_PARTS_IN_FLIGHT,
+    ) -> None:
         self._target = target
-        self._buffer = BytesIO()
+        self._buffer = PartBuffer(target.part_sizes, parts)
         self._compressor = target.codec.compressor() if target.codec else None
         self._pending = False  # whether the compressor holds something
-        self._taken = len(parts)
-        self._taken_bytes = sum(part.size for part in parts)
-        self.id = upload
-        self.parts = list(parts)
+        self._call: Callable[..., dict[str, Any]] = partial(target.store.call, Key=target.key)
+        self._multipart = MultipartUpload(
+            self._call,
+            target.store.filesystem,
+            target.headers,
+            max_parts_in_flight=max_parts_in_flight,
+            max_bytes_in_flight=MAX_BYTES_IN_FLIGHT,
+            upload_id=upload_id,
+            parts=parts,
+        )
 
     @property
-    def collected_bytes(self) -> int:
-        """How much of the content is not in a part yet."""
-        return self._buffer.tell()
+    def id(self) -> str | None:
+        """Id of the multipart upload, None if there is none."""
+        return self._multipart.id
+
+    @property
+    def parts(self) -> list[UploadedPart]:
+        """The parts that have arrived, up to the first gap."""
+        return self._multipart.parts
 
     def is_full(self, read: tuple[int, int | None]) -> bool:
-        """Return whether there is enough for a part, given how much of the input was read, as `part_size` takes it."""
-        written = self._taken_bytes + self.collected_bytes
-        return self.collected_bytes >= part_size(self._target.part_bytes, self._taken, written, read)
+        """Return whether there is enough for a part, given how much of the input was read, as `PartBuffer` takes it."""
+        return self._buffer.is_full(read)
 
     def write(self, data: memoryview | bytes) -> None:
         """Add to the content."""
@@ -137,27 +144,27 @@ class Upload:
 
     def create(self) -> str:
         """Begin a multipart upload; return its id."""
-        answer = self._call("create_multipart_upload", **self._target.headers)
-        self.id = str(answer["UploadId"])
-        return self.id
+        return self._multipart.create()
 
-    def take_part(self) -> tuple[int, bytes]:
-        """Return the number and the content of the next part, which is what was collected, and collect anew."""
-        self._end_stream()
-        content, self._buffer = self._buffer.getvalue(), BytesIO()
-        self._taken += 1
-        self._taken_bytes += len(content)
-        return self._taken, content
+    def send_part(self, note: Callable[[], None]) -> None:
+        """Begin to send what is collected as a part; wait first while too much is in flight.
 
-    def put_part(self, number: int, content: bytes) -> UploadedPart:
-        """Upload a part; it counts once it is among `parts`, in its place.
+        Args:
+            note: Called once the part and all before it have arrived; see `MultipartUpload.send`.
 
         Raises:
-            NoUploadError, StoreError: It is not uploaded.
+            NoUploadError, StoreError, RunnerError: An earlier part did not arrive, or its note failed.
         """
-        # As bytes, which botocore makes a stream of; a bytearray would be sent at one go, and hold up other requests.
-        answer = self._call("upload_part", UploadId=self.id, PartNumber=number, Body=content)
-        return UploadedPart(number, answer["ETag"], len(content))
+        self._end_stream()
+        self._multipart.send(self._buffer.take(), note)
+
+    def finish(self) -> None:
+        """Wait until all parts have arrived and are noted; raises as `send_part` does."""
+        self._multipart.finish()
+
+    def wait(self) -> None:
+        """Wait until nothing is in flight, whatever becomes of it."""
+        self._multipart.wait()
 
     def publish(self, condition: Mapping[str, str]) -> str:
         """Make the object appear, on a condition, and return its ETag; may be called again where that failed.
@@ -167,34 +174,26 @@ class Upload:
         """
         self._end_stream()
         if self.id is None:
-            answer = self._call("put_object", Body=self._buffer.getvalue(), **self._target.headers, **condition)
-            return str(answer["ETag"])
-        if self.collected_bytes:
-            self.parts.append(self.put_part(len(self.parts) + 1, self._buffer.getvalue()))
-            self._buffer = BytesIO()  # not before: who tries again has to find it
-        parts = [{"PartNumber": part.number, "ETag": part.etag} for part in self.parts]
-        whole = {"MultipartUpload": {"Parts": parts}}
-        return str(self._call("complete_multipart_upload", UploadId=self.id, **whole, **condition)["ETag"])
+            content = self._buffer.content()
+            return str(self._call("put_object", Body=content, **self._target.headers, **condition)["ETag"])
+        if self._buffer.size:
+            self._multipart.send_last(self._buffer.content())
+            self._buffer.take()  # not before: who tries again has to find it
+        return self._multipart.complete(condition)
+
+    def forget(self) -> None:
+        """Leave the multipart upload alone from now on: it was completed."""
+        self._multipart.id = None
 
     def abort(self) -> None:
         """Leave no upload open."""
-        if self.id is not None:
-            upload, self.id = self.id, None
-            with contextlib.suppress(NoUploadError):  # gone already
-                self._call("abort_multipart_upload", UploadId=upload)
+        self._multipart.abort()
 
     def _end_stream(self) -> None:
         """Flush the compressor; an output of nothing is one empty stream."""
         if self._compressor is None or self._target.codec is None:
             return
-        if self._pending or not (self._taken or self.collected_bytes):
+        if self._pending or self._buffer.is_untouched:
             self._buffer.write(self._compressor.flush())
             self._compressor = self._target.codec.compressor()
             self._pending = False
-
-    @property
-    def _call(self) -> Callable[..., dict[str, Any]]:
-        def call(operation: str, **arguments: Any) -> dict[str, Any]:
-            return self._target.store.call(operation, Key=self._target.key, **arguments)
-
-        return call

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any
 import boto3
 import pytest
 
-from runner.job.part_sender import PartSender
 from tests.support.deployment import Deployment, deploy
 from tests.support.jobs import Jobs
 from tests.support.proxy import proxy_of
@@ -16,7 +15,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from runner.job.part_sender import Mark
     from tests.support.proxy import Proxy
 
 
@@ -54,12 +52,6 @@ def jobs(deployment: Deployment, proxy: Proxy) -> Jobs:  # noqa: ARG001 # throug
 
 
 @pytest.fixture
-def one_by_one(monkeypatch: pytest.MonkeyPatch) -> None:
+def one_by_one(jobs: Jobs) -> None:
     """Each part is noted before the job goes on, so that a test that looks in between knows how far it has come."""
-    send = PartSender.send
-
-    def send_and_wait(sender: PartSender, mark: Mark) -> None:
-        send(sender, mark)
-        sender.finish()
-
-    monkeypatch.setattr(PartSender, "send", send_and_wait)
+    jobs.context["max_parts_in_flight"] = 0

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from runner.aws.s3_events import ObjectCreated
@@ -77,10 +77,12 @@ class Jobs:
     Attributes:
         deployment: Which.
         changes: To its settings.
+        context: Changes to the context of the jobs, by the fields of `JobContext`.
     """
 
     deployment: Deployment
     changes: dict[str, str] = field(default_factory=lambda: {"PART_BYTES": "5MiB"})
+    context: dict[str, Any] = field(default_factory=dict)
 
     def settings(self, **changes: str) -> Settings:
         return Settings.read({**self.deployment.env, **self.changes, **changes})
@@ -102,7 +104,7 @@ class Jobs:
         **changes: str,
     ) -> Outcome:
         """Do a job, that of the object that is there if not told otherwise; `again` if somebody may have begun it."""
-        context = JobContext.open(self.settings(**changes), os.environ)
+        context = replace(JobContext.open(self.settings(**changes), os.environ), **self.context)
         return do(context, Order(event or self.event(), sent, workers, again), control or Free())
 
     def try_(self, *, again: bool = False) -> Outcome | None:

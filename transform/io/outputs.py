@@ -19,9 +19,10 @@ from typing import BinaryIO, Protocol, Self, cast
 
 from transform import _process
 from transform.errors import OutputError
-from transform.io import s3, s3_writer
+from transform.io import s3, s3_sink
 from transform.io.compression import codec_of_name
-from transform.io.s3 import ReadSoFar
+from transform.io.s3_sink import PART_SIZES
+from transform.io.s3_writer import PartSizes, ReadSoFar
 from transform.io.temp_files import create_held, find_abandoned
 
 Target = str | os.PathLike[str] | BinaryIO
@@ -62,6 +63,7 @@ class Output:
     Args:
         target: Where to.
         read_so_far: Tells how much of the input it comes of was read.
+        part_sizes: The sizes of the parts of an S3 object.
 
     Attributes:
         name: What to call it in errors.
@@ -72,8 +74,13 @@ class Output:
         OutputError: It cannot be written there; by every method.
     """
 
-    def __init__(self, target: Target, read_so_far: Callable[[], ReadSoFar] = lambda: (0, None)) -> None:
-        self._sink = _open_sink(target, read_so_far)
+    def __init__(
+        self,
+        target: Target,
+        read_so_far: Callable[[], ReadSoFar] = lambda: (0, None),
+        part_sizes: PartSizes = PART_SIZES,
+    ) -> None:
+        self._sink = _open_sink(target, read_so_far, part_sizes)
         self.name = self._sink.name
         codec = codec_of_name(self.name) if isinstance(target, str | os.PathLike) else None
         self._compressor = codec.compressor() if codec else None
@@ -187,7 +194,7 @@ def remove(target: str) -> None:
         OutputError: It cannot be removed.
     """
     if s3.is_uri(target):
-        s3_writer.remove_object(target)
+        s3_sink.remove_object(target)
         return
     with _translate_errors(target):
         path = Path(os.path.realpath(target))
@@ -195,11 +202,11 @@ def remove(target: str) -> None:
             path.unlink()
 
 
-def _open_sink(target: Target, read_so_far: Callable[[], ReadSoFar]) -> Sink:
+def _open_sink(target: Target, read_so_far: Callable[[], ReadSoFar], part_sizes: PartSizes) -> Sink:
     if not isinstance(target, str | os.PathLike):
         return StreamSink(str(getattr(target, "name", "the output stream")), target, close=False)
     if s3.is_uri(target):
-        return s3_writer.ObjectSink(str(target), read_so_far)
+        return s3_sink.open_object(str(target), read_so_far, part_sizes)
     if str(target) == "-":
         if sys.stdout is None:
             raise OutputError("standard output is closed")

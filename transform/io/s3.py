@@ -1,22 +1,16 @@
-"""S3 through s3fs: how objects are named, reached, and what goes wrong said.
-
-How large the parts of a multipart upload have to be, so that an object fits into as many as S3 allows.
-"""
+"""S3 through s3fs: names of objects, access to them, and errors for what S3 answers."""
 
 import contextlib
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
-from io import BytesIO
-from typing import TYPE_CHECKING, Any
+from enum import Enum
+from typing import TYPE_CHECKING, Any, NoReturn, Self
 
 from transform.errors import AccessDeniedError, InputError, SourceChangedError, TransformError, UnavailableError
 
 if TYPE_CHECKING:
     import s3fs
-
-
-_PRECONDITION_FAILED, _NOT_FOUND = 412, 404
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,141 +76,127 @@ def filesystem() -> "s3fs.S3FileSystem":
     return s3fs.S3FileSystem(anon=False, endpoint_url=endpoint(), use_listings_cache=False)
 
 
-class _Stream(BytesIO):
-    """Bytes as a stream whose buffer is theirs; one of Python's copies them when it is asked for its buffer."""
-
-    def __init__(self, content: bytes) -> None:
-        super().__init__(content)
-        self._content = content
-
-    def getbuffer(self) -> memoryview:
-        return memoryview(self._content)
-
-
-def spare_copies(filesystem: "s3fs.S3FileSystem") -> None:
-    """Have parts of uploads that are given as bytes sent from where they are.
-
-    botocore makes a stream of them, and aiohttp asks that for its buffer, which copies it: for each part on its way as
-    much memory again, and a seventh of the time that sending takes.
-
-    Args:
-        filesystem: What sends them.
-
-    Example:
-        >>> import s3fs
-        >>> spare_copies(s3fs.S3FileSystem(anon=True))
-    """
-    filesystem.s3.meta.events.register_first("before-parameter-build.s3.UploadPart", _as_stream, "transform-stream")
-
-
-def _as_stream(params: dict[str, Any], **_: object) -> None:
-    if isinstance(params.get("Body"), bytes):
-        params["Body"] = _Stream(params["Body"])
-
-
 def endpoint() -> str | None:
     """Return the endpoint in force; given explicitly, as s3fs shares its instances by their arguments."""
     return os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL")
 
 
-@contextlib.contextmanager
-def translate_errors(uri: str, error_class: type[TransformError], *, pinned: bool = False) -> Iterator[None]:
-    """Turn what s3fs and botocore raise into one of our errors.
+class S3Failure(Enum):
+    """Why S3 did not do what a request asked for.
 
-    Args:
-        uri: What it is about.
-        error_class: Of the errors; of `InputError`, its subclasses.
-        pinned: Whether an object that is not there was there before.
+    Example:
+        >>> S3Failure.from_error(PermissionError("Access Denied"))
+        <S3Failure.DENIED: 'denied'>
     """
-    from aiohttp import ClientError as ConnectionFailedError
-    from botocore.exceptions import BotoCoreError, ClientError, NoCredentialsError
 
-    reads = error_class is InputError
-    denied, unavailable = (AccessDeniedError, UnavailableError) if reads else (error_class, error_class)
-    try:
-        yield
-    except TransformError as error:
-        raise (error if isinstance(error, error_class) else error_class(str(error))) from None
-    except NoCredentialsError:
-        raise denied(
-            f"{uri}: no AWS credentials found. Set AWS_PROFILE, or AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY."
-        ) from None
-    except PermissionError as error:
-        raise _refusal(uri, error, error_class, denied, unavailable) from None
-    except RuntimeError as error:  # of botocore, where new credentials have expired already
-        if "redentials" not in str(error):
-            raise
-        raise unavailable(f"{uri}: {error}") from error
-    except (OSError, BotoCoreError, ClientError, ConnectionFailedError) as error:
+    DENIED = "denied"
+    NO_CREDENTIALS = "no credentials"
+    PASSING = "passing"
+    """The credentials have expired or the clock is wrong: the same request may succeed later."""
+    KEY_REFUSED = "key refused"
+    """KMS does not let its key be used."""
+    ARCHIVED = "archived"
+    """The object has to be restored before it can be read."""
+    NO_BUCKET = "no bucket"
+    NO_KEY = "no key"
+    """S3 also answers with this to a condition on an object that is gone."""
+    NOT_FOUND = "not found"
+    """Status 404 without saying what is missing, as in the answer to a HEAD request."""
+    NO_UPLOAD = "no upload"
+    """The multipart upload is gone, or its parts are not those that were uploaded."""
+    CONDITION_FAILED = "condition failed"
+    CONFLICT = "conflict"
+    """Another request is writing the same object."""
+    OTHER = "other"
+    """Anything else: S3 is unreachable or overloaded, or the request is wrong."""
+
+    @classmethod
+    def from_error(cls, error: BaseException) -> Self:
+        """Return the failure that an error of s3fs or botocore stands for.
+
+        Args:
+            error: As s3fs raised it; it keeps botocore's, with S3's answer, as its cause.
+        """
+        from botocore.exceptions import NoCredentialsError
+
         status, code = _answer(error)
-        if reads and (status == _PRECONDITION_FAILED or (pinned and status == _NOT_FOUND and code != "NoSuchBucket")):
-            how = "changed while it was read" if status == _PRECONDITION_FAILED else "vanished while it was read"
-            raise SourceChangedError(f"{uri}: {how}; nothing was published") from None
-        if isinstance(error, FileNotFoundError):
-            raise error_class(f"{uri}: no such bucket or key ({error})") from None
-        raise unavailable(f"{uri}: {' '.join(str(error).split())}") from error
+        if isinstance(error, NoCredentialsError):
+            return cls.NO_CREDENTIALS
+        if isinstance(error, PermissionError):  # s3fs raises it for all of these
+            return cls(_PERMISSION_CODES.get(code, cls.DENIED))
+        if isinstance(error, RuntimeError):  # botocore raises it if refreshed credentials have expired already
+            return cls.PASSING
+        if code.startswith("KMS."):
+            return cls.KEY_REFUSED
+        return cls(_CODES.get(code) or _STATUSES.get(status, cls.OTHER))
+
+    @property
+    def is_missing(self) -> bool:
+        """Whether S3 answered that what was asked for does not exist."""
+        return self in (S3Failure.NO_BUCKET, S3Failure.NO_KEY, S3Failure.NOT_FOUND)
 
 
-def _refusal(
-    uri: str,
-    error: PermissionError,
-    error_class: type[TransformError],
-    denied: type[TransformError],
-    unavailable: type[TransformError],
-) -> TransformError:
-    """Return the error for what s3fs takes for a denial."""
-    match _answer(error)[1]:
-        case "ExpiredToken" | "RequestTimeTooSkewed":  # credentials are renewed, and clocks set right
-            return unavailable(f"{uri}: {error}")
-        case "InvalidObjectState":
-            return error_class(f"{uri}: is archived, and cannot be read before it is restored ({error})")
-        case _:
-            return denied(f"{uri}: access denied ({error})")
+_PERMISSION_CODES = {
+    "ExpiredToken": S3Failure.PASSING,
+    "RequestTimeTooSkewed": S3Failure.PASSING,
+    "InvalidObjectState": S3Failure.ARCHIVED,
+}
+_CODES = {
+    "NoSuchBucket": S3Failure.NO_BUCKET,
+    "NoSuchKey": S3Failure.NO_KEY,
+    "NoSuchUpload": S3Failure.NO_UPLOAD,
+    "InvalidPart": S3Failure.NO_UPLOAD,
+    "InvalidPartOrder": S3Failure.NO_UPLOAD,
+    "EntityTooSmall": S3Failure.NO_UPLOAD,
+}
+_STATUSES = {404: S3Failure.NOT_FOUND, 409: S3Failure.CONFLICT, 412: S3Failure.CONDITION_FAILED}
 
 
-def _answer(error: Exception) -> tuple[int, str]:
-    """Return the status and the code that S3 answered with; s3fs keeps them as the cause of its errors."""
+def _answer(error: BaseException) -> tuple[int, str]:
+    """Return the status and the code that S3 answered with, 0 and "" if it did not answer."""
     response: Any = getattr(error, "response", None) or getattr(error.__cause__, "response", None) or {}
     return response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0), response.get("Error", {}).get("Code", "")
 
 
-MAX_PARTS = 10_000
-MAX_PART_BYTES = 5 << 30
-"""Both from the quotas of S3 (Amazon S3 User Guide, "Amazon S3 multipart upload limits")."""
-
-ReadSoFar = tuple[int, int | None]
-"""How many bytes of an input were read, and how many it has, None where only its end tells."""
-
-_SPARE = 2  # half of the parts that are left are kept for output that comes to more than it seems now
-_PARTS_BEFORE_GROWTH = 1000  # where nothing is known of how much is to come
-_LAST_PARTS = 1000
-_LAST_PARTS_BEFORE_GROWTH = 100
-
-
-def part_size(first: int, parts: int, written: int = 0, read: ReadSoFar = (0, None)) -> int:
-    """Return how many bytes the next part of an upload should have.
-
-    A part is kept in memory, so none is larger than it has to be: what is still to come, reckoned from what has come
-    of the input so far, has to fit into the parts that are left. Of an output of 1 TB they have 200 MB at most. Where
-    the size of the input is not known, they double after every 1,000.
+@contextlib.contextmanager
+def translate_errors(uri: str, error_class: type[TransformError], *, pinned: bool = False) -> Iterator[None]:
+    """Turn the errors of s3fs and botocore into one of ours.
 
     Args:
-        first: The size of the parts of an output that is not huge.
-        parts: How many there are already.
-        written: How many bytes of output there are so far, in parts or not.
-        read: How much of the input these came of.
-
-    Example:
-        >>> part_size(16 << 20, parts=0, written=16 << 20, read=(16 << 20, 1 << 40)) >> 20
-        209
-        >>> part_size(16 << 20, parts=1000) >> 20
-        32
+        uri: Named in the message.
+        error_class: Class of the errors; for `InputError`, also its subclasses.
+        pinned: Whether the object existed before, so that a missing one has vanished.
     """
-    position, size = read
-    if not position or size is None:
-        return min(first << (parts // _PARTS_BEFORE_GROWTH), MAX_PART_BYTES)
-    parts_left = max(1, MAX_PARTS - parts)
-    even = _SPARE * written * max(0, size - position) // (position * parts_left)
-    # Should most of it come at the input's end, the last parts grow whatever was reckoned.
-    last = first << (max(0, parts - MAX_PARTS + _LAST_PARTS) // _LAST_PARTS_BEFORE_GROWTH)
-    return min(max(first, even, last), MAX_PART_BYTES)
+    from aiohttp import ClientError as ConnectionFailedError
+    from botocore.exceptions import BotoCoreError, ClientError
+
+    try:
+        yield
+    except TransformError as error:
+        raise (error if isinstance(error, error_class) else error_class(str(error))) from None
+    except (OSError, BotoCoreError, ClientError, ConnectionFailedError) as error:
+        _raise_translated(error, uri, error_class, pinned=pinned)
+    except RuntimeError as error:
+        if "redentials" not in str(error):  # not one of botocore's
+            raise
+        _raise_translated(error, uri, error_class, pinned=pinned)
+
+
+def _raise_translated(error: Exception, uri: str, error_class: type[TransformError], *, pinned: bool) -> NoReturn:
+    reads = error_class is InputError
+    denied, unavailable = (AccessDeniedError, UnavailableError) if reads else (error_class, error_class)
+    match S3Failure.from_error(error):
+        case S3Failure.NO_CREDENTIALS:
+            hint = "Set AWS_PROFILE, or AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY."
+            raise denied(f"{uri}: no AWS credentials found. {hint}") from None
+        case S3Failure.DENIED:
+            raise denied(f"{uri}: access denied ({error})") from None
+        case S3Failure.ARCHIVED:
+            raise error_class(f"{uri}: is archived, and cannot be read before it is restored ({error})") from None
+        case S3Failure.CONDITION_FAILED if reads:
+            raise SourceChangedError(f"{uri}: changed while it was read; nothing was published") from None
+        case S3Failure.NO_KEY | S3Failure.NOT_FOUND if reads and pinned:
+            raise SourceChangedError(f"{uri}: vanished while it was read; nothing was published") from None
+    if isinstance(error, FileNotFoundError):  # whether S3 answered so or s3fs found nothing in a listing
+        raise error_class(f"{uri}: no such bucket or key ({error})") from None
+    raise unavailable(f"{uri}: {' '.join(str(error).split())}") from error

@@ -1,165 +1,364 @@
-"""One S3 object written, which appears whole or not at all."""
+"""One resumable multipart upload of an S3 object: its parts, how large they are, and sending several at a time."""
 
-import contextlib
-import json
-import os
-import secrets
-from collections import deque
-from collections.abc import Callable
-from concurrent.futures import Future, wait
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from io import BytesIO
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from transform import _process
-from transform.errors import OutputError
-from transform.io.s3 import ReadSoFar, endpoint, filesystem, part_size, spare_copies, split_uri, translate_errors
-from transform.io.temp_files import create_held, find_abandoned, records_directory
+from transform.io.s3 import S3Failure
 
-if TYPE_CHECKING:
-    from pathlib import Path
+MAX_PART_BYTES = 5 << 30
+"""From the quotas of S3 (Amazon S3 User Guide, "Amazon S3 multipart upload limits")."""
 
-PART_BYTES = 16 << 20
-_AT_A_TIME = 2  # one more is collected while these are on their way
-_LARGE_BYTES = 32 << 20  # these go one by one, or they would take the memory
-_RECORD_PREFIX = "upload-"
-_RUN = "transform-run"
-"""The metadata of an object that tells by which run it was uploaded."""
+ReadSoFar = tuple[int, int | None]
+"""How many bytes of an input were read, and how many it has, None where only its end tells."""
+
+_SPARE = 2  # half of the parts that are left are kept for output that comes to more than it seems now
 
 
-class ObjectSink:
-    """An object being written: one multipart upload, or one put where it is small.
+@dataclass(frozen=True, slots=True)
+class PartSizes:
+    """The sizes of the parts of an upload.
 
-    s3fs's own file would publish what it has when an exception leaves its `with`, so the calls are made here.
+    A part is kept in memory, so none is larger than it has to be: what is still to come, estimated from the input read
+    so far, has to fit into the parts that are left. For an output of 1 TB that is 200 MB at most. If the size of the
+    input is not known, the size doubles after each 1,000 parts.
+
+    Attributes:
+        first: Size of the parts of an output that is not huge, in bytes.
+        max_parts: How many parts an upload may have; the default is S3's limit.
+
+    Example:
+        >>> sizes = PartSizes(first=16 << 20)
+        >>> sizes.next_size(parts=0, written=16 << 20, read=(16 << 20, 1 << 40)) >> 20
+        209
+        >>> sizes.next_size(parts=1000) >> 20
+        32
+    """
+
+    first: int
+    max_parts: int = 10_000
+
+    def next_size(self, parts: int, written: int = 0, read: ReadSoFar = (0, None)) -> int:
+        """Return the minimum number of bytes for the next part.
+
+        Args:
+            parts: How many parts there are already.
+            written: How many bytes of output there are so far, in parts or not.
+            read: How much of the input this output comes from.
+        """
+        position, size = read
+        tenth = max(1, self.max_parts // 10)
+        if not position or size is None:
+            return min(self.first << (parts // tenth), MAX_PART_BYTES)
+        parts_left = max(1, self.max_parts - parts)
+        even = _SPARE * written * max(0, size - position) // (position * parts_left)
+        # If most output comes at the end of the input, the last tenth of the parts grows whatever was estimated.
+        last = self.first << (max(0, parts - self.max_parts + tenth) // max(1, tenth // 10))
+        return min(max(self.first, even, last), MAX_PART_BYTES)
+
+
+@dataclass(frozen=True, slots=True)
+class UploadedPart:
+    """A part of a multipart upload that S3 has.
+
+    Attributes:
+        number: Its number, from 1 on.
+        etag: S3's ETag of it, with quotes.
+        size: Its size in bytes.
+
+    Example:
+        >>> UploadedPart(1, '"9b2cf535f27731c974343645a3985328"', 5 << 20).number
+        1
+    """
+
+    number: int
+    etag: str
+    size: int
+
+
+class PartBuffer:
+    """Output collected until it is enough for a part of an upload.
 
     Args:
-        uri: Which.
-        read_so_far: Tells how much of the input was read.
+        sizes: How large the parts are.
+        parts: The parts that the upload has already.
+
+    Example:
+        >>> buffer = PartBuffer(PartSizes(first=5 << 20))
+        >>> buffer.write(bytes(5 << 20))
+        >>> buffer.is_full((0, None)), len(buffer.take()), buffer.size
+        (True, 5242880, 0)
     """
 
-    def __init__(self, uri: str, read_so_far: Callable[[], ReadSoFar]) -> None:
-        self.name = uri
-        self._uri = uri
-        self._read_so_far = read_so_far
-        self._buffer = BytesIO()
-        self._written = 0
-        self._sent: deque[Future[Any]] = deque()
-        self._upload: str | None = None
-        self._parts: list[dict[str, object]] = []
-        self._record: tuple[int, Path] | None = None
-        self._run = secrets.token_hex(16)
-        with translate_errors(uri, OutputError):
-            bucket, key = split_uri(uri)
-            self._object = {"Bucket": bucket, "Key": key}
-            self._fs = filesystem()
-            spare_copies(self._fs)
-            with contextlib.suppress(PermissionError):  # it takes s3:ListBucket, which writing does not
-                self._fs.call_s3("head_bucket", Bucket=bucket)
-            self._sweep()
+    def __init__(self, sizes: PartSizes, parts: Sequence[UploadedPart] = ()) -> None:
+        self._sizes = sizes
+        self._collected = BytesIO()
+        self._parts = len(parts)
+        self._bytes_in_parts = sum(part.size for part in parts)
+
+    @property
+    def size(self) -> int:
+        """How many bytes are collected."""
+        return self._collected.tell()
+
+    @property
+    def is_untouched(self) -> bool:
+        """Whether there was no output so far, in parts or not."""
+        return not self._parts and not self.size
 
     def write(self, data: memoryview | bytes) -> None:
-        """Add to the content."""
-        self._buffer.write(data)
-        self._written += len(data)
-        parts = len(self._parts) + len(self._sent)
-        if self._buffer.tell() >= part_size(PART_BYTES, parts, self._written, self._read_so_far()):
-            with translate_errors(self._uri, OutputError):
-                self._send_part()
+        """Add to the output.
 
-    def publish(self) -> None:
-        """Make the object appear, in place of the one that was there."""
-        with translate_errors(self._uri, OutputError):
-            if self._upload is None:
-                self._fs.call_s3("put_object", **self._object, Body=self._buffer.getvalue())
-            else:
-                if self._buffer.tell():
-                    self._send_part()
-                self._settle(leave=0)
-                self._complete()
-        self._forget()
+        Args:
+            data: What comes next.
+        """
+        self._collected.write(data)
 
-    def discard(self) -> None:
-        """Leave no upload open; where S3 cannot be reached, the next run from this machine will try again."""
-        if self._upload is not None:
-            wait(self._sent)  # S3 may keep a part that is still on its way when the upload is aborted
-            try:
-                with translate_errors(self._uri, OutputError):
-                    self._fs.call_s3("abort_multipart_upload", **self._object, UploadId=self._upload)
-            except OutputError:
-                if self._record is not None:  # let go of, it is the next run's to sweep
-                    os.close(self._record[0])
-                self._record = None
-        self._forget()
+    def is_full(self, read: ReadSoFar) -> bool:
+        """Return whether there is enough for a part.
 
-    def _complete(self) -> None:
-        parts = {"Parts": self._parts}
+        Args:
+            read: How many bytes of the input the output so far comes from, and how many the input has, if known.
+        """
+        written = self._bytes_in_parts + self.size
+        return self.size >= self._sizes.next_size(self._parts, written, read)
+
+    def content(self) -> bytes:
+        """Return what is collected."""
+        return self._collected.getvalue()
+
+    def take(self) -> bytes:
+        """Return what is collected, as the next part, and collect anew."""
+        content, self._collected = self._collected.getvalue(), BytesIO()
+        self._parts += 1
+        self._bytes_in_parts += len(content)
+        return content
+
+
+class MultipartUpload:
+    """One multipart upload of one object, which can be continued by another process.
+
+    Several parts are sent at a time, each by a thread; they may arrive in any order. The methods are for one thread.
+
+    Args:
+        call: Sends a request about the object, by boto3's name of the operation and its arguments, and returns the
+            answer.
+        filesystem: The s3fs file system that `call` uses.
+        headers: Arguments of the request that creates the upload: metadata, content type and so on.
+        max_parts_in_flight: How many parts may be sent at a time. With 0, `send` waits for the part and its note.
+        max_bytes_in_flight: How many bytes these may have together; a larger part is sent alone.
+        upload_id: Id of an upload to continue; with None, `create` begins one.
+        parts: The parts that this upload has already.
+
+    Attributes:
+        id: Id of the upload, None before it is created and after it was aborted.
+        parts: The parts that have arrived, up to the first gap.
+
+    Example:
+        >>> def call(operation, **arguments):
+        ...     print(operation, arguments["MultipartUpload"])
+        ...     return {"ETag": '"whole"'}
+        >>> limits = {"max_parts_in_flight": 2, "max_bytes_in_flight": 64 << 20}
+        >>> MultipartUpload(call, None, {}, **limits, upload_id="1", parts=[UploadedPart(1, '"first"', 5)]).complete()
+        complete_multipart_upload {'Parts': [{'PartNumber': 1, 'ETag': '"first"'}]}
+        '"whole"'
+    """
+
+    def __init__(
+        self,
+        call: Callable[..., dict[str, Any]],
+        filesystem: Any,
+        headers: Mapping[str, Any],
+        *,
+        max_parts_in_flight: int,
+        max_bytes_in_flight: int,
+        upload_id: str | None = None,
+        parts: Sequence[UploadedPart] = (),
+    ) -> None:
+        self._call = call
+        self._filesystem = filesystem
+        self._headers = headers
+        self._max_parts = max_parts_in_flight
+        self._max_bytes = max_bytes_in_flight
+        self.id = upload_id
+        self.parts = list(parts)
+        self._next_number = len(parts) + 1
+        # All below is guarded by this, and each change to it is notified.
+        self._changed = threading.Condition()
+        self._in_flight: dict[int, int] = {}
+        self._arrived: dict[int, tuple[UploadedPart, Callable[[], None] | None]] = {}
+        self._is_noting = False
+        self._failure: BaseException | None = None
+
+    def create(self) -> str:
+        """Begin the upload; return its id."""
+        self.id = str(self._call("create_multipart_upload", **self._headers)["UploadId"])
+        return self.id
+
+    def send(self, content: bytes, note: Callable[[], None] | None = None) -> None:
+        """Begin to send the next part; wait first while too much is in flight. Raises what an earlier part raised.
+
+        Args:
+            content: The part. It is sent from where it is, so it has to stay as it is.
+            note: Called once this part and all before it have arrived, from another thread and one at a time; meanwhile
+                `parts` ends with this part. If more parts arrive while an earlier note is being made, only the note of
+                the last of these is called.
+        """
+        self._wait_until(lambda: self._has_room(len(content)))
+        _send_without_copying(self._filesystem)
+        number, self._next_number = self._next_number, self._next_number + 1
+        with self._changed:
+            self._in_flight[number] = len(content)
+        _start(self._send, number, content, note)
+        if not self._max_parts:
+            self.finish()
+
+    def send_last(self, content: bytes) -> None:
+        """Send one more part and wait for it, after all others. If the part does not arrive, it can be sent again.
+
+        Args:
+            content: The part.
+        """
+        self.finish()
+        _send_without_copying(self._filesystem)
+        self.parts.append(self._put(self._next_number, content))
+        self._next_number += 1
+
+    def finish(self) -> None:
+        """Wait until all parts have arrived and are noted. Raises what a part or a note raised."""
+        self._wait_until(self._is_idle)
+
+    def wait(self) -> None:
+        """Wait until nothing is in flight, whatever becomes of it."""
+        with self._changed:
+            self._changed.wait_for(self._is_idle)
+
+    def complete(self, condition: Mapping[str, str] | None = None) -> str:
+        """Make the object appear, once all parts have arrived; return its ETag.
+
+        Args:
+            condition: Arguments that say under which condition: `IfMatch` or `IfNoneMatch`.
+        """
+        self.finish()
+        parts = [{"PartNumber": part.number, "ETag": part.etag} for part in self.parts]
+        arguments = {"UploadId": self.id, "MultipartUpload": {"Parts": parts}, **(condition or {})}
+        return str(self._call("complete_multipart_upload", **arguments)["ETag"])
+
+    def abort(self) -> None:
+        """Remove the upload with its parts. It is fine if it is gone already."""
+        self.wait()  # S3 may keep a part that arrives after the upload was aborted
+        upload, self.id = self.id, None
+        if upload is None:
+            return
         try:
-            self._fs.call_s3("complete_multipart_upload", **self._object, UploadId=self._upload, MultipartUpload=parts)
-        except FileNotFoundError:
-            # Perhaps it was completed and the answer got lost, and now that it was tried again there is no upload.
-            found = self._fs.call_s3("head_object", **self._object)
-            if found.get("Metadata", {}).get(_RUN) != self._run:
+            self._call("abort_multipart_upload", UploadId=upload)
+        except Exception as error:
+            if not _is_gone(error):
                 raise
 
-    def _send_part(self) -> None:
-        """Begin to upload what is collected; wait where enough is on its way already."""
-        import asyncio  # noqa: PLC0415 - with TLS and all it takes 30 ms, which local runs need not pay
+    def _has_room(self, size: int) -> bool:
+        in_flight = self._in_flight.values()
+        return not in_flight or (len(in_flight) < self._max_parts and sum(in_flight) + size <= self._max_bytes)
 
-        if self._upload is None:
-            self._record = create_held(records_directory(), _RECORD_PREFIX)
-            created = self._fs.call_s3("create_multipart_upload", **self._object, Metadata={_RUN: self._run})
-            self._upload = created["UploadId"]
-            record = {**self._object, "UploadId": self._upload, "endpoint": endpoint()}
-            os.write(self._record[0], json.dumps(record).encode())
-        content, self._buffer = self._buffer.getvalue(), BytesIO()
-        self._settle(leave=_AT_A_TIME - 1 if len(content) <= _LARGE_BYTES else 0)
-        part = {"UploadId": self._upload, "PartNumber": len(self._parts) + len(self._sent) + 1, "Body": content}
-        request = self._fs._call_s3("upload_part", **self._object, **part)  # noqa: SLF001 # fsspec's name for the same in a coroutine
-        self._sent.append(asyncio.run_coroutine_threadsafe(request, self._fs.loop))
+    def _is_idle(self) -> bool:
+        return not self._in_flight and not self._is_noting
 
-    def _settle(self, leave: int) -> None:
-        """Take down the parts that are uploaded, once no more than these are on their way."""
-        while len(self._sent) > leave:
-            with _process.interruptible():
-                answer = self._sent[0].result()
-            self._sent.popleft()
-            self._parts.append({"PartNumber": len(self._parts) + 1, "ETag": answer["ETag"]})
+    def _wait_until(self, is_ready: Callable[[], bool]) -> None:
+        with self._changed, _process.interruptible():
+            self._changed.wait_for(lambda: self._failure is not None or is_ready())
+            if self._failure is not None:
+                raise self._failure
 
-    def _forget(self) -> None:
-        self._upload = None
-        self._buffer = BytesIO()
-        if self._record is not None:
-            self._record[1].unlink(missing_ok=True)
-            os.close(self._record[0])
-            self._record = None
+    def _put(self, number: int, content: bytes) -> UploadedPart:
+        # As bytes, which become a stream; a bytearray would be sent at one go, and hold up other requests.
+        answer = self._call("upload_part", UploadId=self.id, PartNumber=number, Body=content)
+        return UploadedPart(number, str(answer["ETag"]), len(content))
 
-    def _sweep(self) -> None:
-        """Abort the uploads to this bucket that killed runs on this machine have left."""
-        for path in find_abandoned(records_directory(), _RECORD_PREFIX):
-            with contextlib.suppress(ValueError):  # killed before it was noted
-                record = json.loads(path.read_bytes())
-                if record.pop("endpoint") != endpoint() or record["Bucket"] != self._object["Bucket"]:
-                    continue
-                try:
-                    self._fs.call_s3("abort_multipart_upload", **record)
-                except FileNotFoundError:
-                    pass  # gone already
-                except OSError:
-                    continue  # it stays for somebody who may
-            path.unlink(missing_ok=True)
-
-
-def remove_object(uri: str) -> None:
-    """Remove an object, if it is there.
-
-    Raises:
-        OutputError: It cannot be removed.
-    """
-    with translate_errors(uri, OutputError):
-        bucket, key = split_uri(uri)
+    def _send(self, number: int, content: bytes, note: Callable[[], None] | None) -> None:
+        """Send a part; runs in a thread of its own."""
+        part, failure = None, None
         try:
-            filesystem().call_s3("head_object", Bucket=bucket, Key=key)
-        except FileNotFoundError:
-            return
-        except PermissionError:
-            pass  # who may not list is told so of an object that isn't there, too
-        filesystem().call_s3("delete_object", Bucket=bucket, Key=key)
+            part = self._put(number, content)
+        except BaseException as error:  # noqa: BLE001 - it is raised where the upload is waited for
+            failure = error
+        with self._changed:
+            del self._in_flight[number]
+            self._failure = self._failure or failure
+            if part is not None:
+                self._arrived[number] = part, note
+            # While a note is being made, `parts` has to stay as it is.
+            if not self._is_noting and (newest := self._advance()):
+                self._is_noting = True
+                _start(self._make_notes, newest)
+            self._changed.notify_all()
+
+    def _make_notes(self, note: Callable[[], None] | None) -> None:
+        """Make a note, and those for what arrives meanwhile; runs in a thread of its own.
+
+        A note that fails does not keep the next from being made: what has arrived need not be sent again.
+        """
+        while note is not None:
+            failure = None
+            try:
+                note()
+            except BaseException as error:  # noqa: BLE001 - it is raised where the upload is waited for
+                failure = error
+            with self._changed:
+                self._failure = self._failure or failure
+                note = self._advance()
+                self._is_noting = note is not None
+                self._changed.notify_all()
+
+    def _advance(self) -> Callable[[], None] | None:
+        """Add to `parts` what has arrived without a gap; return the note of the last."""
+        note = None
+        while following := self._arrived.pop(len(self.parts) + 1, None):
+            self.parts.append(following[0])
+            note = following[1]
+        return note
+
+
+def _start(function: Callable[..., None], *arguments: object) -> None:
+    """Start a thread that the interpreter, unlike those of an executor, does not wait for at its end.
+
+    Who interrupts a command again and again does not want to wait for S3.
+    """
+    threading.Thread(target=function, args=arguments, name="upload", daemon=True).start()
+
+
+def _is_gone(error: BaseException | None) -> bool:
+    """Return whether S3 answered that there is no such upload; our own errors have those of s3fs as their cause."""
+    while error is not None:
+        if S3Failure.from_error(error) is S3Failure.NO_UPLOAD:
+            return True
+        error = error.__cause__
+    return False
+
+
+class _PartStream(BytesIO):
+    """A stream over bytes that does not copy them when it is asked for its buffer, as `BytesIO` does."""
+
+    def __init__(self, content: bytes) -> None:
+        super().__init__(content)
+        self._content = content
+
+    def getbuffer(self) -> memoryview:
+        return memoryview(self._content)
+
+
+def _send_without_copying(filesystem: Any) -> None:
+    """Have parts that are given as bytes sent from where they are.
+
+    botocore makes a stream of them, and aiohttp asks that for its buffer, which copies it: for each part in flight as
+    much memory again, and a seventh of the time that sending takes. This is done for each request, as s3fs may send one
+    several times: a stream that was read would be empty the next time.
+    """
+    filesystem.s3.meta.events.register_first("before-parameter-build.s3.UploadPart", _to_stream, "transform-stream")
+
+
+def _to_stream(params: dict[str, Any], **_: object) -> None:
+    if isinstance(params.get("Body"), bytes):
+        params["Body"] = _PartStream(params["Body"])

@@ -14,9 +14,8 @@ from hypothesis import strategies as st
 from runner.aws.bucket import Store
 from runner.errors import FencedError, StoreError
 from runner.job.checkpoint import Checkpoint, JobProgress
-from runner.job.upload import UploadedPart
 from tests.support.proxy import Cut, Refuse
-from transform import Calculation, Reason, State, Summary
+from transform import Calculation, Reason, State, Summary, UploadedPart
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -127,7 +127,7 @@ def test_metadata_give_it_back_whatever_the_key(
     bucket: str, key: str, version: str, sequencer: str, moment: int
 ) -> None:
     event = ObjectCreated(bucket, key, version, None, None, sequencer, None)
-    origin = Origin.from_event(event, "d" * 64, moment, moment)
+    origin = replace(Origin.from_event(event, "d" * 64, moment), modified=moment)
     metadata = origin.to_metadata()
     assert Origin.from_metadata(metadata) == origin
     assert all(text.isascii() and text.isprintable() for pair in metadata.items() for text in pair)

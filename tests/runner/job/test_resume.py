@@ -21,7 +21,7 @@ from tests.support.example import lines
 from tests.support.jobs import KEY, PART_BYTES, Free, Jobs, Killed
 from tests.support.proxy import Refuse, proxy_of
 from tests.support.watching import Holding, Watched
-from transform.io import s3
+from transform import PartSizes
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -168,9 +168,8 @@ def test_parts_may_become_larger_on_the_way(jobs: Jobs) -> None:
     check(jobs.deployment, wanted)
 
 
-def test_parts_are_as_large_as_all_of_it_needs_them(jobs: Jobs, proxy: Proxy, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(s3, "MAX_PARTS", 10)  # as if the object was a thousand times as large
-    monkeypatch.setattr(s3, "_LAST_PARTS", 0)
+def test_parts_are_as_large_as_all_of_it_needs_them(jobs: Jobs, proxy: Proxy) -> None:
+    jobs.context["part_sizes"] = PartSizes(PART_BYTES, max_parts=10)  # as if the object was a thousand times as large
     wanted = example()
     jobs.deployment.put(KEY, wanted.content)
     with pytest.raises(Killed):
@@ -237,12 +236,14 @@ def test_a_column_that_widens_late_starts_the_job_again(jobs: Jobs, proxy: Proxy
     assert proxy.count("AbortMultipartUpload") == 1
 
 
-def test_rejects_from_before_a_column_widened_are_gone(jobs: Jobs) -> None:
+def test_rejects_from_before_a_column_widened_are_gone(jobs: Jobs, proxy: Proxy) -> None:
     """Beyond 128 bits an integer is none, and a float all the same."""
     large = b'{"a":%d}\n' % 10**50
-    content = lines(1000) + large + lines(1000, PAD_BYTES) + b'{"a":0.5}\n'
+    content = lines(1000) + large + lines(3000, PAD_BYTES) + b'{"a":0.5}\n'
     jobs.deployment.put(KEY, content)
     outcome = jobs.do(SCHEMA="")
+    stored = [request.operation for request in proxy.requests if request.key.startswith("rejects/")]
+    assert stored[0] == "PutObject", "there was one before"
     assert (outcome.kind, outcome.summary["rejected"]) == (JobResult.DONE, 0)
     assert jobs.deployment.stored_keys("rejects/") == []
     assert jobs.left() == []

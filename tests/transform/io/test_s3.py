@@ -10,6 +10,7 @@ import subprocess
 import sys
 import threading
 from contextlib import contextmanager, suppress
+from io import BytesIO
 from typing import TYPE_CHECKING, Any
 
 import polars as pl
@@ -19,10 +20,11 @@ from tests.conftest import environment_with
 from tests.support.example import ARGUMENTS, BIG, BIG_TRANSFORMED, CALCULATION, held, lines, transformed, wait_until
 from tests.support.places import OLD, ObjectPlace
 from tests.support.proxy import Cut, Hold, Refuse, Shorten, proxy_of
-from transform import Calculation, InputError, OutputError
+from transform import Calculation, InputError, OutputError, PartSizes, RejectedError
 from transform.engine import pool
 from transform.io import s3
 from transform.io.chunks import CHUNK_BYTES
+from transform.io.outputs import Output
 from transform.io.s3_reader import READ_BYTES
 from transform.io.sources import open_source
 
@@ -103,15 +105,30 @@ def test_a_file_becomes_an_object_of_several_parts(
 
 
 def test_parts_are_as_large_as_all_of_it_needs_them(
-    place: ObjectPlace, big: Path, proxy: Proxy, expected: bytes, monkeypatch: pytest.MonkeyPatch
+    place: ObjectPlace, big: Path, proxy: Proxy, expected: bytes
 ) -> None:
-    monkeypatch.setattr(s3, "MAX_PARTS", 1)  # as if the object was thousands of times as large
-    monkeypatch.setattr(s3, "_LAST_PARTS", 0)
-    CALCULATION.run(big, place.target)
+    sizes = PartSizes(16 * MIB, max_parts=1)  # as if the object was thousands of times as large
+    with CALCULATION.stream(big) as stream, Output(place.target, lambda: stream.position, sizes) as output:
+        for part in stream:
+            for data in part.output:
+                output.write(data)
+        output.publish()
     assert place.content() == expected
-    sizes = [request.size for request in proxy.requests if request.operation == "UploadPart"]
-    assert len(sizes) == 2
-    assert max(sizes) > 20 * MIB, "which would be 16"
+    uploaded = [request.size for request in proxy.requests if request.operation == "UploadPart"]
+    assert len(uploaded) == 2
+    assert max(uploaded) > 20 * MIB, "which would be 16"
+
+
+def test_a_run_tells_how_much_of_a_huge_input_is_still_to_come(
+    place: ObjectPlace, big: Path, tmp_path: Path, proxy: Proxy
+) -> None:
+    huge = tmp_path / "input"
+    huge.write_bytes(big.read_bytes() + b"bad\n")
+    with huge.open("r+b") as file:
+        file.truncate(10**12)
+    with pytest.raises(RejectedError):
+        CALCULATION.run(huge, place.target, on_error="fail", workers=1)
+    assert proxy.count("UploadPart") == 0, "the parts of an output of 1 TB have 200 MB, and these are 34"
 
 
 def test_an_object_becomes_a_file(
@@ -674,22 +691,32 @@ def test_an_interrupt_while_the_object_is_published_tells_what_became_of_it(
         assert place.others() == []
 
 
-def test_parts_are_sent_from_where_they_are(
-    place: ObjectPlace, big: Path, expected: bytes, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    made: list[bytes] = []
+def test_parts_are_sent_from_where_they_are(place: ObjectPlace, big: Path, expected: bytes) -> None:
+    sent: list[bytes] = []
 
-    class Spied(s3._Stream):
+    class Spied(BytesIO):
+        """Stands for the stream that is sent, and has it asked for its buffer."""
+
+        def __init__(self, stream: BytesIO) -> None:
+            super().__init__(stream.getvalue())
+            self._stream = stream
+
         def getbuffer(self) -> memoryview:
-            buffer = super().getbuffer()
-            assert isinstance(buffer.obj, bytes)
-            assert buffer.obj is self._content
-            made.append(buffer.obj)
+            buffer = self._stream.getbuffer()
+            assert isinstance(buffer.obj, bytes), "or it is a copy"
+            sent.append(buffer.obj)
             return buffer
 
-    monkeypatch.setattr(s3, "_Stream", Spied)
-    CALCULATION.run(big, place.target)
-    assert sum(map(len, made)) == len(expected)
+    def spy(params: dict[str, Any], **_: object) -> None:
+        params["Body"] = Spied(params["Body"])
+
+    events = s3.filesystem().s3.meta.events  # which all have in common that use the endpoint
+    events.register_last("before-parameter-build.s3.UploadPart", spy)
+    try:
+        CALCULATION.run(big, place.target)
+    finally:
+        events.unregister("before-parameter-build.s3.UploadPart", spy)
+    assert sum(map(len, sent)) == len(expected)
     assert place.content() == expected
 
 
@@ -719,3 +746,23 @@ def test_memory_does_not_grow_with_the_object(source: ObjectPlace, place: Object
         check=True,
     )
     assert int(done.stdout) < 32 * MIB
+
+
+@pytest.mark.slow
+def test_who_interrupts_again_and_again_does_not_wait_for_s3(
+    place: ObjectPlace, medium: Path, proxy: Proxy, start: Start
+) -> None:
+    passed_on, until = threading.Event(), threading.Event()
+    proxy.rule = faulty("UploadPart", Hold(passed_on, until))
+    process = start("run", medium, place.target, *ARGUMENTS)
+    try:
+        wait_until(passed_on.is_set)
+        process.send_signal(signal.SIGINT)
+        for _ in range(2):
+            with pytest.raises(subprocess.TimeoutExpired):
+                process.wait(1)  # for the part on its way, which could outlive the upload
+            process.send_signal(signal.SIGINT)
+        process.wait(10)
+        assert process.returncode == 130
+    finally:
+        until.set()

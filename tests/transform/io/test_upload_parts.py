@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from transform import part_size
+from transform import PartSizes
 
 MIB, GIB, TB = 1 << 20, 1 << 30, 10**12
 FIRST, RANGE = 16 * MIB, 16 * MIB
@@ -28,12 +28,13 @@ class Uploaded(NamedTuple):
 def upload(size: int | None, outputs: list[float], read: int, first: int = FIRST) -> Uploaded:
     """Return what becomes of an input, of which each piece (all of one size) gives so much for a byte."""
     step = max(RANGE, -(-read // 50_000))  # of a huge one, several ranges at once: a test may not take minutes
+    sizes = PartSizes(first)
     position = parts = largest = written = collected = 0
     while position < read:
         piece = min(step, read - position)
         made = int(piece * outputs[position * len(outputs) // read])
         position, written, collected = position + piece, written + made, collected + made
-        if collected >= part_size(first, parts, written, (position, size)):
+        if collected >= sizes.next_size(parts, written, (position, size)):
             assert collected >= 5 * MIB, "S3 refuses smaller ones, but for the last"
             parts, largest, collected = parts + 1, max(largest, collected), 0
     return Uploaded(parts + (collected > 0), max(largest, collected), written)
@@ -83,5 +84,5 @@ def test_where_nothing_is_known_of_the_input_they_double() -> None:
 
 @pytest.mark.parametrize("read", [(0, None), (0, 0), (0, 100), (100, 100), (200, 100), (5, None)])
 def test_the_ends_are_no_exception(read: tuple[int, int | None]) -> None:
-    assert part_size(FIRST, 0, 0, read) == FIRST
-    assert part_size(FIRST, MOST_PARTS, TB, read) <= MOST_BYTES
+    assert PartSizes(FIRST).next_size(0, 0, read) == FIRST
+    assert PartSizes(FIRST).next_size(MOST_PARTS, TB, read) <= MOST_BYTES
