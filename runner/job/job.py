@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING
 from runner.errors import CancelledError, NoUploadError, RunnerError
 from runner.job.cancellation import Cancellation
 from runner.job.checkpoint import Checkpoint, CheckpointHeartbeat, ProgressLog
+from runner.job.identity import PublishDecision
 from runner.job.protocol import JobResult, Outcome
-from runner.job.publish import PublishDecision, StartAgainError, look, publish
+from runner.job.publish import StartAgainError, look, publish
 from runner.job.rejects import RejectObjects
 from runner.job.upload import MAX_PARTS_IN_FLIGHT, Target, Upload
 from transform import (
@@ -34,9 +35,8 @@ if TYPE_CHECKING:
     from runner.job.checkpoint import JobProgress
     from runner.job.context import JobContext
     from runner.job.control import Control
-    from runner.job.identity import JobIdentity
+    from runner.job.identity import JobIdentity, Origin
     from runner.job.protocol import Order
-    from runner.job.publish import Origin
 
 _MAX_STARTS = 5
 _CANCELLED_LATELY_S = 1.0

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import hashlib
 from typing import TYPE_CHECKING
 
 from runner.errors import ImpossibleError
-from runner.job.publish import hashed
 
 if TYPE_CHECKING:
     from runner.settings import Settings
 
 MAX_KEY_BYTES = 1024
+HASH_CHARACTERS = 32
 _REJECTS_NAME_BYTES = 64  # `/<job>/00000001.jsonl` and some room
 
 
@@ -57,3 +58,9 @@ def is_worker_key(settings: Settings, bucket: str, key: str) -> bool:
         return False
     prefixes = settings.output_prefix, settings.rejects_prefix, settings.checkpoint_prefix
     return any(prefix and key.startswith(prefix) for prefix in prefixes)
+
+
+def hashed(*parts: str) -> str:
+    """Return a hash of texts, which no others give."""
+    text = "\0".join(parts).encode("utf-8", "surrogatepass")
+    return hashlib.sha256(text).hexdigest()[:HASH_CHARACTERS]

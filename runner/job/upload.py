@@ -18,8 +18,7 @@ if TYPE_CHECKING:
 
     from runner.aws.bucket import Store
     from runner.job.context import JobContext
-    from runner.job.identity import JobIdentity
-    from runner.job.publish import Origin
+    from runner.job.identity import JobIdentity, Origin
     from transform import Codec, PartSizes, UploadedPart
 
 

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 from runner.aws.s3_events import ObjectCreated
 from runner.errors import SettingsError
 from runner.job.cancellation import RESOLUTION_MS
+from runner.job.identity import Origin, source_of
 from runner.job.keys import cancellation_key, output_key
-from runner.job.publish import Origin, source_of
 from runner.ops.status import read_checkpoints
 
 if TYPE_CHECKING:

@@ -10,9 +10,9 @@ from runner.aws.s3_events import ObjectCreated
 from runner.errors import RunnerError
 from runner.job.context import JobContext, digest_of, load_calculation
 from runner.job.control import Control
+from runner.job.identity import Origin
 from runner.job.process import do
 from runner.job.protocol import Order, Outcome
-from runner.job.publish import Origin
 from runner.settings import Settings
 
 if TYPE_CHECKING:

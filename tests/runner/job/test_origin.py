@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from runner.aws.s3_events import ObjectCreated
-from runner.job.publish import Origin, PublishDecision
+from runner.job.identity import Origin, PublishDecision
 
 METADATA_BYTES = 2048
 ONE = Origin("s1", "d1", sequencer="0055AED6DCD90281E5", modified=1000, sent=10)

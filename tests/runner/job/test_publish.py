@@ -19,7 +19,7 @@ from tests.support.proxy import Cut, Refuse
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from runner.job.publish import Origin
+    from runner.job.identity import Origin
     from tests.support.deployment import Deployment
     from tests.support.proxy import Fault, Proxy, Request
 
