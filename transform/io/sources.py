@@ -220,7 +220,7 @@ def _open_standard_input() -> Iterator[Reader]:
         stored = StoredInput("standard input", raw)
         status = _status(stored.name, raw)
         # Of a file that is standard input, a part may have been read before, so its size tells nothing.
-        check_unchanged = _check_unchanged(stored.name, status, lambda: os.fstat(raw.fileno()))
+        check_unchanged = _change_check(stored.name, status, lambda: os.fstat(raw.fileno()))
         yield Reader(stored, stored.read_into, check_unchanged=check_unchanged)
 
 
@@ -238,7 +238,7 @@ def _open_file(path: Path) -> Iterator[Reader]:
             yield Reader(stored, stored.read_into)
             return
         version = InputVersion(stored.name, _identity(status))
-        check_unchanged = _check_unchanged(stored.name, status, path.stat)
+        check_unchanged = _change_check(stored.name, status, path.stat)
         yield Reader(stored, stored.read_into, status.st_size, version, check_unchanged=check_unchanged)
 
 
@@ -249,7 +249,7 @@ def _status(name: str, raw: FileIO) -> os.stat_result:
     return status
 
 
-def _check_unchanged(name: str, opened: os.stat_result, current: Callable[[], os.stat_result]) -> Callable[[], None]:
+def _change_check(name: str, opened: os.stat_result, current: Callable[[], os.stat_result]) -> Callable[[], None]:
     """Return a check that a file is the one that was opened; a pipe or a device is not checked."""
 
     def check() -> None:
