@@ -20,6 +20,7 @@ from transform.io.chunks import (
     ChunkReader,
     LongLine,
     Range,
+    copy_chunk,
     cut,
     fill,
     prefetch_range,
@@ -303,6 +304,14 @@ def test_a_chunk_is_larger_only_where_its_first_line_needs_it(lengths: list[int]
         first_line = bytes(item.data).index(b"\n")
         start_bytes = 4 if item.offset == 0 else 0  # what was read to look for a BOM, and a byte
         assert len(item.data) <= max(chunk_bytes, 2 * first_line + 1, start_bytes)
+
+
+def test_a_copy_of_a_chunk_stays_as_it_was() -> None:
+    copies = [copy_chunk(chunk) for chunk in ChunkReader(reader(b"ab\ncd\nef\n" + b"x" * 20), 3, 8)]
+    assert copies == [
+        *(Chunk(memoryview(line), 3 * number) for number, line in enumerate((b"ab\n", b"cd\n", b"ef\n"))),
+        LongLine(b"x" * 20, 20, 9, 29),
+    ]
 
 
 @pytest.mark.parametrize("count", [1, 2, 3, 5, 64])
