@@ -1,13 +1,11 @@
-r"""Object bytes to chunks of whole lines.
+r"""Input bytes cut into chunks of whole lines, and inputs of known size cut into byte ranges.
 
-A line is what lies between two `\n`. The reader fills one buffer again and again (fresh buffers cost as much in page
-faults as finding the line ends does) and yields views of it that end at a line's end, so a chunk must be used up before
-the next is asked for. How the bytes are cut into chunks never shows in what a line is.
+A line ends with `\n` or with the input. `read_chunks` fills one buffer again and again, because the page faults of a
+fresh buffer cost as much as finding the line ends. A chunk is a view of that buffer, so it is valid only until the next
+chunk is requested. The lines are the same however the bytes are cut into chunks.
 
-An input of known size, cut into byte ranges that can be transformed anywhere and in any order.
-
-A range owns the lines that start inside it: it begins with the first line that starts in it, and ends with the line
-that is open where it stops.
+Ranges can be transformed anywhere and in any order. A range owns the lines that start inside it: it begins with the
+first line that starts in it and ends with the line that is open where it stops.
 """
 
 from collections.abc import Callable, Iterator
@@ -17,22 +15,23 @@ from typing import Protocol, cast
 from transform.errors import InputError
 
 CHUNK_BYTES = 4 << 20
-CHUNK_LINES = 128 << 10  # about as many at most, as each takes hundreds of bytes where it is rejected
+CHUNK_LINES = 128 << 10  # maximum lines of a chunk of CHUNK_BYTES: a rejected line takes hundreds of bytes of memory
 _SAMPLES, _SAMPLE_BYTES = 8, 4 << 10
 MAX_LINE_BYTES = 256 << 20
 LONG_LINE_HEAD_BYTES = 64 << 10
 BOM = b"\xef\xbb\xbf"
 
 ReadInto = Callable[[memoryview], int]
+"""Fills a part of a view; returns the number of bytes, 0 at the end."""
 
 
 @dataclass(frozen=True, slots=True)
 class Chunk:
-    r"""Whole lines, each with its `\n` but perhaps the input's last.
+    r"""Whole lines, each with its `\n`; only the last line of the input may lack it.
 
     Attributes:
-        data: The bytes; valid until the next chunk is asked for.
-        offset: Where `data` starts in the input, in bytes after decompression.
+        data: The bytes; valid until the next chunk is requested.
+        offset: Offset of `data` in the input, in bytes after decompression.
     """
 
     data: memoryview
@@ -41,13 +40,13 @@ class Chunk:
 
 @dataclass(frozen=True, slots=True)
 class LongLine:
-    r"""A line over the limit, which was skipped over and not kept.
+    r"""A line over the limit, of which only the head is kept.
 
     Attributes:
         head: Its first `LONG_LINE_HEAD_BYTES` bytes.
         length: Its length in bytes, without its `\n`.
-        offset: Where it starts in the input, in bytes after decompression.
-        stop: Where the next line starts.
+        offset: Offset of the line in the input, in bytes after decompression.
+        stop: Offset of the next line.
     """
 
     head: bytes
@@ -57,7 +56,7 @@ class LongLine:
 
 
 def copy_chunk(chunk: Chunk | LongLine) -> Chunk | LongLine:
-    """Return a chunk that stays valid."""
+    """Return a copy of a chunk, which stays valid."""
     return chunk if isinstance(chunk, LongLine) else Chunk(memoryview(bytearray(chunk.data)), chunk.offset)
 
 
@@ -69,54 +68,148 @@ def read_chunks(
     *,
     only_blank: bool = False,
 ) -> Iterator[Chunk | LongLine]:
-    r"""Yield an input as chunks of lines, in order; a BOM at its very start is left out.
+    """Yield an input as chunks of lines, in order, without the BOM at its very start; see `ChunkReader`."""
+    return iter(ChunkReader(read_into, chunk_bytes, max_line_bytes, start, only_blank=only_blank))
+
+
+class ChunkReader:
+    r"""Iterates over the lines of an input in chunks, in order; leaves out a BOM at the very start.
 
     Args:
-        read_into: Fills a part of the view it is given and returns how many bytes; 0 at the end.
-        chunk_bytes: How much to read at a time; a longer line makes its own chunk larger.
+        read_into: Reads the input.
+        chunk_bytes: Number of bytes to read at a time; a longer line makes its own chunk larger.
         max_line_bytes: A line longer than this (without its `\n`) may come as a `LongLine`.
-        start: Where in the input the first byte to be read stands; only at 0 can there be a BOM or an array.
-        only_blank: Whether there is nothing but white space before it, so that there can be an array all the same.
+        start: Offset of the first byte that `read_into` returns. A BOM is possible only at 0.
+        only_blank: Whether the input holds only white space before `start`, so that an array may still begin.
 
     Raises:
-        InputError: The first thing in the input is a `[`: a JSON array, not JSON lines.
+        InputError: While iterating: the input starts with `[`, so it is a JSON array and not JSON lines.
+
+    Example:
+        >>> import io
+        >>> [bytes(chunk.data) for chunk in ChunkReader(io.BytesIO(b"{}\n[]\n{").readinto, chunk_bytes=4)]
+        [b'{}\n', b'[]\n', b'{']
     """
-    carry, offset = _read_start(read_into) if start == 0 else (memoryview(b""), start)
-    searched = 0  # there is no line end in carry[:searched]
-    buffer = memoryview(bytearray(chunk_bytes))
-    size, may_be_array, at_end = chunk_bytes, start == 0 or only_blank, False
-    while not at_end:
-        size = max(size, len(carry) + 1)
-        into = buffer if size == len(buffer) else memoryview(bytearray(size))
-        into[: len(carry)] = carry
-        filled, buffer = len(carry) + _fill(read_into, into[len(carry) :]), into
-        at_end = filled < size
-        if may_be_array:
-            may_be_array = _refuse_array(buffer[:filled])
-        stop = filled if at_end else _last_line_end(buffer, searched, filled)
-        if stop:
-            yield from _few_lines(buffer, stop, offset)
-            carry, searched, offset = buffer[stop:filled], filled - stop, offset + stop
-            size = max(chunk_bytes, 2 * len(carry))  # what a long line needed is not kept after it
-        elif filled > max_line_bytes + 1:
-            long_line, carry, may_be_array = _skip_line(read_into, buffer, filled, offset, may_be_array=may_be_array)
-            yield long_line
-            searched, offset, size = 0, long_line.stop, chunk_bytes
+
+    def __init__(
+        self,
+        read_into: ReadInto,
+        chunk_bytes: int = CHUNK_BYTES,
+        max_line_bytes: int = MAX_LINE_BYTES,
+        start: int = 0,
+        *,
+        only_blank: bool = False,
+    ) -> None:
+        self._read_into = read_into
+        self._chunk_bytes = chunk_bytes
+        self._max_line_bytes = max_line_bytes
+        self._buffer = memoryview(bytearray())
+        self._filled = 0  # bytes of the buffer that hold input
+        self._carry = self._buffer  # the start of a line whose end has not been read yet
+        self._searched = 0  # there is no line end in carry[:searched]
+        self._offset = start  # of the carry, which becomes the start of the buffer
+        self._next_bytes = chunk_bytes  # size of the buffer for the next read
+        self._may_be_array = start == 0 or only_blank
+        self._at_end = False
+
+    def __iter__(self) -> Iterator[Chunk | LongLine]:
+        if self._offset == 0:
+            self._read_bom()
+        while not self._at_end:
+            self._fill_buffer()
+            stop = self._filled if self._at_end else self._last_line_end()
+            if stop:
+                yield from _split_short_lines(self._buffer, stop, self._offset)
+                self._keep_rest(stop)
+            elif self._filled > self._max_line_bytes + 1:
+                yield self._skip_line()
+            else:
+                self._read_more()
+
+    def _read_bom(self) -> None:
+        """Read the first bytes, and carry them unless they are a BOM."""
+        start = memoryview(bytearray(len(BOM)))
+        start = start[: fill(self._read_into, start)]
+        if start == BOM:
+            self._offset = len(BOM)
         else:
-            carry, searched = buffer[:filled], filled
-            size = max(min(2 * size, max_line_bytes + 2), filled + 1)
+            self._carry = start
+
+    def _fill_buffer(self) -> None:
+        """Put the carry at the start of the buffer, and fill the rest of it."""
+        carried = len(self._carry)
+        size = max(self._next_bytes, carried + 1)
+        buffer = self._buffer if size == len(self._buffer) else memoryview(bytearray(size))
+        buffer[:carried] = self._carry
+        self._buffer = buffer
+        self._filled = carried + fill(self._read_into, buffer[carried:])
+        self._at_end = self._filled < size
+        self._check_array(self._filled)
+
+    def _last_line_end(self) -> int:
+        """Return where the last whole line of the buffer ends, 0 if there is none."""
+        return cast("bytearray", self._buffer.obj).rfind(b"\n", self._searched, self._filled) + 1
+
+    def _keep_rest(self, stop: int) -> None:
+        """Carry what follows the whole lines; the buffer that a long line needed is not kept."""
+        self._carry = self._buffer[stop : self._filled]
+        self._searched = len(self._carry)
+        self._offset += stop
+        self._next_bytes = max(self._chunk_bytes, 2 * self._searched)
+
+    def _read_more(self) -> None:
+        """Carry the whole buffer, which does not hold the end of its line, into a larger one."""
+        self._carry = self._buffer[: self._filled]
+        self._searched = self._filled
+        self._next_bytes = max(min(2 * len(self._buffer), self._max_line_bytes + 2), self._filled + 1)
+
+    def _skip_line(self) -> LongLine:
+        """Read to the end of the line that fills the buffer, and carry what was read of the next line."""
+        head, length = bytes(self._buffer[: min(self._filled, LONG_LINE_HEAD_BYTES)]), self._filled
+        while True:
+            count = fill(self._read_into, self._buffer)
+            self._check_array(count)
+            end = self._first_line_end(count)
+            head += bytes(self._buffer[: max(min(end, LONG_LINE_HEAD_BYTES - len(head)), 0)])
+            length += end
+            if end < count or not count:
+                break
+        line_end = 1 if end < count else 0  # the last line of the input may have none
+        stop = self._offset + length + line_end
+        line = LongLine(head, length, self._offset, stop)
+        self._carry = self._buffer[end + line_end : count]
+        self._searched, self._offset, self._next_bytes = 0, stop, self._chunk_bytes
+        return line
+
+    def _first_line_end(self, count: int) -> int:
+        """Return where the first line ends within the first `count` bytes of the buffer, `count` if it does not."""
+        end = cast("bytearray", self._buffer.obj).find(b"\n", 0, count)
+        return count if end < 0 else end
+
+    def _check_array(self, count: int) -> None:
+        """Raise if the input, of which all but the first `count` bytes of the buffer is blank, is a JSON array."""
+        if self._may_be_array:
+            self._may_be_array = _refuse_array(self._buffer[:count])
 
 
-def _few_lines(buffer: memoryview, stop: int, offset: int) -> Iterator[Chunk]:
-    """Yield lines as one chunk, or as several where they are so short that what becomes of each would take too much.
+def fill(read_into: ReadInto, view: memoryview) -> int:
+    """Read until a view is full or the input ends; return the number of bytes."""
+    filled = 0
+    while filled < len(view) and (count := read_into(view[filled:])):
+        filled += count
+    return filled
 
-    To count them all would take a tenth of the time that everything else does, so only samples are looked at first.
+
+def _split_short_lines(buffer: memoryview, stop: int, offset: int) -> Iterator[Chunk]:
+    """Yield the lines as one chunk, or as several if they are so short that one would hold too many of them.
+
+    Counting all line ends would take a tenth of the time of everything else, so only samples are looked at first.
     """
     data, start = cast("bytearray", buffer.obj), 0
     max_line_ends = _SAMPLE_BYTES * CHUNK_LINES // CHUNK_BYTES
     for sample in range(0, stop, max(stop // _SAMPLES, 1)):
         if data.count(b"\n", sample, min(sample + _SAMPLE_BYTES, stop)) > max_line_ends:
-            import numpy as np  # noqa: PLC0415 - which takes longer than all else that the command needs to start
+            import numpy as np  # noqa: PLC0415 - its import takes longer than everything else that the command needs
 
             ends = np.flatnonzero(np.frombuffer(buffer[:stop], np.uint8) == ord("\n"))[CHUNK_LINES - 1 :: CHUNK_LINES]
             for end in ends:
@@ -127,27 +220,8 @@ def _few_lines(buffer: memoryview, stop: int, offset: int) -> Iterator[Chunk]:
         yield Chunk(buffer[start:stop], offset + start)
 
 
-def _read_start(read_into: ReadInto) -> tuple[memoryview, int]:
-    """Return the first bytes, or none of them where they are a BOM, and the offset of what follows."""
-    start = memoryview(bytearray(len(BOM)))
-    count = _fill(read_into, start)
-    return (start[:0], len(BOM)) if start == BOM else (start[:count], 0)
-
-
-def _fill(read_into: ReadInto, view: memoryview) -> int:
-    filled = 0
-    while filled < len(view) and (count := read_into(view[filled:])):
-        filled += count
-    return filled
-
-
-def _last_line_end(buffer: memoryview, start: int, stop: int) -> int:
-    """Return where the last whole line ends, 0 if there is none; nothing before `start` is a line's end."""
-    return cast("bytearray", buffer.obj).rfind(b"\n", start, stop) + 1  # memoryview has no rfind
-
-
 def _refuse_array(data: memoryview) -> bool:
-    """Raise if the input is a JSON array; return whether that is still open, all being white space so far."""
+    """Raise if the input starts as a JSON array; return whether it still may, because all of it so far is blank."""
     for start in range(0, len(data), 4096):
         text = bytes(data[start : start + 4096]).lstrip(b" \t\r\n")
         if text.startswith(b"["):
@@ -160,48 +234,23 @@ def _refuse_array(data: memoryview) -> bool:
     return True
 
 
-def _skip_line(
-    read_into: ReadInto, buffer: memoryview, filled: int, offset: int, *, may_be_array: bool
-) -> tuple[LongLine, memoryview, bool]:
-    """Read on to the end of the line that fills the buffer.
-
-    Return the line, what was read of the next, and whether the input may still be an array.
-    """
-    head, length = bytes(buffer[: min(filled, LONG_LINE_HEAD_BYTES)]), filled
-    while count := _fill(read_into, buffer):
-        may_be_array = may_be_array and _refuse_array(buffer[:count])
-        end = _first_line_end(buffer, count)
-        head += bytes(buffer[: max(min(end, LONG_LINE_HEAD_BYTES - len(head)), 0)])
-        length += end
-        if end < count:
-            stop = offset + length + 1
-            return LongLine(head, length, offset, stop), buffer[end + 1 : count], may_be_array
-    return LongLine(head, length, offset, offset + length), buffer[:0], may_be_array
-
-
-def _first_line_end(buffer: memoryview, count: int) -> int:
-    """Return where the first line ends within the first `count` bytes, `count` if it does not."""
-    end = cast("bytearray", buffer.obj).find(b"\n", 0, count)
-    return count if end < 0 else end
-
-
 RANGE_BYTES = 16 << 20
 MIN_RANGES = 4  # an input of fewer is done before another process has started
-_LOOK_BYTES = 64 << 10  # how much is read at a time where only the end of a line is looked for
+_LOOK_BYTES = 64 << 10  # read at a time where only the end of a line is searched for
 
 ReadAt = Callable[[memoryview, int], int]
-"""Fills a part of a view from an offset on; returns how many bytes, 0 at the end."""
+"""Fills a part of a view from an offset on; returns the number of bytes, 0 at the end."""
 
 
 class RandomAccess(Protocol):
-    """What can be read from anywhere."""
+    """An input that can be read from any offset."""
 
     @property
     def read_at(self) -> ReadAt:
-        """What reads it."""
+        """The function that reads it."""
 
     def prefetch(self, offset: int) -> None:
-        """Hear from where it will be read later, and begin to, if that takes long."""
+        """Start to read from an offset, if reading takes long; `read_at` will be called with it later."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -213,9 +262,12 @@ class Range:
 
 
 def cut(size: int, range_bytes: int = RANGE_BYTES, start: int = 0) -> Iterator[Range]:
-    """Yield the ranges that what an input of a size has from a line's start on is cut into.
+    """Yield the ranges of an input.
 
-    All but the first start where they would if it was read from its start.
+    Args:
+        size: Of the input, in bytes.
+        range_bytes: Size of a range. Ranges start at multiples of it, also if the first starts elsewhere.
+        start: Start of the first range, which has to be the start of a line.
     """
     while start < size:
         stop = min((start // range_bytes + 1) * range_bytes, size)
@@ -224,26 +276,25 @@ def cut(size: int, range_bytes: int = RANGE_BYTES, start: int = 0) -> Iterator[R
 
 
 def prefetch_range(source: RandomAccess, byte_range: Range) -> None:
-    """Tell that a range will be read, after those that were told before."""
-    source.prefetch(_look_from(byte_range))
+    """Start to read a range that `read_range` will read later."""
+    source.prefetch(_first_byte_read(byte_range))
 
 
 def read_range(
     source: RandomAccess, byte_range: Range, chunk_bytes: int, max_line_bytes: int
 ) -> Iterator[Chunk | LongLine]:
-    """Yield the lines of a range, as `lines.read_chunks` does those of a whole input."""
+    """Yield the lines of a range, as `read_chunks` does those of a whole input."""
     first = _first_line(source.read_at, byte_range)
     if first is not None:
-        yield from read_chunks(
-            _RangeReader(source.read_at, first, byte_range.stop), chunk_bytes, max_line_bytes, start=first
-        )
+        reader = _RangeReader(source.read_at, first, byte_range.stop)
+        yield from read_chunks(reader.read_into, chunk_bytes, max_line_bytes, start=first)
 
 
 def _first_line(read_at: ReadAt, byte_range: Range) -> int | None:
-    """Return where the first line starts that starts inside the range, None if none does."""
+    """Return the offset of the first line that starts inside the range, None if none does."""
     if byte_range.start == 0:
         return 0
-    position, look = _look_from(byte_range), memoryview(bytearray(_LOOK_BYTES))
+    position, look = _first_byte_read(byte_range), memoryview(bytearray(_LOOK_BYTES))
     while position < byte_range.stop - 1:
         count = read_at(look[: byte_range.stop - 1 - position], position)
         if not count:
@@ -255,13 +306,13 @@ def _first_line(read_at: ReadAt, byte_range: Range) -> int | None:
     return None
 
 
-def _look_from(byte_range: Range) -> int:
-    """Return from where a range is read: from the byte before it, which may end a line."""
+def _first_byte_read(byte_range: Range) -> int:
+    """Return the offset from which a range is read: that of the byte before it, which may end a line."""
     return max(byte_range.start - 1, 0)
 
 
 class _RangeReader:
-    """Reads from a line's start to the end of the line that is open at `stop`."""
+    """Reads from the start of a line to the end of the line that is open at `stop`."""
 
     def __init__(self, read_at: ReadAt, start: int, stop: int) -> None:
         self._read_at = read_at
@@ -269,7 +320,7 @@ class _RangeReader:
         self._stop = stop
         self._done = False
 
-    def __call__(self, view: memoryview) -> int:
+    def read_into(self, view: memoryview) -> int:
         if self._done:
             return 0
         inside = self._stop - self._position

@@ -1,7 +1,8 @@
-"""Compressed streams: gzip, zstd, bz2 and xz, in and out, strictly.
+"""Compressed streams: gzip, zstd, bz2 and xz, read strictly and written.
 
-The file objects of the standard library read a bz2 or xz file whose second stream is corrupt as a good, shorter file
-(they take it for trailing garbage). Here every byte has to belong to a stream, and every stream has to end.
+The file objects of the standard library read a bz2 or xz file whose second stream is corrupt as a valid, shorter file,
+because they take that stream for trailing garbage. Here every byte has to belong to a stream, and every stream has to
+end.
 """
 
 import bz2
@@ -14,7 +15,7 @@ from typing import Any, Protocol
 from isal import igzip_lib, isal_zlib
 
 from transform.errors import InputError
-from transform.io.chunks import ReadInto
+from transform.io.chunks import ReadInto, fill
 
 if sys.version_info >= (3, 14):
     from compression import zstd
@@ -22,18 +23,18 @@ else:
     from backports import zstd
 
 _READ_BYTES = 256 << 10
-_HEADER_BYTES = 64 << 10  # of a stream's start, so much is there at once: isal loses its place in a header in pieces
-_HARMLESS_BYTES = 256 << 20  # are inflated whatever they come from: a short file of a few long lines is no bomb
+_HEADER_BYTES = 64 << 10  # given to a decompressor at once: isal loses its place if a header comes in pieces
+_HARMLESS_BYTES = 256 << 20  # always inflated: a short file of a few long lines is no bomb
 _PADDED = ("gzip", "xz")  # formats that allow zeros after and between their streams
 _GZIP_WINDOW_BITS = 31  # of zlib: a deflate window of 15 bits, in a gzip wrapper
 _CORRUPT: tuple[type[Exception], ...] = (OSError, EOFError, ValueError, lzma.LZMAError, zstd.ZstdError, igzip_lib.error)  # type: ignore[assignment] # isal's is typed as an instance
 
 
 class Compressor(Protocol):
-    """What all compressor objects have in common."""
+    """The interface of all compressor objects."""
 
     def compress(self, data: Any, /) -> bytes:
-        """Take content; return what is ready of the stream."""
+        """Add content; return the part of the stream that is ready."""
 
     def flush(self) -> bytes:
         """Return the rest of the stream."""
@@ -44,10 +45,10 @@ class Codec:
     """A compression format.
 
     Attributes:
-        name: What its users call it.
-        suffixes: How files in it are named.
-        magics: How their content starts.
-        decompressor: Makes an object for one stream, of the interface that `bz2.BZ2Decompressor` has.
+        name: Its usual name.
+        suffixes: Endings of the names of its files.
+        magics: Possible first bytes of its files.
+        decompressor: Makes an object for one stream, with the interface of `bz2.BZ2Decompressor`.
         compressor: Makes an object for one stream.
 
     Example:
@@ -92,7 +93,7 @@ CODECS = (
     ),
 )
 MAGIC_BYTES = 6
-"""How much of a content has to be seen to know its format."""
+"""Number of bytes at the start of a file that show its format."""
 
 
 def codec_of_name(name: str) -> Codec | None:
@@ -109,10 +110,10 @@ def codec_of_name(name: str) -> Codec | None:
 
 
 def codec_of_encoding(token: str) -> Codec | None:
-    """Return the format that a token of a `Content-Encoding` names, None for one that is not known.
+    """Return the format that a token of a `Content-Encoding` names, None for an unknown one.
 
     Args:
-        token: One of those between the commas; in whatever case.
+        token: One of the names between the commas, in upper or lower case.
 
     Example:
         >>> codec_of_encoding("x-gzip").name
@@ -123,35 +124,44 @@ def codec_of_encoding(token: str) -> Codec | None:
 
 
 def codec_of_content(start: bytes) -> Codec | None:
-    """Return the format that the first `MAGIC_BYTES` of a content show, None for plain text."""
+    """Return the format that the first `MAGIC_BYTES` bytes of a file show, None for plain text."""
     return next((codec for codec in CODECS if start.startswith(codec.magics)), None)
 
 
 class Inflater:
-    """Reads what a compressed input holds, all its members, streams or frames to their end.
+    """Reads the content of a compressed input: all its members, streams or frames.
 
     Args:
         read_into: Reads the compressed bytes.
         codec: Their format.
-        name: What to call the input in errors.
-        max_inflation: How many times as large as what was read the content may be; None for any number of times.
+        name: The name of the input in errors.
+        max_inflation: Maximum size of the content, as a multiple of the bytes that were read; None for any size.
+        harmless_bytes: Size of content up to which `max_inflation` does not apply.
     """
 
-    def __init__(self, read_into: ReadInto, codec: Codec, name: str, max_inflation: int | None = None) -> None:
+    def __init__(
+        self,
+        read_into: ReadInto,
+        codec: Codec,
+        name: str,
+        max_inflation: int | None = None,
+        harmless_bytes: int = _HARMLESS_BYTES,
+    ) -> None:
         self._read_into = read_into
         self._codec = codec
         self._name = name
         self._max_inflation = max_inflation
-        self._taken = self._given = 0
+        self._harmless_bytes = harmless_bytes
+        self._bytes_in = self._bytes_out = 0
         self._buffer = memoryview(bytearray(_READ_BYTES))
         self._pending = b""
-        self._decompressor: Any = codec.decompressor()  # at least one stream has to be there
+        self._decompressor: Any = codec.decompressor()  # there has to be at least one stream
 
     def read_into(self, view: memoryview) -> int:
-        """Fill a part of the view; return how many bytes, 0 at the end.
+        """Fill a part of the view; return the number of bytes, 0 at the end.
 
         Raises:
-            InputError: The content is corrupt, ends too early, or is larger than it may be.
+            InputError: The content is corrupt, truncated, or larger than allowed.
         """
         while True:
             if self._decompressor.eof and not self._next_stream():
@@ -179,16 +189,18 @@ class Inflater:
                 return len(data)
 
     def _check_inflation(self, more: int) -> None:
-        self._given += more
-        if self._max_inflation is None or self._given <= max(_HARMLESS_BYTES, self._max_inflation * self._taken):
+        """Count more bytes of content; raise if they are too many."""
+        self._bytes_out += more
+        if self._max_inflation is None:
             return
-        raise InputError(
-            f"{self._name}: its first {self._taken} bytes hold {self._given} bytes or more, which is beyond "
-            f"{self._max_inflation} times as much (max_inflation). If it is no decompression bomb, allow more."
-        )
+        if self._bytes_out > max(self._harmless_bytes, self._max_inflation * self._bytes_in):
+            raise InputError(
+                f"{self._name}: its first {self._bytes_in} bytes hold {self._bytes_out} bytes or more, which is beyond "
+                f"{self._max_inflation} times as much (max_inflation). If it is no decompression bomb, allow more."
+            )
 
     def _next_stream(self) -> bool:
-        """Begin the next stream, if there is one."""
+        """Start the next stream; return whether there is one."""
         more = True
         while more:
             self._skip_padding()
@@ -206,9 +218,7 @@ class Inflater:
             self._pending = self._pending.lstrip(b"\0")
 
     def _read(self) -> bytes:
-        """Read on, as much as the buffer holds."""
-        filled = 0
-        while filled < len(self._buffer) and (count := self._read_into(self._buffer[filled:])):
-            filled += count
-        self._taken += filled
-        return bytes(self._buffer[:filled])
+        """Return the next compressed bytes, as many as the buffer holds."""
+        count = fill(self._read_into, self._buffer)
+        self._bytes_in += count
+        return bytes(self._buffer[:count])

@@ -1,4 +1,4 @@
-"""A run never overwrites what it reads, nor one of its outputs with another."""
+"""Checks that a run overwrites neither its input nor one of its outputs with another."""
 
 import io
 import os
@@ -13,20 +13,24 @@ from transform.io.s3 import is_uri
 
 
 def check_no_conflicts(locations: Mapping[str, object]) -> None:
-    """Raise if two of the locations are the same file or object.
+    """Raise if two locations are the same file or object.
+
+    Args:
+        locations: Each by its role, such as `input` and `output`; None for a role that a run does not have.
 
     Raises:
-        OutputError: Names them.
+        OutputError: Two are the same; the message names them.
+        OptionError: One can be neither read nor written.
     """
-    places = {role: _place(role, location) for role, location in locations.items() if location is not None}
-    for (role, place), (other_role, other) in combinations(places.items(), 2):
-        if place is not None and place == other:
+    identities = {role: _identity(role, location) for role, location in locations.items() if location is not None}
+    for (role, identity), (other_role, other) in combinations(identities.items(), 2):
+        if identity is not None and identity == other:
             name = locations[other_role] if str(locations[role]) == "-" else locations[role]
             raise OutputError(f"the {other_role} is the {role}: {name}. Give another place for one of them.")
 
 
-def _place(role: str, location: object) -> object:
-    """Return what two names of the same place have in common, None where that doesn't matter."""
+def _identity(role: str, location: object) -> object:
+    """Return what is equal for two names of one file or object; None for what can be used twice, such as a pipe."""
     if is_uri(location):
         return str(location)
     is_named = isinstance(location, str | os.PathLike)
@@ -42,7 +46,7 @@ def _place(role: str, location: object) -> object:
 
 
 def no_place(role: str, location: object) -> OptionError:
-    """Return what to raise for something that can be neither read from nor written to."""
+    """Return the error for a location that can be neither read nor written."""
     hint = "; write it to a file with .write_ndjson(…)" if hasattr(location, "write_ndjson") else ""
     return OptionError(f"the {role} is a path, a URI, `-` or a binary file object, not {type(location).__name__}{hint}")
 

@@ -1,27 +1,74 @@
-"""One S3 object read, as one version of it, in large ranges.
+"""One version of an S3 object, read in large ranges.
 
-A range of an object in the pieces that it came in, as joining them would have it twice in memory for a moment.
+A range is kept in the pieces in which it arrived: joining them would hold it in memory twice for a moment.
 """
 
 from bisect import bisect_right
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from concurrent.futures import Future  # noqa: TC003
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
 
 from transform import _process
 from transform.errors import InputError
 from transform.io.s3 import S3Object, filesystem, object_at, translate_errors
+
+if TYPE_CHECKING:
+    import s3fs
+
+READ_BYTES = 16 << 20
+_TAIL_BYTES = 64 << 10  # read in addition, so that the line that is open where a range stops comes along with it
+_TRIES = 5
+_FIRST_WAIT_S = 0.2
+_BLOCKS_AHEAD = 2  # one connection to S3 gives about 90 MB/s, and one process transforms twice as much
+
+
+async def _sleep(seconds: float) -> None:
+    import asyncio  # noqa: PLC0415 - with TLS it takes 30 ms, which local runs need not pay
+
+    await asyncio.sleep(seconds)
+
+
+@dataclass(frozen=True, slots=True)
+class ReadOptions:
+    """How an object is read.
+
+    Attributes:
+        read_bytes: Size of the range of a request, without the tail; an object of at most this size is read whole.
+        tail_bytes: Bytes that each request reads in addition.
+        tries: Number of times that a range is requested before its failure is an error.
+        first_wait_s: Seconds before the second try; before each later one twice as long as before the last.
+        sleep: Waits for a number of seconds.
+    """
+
+    read_bytes: int = READ_BYTES
+    tail_bytes: int = _TAIL_BYTES
+    tries: int = _TRIES
+    first_wait_s: float = _FIRST_WAIT_S
+    sleep: Callable[[float], Awaitable[object]] = _sleep
+
+    @property
+    def block_bytes(self) -> int:
+        """Size of the range of a request."""
+        return self.read_bytes + self.tail_bytes
+
+
+READ_OPTIONS = ReadOptions()
 
 
 class Block:
     """A range of an object.
 
     Args:
-        start: Where in the object it starts.
+        start: Its offset in the object.
         pieces: Its content.
+
+    Attributes:
+        start: Its offset in the object.
     """
 
     def __init__(self, start: int, pieces: Sequence[bytes] = ()) -> None:
+        self.start = start
         self._pieces = pieces
         self._starts = [start]
         for piece in pieces:
@@ -29,15 +76,15 @@ class Block:
 
     @property
     def size(self) -> int:
-        """How many bytes there are."""
-        return self._starts[-1] - self._starts[0]
+        """Its size in bytes."""
+        return self._starts[-1] - self.start
 
     def holds(self, offset: int) -> bool:
         """Return whether an offset in the object is within it."""
-        return self._starts[0] <= offset < self._starts[-1]
+        return self.start <= offset < self._starts[-1]
 
     def read_at(self, view: memoryview, offset: int) -> int:
-        """Fill a part of the view from an offset in the object on; return how many bytes, 0 outside of the block."""
+        """Fill a part of the view from an offset in the object; return the number of bytes, 0 outside of the block."""
         filled, number = 0, bisect_right(self._starts, offset) - 1
         while filled < len(view) and 0 <= number < len(self._pieces):
             piece = memoryview(self._pieces[number])[offset + filled - self._starts[number] :]
@@ -48,150 +95,190 @@ class Block:
         return filled
 
 
-READ_BYTES = 16 << 20
-_BLOCKS_AHEAD = 2  # one connection to S3 gives about 90 MB/s, and one process transforms twice as much
-_TAIL_BYTES = 64 << 10  # as much more at a time, so that the line that is open where a range stops comes along with it
-_TRIES = 5
-_FIRST_WAIT_S = 0.2
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """The response to a request for a range.
 
-Answer = tuple[Mapping[str, Any], Block]
+    Attributes:
+        headers: The properties of the object, by the names that boto3 uses.
+        block: The range.
+        size: Of the whole object, in bytes.
+    """
+
+    headers: Mapping[str, Any]
+    block: Block
+    size: int
+
+
+@dataclass(frozen=True, slots=True)
+class BlockFetcher:
+    """Requests ranges of an object, and tries again what may succeed later.
+
+    Attributes:
+        location: The object. If it has an ETag, requests are made with `If-Match`.
+        filesystem: What sends the requests.
+        options: How it is read.
+    """
+
+    location: S3Object
+    filesystem: "s3fs.S3FileSystem"
+    options: ReadOptions
+
+    def start(self, offset: int, *, whole: bool = False) -> "Future[Answer]":
+        """Start to read the block at an offset, or the whole object if it has the size that its location gives."""
+        import asyncio  # noqa: PLC0415 - as above
+
+        return asyncio.run_coroutine_threadsafe(self._fetch(offset, whole=whole), self.filesystem.loop)
+
+    async def _fetch(self, offset: int, *, whole: bool) -> Answer:
+        wait_s = self.options.first_wait_s
+        for tries_left in reversed(range(self.options.tries)):
+            try:
+                answer = await self._whole_object() if whole else None
+                if answer is None:
+                    whole = False  # the size is wrong, and the object may be huge
+                    answer = await self._block(offset)
+            except OSError as error:
+                if _is_past_the_end(error):
+                    headers = await self.filesystem._call_s3("head_object", **self._request)  # noqa: SLF001 # see _get
+                    return Answer(headers, Block(offset), _total_size(headers))
+                raise
+            except Exception:
+                if not tries_left:
+                    raise
+            else:
+                # A body that is cut short without a Content-Length looks complete.
+                if answer.block.size == min(offset + self.options.block_bytes, answer.size) - offset:
+                    return answer
+                if not tries_left:
+                    raise ConnectionError(
+                        f"S3 sent {answer.block.size} bytes of the range from {offset} on, again and again"
+                    )
+            await self.options.sleep(wait_s)
+            wait_s *= 2
+        raise AssertionError
+
+    async def _whole_object(self) -> Answer | None:
+        """Request the whole object; return None if it does not have the size that its location gives.
+
+        botocore compares a whole object with the checksum in the response, if it was uploaded with one.
+        """
+        size = self.location.size or 0
+        headers = await self._get()
+        async with headers["Body"] as body:
+            if headers.get("ContentLength", size) != size:
+                return None
+            return Answer(headers, Block(0, [await body.read()]), size)
+
+    async def _block(self, offset: int) -> Answer:
+        headers = await self._get(Range=f"bytes={offset}-{offset + self.options.block_bytes - 1}")
+        async with headers["Body"] as body:
+            pieces = [piece async for piece in body.iter_chunks(self.options.read_bytes)]
+        return Answer(headers, Block(offset, pieces), _total_size(headers))
+
+    async def _get(self, **more: str) -> Mapping[str, Any]:
+        # `_call_s3` is fsspec's name for `call_s3` in a coroutine.
+        headers: Mapping[str, Any] = await self.filesystem._call_s3("get_object", **self._request, **more)  # noqa: SLF001
+        return headers
+
+    @property
+    def _request(self) -> dict[str, str]:
+        request = {"Bucket": self.location.bucket, "Key": self.location.key}
+        return request | {"IfMatch": f'"{self.location.etag}"'} if self.location.etag else request
 
 
 class ObjectReader:
-    """Reads an object in ranges, each with `If-Match`, so that an object overwritten meanwhile is noticed.
+    """Reads one version of an object in ranges, each with `If-Match`, so that an overwritten object is noticed.
+
+    `open` and `from_version` make one. All methods raise InputError, or a subclass that says why, if the object cannot
+    be read.
 
     Args:
-        location: A URI, or an `S3Object` whose version is to be read and no other.
-        start: Where it is read from first.
-        size: Of the version, where that is known already; nothing is asked for then before it is read.
+        fetcher: Requests the ranges.
+        first: What is known of the object.
 
     Attributes:
         size: Of the object, in bytes.
-        etag: Of the object as it was opened.
-        headers: What S3 says of it, by the names that boto3 uses.
-
-    Raises:
-        InputError: It cannot be read; a subclass says why. So do the methods.
+        headers: Its properties as the first response gives them, by the names that boto3 uses.
+        etag: Of the version, without quotes.
     """
 
-    def __init__(self, location: "str | S3Object", start: int = 0, size: int | None = None) -> None:
-        with translate_errors(str(location), InputError):
-            self._object = object_at(location)
-        self._name = str(self._object)
-        self._fs = filesystem()
-        self._position = start
-        self._block = Block(start)
+    def __init__(self, fetcher: BlockFetcher, first: Answer) -> None:
+        self.size = first.size
+        self.headers = first.headers
+        self.etag = fetcher.location.etag or ""
+        self._fetcher = fetcher
+        self._block = first.block
+        self._position = first.block.start
         self._ahead: dict[int, Future[Answer]] = {}
-        self._whole = size is None and not start and (self._object.size or READ_BYTES + 1) <= READ_BYTES
-        self.etag = self._object.etag or ""
-        self.headers: Mapping[str, Any] = {}
-        if size is not None:
-            self.size = size
-            return
-        with translate_errors(self._name, InputError, pinned=bool(self.etag)):
-            self.headers, self._block = _result(self._fetch_soon(start))
-        self.etag = self.headers["ETag"].strip('"')
-        self.size = self._block.size if self._whole else _total_size(self.headers)
 
-    def seek(self, offset: int) -> None:
-        """Go on reading from an offset."""
-        self._stop_reading_ahead()
-        self._position = offset
+    @classmethod
+    def open(cls, location: "str | S3Object", start: int = 0, options: ReadOptions = READ_OPTIONS) -> "ObjectReader":
+        """Request an object, as the version that is current or has the ETag of the location.
+
+        Args:
+            location: A URI, or an `S3Object`; an object whose size that gives as small is read in one request.
+            start: Offset to read from.
+            options: How it is read.
+
+        Raises:
+            InputError: The object cannot be read; a subclass says why.
+        """
+        with translate_errors(str(location), InputError):
+            place = object_at(location)
+        fetcher = BlockFetcher(place, filesystem(), options)
+        whole = start == 0 and 0 < (place.size or 0) <= options.read_bytes
+        with translate_errors(str(place), InputError, pinned=bool(place.etag)):
+            first = _result(fetcher.start(start, whole=whole))
+        version = replace(place, etag=first.headers["ETag"].strip('"'))
+        return cls(replace(fetcher, location=version), first)
+
+    @classmethod
+    def from_version(cls, version: S3Object, size: int, options: ReadOptions = READ_OPTIONS) -> "ObjectReader":
+        """Return a reader of a version whose size is known; nothing is requested before it is read."""
+        return cls(BlockFetcher(version, filesystem(), options), Answer({}, Block(0), size))
 
     def readinto(self, view: memoryview) -> int:
-        """Fill a part of the view; return how many bytes, 0 at the end."""
+        """Fill a part of the view; return the number of bytes, 0 at the end."""
         count = self.read_at(view, self._position)
         self._position += count
         return count
 
     def read_at(self, view: memoryview, offset: int) -> int:
-        """Fill a part of the view from an offset on; return how many bytes, 0 at the end."""
+        """Fill a part of the view from an offset; return the number of bytes, 0 at the end."""
         if offset in self._ahead or not self._block.holds(offset):
             if offset >= self.size:
                 return 0
-            with translate_errors(self._name, InputError, pinned=True):
+            with translate_errors(str(self._fetcher.location), InputError, pinned=True):
                 self._block = self._next_block(offset)
         return self._block.read_at(view, offset)
 
     def prefetch(self, offset: int) -> None:
-        """Begin to read from an offset on, where reading will go on later."""
+        """Start to read from an offset, with which `read_at` will be called later."""
         if offset < self.size and offset not in self._ahead:
-            self._ahead[offset] = self._fetch_soon(offset)
+            self._ahead[offset] = self._fetcher.start(offset)
 
     def close(self) -> None:
-        """Let go of what was read ahead."""
-        self._stop_reading_ahead()
+        """Cancel what is being read ahead, and free the memory."""
+        for answer in self._ahead.values():
+            answer.cancel()
+        self._ahead.clear()
         self._block = Block(0)
 
     def _next_block(self, offset: int) -> Block:
-        """Return what stands from an offset on, and begin to read what will be asked for next."""
-        block = self._ahead.pop(offset, None)
-        if block is None:
-            block = self._fetch_soon(offset)
+        """Return the block at an offset, and start to read those that will probably be read next."""
+        answer = self._ahead.pop(offset, None)
+        if answer is None:
+            answer = self._fetcher.start(offset)
         if offset == self._position and offset > 0:  # it is read from one end to the other
             for number in range(_BLOCKS_AHEAD):
-                self.prefetch(offset + (number + 1) * (READ_BYTES + _TAIL_BYTES))
-        self._block = Block(0)  # not kept until the next is there
-        return _result(block)[1]
-
-    def _stop_reading_ahead(self) -> None:
-        for block in self._ahead.values():
-            block.cancel()
-        self._ahead.clear()
-
-    def _fetch_soon(self, start: int) -> "Future[Answer]":
-        import asyncio  # noqa: PLC0415 - with TLS and all it takes 30 ms, which local runs need not pay
-
-        return asyncio.run_coroutine_threadsafe(self._fetch(start), self._fs.loop)
-
-    async def _fetch(self, start: int) -> Answer:
-        """Return what S3 says of the object, and up to `READ_BYTES` from an offset on (and a little more)."""
-        import asyncio  # noqa: PLC0415 - as above
-
-        stop = start + READ_BYTES + _TAIL_BYTES
-        request: dict[str, Any] = {"Bucket": self._object.bucket, "Key": self._object.key}
-        if self.etag:
-            request["IfMatch"] = f'"{self.etag}"'
-        wait_s = _FIRST_WAIT_S
-        for left in reversed(range(_TRIES)):
-            try:
-                headers, block, size = await self._ask(request, start, stop)
-            except OSError as error:
-                if _is_past_the_end(error):
-                    return await self._fs._call_s3("head_object", **request), Block(start)  # noqa: SLF001
-                raise
-            except Exception:
-                if not left:
-                    raise
-            else:
-                # Cut short without a Content-Length, a body looks like a whole one.
-                if block.size == min(stop, size) - start:
-                    return headers, block
-                if not left:
-                    raise ConnectionError(f"S3 sent {block.size} bytes of the range from {start} on, again and again")
-            await asyncio.sleep(wait_s)
-            wait_s *= 2
-        raise AssertionError
-
-    async def _ask(self, request: Mapping[str, Any], start: int, stop: int) -> tuple[Mapping[str, Any], Block, int]:
-        """Ask once; return what S3 says of the object, the block, and how many the object has.
-
-        What is asked for whole is compared by botocore with the checksum that S3 tells, if it was uploaded with one.
-        """
-        if self._whole and self._object.size:
-            headers = await self._fs._call_s3("get_object", **request)  # noqa: SLF001 # fsspec's name for the same in a coroutine
-            async with headers["Body"] as body:
-                if headers.get("ContentLength", self._object.size) == self._object.size:
-                    return headers, Block(start, [await body.read()]), self._object.size
-            self._whole = False  # what was said of its size is wrong, and it may be huge
-        headers = await self._fs._call_s3("get_object", **request, Range=f"bytes={start}-{stop - 1}")  # noqa: SLF001
-        async with headers["Body"] as body:
-            pieces = [piece async for piece in body.iter_chunks(READ_BYTES)]
-        return headers, Block(start, pieces), _total_size(headers)
+                self.prefetch(offset + (number + 1) * self._fetcher.options.block_bytes)
+        self._block = Block(0)  # the old one is not kept until the next has arrived
+        return _result(answer).block
 
 
 def _result(future: "Future[Answer]") -> Answer:
-    """Wait for an answer; who is interrupted meanwhile leaves nothing running."""
+    """Wait for an answer; an interrupt leaves nothing running."""
     try:
         with _process.interruptible():
             return future.result()
@@ -200,11 +287,12 @@ def _result(future: "Future[Answer]") -> Answer:
 
 
 def _is_past_the_end(error: OSError) -> bool:
+    """Return whether a request failed because its range starts at or after the end (416 Range Not Satisfiable)."""
     response: Any = getattr(error.__cause__, "response", {})
     return bool(response.get("ResponseMetadata", {}).get("HTTPStatusCode") == 416)
 
 
 def _total_size(headers: Mapping[str, Any]) -> int:
-    """Return the size of an object, as told with a range of it: `bytes 0-9/100`."""
+    """Return the size of an object from the response for a range of it: `bytes 0-9/100`, or for all of it."""
     _, _, total = headers.get("ContentRange", "").rpartition("/")
     return int(total or headers["ContentLength"])

@@ -1,6 +1,6 @@
-"""Where input comes from: a local file, an S3 object, a pipe.
+"""Input: a local file, an S3 object, a pipe or a binary file object.
 
-An open input: its content, decompressed, and how far it was read.
+`open_source` opens one, detects how it is compressed, goes to where reading starts, and yields a `Reader`.
 """
 
 import contextlib
@@ -8,6 +8,7 @@ import os
 import select
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
 from io import FileIO
 from pathlib import Path
@@ -17,7 +18,7 @@ from typing import Any, Protocol, TypeVar, cast
 from transform import _process
 from transform.errors import InputError, SourceChangedError
 from transform.io import s3
-from transform.io.chunks import RandomAccess, ReadInto
+from transform.io.chunks import RandomAccess, ReadInto, fill
 from transform.io.compression import MAGIC_BYTES, Codec, Inflater, codec_of_content, codec_of_name
 from transform.io.conflicts import no_place
 from transform.io.s3 import S3Object
@@ -27,28 +28,29 @@ _POLL_S = 1.0
 _SKIP_BYTES = 1 << 20
 
 
-class _Stopping(Protocol):
-    @property
-    def stop(self) -> int: ...
-
-
-P = TypeVar("P", bound=_Stopping)
-
-
 class Readable(Protocol):
-    """What bytes come from."""
+    """A binary stream."""
 
     def readinto(self, view: memoryview, /) -> int | None:
-        """Fill a part of the view; return how many bytes, 0 at the end."""
+        """Fill a part of the view; return the number of bytes, 0 at the end, None if there are none yet."""
 
+
+Source = str | os.PathLike[str] | Readable
+"""A path, an `s3://bucket/key` URI, an `S3Object`, `-` for standard input, or a binary file object, which is read from
+its current position."""
 
 Identity = tuple[object, ...]
-"""What stays the same as long as an input does."""
+"""The properties of an input that change if its content does."""
 
 
 @dataclass(frozen=True, slots=True)
 class InputVersion:
-    """An input as it was when it was opened, for others to open the same."""
+    """An input as it was when it was opened, so that others can open the same.
+
+    Attributes:
+        location: The path or the object.
+        identity: What it is compared by.
+    """
 
     location: str | S3Object
     identity: Identity
@@ -56,91 +58,101 @@ class InputVersion:
 
 @dataclass(frozen=True, slots=True)
 class Position:
-    """Where to go on reading an input.
+    """A position from which an input is read.
 
     Attributes:
         offset: In bytes, after decompression.
-        codec: The name of the format that it is compressed in, None where it is not.
+        codec: The name of the format that it is compressed in, None if it is not compressed.
     """
 
     offset: int
     codec: str | None
 
 
+class _HasStop(Protocol):
+    @property
+    def stop(self) -> int: ...
+
+
+P = TypeVar("P", bound=_HasStop)
+
+
+def _never_changes() -> None:
+    """Check nothing: each range of an object is requested with If-Match, and a pipe cannot be compared."""
+
+
 @dataclass(slots=True)
-class Reader:
-    """An open input.
+class StoredInput:
+    """The bytes of an input as they are stored, before decompression.
 
     Attributes:
-        name: What to call it in errors.
-        size: Its size in bytes as stored, before decompression; None where only its end tells.
-        position: How much of that was read.
-        read_into: Reads its content, decompressed.
-        check_unchanged: Raises if the input is no longer what was opened.
-        version: How to open it again, where it can be read from anywhere and not only from its start.
-        promised: The format that its name promises.
-        start: Where it is read from, None for its start.
-        headers: Of an object, what S3 says of it.
-        codec: The format that it is compressed in, None where it is not.
-        max_inflation: How many times its size it may inflate to; None for any number of times.
+        name: The name of the input in errors.
+        raw: Where the bytes are read from.
+        position: Offset of the next byte to be read.
     """
 
     name: str
     raw: Readable
-    size: int | None
-    check_unchanged: Callable[[], None]
-    version: InputVersion | None = None
-    promised: Codec | None = None
-    start: Position | None = None
-    headers: Mapping[str, Any] = field(default_factory=dict)
     position: int = 0
+
+    def read_into(self, view: memoryview) -> int:
+        """Fill a part of the view; return the number of bytes, 0 at the end.
+
+        Raises:
+            InputError: The input cannot be read.
+        """
+        try:
+            with _process.interruptible():
+                while (count := self.raw.readinto(view)) is None:  # a non-blocking pipe that has nothing yet
+                    select.select([cast("FileIO", self.raw)], [], [], _POLL_S)
+        except OSError as error:
+            raise InputError(f"{self.name}: {describe_os_error(error)}") from error
+        self.position += count
+        return count
+
+
+@dataclass(frozen=True, slots=True)
+class Reader:
+    """An open input.
+
+    Attributes:
+        stored: Its bytes before decompression.
+        read_into: Reads its content, decompressed.
+        size: Its size in bytes before decompression; None if only its end shows it.
+        version: How others open the same input, if it can be read from any offset.
+        start: Where its content is read from, None for its start.
+        codec: The format that it is compressed in, None if it is not compressed.
+        headers: The properties of an object, by the names that boto3 uses.
+        check_unchanged: Raises InputError if the input is no longer what was opened.
+    """
+
+    stored: StoredInput
+    read_into: ReadInto
+    size: int | None = None
+    version: InputVersion | None = None
+    start: Position | None = None
     codec: Codec | None = None
-    max_inflation: int | None = None
-    read_into: ReadInto = field(init=False)
+    headers: Mapping[str, Any] = field(default_factory=dict)
+    check_unchanged: Callable[[], None] = _never_changes
 
-    def __post_init__(self) -> None:
-        self.read_into = self._read_raw
-        if self.start is not None and self.start.codec is None:
-            self._seek(self.start.offset)
-            return
-        magic = memoryview(bytearray(MAGIC_BYTES))
-        magic = magic[: _fill(self._read_raw, magic)]
-        self.read_into = _prefixed(magic, self._read_raw)
-        found = codec_of_content(bytes(magic))
-        if self.promised and found is not self.promised and not self.promised.magics[0].startswith(bytes(magic)):
-            raise InputError(f"{self.name}: named like {self.promised.name}, but the content is not in that format")
-        if codec := self.promised or found:
-            self.codec = codec
-            self.read_into = Inflater(self.read_into, codec, self.name, self.max_inflation).read_into
-            self.version = None
-        if self.start is not None:
-            self._skip(self.start)
+    @property
+    def name(self) -> str:
+        """Its name in errors."""
+        return self.stored.name
 
-    def _seek(self, offset: int) -> None:
-        """Go on where reading has stopped before."""
-        # To look at the start of an object would take one more request.
-        magic = os.pread(self.raw.fileno(), MAGIC_BYTES, 0) if isinstance(self.raw, FileIO) else b""
-        if self.promised or codec_of_content(magic):
-            raise SourceChangedError(f"{self.name}: is not what was read before")
-        cast("FileIO", self.raw).seek(offset)
-        self.position = offset
-
-    def _skip(self, start: Position) -> None:
-        """Inflate again what was read before."""
-        left, scratch = start.offset, memoryview(bytearray(_SKIP_BYTES))
-        while self.codec and left and (count := self.read_into(scratch[: min(left, _SKIP_BYTES)])):
-            left -= count
-        if left or not self.codec or self.codec.name != start.codec:
-            raise SourceChangedError(f"{self.name}: is not what was read before")
+    @property
+    def position(self) -> int:
+        """How much of it has been read, in bytes before decompression."""
+        return self.stored.position
 
     def follow(self, pieces: Iterable[P]) -> Iterator[P]:
-        """Yield pieces of the input that others read, and count them as read."""
+        """Yield pieces of the input that others have read, and count them as read."""
         for piece in pieces:
-            self.position = piece.stop
+            self.stored.position = piece.stop
             yield piece
 
     def check_whole(self) -> None:
-        """Raise unless everything that was there when it was opened has been read, and is still the same.
+        """Raise unless the input has been read completely and has not changed since it was opened.
 
         Raises:
             InputError: It changed or vanished while it was read.
@@ -151,26 +163,147 @@ class Reader:
             )
         self.check_unchanged()
 
-    def _read_raw(self, view: memoryview) -> int:
+
+@contextlib.contextmanager
+def open_source(source: Source, start: Position | None = None, max_inflation: int | None = None) -> Iterator[Reader]:
+    """Open an input.
+
+    Args:
+        source: The input.
+        start: Position from which to continue; the source has to be `reopenable`.
+        max_inflation: Maximum size of compressed content, as a multiple of its compressed size; None for any size.
+
+    Raises:
+        InputError: It does not exist or cannot be read.
+    """
+    if start is not None and _is_stream(source):
+        raise InputError(f"{source}: can't be gone on with: it is not a file or an object, which can be read again")
+    with _open_stored(source, start) as opened:
+        # Only the name of a file or an object promises a format; a pipe may have any name.
+        promised = codec_of_name(opened.name) if opened.version is not None else None
+        if start is not None and start.codec is None:
+            _seek(opened, start.offset, promised)
+            yield replace(opened, start=start)
+            return
+        reader = _decompress(opened, promised, max_inflation)
+        if start is not None:
+            _skip(reader, start)
+        yield replace(reader, start=start)
+
+
+def _open_stored(source: Source, start: Position | None) -> AbstractContextManager[Reader]:
+    """Open an input whose bytes are read as they are stored."""
+    if not isinstance(source, str | os.PathLike):
+        if not hasattr(source, "readinto"):
+            raise no_place("input", source)
+        stored = StoredInput(str(getattr(source, "name", "the input stream")), source)
+        return contextlib.nullcontext(Reader(stored, stored.read_into))
+    if s3.is_uri(source):
+        return _open_object(source, start.offset if start is not None and start.codec is None else 0)
+    return _open_standard_input() if str(source) == "-" else _open_file(Path(source))
+
+
+@contextlib.contextmanager
+def _open_object(source: "str | os.PathLike[str]", offset: int) -> Iterator[Reader]:
+    location = source if isinstance(source, s3.S3Object) else str(source)
+    with contextlib.closing(ObjectReader.open(location, offset)) as body:
+        stored = StoredInput(str(source), body, offset)
+        version = InputVersion(location, (body.etag, body.size))
+        yield Reader(stored, stored.read_into, body.size, version, headers=body.headers)
+
+
+@contextlib.contextmanager
+def _open_standard_input() -> Iterator[Reader]:
+    if sys.stdin is None:
+        raise InputError("standard input is closed")
+    with FileIO(sys.stdin.fileno(), closefd=False) as raw:
+        stored = StoredInput("standard input", raw)
+        status = _status(stored.name, raw)
+        # Of a file that is standard input, a part may have been read before, so its size tells nothing.
+        check_unchanged = _change_check(stored.name, status, lambda: os.fstat(raw.fileno()))
+        yield Reader(stored, stored.read_into, check_unchanged=check_unchanged)
+
+
+@contextlib.contextmanager
+def _open_file(path: Path) -> Iterator[Reader]:
+    try:
+        with _process.interruptible():  # opening a named pipe waits for a writer
+            raw = FileIO(path)
+    except OSError as error:
+        raise InputError(f"{path}: {describe_os_error(error)}") from None
+    with raw:
+        stored = StoredInput(str(path), raw)
+        status = _status(stored.name, raw)
+        if not S_ISREG(status.st_mode):
+            yield Reader(stored, stored.read_into)
+            return
+        version = InputVersion(stored.name, _identity(status))
+        check_unchanged = _change_check(stored.name, status, path.stat)
+        yield Reader(stored, stored.read_into, status.st_size, version, check_unchanged=check_unchanged)
+
+
+def _status(name: str, raw: FileIO) -> os.stat_result:
+    status = os.fstat(raw.fileno())
+    if S_ISDIR(status.st_mode):
+        raise InputError(f"{name}: is a directory")
+    return status
+
+
+def _change_check(name: str, opened: os.stat_result, current: Callable[[], os.stat_result]) -> Callable[[], None]:
+    """Return a check that a file is the one that was opened; a pipe or a device is not checked."""
+
+    def check() -> None:
         try:
-            with _process.interruptible():
-                while (count := self.raw.readinto(view)) is None:  # a pipe that does not block, and has nothing yet
-                    select.select([cast("FileIO", self.raw)], [], [], _POLL_S)
+            now = current()
         except OSError as error:
-            raise InputError(f"{self.name}: {describe_os_error(error)}") from error
-        self.position += count
-        return count
+            raise InputError(f"{name}: vanished while it was read: {describe_os_error(error)}") from None
+        if _identity(now) != _identity(opened):
+            raise InputError(f"{name}: changed while it was read; nothing was published")
+
+    return check if S_ISREG(opened.st_mode) else _never_changes
 
 
-def _fill(read_into: ReadInto, view: memoryview) -> int:
-    filled = 0
-    while filled < len(view) and (count := read_into(view[filled:])):
-        filled += count
-    return filled
+def _seek(opened: Reader, offset: int, promised: Codec | None) -> None:
+    """Go to an offset of an input that was not compressed when it was read before."""
+    raw, found = opened.stored.raw, promised
+    if isinstance(raw, FileIO):  # an object was opened at the offset, and a look at its start would take a request
+        found = found or codec_of_content(os.pread(raw.fileno(), MAGIC_BYTES, 0))
+    if found is not None:
+        raise SourceChangedError(f"{opened.name}: is not what was read before")
+    if isinstance(raw, FileIO):
+        raw.seek(offset)
+        opened.stored.position = offset
+
+
+def _decompress(opened: Reader, promised: Codec | None, max_inflation: int | None) -> Reader:
+    """Return a reader of the content, decompressed if it is compressed.
+
+    Raises:
+        InputError: It is not in the format that its name promises.
+    """
+    magic = memoryview(bytearray(MAGIC_BYTES))
+    magic = magic[: fill(opened.read_into, magic)]
+    found = codec_of_content(bytes(magic))
+    if promised and found is not promised and not promised.magics[0].startswith(bytes(magic)):
+        raise InputError(f"{opened.name}: named like {promised.name}, but the content is not in that format")
+    read_into, codec = _prefixed(magic, opened.read_into), promised or found
+    if codec is None:
+        return replace(opened, read_into=read_into)
+    inflater = Inflater(read_into, codec, opened.name, max_inflation)
+    return replace(opened, read_into=inflater.read_into, codec=codec, version=None)
+
+
+def _skip(reader: Reader, start: Position) -> None:
+    """Read again what was read before, up to a position in compressed content."""
+    left, scratch = start.offset, memoryview(bytearray(_SKIP_BYTES))
+    while reader.codec and left and (count := reader.read_into(scratch[: min(left, _SKIP_BYTES)])):
+        left -= count
+    if left or not reader.codec or reader.codec.name != start.codec:
+        raise SourceChangedError(f"{reader.name}: is not what was read before")
 
 
 def _prefixed(start: memoryview, read_into: ReadInto) -> ReadInto:
-    """Return a reader of bytes that were read already, and then of the rest."""
+    """Return a function that reads bytes that were read already, and then the rest."""
 
     def read(view: memoryview) -> int:
         nonlocal start
@@ -185,85 +318,21 @@ def _prefixed(start: memoryview, read_into: ReadInto) -> ReadInto:
 
 
 def describe_os_error(error: OSError) -> str:
-    """Return what went wrong, as the end of a message."""
+    """Return the reason of an error, as the end of a message."""
     return (error.strerror or str(error)).lower()
-
-
-Source = str | os.PathLike[str] | Readable
-"""A path, an `s3://bucket/key` URI, an `S3Object`, `-` for standard input, or a binary file object where it stands."""
-
-
-@contextlib.contextmanager
-def open_source(source: Source, start: Position | None = None, max_inflation: int | None = None) -> Iterator[Reader]:
-    """Open an input.
-
-    Args:
-        source: Which.
-        start: Where to go on reading one that was read before; it has to be one that `reopenable` says is.
-        max_inflation: How many times its size it may inflate to, where it is compressed; None for any number of times.
-
-    Raises:
-        InputError: It is not there or cannot be read.
-    """
-    if start is not None and _is_stream(source):
-        raise InputError(f"{source}: can't be gone on with: it is not a file or an object, which can be read again")
-    if not isinstance(source, str | os.PathLike):
-        if not hasattr(source, "readinto"):
-            raise no_place("input", source)
-        yield Reader(
-            str(getattr(source, "name", "the input stream")), source, None, lambda: None, max_inflation=max_inflation
-        )
-    elif s3.is_uri(source):
-        with _open_object(source, start, max_inflation) as reader:
-            yield reader
-    elif str(source) == "-":
-        with FileIO(_standard_input(), closefd=False) as raw:
-            yield _open_descriptor("standard input", raw, None, max_inflation=max_inflation)
-    else:
-        path = Path(source)
-        try:
-            with _process.interruptible():  # for whoever writes into a pipe of that name
-                raw = FileIO(path)
-        except OSError as error:
-            raise InputError(f"{path}: {describe_os_error(error)}") from None
-        with raw:
-            yield _open_descriptor(str(path), raw, path, start, max_inflation)
-
-
-@contextlib.contextmanager
-def _open_object(
-    source: "str | os.PathLike[str]", start: Position | None, max_inflation: int | None
-) -> Iterator[Reader]:
-    location = source if isinstance(source, s3.S3Object) else str(source)
-    from_where = start.offset if start is not None and start.codec is None else 0
-    # Each range is asked for with If-Match, so there is nothing to check at the end.
-    with contextlib.closing(ObjectReader(location, from_where)) as body:
-        name = str(source)
-        version = InputVersion(location, (body.etag, body.size))
-        yield Reader(
-            name,
-            body,
-            body.size,
-            lambda: None,
-            version,
-            codec_of_name(name),
-            start,
-            body.headers,
-            max_inflation=max_inflation,
-        )
 
 
 @contextlib.contextmanager
 def open_version(version: InputVersion) -> Iterator[RandomAccess]:
-    """Open a pinned input for reading from anywhere.
+    """Open a version of an input that can be read from any offset.
 
     Raises:
-        InputError: It is gone, or not the same any more; by the reader too.
+        InputError: It no longer exists or has changed; reading raises it, too.
     """
     if s3.is_uri(version.location):
         etag, size = cast("tuple[str, int]", version.identity)
         location = replace(s3.object_at(version.location), etag=etag)
-        with contextlib.closing(ObjectReader(location, size=size)) as body:
+        with contextlib.closing(ObjectReader.from_version(location, size)) as body:
             yield body
         return
     try:
@@ -279,21 +348,21 @@ def open_version(version: InputVersion) -> Iterator[RandomAccess]:
         os.close(descriptor)
 
 
+@dataclass(frozen=True, slots=True)
 class _LocalFile:
-    """A file read from anywhere; what it is expected to be read from next, the system reads ahead by itself."""
+    """A local file that is read from any offset."""
 
-    def __init__(self, descriptor: int, name: str) -> None:
-        self._descriptor = descriptor
-        self._name = name
+    descriptor: int
+    name: str
 
     def read_at(self, view: memoryview, offset: int) -> int:
         try:
-            return os.preadv(self._descriptor, [view], offset)
+            return os.preadv(self.descriptor, [view], offset)
         except OSError as error:
-            raise InputError(f"{self._name}: {describe_os_error(error)}") from error
+            raise InputError(f"{self.name}: {describe_os_error(error)}") from error
 
     def prefetch(self, offset: int) -> None:
-        pass
+        """Do nothing: the operating system reads ahead by itself."""
 
 
 def reopenable(source: Source) -> bool:
@@ -304,40 +373,10 @@ def reopenable(source: Source) -> bool:
 
 
 def _is_stream(source: Source) -> bool:
-    """Return whether a source can only be read from where it stands; of what is not there, nobody knows."""
+    """Return whether a source can be read only once, from its current position; False if it does not exist."""
     if not isinstance(source, str | os.PathLike) or str(source) == "-":
         return True
     return not s3.is_uri(source) and Path(source).exists() and not Path(source).is_file()
-
-
-def _open_descriptor(
-    name: str, raw: FileIO, path: Path | None, start: Position | None = None, max_inflation: int | None = None
-) -> Reader:
-    opened = os.fstat(raw.fileno())
-    if S_ISDIR(opened.st_mode):
-        raise InputError(f"{name}: is a directory")
-    if not S_ISREG(opened.st_mode):
-        return Reader(name, raw, None, lambda: None, max_inflation=max_inflation)
-
-    def check_unchanged() -> None:
-        try:
-            now = path.stat() if path else os.fstat(raw.fileno())
-        except OSError as error:
-            raise InputError(f"{name}: vanished while it was read: {describe_os_error(error)}") from None
-        if _identity(now) != _identity(opened):
-            raise InputError(f"{name}: changed while it was read; nothing was published")
-
-    if path is None:  # it may have been read from before
-        return Reader(name, raw, None, check_unchanged, max_inflation=max_inflation)
-    version = InputVersion(name, _identity(opened))
-    promised = codec_of_name(name)
-    return Reader(name, raw, opened.st_size, check_unchanged, version, promised, start, max_inflation=max_inflation)
-
-
-def _standard_input() -> int:
-    if sys.stdin is None:
-        raise InputError("standard input is closed")
-    return sys.stdin.fileno()
 
 
 def _identity(status: os.stat_result) -> Identity:

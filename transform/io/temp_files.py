@@ -1,7 +1,7 @@
-"""Files that exist only while a run does, and what becomes of them when it is killed.
+"""Temporary files of a run, which the next run removes if the run is killed.
 
-Each is locked (`flock`) by the process that made it. The lock goes with the process, however that ends, so a file that
-can be locked is one that nobody holds any more, and the next run removes it.
+The process that creates a file locks it (`flock`). The operating system releases the lock when the process ends, in
+whatever way, so a file that can be locked is abandoned.
 """
 
 import contextlib
@@ -15,11 +15,11 @@ from pathlib import Path
 
 
 def create_held(directory: Path, prefix: str) -> tuple[int, Path]:
-    """Create a new file and lock it; return its descriptor, open for writing, and its path."""
+    """Create a file and lock it; return its descriptor, open for writing, and its path."""
     while True:
         path = directory / f"{prefix}{secrets.token_hex(8)}.tmp"
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
-        # Between the two calls somebody may take the new file for a leftover: lock it, and remove it.
+        # Before it is locked, another run may take the new file for an abandoned one, lock it, and remove it.
         with contextlib.suppress(FileNotFoundError, BlockingIOError):
             _lock(descriptor)
             if path.stat().st_ino == os.fstat(descriptor).st_ino:
@@ -28,7 +28,7 @@ def create_held(directory: Path, prefix: str) -> tuple[int, Path]:
 
 
 def _lock(descriptor: int) -> None:
-    """Lock a file, where its file system has locks; where it has none, nobody else can lock it either."""
+    """Lock a file; on a file system without locks do nothing, because no other run can lock it either."""
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
@@ -38,7 +38,7 @@ def _lock(descriptor: int) -> None:
 
 
 def find_abandoned(directory: Path, prefix: str) -> Iterator[Path]:
-    """Yield the files made by `create_held` that nobody holds; each is locked while the caller deals with it."""
+    """Yield the files made by `create_held` that no process holds; each is locked until the next is requested."""
     for path in sorted(directory.glob(f"{prefix}*.tmp")):
         try:
             descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC)
@@ -55,7 +55,13 @@ def find_abandoned(directory: Path, prefix: str) -> Iterator[Path]:
 
 
 def records_directory() -> Path:
-    """Return where runs note the uploads they have open: on this machine, as only this machine can tell who lives."""
+    """Return the directory where runs record their open uploads.
+
+    It is on this machine, because only there the locks show which runs are still alive.
+
+    Raises:
+        PermissionError: The directory belongs to another user.
+    """
     directory = Path(tempfile.gettempdir()) / f"transform-uploads-{os.getuid()}"
     directory.mkdir(mode=0o700, exist_ok=True)
     if directory.lstat().st_uid != os.getuid():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import itertools
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import pytest
@@ -11,7 +12,21 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from transform.errors import InputError
-from transform.io.chunks import BOM, CHUNK_LINES, LONG_LINE_HEAD_BYTES, Chunk, LongLine, read_chunks
+from transform.io.chunks import (
+    BOM,
+    CHUNK_LINES,
+    LONG_LINE_HEAD_BYTES,
+    Chunk,
+    ChunkReader,
+    LongLine,
+    Range,
+    copy_chunk,
+    cut,
+    fill,
+    prefetch_range,
+    read_chunks,
+    read_range,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -38,6 +53,8 @@ PIECES = (
 )
 datas = st.lists(st.sampled_from(PIECES), max_size=40).map(b"".join)
 read_sizes = st.lists(st.integers(1, 20), min_size=1, max_size=5)
+every_chunk_size = st.sampled_from([1, 2, 3, 7, 64, 4096])
+every_limit = st.sampled_from([0, 1, 5, 8, 30, NO_LIMIT_BYTES])
 
 
 def reader(data: bytes, sizes: Iterable[int] = (1 << 30,)) -> ReadInto:
@@ -206,3 +223,198 @@ def test_a_chunk_of_short_lines_is_several(line: bytes) -> None:
         assert chunk.offset == position
         assert bytes(chunk.data).count(b"\n") <= CHUNK_LINES
         position += len(chunk.data)
+
+
+# --- however it is read ----------------------------------------------------------------------------------------------
+
+
+def test_nothing_is_read_before_the_first_chunk_is_asked_for() -> None:
+    asked: list[int] = []
+
+    def read_into(view: memoryview) -> int:
+        asked.append(len(view))
+        return 0
+
+    chunks = ChunkReader(read_into)
+    iterator, others = iter(chunks), read_chunks(read_into)
+    assert asked == []
+    assert list(iterator) == list(others) == []
+    assert asked != []
+
+
+def outcome(data: bytes, sizes: Iterable[int], *args: int, only_blank: bool = False) -> list[Chunk | LongLine | str]:
+    """Return what comes, and how it fails if it does."""
+    found: list[Chunk | LongLine | str] = []
+    try:
+        for item in ChunkReader(reader(data, sizes), *args, only_blank=only_blank):
+            found += copied([item])
+    except InputError as error:
+        found.append(str(error))
+    return found
+
+
+@settings(max_examples=400, deadline=None)
+@given(data=datas, sizes=read_sizes, chunk_bytes=every_chunk_size, max_line_bytes=every_limit, start=st.integers(0, 9))
+@example(data=BOM + b"[1]", sizes=[1, 2], chunk_bytes=1, max_line_bytes=0, start=0)
+def test_how_much_a_read_gives_never_shows(
+    data: bytes, sizes: list[int], chunk_bytes: int, max_line_bytes: int, start: int
+) -> None:
+    args = (chunk_bytes, max_line_bytes, start)
+    assert outcome(data, sizes, *args) == outcome(data, [1 << 30], *args)
+
+
+@settings(max_examples=400, deadline=None)
+@given(
+    before=st.lists(st.sampled_from(PIECES), max_size=9).map(b"".join),
+    data=datas,
+    sizes=read_sizes,
+    chunk_bytes=every_chunk_size,
+)
+@example(before=b"", data=b"{}\n[1]", sizes=[9], chunk_bytes=4)
+@example(before=b" ", data=b"[1]", sizes=[9], chunk_bytes=4)
+@example(before=b" ", data=b"\n {}\n[1]", sizes=[9], chunk_bytes=4)
+@example(before=b" ", data=BOM + b"[1]", sizes=[9], chunk_bytes=4)
+@example(before=b"{}", data=b"[1]", sizes=[9], chunk_bytes=4)
+def test_it_is_gone_on_with_from_any_line(before: bytes, data: bytes, sizes: list[int], chunk_bytes: int) -> None:
+    """What was read before shows only in offsets, in a BOM that is none, and in whether an array may begin."""
+    before += b"\n"
+    only_blank = not before.strip(b" \t\r\n")
+    args = (chunk_bytes, NO_LIMIT_BYTES, len(before))
+    found = outcome(data, sizes, *args, only_blank=only_blank)
+    if only_blank and data.lstrip(b" \t\r\n").startswith(b"["):
+        assert isinstance(found.pop(), str)
+        assert not b"".join(bytes(chunk.data) for chunk in found if isinstance(chunk, Chunk)).strip()
+        return
+    offset = len(before)
+    for chunk in found:
+        assert isinstance(chunk, Chunk)
+        assert chunk.offset == offset
+        assert bytes(chunk.data) == data[offset - len(before) : offset - len(before) + len(chunk.data)]
+        offset += len(chunk.data)
+    assert offset == len(before) + len(data)
+
+
+@settings(max_examples=400, deadline=None)
+@given(lengths=st.lists(st.integers(0, 70), max_size=20), chunk_bytes=every_chunk_size)
+@example(lengths=[4, 3, 2], chunk_bytes=4)
+def test_a_chunk_is_larger_only_where_its_first_line_needs_it(lengths: list[int], chunk_bytes: int) -> None:
+    data = b"".join(b"x" * length + b"\n" for length in lengths)
+    for item in copied(ChunkReader(reader(data), chunk_bytes)):
+        assert isinstance(item, Chunk)
+        first_line = bytes(item.data).index(b"\n")
+        start_bytes = 4 if item.offset == 0 else 0  # what was read to look for a BOM, and a byte
+        assert len(item.data) <= max(chunk_bytes, 2 * first_line + 1, start_bytes)
+
+
+def test_a_copy_of_a_chunk_stays_as_it_was() -> None:
+    copies = [copy_chunk(chunk) for chunk in ChunkReader(reader(b"ab\ncd\nef\n" + b"x" * 20), 3, 8)]
+    assert copies == [
+        *(Chunk(memoryview(line), 3 * number) for number, line in enumerate((b"ab\n", b"cd\n", b"ef\n"))),
+        LongLine(b"x" * 20, 20, 9, 29),
+    ]
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 5, 64])
+def test_a_view_is_filled_until_the_input_ends(count: int) -> None:
+    view = memoryview(bytearray(5))
+    assert fill(reader(b"y" * count, [2]), view) == min(count, 5)
+    assert view == (b"y" * count)[:5].ljust(5, b"\0")
+    assert fill(reader(b"y", [2]), view[:0]) == 0
+
+
+# --- ranges ----------------------------------------------------------------------------------------------------------
+
+
+@dataclass
+class Bytes:
+    """Bytes that can be read from anywhere, no more at a time than the sizes say."""
+
+    data: bytes
+    sizes: Iterable[int] = (1 << 30,)
+    read_from: list[int] = field(default_factory=list)
+    read_to: int = 0
+    prefetched: list[int] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self._limits = itertools.cycle(self.sizes)
+
+    def read_at(self, view: memoryview, offset: int) -> int:
+        assert len(view), "a read of nothing would be taken for the end"
+        found = self.data[offset : offset + min(len(view), next(self._limits))]
+        view[: len(found)] = found
+        self.read_from.append(offset)
+        self.read_to = max(self.read_to, offset + len(view))
+        return len(found)
+
+    def prefetch(self, offset: int) -> None:
+        self.prefetched.append(offset)
+
+
+@given(size=st.integers(0, 200), range_bytes=st.integers(1, 50), start=st.integers(0, 200))
+def test_an_input_is_cut_into_ranges_that_start_where_all_others_do(size: int, range_bytes: int, start: int) -> None:
+    parts = list(cut(size, range_bytes, start))
+    covered = [offset for part in parts for offset in range(part.start, part.stop)]
+    assert covered == list(range(start, size))
+    assert all(part.start % range_bytes == 0 for part in parts[1:])
+    assert all(0 < part.stop - part.start <= range_bytes for part in parts)
+    assert all(part.stop % range_bytes == 0 for part in parts[:-1])
+
+
+@settings(max_examples=400, deadline=None)
+@given(
+    data=datas,
+    sizes=read_sizes,
+    range_bytes=st.integers(1, 60),
+    chunk_bytes=every_chunk_size,
+    max_line_bytes=every_limit,
+)
+@example(data=b"a\nb\nc", sizes=[9], range_bytes=2, chunk_bytes=64, max_line_bytes=30)
+@example(data=b"abc\nd\n", sizes=[9], range_bytes=4, chunk_bytes=64, max_line_bytes=30)
+@example(data=b"abcdefghijkl\nd\n", sizes=[9], range_bytes=4, chunk_bytes=4, max_line_bytes=5)
+def test_each_line_is_in_the_range_that_it_starts_in(
+    data: bytes, sizes: list[int], range_bytes: int, chunk_bytes: int, max_line_bytes: int
+) -> None:
+    data = b"{}\n" + data
+    lines = split(data)
+    for part in cut(len(data), range_bytes):
+        source = Bytes(data, sizes)
+        found = copied(read_range(source, part, chunk_bytes, max_line_bytes))
+        mine = [line for line in lines if part.start <= line[0] < part.stop]
+        for item in found:
+            if isinstance(item, LongLine):
+                start, line = mine.pop(0)
+                content = line.removesuffix(b"\n")
+                assert item == LongLine(content, len(content), start, start + len(line))
+                assert len(content) > max_line_bytes
+            else:
+                offset, rest = item.offset, bytes(item.data)
+                while rest:
+                    start, line = mine.pop(0)
+                    assert (start, rest[: len(line)]) == (offset, line)
+                    rest, offset = rest[len(line) :], offset + len(line)
+        assert mine == []
+        prefetch_range(source, part)
+        assert source.prefetched == source.read_from[:1] or part.stop - part.start == 1, "what is read first"
+
+
+@pytest.mark.parametrize("line", [b"abc\n", b"a\n", b"\n"])
+def test_a_range_whose_last_byte_ends_a_line_is_not_read_beyond(line: bytes) -> None:
+    source = Bytes(line * 8)
+    assert list(read_range(source, Range(4, 8), 64, 100))
+    assert source.read_to == 8
+
+
+def test_a_line_that_is_open_where_a_range_stops_is_read_in_small_pieces() -> None:
+    source = Bytes(b"a" * 300_000 + b"\n" + b"b" * (1 << 20))
+    (chunk,) = copied(read_range(source, Range(0, 10), 1 << 20, 1 << 20))
+    assert chunk == Chunk(memoryview(b"a" * 300_000 + b"\n"), 0)
+    assert source.read_to < 300_000 + (64 << 10) + 10
+
+
+@pytest.mark.parametrize(("part", "offset"), [(Range(0, 9), 0), (Range(1, 9), 0), (Range(16, 32), 15)])
+def test_a_range_is_prefetched_from_the_byte_before_it_on(part: Range, offset: int) -> None:
+    source = Bytes(b"abc\n" * 20)
+    prefetch_range(source, part)
+    assert source.prefetched == [offset]
+    list(read_range(source, part, 64, 100))
+    assert source.read_from[0] == offset

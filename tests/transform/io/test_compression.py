@@ -9,6 +9,7 @@ import json
 import lzma
 import os
 import random
+import re
 import struct
 import subprocess
 import sys
@@ -461,27 +462,58 @@ def test_a_content_encoding_names_a_format(token: str, name: str | None) -> None
 # --- what inflates too much ------------------------------------------------------------------------------------------
 
 
+def inflated(data: bytes, name: str, max_inflation: int | None, harmless_bytes: int) -> bytes:
+    """Return what an input holds, as far as it may be inflated."""
+    inflater = Inflater(BytesIO(data).readinto, BY_NAME[name], "input", max_inflation, harmless_bytes)
+    content, view = bytearray(), memoryview(bytearray(10_000))
+    while count := inflater.read_into(view):
+        content += view[:count]
+    return bytes(content)
+
+
 @pytest.mark.parametrize("name", sorted(COMPRESS))
-def test_a_bomb_is_refused_once_it_has_gone_off_a_little(
-    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("transform.io.compression._HARMLESS_BYTES", 1 << 20)
-    path = tmp_path / "bomb"
+def test_a_bomb_is_refused_once_it_has_gone_off_a_little(name: str) -> None:
     line = b'{"a":1,"pad":"' + b"x" * 10_000 + b'"}\n'
-    calculation = Calculation.from_sql("a + 1 AS b")
-    path.write_bytes(COMPRESS[name](line * 1000))
+    bomb, small = COMPRESS[name](line * 1000), COMPRESS[name](line * 10)
+    with pytest.raises(
+        InputError, match=r"^input: its first (\d+) bytes hold (\d+) bytes or more, which is beyond 20 times"
+    ) as caught:
+        inflated(bomb, name, 20, 1 << 20)
+    read, held = map(int, re.findall(r"(\d+) bytes", str(caught.value)))
+    assert read <= len(bomb)
+    assert 1 << 20 < held <= (1 << 20) + 10_000, "no more is inflated than it takes to know"
+    assert inflated(small, name, 20, 1 << 20) == line * 10, "it is small"
+    assert inflated(bomb, name, None, 1 << 20) == line * 1000
+
+
+@pytest.mark.parametrize("name", sorted(COMPRESS))
+def test_up_to_the_limits_everything_is_inflated(name: str) -> None:
+    content = b"x" * 20_000
+    data = COMPRESS[name](content)
+    assert inflated(data, name, 1, 20_000) == content
+    with pytest.raises(InputError, match="max_inflation"):
+        inflated(data, name, 1, 19_999)
+    times = -(-20_000 // len(data))  # all of it is read at once
+    assert inflated(data, name, times, 0) == content
+    with pytest.raises(InputError, match="max_inflation"):
+        inflated(data, name, times - 1, 0)
+
+
+def test_a_run_refuses_a_bomb(tmp_path: Path) -> None:
+    line = b'{"a":1,"pad":"' + b"x" * 100_000 + b'"}\n'
+    member = gzip.compress(line * 100)
+    harmless = (256 << 20) // (100 * len(line))
+    source, target = tmp_path / "bomb", tmp_path / "out"
+    calculation = Calculation.from_sql("a + 1 AS b").drop("pad")
+    source.write_bytes(member * (harmless + 1))
     with pytest.raises(InputError, match=r"bomb: its first \d+ bytes hold \d+ bytes or more, which is beyond 20 times"):
-        calculation.run(path, tmp_path / "out", max_inflation=20)
-    assert not (tmp_path / "out").exists()
-    path.write_bytes(COMPRESS[name](line * 10))
-    assert calculation.run(path, tmp_path / "out", max_inflation=20).lines_out == 10, "it is small"
-    path.write_bytes(COMPRESS[name](line * 1000))
-    assert calculation.run(path, tmp_path / "out").lines_out == 1000
+        calculation.run(source, target, max_inflation=20)
+    assert not target.exists()
+    source.write_bytes(member * harmless)
+    assert calculation.run(source, target, max_inflation=20).lines_out == 100 * harmless, "it is small"
 
 
-def test_what_is_not_that_compressible_passes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("transform.io.compression._HARMLESS_BYTES", 1000)
-    path = tmp_path / "in"
+def test_what_is_not_that_compressible_passes() -> None:
     pads = (random.Random(number).randbytes(500).hex().encode() for number in range(1000))
-    path.write_bytes(gzip.compress(b"".join(b'{"a":1,"pad":"%b"}\n' % pad for pad in pads)))
-    assert Calculation.from_sql("a + 1 AS b").run(path, tmp_path / "out", max_inflation=3).lines_out == 1000
+    content = b"".join(b'{"a":1,"pad":"%b"}\n' % pad for pad in pads)
+    assert inflated(gzip.compress(content), "gzip", 3, 1000) == content

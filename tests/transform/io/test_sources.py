@@ -18,12 +18,15 @@ import pytest
 
 from tests.conftest import ROOT, command_line, environment_with
 from tests.support.example import ARGUMENTS, CALCULATION, lines, transformed, wait_until
-from transform import InputError
-from transform.io.sources import open_source, reopenable
+from transform import InputError, SourceChangedError
+from transform.io.chunks import cut
+from transform.io.compression import codec_of_name
+from transform.io.sources import InputVersion, Position, Reader, StoredInput, open_source, open_version, reopenable
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from transform.io.compression import Codec
     from transform.io.sources import Readable, Source
 
 COUNT = 2000
@@ -333,3 +336,130 @@ def test_only_files_can_be_read_twice(source: Path, tmp_path: Path) -> None:
     assert all(reopenable(place) for place in readable)
     once: list[Source | Readable] = ["-", "/dev/null", tmp_path / "missing", io.BytesIO()]
     assert not any(reopenable(place) for place in once)
+
+
+# --- what is open ----------------------------------------------------------------------------------------------------
+
+
+class Untouched:
+    """A stream that may not be read, and that has nothing else that could be called."""
+
+    def readinto(self, _view: memoryview, /) -> int:
+        raise AssertionError("read")
+
+
+def test_a_reader_that_is_made_reads_nothing() -> None:
+    stored = StoredInput("name", Untouched(), 7)
+    codec = gzip_codec()
+    version = InputVersion("name", (1,))
+    reader = Reader(stored, stored.read_into, 9, version, Position(5, "gzip"), codec, {"ContentType": "x"})
+    assert (reader.name, reader.position, reader.size, reader.start) == ("name", 7, 9, Position(5, "gzip"))
+    assert (reader.codec, reader.version, reader.headers) == (codec, version, {"ContentType": "x"})
+
+
+def gzip_codec() -> Codec:
+    codec = codec_of_name("in.gz")
+    assert codec is not None
+    return codec
+
+
+def test_a_source_that_is_open_and_plain_has_been_looked_at_only(source: Path) -> None:
+    with open_source(source) as reader:
+        assert reader.position == 6, "as many bytes as show how it is compressed"
+        assert (reader.codec, reader.start) == (None, None)
+        assert reader.version is not None
+    stream = io.BytesIO(CONTENT)
+    with open_source(stream) as reader:
+        assert (stream.tell(), reader.size, reader.version) == (6, None, None)
+
+
+def test_how_much_was_read_is_counted_as_it_is_stored(tmp_path: Path) -> None:
+    path = tmp_path / "input"
+    packed = gzip.compress(CONTENT)
+    path.write_bytes(packed)
+    with open_source(path) as reader:
+        assert (reader.size, reader.codec, reader.version) == (len(packed), gzip_codec(), None)
+        assert rest_of(reader) == CONTENT
+        assert reader.position == len(packed)
+
+
+@pytest.mark.parametrize("offset", [0, 1, 6, 1000, len(CONTENT)])
+def test_a_file_is_gone_on_with_from_an_offset(offset: int, source: Path) -> None:
+    with open_source(source, Position(offset, None)) as reader:
+        assert (reader.position, reader.start) == (offset, Position(offset, None))
+        assert rest_of(reader) == CONTENT[offset:]
+        reader.check_whole()
+
+
+@pytest.mark.parametrize("offset", [0, 1, 6, 1000, len(CONTENT)])
+def test_a_compressed_file_is_gone_on_with_from_an_offset_in_its_content(offset: int, tmp_path: Path) -> None:
+    path = tmp_path / "input.gz"
+    path.write_bytes(gzip.compress(CONTENT))
+    with open_source(path, Position(offset, "gzip")) as reader:
+        assert (reader.codec, reader.start) == (gzip_codec(), Position(offset, "gzip"))
+        assert rest_of(reader) == CONTENT[offset:]
+        reader.check_whole()
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "start"),
+    [
+        ("input", gzip.compress(CONTENT), Position(5, None)),
+        ("input.gz", CONTENT, Position(5, None)),
+        ("input", CONTENT, Position(5, "gzip")),
+        ("input", CONTENT, Position(0, "gzip")),
+        ("input", gzip.compress(CONTENT), Position(5, "zstd")),
+        ("input", gzip.compress(CONTENT), Position(len(CONTENT) + 1, "gzip")),
+    ],
+)
+def test_what_is_stored_in_another_way_than_before_is_not_gone_on_with(
+    name: str, content: bytes, start: Position, tmp_path: Path
+) -> None:
+    path = tmp_path / name
+    path.write_bytes(content)
+    with pytest.raises(SourceChangedError, match=f"^{path}: is not what was read before$"), open_source(path, start):
+        pass
+
+
+@pytest.mark.parametrize("source", ["-", "/dev/null", io.BytesIO(CONTENT)], ids=["stdin", "device", "object"])
+@pytest.mark.parametrize("start", [Position(5, None), Position(5, "gzip")])
+def test_a_stream_is_not_gone_on_with(source: Source, start: Position) -> None:
+    message = "can't be gone on with: it is not a file or an object"
+    with pytest.raises(InputError, match=message), open_source(source, start):
+        pass
+
+
+def test_a_version_of_a_file_is_read_from_anywhere(source: Path) -> None:
+    view = memoryview(bytearray(100))
+    with open_source(source) as reader:
+        assert reader.version is not None
+        with open_version(reader.version) as anywhere:
+            for offset in (1000, 0, 7, len(CONTENT) - 50, len(CONTENT)):
+                anywhere.prefetch(offset)
+                count = anywhere.read_at(view, offset)
+                assert view[:count] == CONTENT[offset : offset + 100]
+        assert reader.position == 6, "others read without the reader"
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_a_version_that_is_gone_is_not_opened(change: Callable[[Path], None], source: Path) -> None:
+    with open_source(source) as reader:
+        version = reader.version
+    assert version is not None
+    change(source)
+    with pytest.raises(InputError, match=f"^{source}: (changed|vanished) while it was read"), open_version(version):
+        pass
+
+
+def test_pieces_that_others_read_are_counted_as_read(source: Path) -> None:
+    with open_source(source) as reader:
+        positions = [(reader.position, part.stop) for part in reader.follow(cut(len(CONTENT), 1000))]
+        assert all(position == stop for position, stop in positions)
+        reader.check_whole()
+
+
+def rest_of(reader: Reader) -> bytes:
+    content, view = bytearray(), memoryview(bytearray(1000))
+    while count := reader.read_into(view):
+        content += view[:count]
+    return bytes(content)
