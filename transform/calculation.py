@@ -6,7 +6,6 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from transform.decode.schema import check_declared, parse_type
-from transform.engine.projection import Projection
 from transform.engine.spec import ExpressionSpec
 from transform.errors import CalculationError
 from transform.expressions.parse import name_results, parse_sql, to_expression
@@ -125,17 +124,14 @@ class Calculation(Runnable):
 
         A result of the same name is appended all the same. Expressions see what is dropped.
         """
-        before = self._spec.projection
-        return self._with(projection=Projection(before.drop | _names(names), before.select))
+        return self._with(projection=self._spec.projection.dropping(names))
 
     def select(self, *names: str) -> Self:
         """Return the calculation that keeps of the lines' members only those of these names, and the results.
 
         They stay as they are, in the line's own order. Expressions see all members.
         """
-        before = self._spec.projection
-        selected = _names(names) if before.select is None else _names(names) & before.select
-        return self._with(projection=Projection(before.drop, selected))
+        return self._with(projection=self._spec.projection.selecting(names))
 
     def assume_pure(self) -> Self:
         """Return the calculation with its Python functions declared pure: to depend on nothing but one row's values.
@@ -266,10 +262,3 @@ class Calculation(Runnable):
 
     def _set(self, spec: ExpressionSpec) -> None:
         object.__setattr__(self, "_spec", spec)
-
-
-def _names(names: tuple[str, ...]) -> frozenset[str]:
-    for name in names:
-        if not isinstance(name, str):
-            raise CalculationError(f"expected the names of members, got {type(name).__name__}: {name!r:.80}")
-    return frozenset(names)

@@ -1,6 +1,6 @@
-"""A calculation of expressions beside the function of one line that it replaces.
+"""A comparison of a calculation of expressions with the function of one line that it replaces.
 
-How two JSON objects differ: member by member, telling missing from null, and integers from floats.
+The objects that both return are compared member by member; missing and null differ, as do integers and floats.
 """
 
 import json
@@ -16,8 +16,8 @@ from transform.decode.members import LineError
 from transform.engine.function import FunctionPlan
 from transform.engine.plan import ExpressionPlan
 from transform.engine.spec import ExpressionSpec
-from transform.engine.state import State
-from transform.explore.preview import FirstLines, retry_widened
+from transform.engine.state import State, retry_widened
+from transform.explore.preview import FirstLines
 from transform.io.chunks import MAX_LINE_BYTES, Chunk, LongLine, read_chunks
 from transform.io.sources import Source, open_source
 
@@ -306,9 +306,9 @@ def _outcomes(plan: ExpressionPlan, chunks: Iterable[Chunk | LongLine]) -> Itera
         if isinstance(chunk, LongLine):
             before += 1
             continue
-        decoded, result = plan.decoder.decode(chunk), plan.transform(chunk)
-        kept = decoded.lines[plan.evaluator.evaluate(decoded.frame).kept]
-        texts = dict(zip(kept.tolist(), b"".join(result.output).split(b"\n"), strict=False))
+        evaluated = plan.evaluate(chunk)
+        result = plan.splice(evaluated)
+        texts = dict(zip(evaluated.kept_lines.tolist(), b"".join(result.output).split(b"\n"), strict=False))
         reasons = {reject.line: reject.reason for reject in result.rejects}
         for index, line in enumerate(bytes(chunk.data).split(b"\n")):
             if line.strip(_SPACES):

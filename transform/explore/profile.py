@@ -11,10 +11,8 @@ from transform import html
 from transform._process import available_cores
 from transform.engine.plan import ExpressionPlan
 from transform.engine.spec import ExpressionSpec
-from transform.engine.splice import plan_edits, splice
-from transform.engine.state import State
+from transform.engine.state import State, retry_widened
 from transform.errors import OptionError
-from transform.explore.preview import retry_widened
 from transform.io.chunks import MAX_LINE_BYTES, Chunk, LongLine, read_chunks
 from transform.io.sources import Reader, Source, open_source
 from transform.sizes import parse_size, show_seconds, show_size
@@ -152,22 +150,19 @@ def _profile(spec: ExpressionSpec, source: Source, max_bytes: int | None, state:
             if isinstance(chunk, LongLine):
                 lines, bytes_in = lines + 1, chunk.stop
                 continue
-            count, size = _transform(plan, spec, chunk, sink, timer)
+            count, size = _transform(plan, chunk, sink, timer)
             lines, bytes_in, bytes_out = lines + count, chunk.offset + len(chunk.data), bytes_out + size
         timer.on_the_clock("write", lambda: _sync(sink))
         return Profile(reader.name, bytes_in, bytes_out, lines, whole, settle, timer.seconds, _reads_in_order(reader))
 
 
-def _transform(
-    plan: ExpressionPlan, spec: ExpressionSpec, chunk: Chunk, sink: BinaryIO, timer: "_Timer"
-) -> tuple[int, int]:
-    """Take a chunk through the stages; return how many lines came in, and how many bytes came out."""
-    decoded = timer.of_the_core("decode", lambda: plan.decoder.decode(chunk))
-    evaluated = timer.of_the_core("evaluate", lambda: plan.evaluator.evaluate(decoded.frame))
-    edits = timer.of_the_core("splice", lambda: plan_edits(decoded, evaluated, spec.projection))
-    output = timer.of_the_core("splice", lambda: splice(chunk.data, edits))
-    timer.on_the_clock("write", lambda: sink.writelines(output))
-    return len(decoded.line_index.stops), sum(len(part) for part in output)
+def _transform(plan: ExpressionPlan, chunk: Chunk, sink: BinaryIO, timer: "_Timer") -> tuple[int, int]:
+    """Take a chunk through the stages; return the number of lines read, and of bytes written."""
+    decoded = timer.of_the_core("decode", lambda: plan.decode(chunk))
+    evaluated = timer.of_the_core("evaluate", lambda: plan.evaluate(chunk, decoded))
+    result = timer.of_the_core("splice", lambda: plan.splice(evaluated))
+    timer.on_the_clock("write", lambda: sink.writelines(result.output))
+    return result.lines, sum(len(part) for part in result.output)
 
 
 def _sync(sink: BinaryIO) -> None:
