@@ -56,17 +56,17 @@ class Runnable(ABC):
             progress: Called after each chunk with how many bytes were read and the input's size, None if not known.
             **options: Any of these, by name:
 
-                on_error (`"reject"` or `"fail"`): `reject`, the default, keeps a bad line among the rejects and goes
-                    on; `fail` stops at the first one.
-                max_rejects (int or str): The maximum number of rejected lines, or their maximum share as `5%`; the run
-                    fails if there are more. By default there is no limit.
-                max_line_bytes (int): A longer line is rejected; by default 256 MiB.
-                max_inflation (int): A compressed input that holds more than this many times its size fails the run,
-                    once that is more than 256 MiB. By default there is no limit.
-                workers (int): The maximum number of processes; by default the number of cores of this process.
-                chunk_bytes (int): How much is read at a time, by default 4 MiB; it does not change the output.
-                range_bytes (int): The size of the parts that processes take, by default 16 MiB; it does not change
-                    the output.
+                on_error: `reject`, the default, keeps a bad line among the rejects and goes on; `fail` stops at the
+                    first one.
+                max_rejects: The maximum number of rejected lines, or their maximum share as `5%`: the run fails if
+                    there are more. By default there is no limit.
+                max_line_bytes: A longer line is rejected; by default 256 MiB.
+                max_inflation: A compressed input fails the run if it holds more than this many times its size, and
+                    more than 256 MiB. By default there is no limit.
+                workers: The maximum number of processes; by default the number of cores of this process.
+                chunk_bytes: How much is read at a time, by default 4 MiB. It does not change the output.
+                range_bytes: The size of the parts that processes take, by default 16 MiB. It does not change the
+                    output.
 
         Raises:
             TransformError: Nothing was published; what was there before is untouched.
@@ -94,8 +94,15 @@ class Runnable(ABC):
         Args:
             source: As for `run`.
             state: The `state` of an earlier run that was stopped, to resume it; by default the run starts anew.
-            **options: The options of `run`, by name and with the same defaults: `on_error`, `max_rejects`,
-                `max_line_bytes`, `max_inflation`, `workers`, `chunk_bytes` and `range_bytes`.
+            **options: The options of `run`, which describes them, with the same defaults:
+
+                on_error: Whether the run goes on after a bad line.
+                max_rejects: The maximum number or share of rejected lines.
+                max_line_bytes: The maximum length of a line.
+                max_inflation: How much a compressed input may hold.
+                workers: The maximum number of processes.
+                chunk_bytes: How much is read at a time.
+                range_bytes: The size of the parts that processes take.
 
         Raises:
             WidenError: The run has to start again, with `state.restarted(error.name, error.dtype)`; while the run is

@@ -1,4 +1,4 @@
-"""Where the time of a calculation goes, stage by stage, and how long it would take for more."""
+"""A profile of a calculation: the time of each stage, and estimates for larger inputs."""
 
 import os
 import tempfile
@@ -23,7 +23,7 @@ STAGES = ("lines", "decode", "evaluate", "splice", "write")
 _START_S = 1.0
 """How long a process takes before it helps, most of which is importing polars."""
 _ENOUGH_BYTES = 10_000_000
-"""Of less, what a chunk costs whatever its size is most of the time."""
+"""With less, the constant cost of a chunk is most of the time."""
 _ESTIMATED = (10**9, 10**11, 10**12)
 
 
@@ -34,14 +34,14 @@ class Profile:
     Attributes:
         source: The input.
         bytes_in: Content read, in bytes after decompression.
-        bytes_out: Content that came of it.
+        bytes_out: Content written, in bytes before compression.
         lines: Lines read.
-        whole: Whether that was the whole input.
+        whole: Whether the whole input was read.
         settle: Seconds to infer the types and to check the calculation, once for each input.
-        stages: Seconds by stage: `lines` and `write` on the clock, as they wait for disks and networks; `decode`,
-            `evaluate` and `splice` of one core.
-        in_order: Whether the input has to be read from its start, as what is compressed or a pipe: then only one
-            process does that, however many there are.
+        stages: Seconds by stage: wall-clock time for `lines` and `write`, which wait for disks and networks; the time
+            of one core for `decode`, `evaluate` and `splice`.
+        in_order: Whether the input has to be read from its start, as a compressed one or a pipe: then only one process
+            reads it, however many there are.
 
     Example:
         >>> import io
@@ -62,7 +62,7 @@ class Profile:
 
     @property
     def seconds(self) -> float:
-        """Of all stages, without the settling."""
+        """The time of all stages, without `settle`."""
         return sum(self.stages.values())
 
     @property
@@ -73,15 +73,16 @@ class Profile:
     def estimate(self, size: int | str, cores: int | None = None) -> float:
         """Return how many seconds an input of another size would take, at best.
 
-        It supposes that the rest of the input is as what was profiled, that cores do not get into each other's way,
-        and that reading and writing are as fast as here: for S3, profile an object, from where the worker will run.
+        The estimate assumes that the rest of the input is like the part that was profiled, that cores do not slow each
+        other down, and that reading and writing are as fast as here: for S3, profile an object from where the worker
+        will run.
 
         Args:
-            size: Of the content, after decompression: a number of bytes, or a text such as `2 TB`.
-            cores: How many work at it; by default those that there are.
+            size: The size of the content, after decompression: a number of bytes, or a text such as `2 TB`.
+            cores: The number of cores; by default those of this process.
 
         Raises:
-            OptionError: The size is none, or there are no cores.
+            OptionError: The size is not valid, or there are no cores.
 
         Example:
             >>> stages = {"lines": 0.1, "decode": 0.5, "evaluate": 0.2, "splice": 0.1, "write": 0.1}
@@ -132,7 +133,7 @@ class Profile:
 
 
 def profile(spec: ExpressionSpec, source: Source, max_bytes: int | None) -> Profile:
-    """Take the time of each stage; see `Calculation.profile`."""
+    """Measure the time of each stage; see `Calculation.profile`."""
     return retry_widened(source, lambda state: _profile(spec, source, max_bytes, state))
 
 
@@ -166,23 +167,23 @@ def _transform(plan: ExpressionPlan, chunk: Chunk, sink: BinaryIO, timer: "_Time
 
 
 def _sync(sink: BinaryIO) -> None:
-    """Write out what the system holds back, as a run does before its output appears."""
+    """Write to the disk what the system has buffered, as a run does before its output appears."""
     sink.flush()
     os.fsync(sink.fileno())
 
 
 class _Timer:
-    """Adds up the time of each stage."""
+    """Sums the time of each stage."""
 
     def __init__(self) -> None:
         self.seconds = dict.fromkeys(STAGES, 0.0)
 
     def on_the_clock(self, stage: str, work: Callable[[], T]) -> T:
-        """Count the time that work takes, waiting included; return what it gives."""
+        """Add the wall-clock time of work, waiting included; return its result."""
         return self._count(stage, work, time.perf_counter)
 
     def of_the_core(self, stage: str, work: Callable[[], T]) -> T:
-        """Count the time of this process's cores: polars' threads among them, as if they had run one by one."""
+        """Add the CPU time of work, the threads of polars included; return its result."""
         return self._count(stage, work, time.process_time)
 
     def _count(self, stage: str, work: Callable[[], T], clock: Callable[[], float]) -> T:
