@@ -450,6 +450,12 @@ def test_ranges_are_told_of_before_those_before_them_are_done() -> None:
     assert [number for number, _ in sharing.told] == sharing.here
 
 
+def test_a_result_that_is_there_is_yielded_before_anything_is_done_here() -> None:
+    sharing = Sharing([Plan(1) for _ in range(9)], [True], [True])
+    assert sharing.run(2) == sharing.expected()
+    assert sharing.here == []
+
+
 def test_what_fits_no_worker_does_not_pile_up_behind_a_slow_one() -> None:
     sharing = Sharing([Plan(1), *[Plan(1, fits=False)] * 50], [True], [False])
     assert sharing.run(2) == sharing.expected()
