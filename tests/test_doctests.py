@@ -12,6 +12,7 @@ import pytest
 
 import transform
 from tests.test_layers import SOURCES
+from transform.engine.options import RunOptions
 
 MADE_BY_THE_PACKAGE = {"Runnable", "State", "Stream"}
 """Nobody else makes them, so that their attributes are what is documented."""
@@ -67,6 +68,8 @@ def test_parameters_and_errors_are_documented(name: str, value: Any) -> None:
     text = inspect.getdoc(value) or ""
     assert text, name
     parameters = [parameter for parameter in inspect.signature(value).parameters if parameter != "self"]
+    if any(parameter.annotation == "Unpack[RunOptions]" for parameter in inspect.signature(value).parameters.values()):
+        parameters[-1:] = [r"\*\*options", *RunOptions.__annotations__]
     told = name in MADE_BY_THE_PACKAGE | TOLD_BY_THEIR_SENTENCE or (len(parameters) == 1 and inspect.isroutine(value))
     for parameter in [] if told else parameters:
         assert re.search(rf"^ +{parameter}: ", text, re.MULTILINE), f"{name}: {parameter}"

@@ -1,4 +1,4 @@
-"""Several calculations, for inputs of several kinds."""
+"""Several calculations, one for each prefix of the keys of inputs."""
 
 import os
 from collections.abc import Mapping
@@ -14,12 +14,12 @@ from transform.runnable import Runnable
 
 
 class CalculationsByPrefix(Runnable):
-    """Calculations by the prefix of the input's key; the longest that fits is taken.
+    """Calculations by the prefix of the input's key; the longest prefix that matches is taken.
 
     The key of an S3 object is what its URI has after the bucket; of a local file it is the path as given.
 
     Args:
-        calculations: By prefix; the empty prefix fits every key.
+        calculations: By prefix; the empty prefix matches every key.
 
     Example:
         >>> import polars as pl
@@ -39,18 +39,18 @@ class CalculationsByPrefix(Runnable):
 
     @property
     def digest(self) -> str:
-        """What distinguishes them from others, all together; each has its own."""
+        """The identity of all of them together; each calculation has its own digest as well."""
         return digest(f"{prefix}={found.digest}".encode() for prefix, found in sorted(self._calculations.items()))
 
     def made_from(self, origin: tuple[bytes, ...]) -> "CalculationsByPrefix":
-        """Return them with the text that they were made from, as their identity."""
+        """Return the same with the text that they were made from, as their identity."""
         return CalculationsByPrefix({prefix: found.made_from(origin) for prefix, found in self._calculations.items()})
 
     def of(self, source: Source) -> Runnable:
         """Return the calculation for an input.
 
         Raises:
-            CalculationError: There is none.
+            CalculationError: No prefix matches.
         """
         key = _key(source)
         prefixes = [prefix for prefix in self._calculations if key.startswith(prefix)]
@@ -60,20 +60,20 @@ class CalculationsByPrefix(Runnable):
         return self._calculations[max(prefixes, key=len)]
 
     def preview(self, source: Source, rows: int = 10, *, rejected: list[str] | None = None) -> pl.DataFrame:
-        """Return what the first lines give.
+        """Return the results of the first lines.
 
         Args:
             source: As for `run`.
-            rows: How many.
-            rejected: A list that is told of lines that were read on the way, and rejected.
+            rows: The maximum number of lines.
+            rejected: A list to which messages about rejected lines are added, of those that were read.
         """
         return self.of(source).preview(source, rows, rejected=rejected)
 
     def spec_for(self, source: Source) -> Spec:
-        """Return what is to be done to an input.
+        """Return what to do to an input.
 
         Raises:
-            CalculationError: Nothing is.
+            CalculationError: No prefix matches, or there is nothing to do.
         """
         return self.of(source).spec_for(source)
 

@@ -1,4 +1,4 @@
-"""What to compute, and what to do with it: look at it, preview it, compare it, take its time, run it."""
+"""A calculation of expressions: what to compute, and the ways to look at it, preview, compare, profile and run it."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from transform.decode.schema import check_declared, parse_type
-from transform.engine.projection import Projection
 from transform.engine.spec import ExpressionSpec
 from transform.errors import CalculationError
 from transform.expressions.parse import name_results, parse_sql, to_expression
@@ -35,8 +34,8 @@ class Calculation(Runnable):
     Expressions see the members of the input line, never each other's results.
 
     Args:
-        exprs: Expressions with names of their own (`.alias(…)`), or the names of columns.
-        named_exprs: Expressions by the name of the result; also a number, a boolean or None as it is.
+        exprs: Expressions that have a name (`.alias(…)`), or the names of columns.
+        named_exprs: Expressions by the name of the result; also a number, a boolean or None.
 
     Raises:
         CalculationError: An expression has no name, or two have the same.
@@ -80,11 +79,11 @@ class Calculation(Runnable):
 
     @property
     def digest(self) -> str:
-        """What distinguishes it from others: a SHA-256 over its text or expressions, declared types and options."""
+        """Its identity: a SHA-256 over its text or expressions, declared types and options."""
         return self._spec.digest
 
     def made_from(self, origin: tuple[bytes, ...]) -> Self:
-        """Return the calculation with the text that it was made from, as its identity."""
+        """Return the same calculation with the text that it was made from, as its identity."""
         return self._with(origin=origin)
 
     @property
@@ -112,7 +111,7 @@ class Calculation(Runnable):
                 or their names, as `"List(Int64)"`.
 
         Raises:
-            SchemaError: One is not a type of JSON values.
+            SchemaError: A type is not a type of JSON values.
         """
         declared = {
             name: parse_type(name, dtype) if isinstance(dtype, str) else check_declared(name, dtype)
@@ -121,24 +120,21 @@ class Calculation(Runnable):
         return self._with(schema=self._spec.schema | declared)
 
     def drop(self, *names: str) -> Self:
-        """Return the calculation that also takes the members of these names out of the lines, all occurrences.
+        """Return the calculation that also removes the members of these names from the lines, all occurrences.
 
-        A result of the same name is appended all the same. Expressions see what is dropped.
+        A result of the same name is still appended. Expressions can read members that are dropped.
         """
-        before = self._spec.projection
-        return self._with(projection=Projection(before.drop | _names(names), before.select))
+        return self._with(projection=self._spec.projection.dropping(names))
 
     def select(self, *names: str) -> Self:
-        """Return the calculation that keeps of the lines' members only those of these names, and the results.
+        """Return the calculation that keeps only the members of these names in the lines, and the results.
 
-        They stay as they are, in the line's own order. Expressions see all members.
+        They stay as they are, in the order of the line. Expressions can read all members.
         """
-        before = self._spec.projection
-        selected = _names(names) if before.select is None else _names(names) & before.select
-        return self._with(projection=Projection(before.drop, selected))
+        return self._with(projection=self._spec.projection.selecting(names))
 
     def assume_pure(self) -> Self:
-        """Return the calculation with its Python functions declared pure: to depend on nothing but one row's values.
+        """Return the calculation with its Python functions declared pure: they depend on the values of one row only.
 
         Without that, expressions with Python functions (`map_elements`, `map_batches`) are refused.
         """
@@ -149,8 +145,8 @@ class Calculation(Runnable):
 
         Args:
             source: As for `run`.
-            rows: How many.
-            rejected: A list that is told of lines that were read on the way, and rejected.
+            rows: The maximum number of rows.
+            rejected: A list to which messages about rejected lines are added, of those that were read.
 
         Raises:
             TransformError: As `run` does.
@@ -175,10 +171,10 @@ class Calculation(Runnable):
 
         Differences are counted for each member and kind: one that is missing, null, an integer rather than a float,
         of another type, length, value or order; lines that only one of the two drops or rejects. The function is
-        taken as `transform` would run it, so that NaN is null.
+        run as `transform` would run it, so that NaN is null.
 
         Args:
-            function: `def calculation(json_obj)`, or what `load` makes of one.
+            function: `def calculation(json_obj)`, or the `LineFunction` that `load` returns for one.
             source: As for `run`.
             lines: How many of the first lines to compare; None for all.
             rel_tol: Floats no further apart than this share of the larger count as equal; by default, equal ones only.
@@ -212,11 +208,11 @@ class Calculation(Runnable):
     ) -> Profile:
         r"""Run the calculation in this process, without an output, and return where the time goes.
 
-        It says how long each stage takes, and what that comes to for larger inputs and more cores.
+        The profile has the time of each stage, and estimates for larger inputs and more cores.
 
         Args:
-            source: As for `run`; to be told of S3, an object.
-            max_bytes: How much of it to take; None for all.
+            source: As for `run`; to include the time that S3 takes, an object.
+            max_bytes: How much of the input to read; None for all.
             most_bytes: The former name of `max_bytes`.
 
         Raises:
@@ -234,10 +230,10 @@ class Calculation(Runnable):
         return profile_spec(self.spec_for(source), source, max_bytes if most_bytes == PROFILED_BYTES else most_bytes)
 
     def spec_for(self, source: Source) -> ExpressionSpec:  # noqa: ARG002 - the same for every input
-        """Return what is to be done to an input.
+        """Return what to do to an input.
 
         Raises:
-            CalculationError: Nothing is.
+            CalculationError: There is nothing to do.
         """
         if not self._spec.results and not self._spec.filters and not self._spec.projection:
             raise CalculationError("there is nothing to do: give an expression, a filter, or members to drop or select")
@@ -266,10 +262,3 @@ class Calculation(Runnable):
 
     def _set(self, spec: ExpressionSpec) -> None:
         object.__setattr__(self, "_spec", spec)
-
-
-def _names(names: tuple[str, ...]) -> frozenset[str]:
-    for name in names:
-        if not isinstance(name, str):
-            raise CalculationError(f"expected the names of members, got {type(name).__name__}: {name!r:.80}")
-    return frozenset(names)

@@ -1,4 +1,4 @@
-"""A plain Python function run line by line: the slow way, for calculations that are written already."""
+"""A plain Python function, called line by line: slow, for calculations that already exist as a function."""
 
 import msgspec
 import polars as pl
@@ -17,8 +17,8 @@ _PREVIEW_CHUNK_BYTES = 64 << 10
 class LineFunction(Runnable):
     """A `def calculation(json_obj)` that returns the object to write, or None to drop the line.
 
-    Each line is decoded, given to the function, and encoded again, so the spelling of numbers, white space and
-    duplicates of members are not kept. A line for which the function raises is rejected.
+    Each line is decoded, passed to the function, and encoded again, so the spelling of numbers, white space and
+    duplicate members are not kept. A line for which the function raises is rejected.
 
     Args:
         function: The function; it has to be pure.
@@ -40,24 +40,24 @@ class LineFunction(Runnable):
 
     @property
     def digest(self) -> str:
-        """What distinguishes it from others: a SHA-256 over its text, or over the function as it is pickled."""
+        """Its identity: a SHA-256 over its text, or over the pickled function."""
         if self._origin:
             return digest(self._origin)
-        import cloudpickle  # noqa: PLC0415 - what is loaded from a file has its text
+        import cloudpickle  # noqa: PLC0415 - a function that is loaded from a file has its text
 
         return digest((cloudpickle.dumps(self._function),))
 
     def made_from(self, origin: tuple[bytes, ...]) -> "LineFunction":
-        """Return it with the text that it was made from, as its identity."""
+        """Return the same with the text that it was made from, as its identity."""
         return LineFunction(self._function, origin)
 
     def preview(self, source: Source, rows: int = 10, *, rejected: list[str] | None = None) -> pl.DataFrame:
-        """Return the objects that the function makes of the first lines.
+        """Return the objects that the function returns for the first lines.
 
         Args:
             source: As for `run`.
-            rows: How many.
-            rejected: A list that is told of lines that were read on the way, and rejected.
+            rows: The maximum number of objects.
+            rejected: A list to which messages about rejected lines are added, of those that were read.
 
         Raises:
             TransformError: As `run` does.
@@ -81,7 +81,7 @@ class LineFunction(Runnable):
         return self._function
 
     def spec_for(self, source: Source) -> "FunctionSpec":  # noqa: ARG002 - the same for every input
-        """Return what is to be done to an input."""
+        """Return what to do to an input."""
         return FunctionSpec(self._function)
 
     def __repr__(self) -> str:

@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-import contextlib
 from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING
 
 from transform import _process
-from transform.io.chunks import CHUNK_BYTES, MAX_LINE_BYTES, RANGE_BYTES
 
 if TYPE_CHECKING:
+    import contextlib
     import os
-    from collections.abc import Iterator
-    from typing import Self
+    from typing import Self, Unpack
 
     import polars as pl
 
-    from transform.engine.run import Progress, Spec, Stream
+    from transform.engine.options import Progress, RunOptions
+    from transform.engine.run import Spec, Stream
     from transform.engine.state import State
     from transform.engine.summary import Summary
     from transform.io.outputs import Target
@@ -45,14 +44,8 @@ class Runnable(ABC):
         target: Target,
         *,
         rejects: str | os.PathLike[str] | None = None,
-        on_error: str = "reject",
-        max_rejects: int | str | None = None,
-        max_line_bytes: int = MAX_LINE_BYTES,
-        max_inflation: int | None = None,
-        workers: int | None = None,
-        chunk_bytes: int = CHUNK_BYTES,
-        range_bytes: int = RANGE_BYTES,
         progress: Progress | None = None,
+        **options: Unpack[RunOptions],
     ) -> Summary:
         """Transform an input into an output, which appears whole or not at all.
 
@@ -60,15 +53,20 @@ class Runnable(ABC):
             source: A path, an `s3://bucket/key` URI, `-` for standard input, or a binary file object.
             target: Likewise, `-` being standard output. What is not a file or an object is written to as it comes.
             rejects: Where rejected lines are kept; by default beside a file or object, as `TARGET.rejects.jsonl`.
-            on_error: `reject` keeps a bad line among the rejects and goes on, `fail` stops at the first.
-            max_rejects: More rejected lines than this fail the run: their number, or their share as `5%`.
-            max_line_bytes: A longer line is rejected.
-            max_inflation: A compressed input that holds more than so many times its size fails the run, once that is
-                more than 256 MiB; by default there is no limit.
-            workers: How many processes to use at most; by default as many as there are cores for this one.
-            chunk_bytes: How much is read at a time; it never shows in the output.
-            range_bytes: How large the parts are that processes take; it never shows in the output.
             progress: Called after each chunk with how many bytes were read and the input's size, None if not known.
+            **options: Any of these, by name:
+
+                on_error: `reject`, the default, keeps a bad line among the rejects and goes on; `fail` stops at the
+                    first one.
+                max_rejects: The maximum number of rejected lines, or their maximum share as `5%`: the run fails if
+                    there are more. By default there is no limit.
+                max_line_bytes: A longer line is rejected; by default 256 MiB.
+                max_inflation: A compressed input fails the run if it holds more than this many times its size, and
+                    more than 256 MiB. By default there is no limit.
+                workers: The maximum number of processes; by default the number of cores of this process.
+                chunk_bytes: How much is read at a time, by default 4 MiB. It does not change the output.
+                range_bytes: The size of the parts that processes take, by default 16 MiB. It does not change the
+                    output.
 
         Raises:
             TransformError: Nothing was published; what was there before is untouched.
@@ -81,84 +79,60 @@ class Runnable(ABC):
             >>> output.getvalue(), summary.lines_out
             (b'{"a": 1.50,"b":2.5}', 1)
         """
-        from transform.engine.run import Options, run
-        from transform.engine.summary import Policy
+        from transform.engine.options import EngineOptions
+        from transform.engine.run import run
 
-        options = Options(
-            Policy.from_options(on_error, max_rejects),
-            max_line_bytes=max_line_bytes,
-            max_inflation=max_inflation,
-            workers=workers or _process.available_cores(),
-            chunk_bytes=chunk_bytes,
-            range_bytes=range_bytes,
-            progress=progress,
-        )
+        checked = EngineOptions.from_run_options(options, "Runnable.run", progress)
         with _process.defer_interrupts():
-            return run(self.spec_for(source), source, target, rejects, options)
+            return run(self.spec_for(source), source, target, rejects, checked)
 
-    @contextlib.contextmanager
     def stream(
-        self,
-        source: Source,
-        state: State | None = None,
-        *,
-        on_error: str = "reject",
-        max_rejects: int | str | None = None,
-        max_line_bytes: int = MAX_LINE_BYTES,
-        max_inflation: int | None = None,
-        workers: int | None = None,
-        chunk_bytes: int = CHUNK_BYTES,
-        range_bytes: int = RANGE_BYTES,
-    ) -> Iterator[Stream]:
-        """Transform an input for somebody who keeps the output: yield the run, to be iterated over.
+        self, source: Source, state: State | None = None, **options: Unpack[RunOptions]
+    ) -> contextlib.AbstractContextManager[Stream]:
+        """Transform an input for a caller that keeps the output itself: return a context with the run to iterate over.
 
         Args:
             source: As for `run`.
-            state: The `state` of such a run before this one, which stopped on the way: it goes on from there.
-            on_error: As for `run`, and so are the others.
-            max_rejects: Likewise.
-            max_line_bytes: Likewise.
-            max_inflation: Likewise.
-            workers: Likewise.
-            chunk_bytes: Likewise.
-            range_bytes: Likewise.
+            state: The `state` of an earlier run that was stopped, to resume it; by default the run starts anew.
+            **options: The options of `run`, which describes them, with the same defaults:
+
+                on_error: Whether the run goes on after a bad line.
+                max_rejects: The maximum number or share of rejected lines.
+                max_line_bytes: The maximum length of a line.
+                max_inflation: How much a compressed input may hold.
+                workers: The maximum number of processes.
+                chunk_bytes: How much is read at a time.
+                range_bytes: The size of the parts that processes take.
 
         Raises:
-            WidenError: It has to start again, with `state.restarted(error.name, error.dtype)`; as the run is iterated.
-            TransformError: As `run` does; as the run is iterated, too.
+            WidenError: The run has to start again, with `state.restarted(error.name, error.dtype)`; while the run is
+                iterated over.
+            TransformError: As for `run`; also while the run is iterated over.
         """
-        from transform.engine.run import Options, open_stream
+        from transform.engine.options import EngineOptions
+        from transform.engine.run import open_stream
         from transform.engine.state import State
-        from transform.engine.summary import Policy
 
-        options = Options(
-            Policy.from_options(on_error, max_rejects),
-            max_line_bytes=max_line_bytes,
-            max_inflation=max_inflation,
-            workers=workers or _process.available_cores(),
-            chunk_bytes=chunk_bytes,
-            range_bytes=range_bytes,
-        )
-        with open_stream(self.spec_for(source), source, state or State(), options) as stream:
-            yield stream
+        checked = EngineOptions.from_run_options(options, "Runnable.stream")
+        return open_stream(self.spec_for(source), source, state or State(), checked)
 
     @property
     @abstractmethod
     def digest(self) -> str:
-        """What distinguishes it from others: a SHA-256 over its text, declared types and options."""
+        """Its identity: a SHA-256 over its text, declared types and options."""
 
     @abstractmethod
     def made_from(self, origin: tuple[bytes, ...]) -> Self:
-        """Return it with the text that it was made from, as its identity."""
+        """Return the same with the text that it was made from, as its identity."""
 
     @abstractmethod
     def preview(self, source: Source, rows: int = 10, *, rejected: list[str] | None = None) -> pl.DataFrame:
-        """Return what the first lines give.
+        """Return the results of the first lines.
 
         Args:
             source: As for `run`.
-            rows: How many.
-            rejected: A list that is told of lines that were read on the way, and rejected.
+            rows: The maximum number of lines.
+            rejected: A list to which messages about rejected lines are added, of those that were read.
 
         Raises:
             TransformError: As `run` does.
@@ -166,8 +140,8 @@ class Runnable(ABC):
 
     @abstractmethod
     def spec_for(self, source: Source) -> Spec:
-        """Return what is to be done to an input.
+        """Return what to do to an input.
 
         Raises:
-            CalculationError: Nothing is.
+            CalculationError: There is nothing to do.
         """

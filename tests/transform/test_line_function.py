@@ -12,8 +12,8 @@ from tests.support import reference
 from tests.support.reference import JsonArray, Spec
 from tests.support.strategies import inputs
 from tests.support.trial import attempt, lines
+from tests.support.tuned import Tuned
 from transform import LineFunction, TransformError
-from transform.engine import parallel, pool
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -101,13 +101,11 @@ def test_the_same_lines_are_rejected_as_by_a_calculation_that_reads_nothing(data
 
 
 @pytest.mark.parametrize("workers", [2, 3])
-def test_all_workers_take_part(workers: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pool, "READY_WAIT_S", 60.0)
-    monkeypatch.setattr(parallel, "_MIN_CHUNKS", 1)
+def test_all_workers_take_part(workers: int, tmp_path: Path) -> None:
     source, target, other = tmp_path / "in", tmp_path / "out", tmp_path / "other"
     source.write_bytes(b"".join(b'{"stars":%d,"review_count":2}\n' % n for n in range(5000)) + b"bad\n{}\n")
     alone = LineFunction(scored).run(source, target, workers=1)
-    together = LineFunction(scored).run(source, other, workers=workers, range_bytes=9000)
+    together = Tuned(LineFunction(scored)).run(source, other, workers=workers, range_bytes=9000)
     assert target.read_bytes() == other.read_bytes()
     assert (tmp_path / "out.rejects.jsonl").read_bytes() == (tmp_path / "other.rejects.jsonl").read_bytes()
     assert alone.reject_reasons == together.reject_reasons

@@ -128,7 +128,7 @@ def _started_ahead(options: Mapping[str, Any]) -> Iterator[None]:
     if not others:
         yield
         return
-    from transform.engine.pool import started_ahead
+    from transform.engine.remote_worker import started_ahead
 
     with started_ahead(others):
         yield

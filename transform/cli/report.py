@@ -21,8 +21,8 @@ from rich.table import Table
 from rich.text import Text
 
 from transform.decode.inference import SAMPLE_LINES, infer_columns, take_sample
+from transform.engine.options import Progress as OnProgress
 from transform.engine.reject_file import default_target
-from transform.engine.run import Progress as OnProgress
 from transform.engine.summary import Summary
 from transform.errors import SchemaError
 from transform.explore.check import Check

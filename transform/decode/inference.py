@@ -14,9 +14,24 @@ from transform.io.chunks import MAX_LINE_BYTES, Chunk, LongLine, copy_chunk
 
 SAMPLE_LINES = 1000
 SAMPLE_BYTES = 32 << 20
-"""A sample ends with the first line that starts past this, so that a pipe's need not all be kept."""
 
 _ONE_KIND = ({"integer"}, {"float"}, {"integer", "float"}, {"string"}, {"boolean"}, {"array"}, {"object"})
+
+
+@dataclass(frozen=True, slots=True)
+class SampleSize:
+    """How much of an input is sampled at most.
+
+    Attributes:
+        max_lines: Number of lines that are JSON objects.
+        max_bytes: The sample ends with the first line that starts past this, so that not all of a pipe has to be kept.
+    """
+
+    max_lines: int = SAMPLE_LINES
+    max_bytes: int = SAMPLE_BYTES
+
+
+SAMPLE_SIZE = SampleSize()
 
 
 @dataclass(slots=True)
@@ -36,11 +51,12 @@ class Sample:
     """The first lines that are JSON objects.
 
     Attributes:
-        lines: How many.
+        lines: How many there are.
+        no_objects: How many other lines there are among them.
         members: By name, in order of appearance.
-        whole: Whether there were no more lines.
-        no_objects: How many lines among them are none.
-        first_error: What was wrong with the first of those.
+        whole: Whether the input has no more lines.
+        first_error: Why the first of the other lines is not a JSON object.
+        size: How large the sample may be.
     """
 
     lines: int = 0
@@ -48,20 +64,21 @@ class Sample:
     members: dict[str, Member] = field(default_factory=dict)
     whole: bool = False
     first_error: str = ""
+    size: SampleSize = SAMPLE_SIZE
 
     def check_holds_lines(self) -> None:
-        """Raise if there is something, and no line of it is a JSON object.
+        """Check that at least one line is a JSON object, unless the input has no lines.
 
         Raises:
-            SchemaError: Says what is wrong with the first.
+            SchemaError: No line is; the message says what is wrong with the first.
         """
         if not self.lines and (self.first_error or not self.whole):
-            where = "the input" if self.whole else f"the first {SAMPLE_BYTES >> 20} MiB"
+            where = "the input" if self.whole else f"the first {self.size.max_bytes >> 20} MiB"
             found = self.first_error or "all are blank"
             raise SchemaError(f"no line of {where} holds a JSON object ({found}); is this JSON lines?")
 
     def add(self, values: Mapping[str, msgspec.Raw]) -> None:
-        """Count in the members of one line."""
+        """Count the members of one line."""
         self.lines += 1
         for name, raw in values.items():
             member = self.members.get(name)
@@ -86,25 +103,34 @@ _EXAMPLES: dict[str, object] = {"null": None, "boolean": True, "integer": 0, "fl
 
 
 def take_sample(
-    chunks: Iterator[Chunk | LongLine], max_line_bytes: int = MAX_LINE_BYTES
+    chunks: Iterator[Chunk | LongLine], max_line_bytes: int = MAX_LINE_BYTES, size: SampleSize = SAMPLE_SIZE
 ) -> tuple[Sample, list[Chunk | LongLine]]:
-    """Return the sample and the chunks it was drawn from, which stay valid."""
-    sample, taken = Sample(), list[Chunk | LongLine]()
+    """Return the sample and the chunks it was taken from, which stay valid.
+
+    Args:
+        chunks: The input from its start.
+        max_line_bytes: A longer line is not sampled.
+        size: How much to sample at most.
+    """
+    sample, taken = Sample(size=size), list[Chunk | LongLine]()
     for chunk in chunks:
         taken.append(copy_chunk(chunk))
         if isinstance(chunk, LongLine):
             sample.first_error = sample.first_error or _too_long(max_line_bytes)
-        if chunk.stop > SAMPLE_BYTES if isinstance(chunk, LongLine) else _add_lines(sample, chunk, max_line_bytes):
+            complete = chunk.stop > size.max_bytes
+        else:
+            complete = _add_lines(sample, chunk, max_line_bytes)
+        if complete:
             return sample, taken
     sample.whole = True
     return sample, taken
 
 
 def _add_lines(sample: Sample, chunk: Chunk, max_line_bytes: int) -> bool:
-    """Count in the lines of a chunk; return whether the sample is complete."""
+    """Count the lines of a chunk; return whether the sample is complete."""
     offset = chunk.offset
     for line in bytes(chunk.data).split(b"\n"):
-        if sample.lines == SAMPLE_LINES or offset > SAMPLE_BYTES:
+        if sample.lines == sample.size.max_lines or offset > sample.size.max_bytes:
             return True
         offset += len(line) + 1
         if not line.strip(b" \t\r"):
@@ -117,7 +143,7 @@ def _add_lines(sample: Sample, chunk: Chunk, max_line_bytes: int) -> bool:
         except LineError as error:
             sample.no_objects += 1
             sample.first_error = sample.first_error or str(error)
-    return sample.lines == SAMPLE_LINES
+    return sample.lines == sample.size.max_lines
 
 
 def _too_long(max_line_bytes: int) -> str:

@@ -1,4 +1,4 @@
-"""A plain Python function of one line, run line by line: the slow way, for calculations that are written already."""
+"""A plain Python function of one line, called line by line: slow, for calculations that already exist as a function."""
 
 import json
 from collections.abc import Callable, Iterator, Mapping
@@ -8,6 +8,7 @@ from typing import Any
 import msgspec
 import polars as pl
 
+from transform.decode.inference import SampleSize
 from transform.decode.line_index import index_lines
 from transform.decode.members import LineError, is_deep, read_members
 from transform.decode.rejects import ChunkResult, Reject, reject_long
@@ -28,7 +29,7 @@ class FunctionSpec:
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """What the user should know of how it is done."""
+        """Notes for the user on how the run was done."""
         name = getattr(self.function, "__name__", "the function")
         return (
             f"ran {name}(…) line by line in Python, the slow way, which decodes and encodes all of every line; "
@@ -40,11 +41,12 @@ class FunctionSpec:
         chunks: Iterator[Chunk | LongLine],
         max_line_bytes: int,
         widened: Mapping[str, pl.DataType],
-        settled: Mapping[str, Column] | None = None,
+        known_columns: Mapping[str, Column] | None = None,
+        sample_size: SampleSize | None = None,  # noqa: ARG002 - nothing is inferred
     ) -> tuple["FunctionPlan", Iterator[Chunk | LongLine]]:
         """Return the plan, and all the chunks."""
-        assert not widened  # noqa: S101 - only columns are, and a function has none
-        assert not settled  # noqa: S101 - likewise
+        assert not widened  # noqa: S101 - a function has no columns
+        assert not known_columns  # noqa: S101 - likewise
         return FunctionPlan(self.function, max_line_bytes), chunks
 
 
@@ -56,7 +58,7 @@ class FunctionPlan:
     max_line_bytes: int = MAX_LINE_BYTES
 
     def describe_schema(self) -> dict[str, tuple[str, str]]:
-        """Return by column read its type: a function does not say what it reads."""
+        """Return the type of each column read: a function does not say which those are."""
         return {}
 
     def transform(self, chunk: Chunk | LongLine) -> ChunkResult:
@@ -66,7 +68,7 @@ class FunctionPlan:
             return ChunkResult((), (reject,), 1, 0, 0, 0, {}, chunk.stop)
         line_index = index_lines(chunk)
         output, rejects, blank, dropped = list[bytes](), list[Reject](), 0, 0
-        lines = bytes(chunk.data).split(b"\n")  # the last is what is behind the last line end
+        lines = bytes(chunk.data).split(b"\n")  # the last one is what follows the last line end
         for index in range(len(line_index.stops)):
             line = lines[index]
             try:
@@ -87,15 +89,15 @@ class FunctionPlan:
         return ChunkResult((data,), rejects, len(line_index.stops), kept, dropped, blank, {}, stop)
 
     def call(self, line: bytes) -> bytes | None:
-        """Return the text of the object that the function makes of a line, None if it drops it.
+        """Return the JSON text of what the function returns for a line, None if it drops the line.
 
         Raises:
-            LineError: The line is no JSON object, or the function fails.
+            LineError: The line is not a JSON object, or the function fails.
         """
         value = _decode(line)
         try:
             result = self.function(value)
-        except Exception as error:  # noqa: BLE001 - whatever the user's function raises speaks of that line
+        except Exception as error:  # noqa: BLE001 - whatever the function raises, that line is rejected
             raise LineError("the calculation failed", f"{type(error).__name__}: {error}") from None
         if result is None:
             return None
@@ -107,13 +109,13 @@ class FunctionPlan:
 def _decode(line: bytes) -> dict[str, Any]:
     """Return the object that a line holds."""
     try:
-        line.decode()  # msgspec looks into the strings it decodes, but says of some what it is not
+        line.decode()  # the reason that msgspec gives for some bytes that are not UTF-8 is wrong
         value = _ANY.decode(line)
         if type(value) is dict and not is_deep(line):
             return value
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         pass
-    read_members(line)  # raises, but for what is good JSON and msgspec has no value for: a lone surrogate, 1e999
+    read_members(line)  # raises, except for valid JSON that msgspec has no value for: a lone surrogate, 1e999
     try:
         decoded: dict[str, Any] = json.loads(line)
     except (ValueError, RecursionError) as error:  # an integer of thousands of digits
@@ -122,11 +124,11 @@ def _decode(line: bytes) -> dict[str, Any]:
 
 
 def _encode(result: dict[str, Any]) -> bytes:
-    """Return the text of a function's result."""
+    """Return the JSON text of a function's result."""
     try:
         try:
             return _ENCODER.encode(result)
         except UnicodeEncodeError:  # a lone surrogate, which has to be written as an escape
             return json.dumps(result, separators=(",", ":"), allow_nan=False).encode()
-    except Exception as error:  # noqa: BLE001 - whatever is in it that JSON has no place for
+    except Exception as error:  # noqa: BLE001 - it may hold any object, which JSON has no text for
         raise LineError("the calculation failed", f"its result cannot be written: {error}") from None

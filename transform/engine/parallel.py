@@ -1,21 +1,22 @@
-"""The results of an input: made here, or by as many processes as there are cores."""
+"""The results of an input, in order: made in this process alone, or in as many processes as there are cores."""
 
 import contextlib
+import functools
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 from transform.decode.rejects import ChunkResult
+from transform.engine.options import EngineOptions
 from transform.io.chunks import MIN_RANGES, Chunk, LongLine, RandomAccess, Range, cut, prefetch_range, read_range
-from transform.io.sources import Reader, open_version
+from transform.io.sources import InputVersion, Reader, open_version
 
 if TYPE_CHECKING:
-    from transform.engine.pool import WorkItem
-
-_MIN_CHUNKS = 16  # the same, where only the end of a stream tells how long it is
+    from transform.engine.pool import Pool
 
 
 class Transforms(Protocol):
-    """What makes results of chunks."""
+    """Makes results of chunks."""
 
     @property
     def max_line_bytes(self) -> int:
@@ -27,64 +28,87 @@ class Transforms(Protocol):
 
 @contextlib.contextmanager
 def chunk_results(
-    plan: Transforms,
-    reader: Reader,
-    chunks: Iterator[Chunk | LongLine],
-    workers: int,
-    range_bytes: int,
-    chunk_bytes: int,
-    notes: list[str],
+    plan: Transforms, reader: Reader, chunks: Iterator[Chunk | LongLine], options: EngineOptions, notes: list[str]
 ) -> Iterator[Iterator[ChunkResult]]:
-    """Yield the results that an input becomes, in order.
+    """Yield the results of an input, in order.
 
-    What can be read from anywhere is cut into ranges that each worker reads for itself; of anything else this process
-    reads the chunks and hands them out.
+    An input that can be read from anywhere is cut into ranges, and each process reads its own. Any other input is read
+    by this process, which hands out the chunks. A short input is transformed by this process alone: it is done before
+    another has started.
 
     Args:
-        plan: What makes results of chunks.
+        plan: Makes results of chunks.
         reader: The input.
-        chunks: All of it, in this process.
-        workers: How many processes to use at most, this one included.
-        range_bytes: How large the ranges are.
-        chunk_bytes: How much of them to read at a time.
-        notes: Where to say so if only this process could be used.
+        chunks: All that is left of the input, read by this process.
+        options: How many processes to use, and how large ranges and chunks are.
+        notes: Is given a text that says so if only this process could be used.
     """
-    travelling = _travelling(plan, notes) if workers > 1 else None
-    size = reader.size if reader.version is not None and reader.size is not None else None
+    pickled = _pickle(plan, notes) if options.workers > 1 else None
     start = reader.start.offset if reader.start is not None else 0
-    if travelling is None or (size is not None and size - start <= MIN_RANGES * range_bytes):
+    if pickled is None:
         yield map(plan.transform, chunks)
-        return
-    from transform.engine.pool import Pool  # noqa: PLC0415 - only inputs that take several processes need it
-    from transform.engine.pool_worker import WorkerSetup  # noqa: PLC0415 - likewise
-
-    setup = WorkerSetup(travelling, reader.version, chunk_bytes, plan.max_line_bytes)
-
-    def here(item: "WorkItem") -> Iterator[ChunkResult]:
-        if not isinstance(item, Range):
-            return iter([plan.transform(item)])
-        assert anywhere is not None  # noqa: S101 - there are ranges only of what can be read from anywhere
-        return map(plan.transform, read_range(anywhere, item, chunk_bytes, plan.max_line_bytes))
-
-    anywhere: RandomAccess | None = None
-    if size is None or reader.version is None:
-        with Pool(workers, setup, start_after=_MIN_CHUNKS) as pool:
-            yield pool.results(chunks, here, lambda _: None)
+    elif reader.version is None or reader.size is None:
+        with _open_pool(plan, pickled, options) as pool:
+            yield pool.results(chunks)
+    elif reader.size - start <= MIN_RANGES * options.range_bytes:
+        yield map(plan.transform, chunks)
     else:
-        with open_version(reader.version) as anywhere, Pool(workers, setup) as pool:
-            yield reader.follow(
-                pool.results(cut(size, range_bytes, start), here, lambda item: prefetch_range(anywhere, item))
-            )
+        with _open_pool(plan, pickled, options, reader.version) as pool:
+            yield reader.follow(pool.results(cut(reader.size, options.range_bytes, start)))
 
 
-def _travelling(plan: Transforms, notes: list[str]) -> bytes | None:
-    """Return the plan as it travels to other processes, None if it cannot."""
+def _pickle(plan: Transforms, notes: list[str]) -> bytes | None:
+    """Return the plan as it is sent to other processes, None if it cannot be."""
     import cloudpickle  # noqa: PLC0415 - only inputs that take several processes need it
 
-    travelling: bytes | None
     try:
-        travelling = cloudpickle.dumps(plan)
+        pickled: bytes = cloudpickle.dumps(plan)
     except Exception as error:  # noqa: BLE001 - whatever a user's object does when it is pickled
         notes.append(f"used one process only, as the calculation cannot be sent to others: {error}")
-        travelling = None
-    return travelling
+        return None
+    return pickled
+
+
+@contextlib.contextmanager
+def _open_pool(
+    plan: Transforms, pickled: bytes, options: EngineOptions, version: InputVersion | None = None
+) -> Iterator["Pool"]:
+    """Open a pool: for ranges of a version of the input, or without one for chunks."""
+    from transform.engine.pool import Pool  # noqa: PLC0415 - only inputs that take several processes need it
+    from transform.engine.pool_worker import WorkerSetup  # noqa: PLC0415 - likewise
+    from transform.engine.remote_worker import RemoteWorker  # noqa: PLC0415 - likewise
+
+    setup = WorkerSetup(pickled, version, options.chunk_bytes, plan.max_line_bytes)
+    start_worker = functools.partial(options.pool.start_worker or RemoteWorker, setup)
+    with contextlib.ExitStack() as stack:
+        source = stack.enter_context(open_version(version)) if version is not None else None
+        local = _LocalTransform(plan, source, options.chunk_bytes)
+        start_after = options.pool.min_chunks if version is None else 0
+        yield stack.enter_context(Pool(local, start_worker, options.workers - 1, start_after=start_after))
+
+
+@dataclass(frozen=True, slots=True)
+class _LocalTransform:
+    """Transforms items of an input in this process.
+
+    Attributes:
+        plan: Makes results of chunks.
+        source: The input, where items are ranges of it.
+        chunk_bytes: How much of a range to read at a time.
+    """
+
+    plan: Transforms
+    source: RandomAccess | None
+    chunk_bytes: int
+
+    def results(self, item: Range | Chunk | LongLine) -> Iterator[ChunkResult]:
+        """Yield the results of an item; each is valid until the next is asked for."""
+        if not isinstance(item, Range):
+            return iter([self.plan.transform(item)])
+        assert self.source is not None  # noqa: S101 - there are ranges only of what can be read from anywhere
+        return map(self.plan.transform, read_range(self.source, item, self.chunk_bytes, self.plan.max_line_bytes))
+
+    def prefetch(self, item: Range) -> None:
+        """Begin to read a range, after those before it."""
+        assert self.source is not None  # noqa: S101 - as above
+        prefetch_range(self.source, item)

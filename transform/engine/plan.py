@@ -1,23 +1,67 @@
-"""A calculation of expressions with all its types settled: any chunk to its output."""
+"""A calculation of expressions with all its types known: any chunk to its output.
+
+The stages of a chunk are methods, in order: `decode`, `evaluate` and `splice`; `transform` is all of them.
+"""
 
 import functools
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import polars as pl
 
-from transform.decode.decoder import Decoder
-from transform.decode.rejects import ChunkResult, reject_long
+from transform.decode.decoder import Decoded, Decoder
+from transform.decode.line_index import Positions
+from transform.decode.rejects import ChunkResult, Reject, reject_long
 from transform.decode.schema import Column
 from transform.engine.projection import Projection
 from transform.engine.splice import plan_edits, splice
-from transform.expressions.evaluate import Evaluator
+from transform.expressions.evaluate import Evaluated, Evaluator
 from transform.io.chunks import Chunk, LongLine
 
 _ALL = Projection()
 
 
+@dataclass(frozen=True, slots=True)
+class EvaluatedChunk:
+    """A chunk with its rows decoded and evaluated; valid as long as the chunk is.
+
+    Attributes:
+        chunk: The lines.
+        decoded: The rows that they hold, and the lines that have none.
+        evaluated: The results of these rows.
+    """
+
+    chunk: Chunk
+    decoded: Decoded
+    evaluated: Evaluated
+
+    @property
+    def kept_lines(self) -> Positions:
+        """The index in the chunk of each line that is in the output, in order."""
+        return self.decoded.lines[self.evaluated.kept]
+
+    @property
+    def rejects(self) -> list[Reject]:
+        """The rejected lines, in order: those without a row, and those on which the calculation failed."""
+        decoded, failed = self.decoded, self.evaluated.failed
+        if not failed:
+            return decoded.rejects
+        more = [decoded.line_index.reject(int(decoded.lines[row]), error) for row, error in failed.items()]
+        return sorted([*decoded.rejects, *more], key=lambda reject: reject.line)
+
+
 class ExpressionPlan:
-    """A calculation with all its types settled: a pure function from chunks to pieces.
+    """A calculation with all its types known: a pure function from chunks to their results.
+
+    It can be pickled.
+
+    Args:
+        results: Expressions by name.
+        filters: A line stays where all of them are true.
+        columns: The columns read, with their types.
+        max_line_bytes: A longer line is rejected.
+        projection: Which members stay.
+        pure: Whether Python functions in the expressions were declared pure.
 
     Raises:
         CalculationError: The calculation does not work on columns of these types.
@@ -33,51 +77,72 @@ class ExpressionPlan:
         projection: Projection = _ALL,
         pure: bool = False,
     ) -> None:
-        self._given = (results, filters, columns, max_line_bytes, projection, pure)
+        # For pickling: the decoder and the evaluator cannot be pickled, and are made again.
+        self._arguments = results, filters, columns, max_line_bytes
+        self._constructor = functools.partial(ExpressionPlan, projection=projection, pure=pure)
         self.columns = columns
         self.max_line_bytes = max_line_bytes
         self._projection = projection
-        self.decoder = Decoder(columns, [name for name in results if projection.keeps(name)], max_line_bytes)
-        self.evaluator = Evaluator(
-            results, filters, {name: column.evaluated for name, column in columns.items()}, pure=pure
-        )
+        self._decoder = Decoder(columns, [name for name in results if projection.keeps(name)], max_line_bytes)
+        self._schema = {name: column.evaluated for name, column in columns.items()}
+        self._evaluator = Evaluator(results, filters, self._schema, pure=pure)
 
     def __reduce__(self) -> tuple[object, ...]:
-        """Travel as what it was made from: what it has made of it cannot."""
-        results, filters, columns, max_line_bytes, projection, pure = self._given
-        return functools.partial(ExpressionPlan, projection=projection, pure=pure), (
-            results,
-            filters,
-            columns,
-            max_line_bytes,
-        )
+        """Return how to make an equal plan."""
+        return self._constructor, self._arguments
 
-    def probe(self, chunk: Chunk | LongLine) -> None:
-        """Raise if the calculation is seen to depend on how the input is cut; see `Evaluator.probe`."""
-        if isinstance(chunk, Chunk):
-            self.evaluator.probe(self.decoder.decode(chunk).frame)
+    @property
+    def result_types(self) -> dict[str, pl.DataType]:
+        """The type of each result, by name."""
+        return self._evaluator.types
 
     def describe_schema(self) -> dict[str, tuple[str, str]]:
-        """Return by column read its type, and whether it was declared or inferred."""
+        """Return the type of each column read, by name, and whether it was declared or inferred."""
         return {
             name: (str(column.dtype), "inferred" if column.inferred else "declared")
             for name, column in self.columns.items()
         }
 
+    def probe(self, chunk: Chunk | LongLine) -> None:
+        """Raise if the results depend on how the input is cut into chunks; see `Evaluator.probe`."""
+        if isinstance(chunk, Chunk):
+            self._evaluator.probe(self.decode(chunk).frame)
+
     def transform(self, chunk: Chunk | LongLine) -> ChunkResult:
-        """Return what a chunk becomes: a row's way, start to end."""
+        """Return what a chunk becomes: the way of a row, start to end."""
         if isinstance(chunk, LongLine):
             reject = reject_long(0, chunk.offset, chunk.head, chunk.length, self.max_line_bytes)
             return ChunkResult((), (reject,), 1, 0, 0, 0, {}, chunk.stop)
-        decoded = self.decoder.decode(chunk)
-        evaluated = self.evaluator.evaluate(decoded.frame)
-        rejects = decoded.rejects
-        if evaluated.failed:
-            failed = [decoded.line_index.reject(int(decoded.lines[row]), e) for row, e in evaluated.failed.items()]
-            rejects = sorted([*rejects, *failed], key=lambda reject: reject.line)
+        return self.splice(self.evaluate(chunk))
+
+    def decode(self, chunk: Chunk) -> Decoded:
+        """Return the rows of a chunk, with the columns read, and the lines that have no row.
+
+        Raises:
+            WidenError: An inferred type turns out too narrow.
+        """
+        return self._decoder.decode(chunk)
+
+    def evaluate(self, chunk: Chunk, decoded: Decoded | None = None) -> EvaluatedChunk:
+        """Return a chunk decoded and evaluated.
+
+        Args:
+            chunk: The lines.
+            decoded: What `decode` returned for them; by default they are decoded here.
+
+        Raises:
+            WidenError: An inferred type turns out too narrow.
+        """
+        if decoded is None:
+            decoded = self.decode(chunk)
+        return EvaluatedChunk(chunk, decoded, self._evaluator.evaluate(decoded.frame))
+
+    def splice(self, found: EvaluatedChunk) -> ChunkResult:
+        """Return what an evaluated chunk becomes: its lines with the results in them."""
+        chunk, decoded, evaluated = found.chunk, found.decoded, found.evaluated
         return ChunkResult(
             output=splice(chunk.data, plan_edits(decoded, evaluated, self._projection)),
-            rejects=rejects,
+            rejects=found.rejects,
             lines=len(decoded.line_index.stops),
             kept=len(evaluated.kept),
             filtered=evaluated.filtered,
@@ -85,3 +150,15 @@ class ExpressionPlan:
             nonfinite=evaluated.nonfinite,
             stop=chunk.offset + len(chunk.data),
         )
+
+    def values(self, found: EvaluatedChunk, max_rows: int) -> pl.DataFrame:
+        """Return the columns read and the results, as values, for the first rows that are kept.
+
+        An evaluated chunk has the results as JSON texts only, which is all that a run needs; so the values of the few
+        rows that are asked for are computed here.
+        """
+        return self._evaluator.compute(found.decoded.frame[found.evaluated.kept[:max_rows]])
+
+    def empty_values(self) -> pl.DataFrame:
+        """Return the columns read and the results, with their types, for no row."""
+        return self._evaluator.compute(pl.DataFrame(schema=self._schema))

@@ -1,7 +1,8 @@
-"""A worker process, started by `pool`, with the descriptors of a connection and of shared memory as its arguments.
+"""A worker process, and the messages to and from it. `remote_worker` starts it.
 
-It is told the plan once, then takes requests, each for a part of the input, and answers with the result. The bytes
-go through memory that both processes have mapped; the messages are small.
+Its arguments are the descriptors of a connection and of shared memory. It receives a `WorkerSetup` once, then takes
+requests, each for an item of the input, and answers with the results. The bytes go through memory that both processes
+have mapped; the messages are small.
 """
 
 import contextlib
@@ -22,21 +23,26 @@ if TYPE_CHECKING:
     from transform.decode.rejects import ChunkResult
     from transform.io.sources import InputVersion
 
+WorkItem = Range | Chunk | LongLine
+"""An item of an input: a range of it, or lines that were read from it."""
+
 IN_BYTES = 8 << 20
 OUT_BYTES = 24 << 20
 SLOTS = 2
-"""A worker has one request to work on and one to go on with."""
-_MANY_BYTES = 1 << 20
+"""A worker has one request to work on, and one to go on with."""
 MEMORY_BYTES = SLOTS * (IN_BYTES + OUT_BYTES)
+_MANY_BYTES = 1 << 20
 
 
 @dataclass(frozen=True, slots=True)
 class WorkerSetup:
-    """What a worker is told once.
+    """What a worker needs to know before its first request.
 
     Attributes:
         plan: The plan, pickled.
         version: The input, where the requests are for ranges of it.
+        chunk_bytes: How much of a range to read at a time.
+        max_line_bytes: A longer line is rejected.
     """
 
     plan: bytes
@@ -47,7 +53,14 @@ class WorkerSetup:
 
 @dataclass(frozen=True, slots=True)
 class WorkRequest:
-    """A part of the input: a range of it, or a chunk of which `size` bytes stand in the slot."""
+    """An item to transform: a range of the input, or a chunk in the shared memory.
+
+    Attributes:
+        slot: The part of the shared memory that it may use.
+        byte_range: The range, None for a chunk.
+        size: The size of the chunk.
+        offset: Where the chunk starts in the input.
+    """
 
     slot: int
     byte_range: Range | None
@@ -57,13 +70,13 @@ class WorkRequest:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What became of a part, or of its next result.
+    """Results of a request, the next ones or all.
 
     Attributes:
-        results: In order, each with the size of its output, which stands in the slot; None where it is in the result.
+        results: In order, each with the size of its output in the slot; None where the output is in the result itself.
         last: Whether the request is done.
-        error: What was raised.
-        trace: Where, if that was a bug.
+        error: The exception that was raised.
+        trace: Its traceback, as text.
     """
 
     results: list[tuple["ChunkResult", int | None]]
@@ -73,29 +86,29 @@ class Answer:
 
 
 def input_of(slot: int) -> slice:
-    """Return where in the memory the input of a slot stands."""
+    """Return the part of the memory for the input of a slot."""
     return slice(slot * IN_BYTES, (slot + 1) * IN_BYTES)
 
 
 def output_of(slot: int) -> slice:
-    """Return where in the memory the output of a slot stands."""
+    """Return the part of the memory for the output of a slot."""
     start = SLOTS * IN_BYTES + slot * OUT_BYTES
     return slice(start, start + OUT_BYTES)
 
 
 def main() -> None:
-    """Work until nobody is there to give requests."""
+    """Work until no more requests can come."""
     keep_freed_memory()
     connection = Connection(int(sys.argv[1]))
     memory = memoryview(mmap.mmap(int(sys.argv[2]), MEMORY_BYTES))
-    from transform.engine import plan  # noqa: F401, PLC0415 - before there is anything to do: it takes a while
+    from transform.engine import plan  # noqa: F401, PLC0415 - it takes a while, so before the setup comes
 
     with contextlib.suppress(EOFError, BrokenPipeError, ConnectionResetError):
         setup: WorkerSetup = connection.recv()
         with contextlib.ExitStack() as stack:
             try:
                 worker = _Worker(setup, connection, memory, stack)
-            except Exception as error:  # noqa: BLE001 - told to the coordinator, which raises it
+            except Exception as error:  # noqa: BLE001 - the process that started this one raises it
                 connection.send(_failure(error))
                 return
             connection.send(Answer([], last=True))  # ready
@@ -105,6 +118,15 @@ def main() -> None:
 
 
 class _Worker:
+    """Receives requests, and makes the answers.
+
+    Args:
+        setup: What it needs to know.
+        connection: Where requests come from.
+        memory: Shared with the process that started this one.
+        stack: Closes the input at the end.
+    """
+
     def __init__(
         self, setup: WorkerSetup, connection: Connection, memory: memoryview, stack: contextlib.ExitStack
     ) -> None:
@@ -118,28 +140,29 @@ class _Worker:
         self._memory = memory
 
     def next_request(self) -> WorkRequest:
-        """Wait for something to do."""
+        """Return the next request; wait for it if need be."""
         if not self._requests:
-            self._hear()
+            self._receive()
         return self._requests.popleft()
 
-    def _hear(self) -> None:
-        """Take a request, and begin to read the range that it is for."""
+    def _receive(self) -> None:
+        """Receive a request, and begin to read the range that it is for."""
         request: WorkRequest = self._connection.recv()
         self._requests.append(request)
         if request.byte_range is not None and self._source is not None:
             prefetch_range(self._source, request.byte_range)
 
     def work(self, request: WorkRequest) -> Iterator[Answer]:
+        """Yield the answers to a request."""
         output, used = self._memory[output_of(request.slot)], 0
         done: list[tuple[ChunkResult, int | None]] = []
         try:
             for chunk in self._chunks(request):
                 while self._connection.poll():
-                    self._hear()
+                    self._receive()
                 result = self._plan.transform(chunk)
                 size = sum(len(part) for part in result.output)
-                if used + size > len(output):  # sent as it is, which waits until the coordinator has room for it
+                if used + size > len(output):  # sent through the connection, which waits for its receiver
                     yield Answer(done, last=False)
                     yield Answer([(replace(result, output=(b"".join(result.output),)), None)], last=False)
                     done, output = [], output[:0]

@@ -1,6 +1,6 @@
-"""Where the rejected lines of a run are kept.
+"""The rejected lines of a run: the file that they are kept in, and reading them again as a frame.
 
-Rejected lines, read again as a frame: from the file beside an output, or from a worker's numbered objects.
+They are read from the file beside an output, or from the numbered objects that the runner writes.
 """
 
 import hashlib
@@ -26,7 +26,7 @@ _MAX_NAME_BYTES = 255
 
 
 def default_target(target: Target) -> str | None:
-    """Return where rejects go by default: beside an output that is a file or an object, else nowhere."""
+    """Return the default target of rejects: beside an output that is a file or an object, else None."""
     if is_stream(target):
         return None
     directory, name = os.path.split(str(target))
@@ -36,17 +36,20 @@ def default_target(target: Target) -> str | None:
 
 
 class RejectFile:
-    """The rejects of a run; there is no file without rejects.
+    """Writes the rejected lines of a run; without any, no file appears.
 
     Args:
-        target: A path or URI, or None to keep none.
+        target: A path or URI, or None to keep no rejected lines.
 
     Raises:
-        OutputError: It cannot be written there; by every method.
+        OutputError: The target cannot be written; by every method.
+
+    Attributes:
+        target: As given.
     """
 
     def __init__(self, target: str | None) -> None:
-        self._target = target
+        self.target = target
         self._stack = ExitStack()
         self._output = Output(target) if target is not None else None
         self._count = 0
@@ -61,7 +64,7 @@ class RejectFile:
             self._whole = True
 
     def publish(self) -> bool:
-        """Make the file appear; return whether there is one."""
+        """Make the file appear, if there are rejected lines; return whether it did."""
         if self._output is None or not self._count or not self._whole:
             return False
         self._output.publish()
@@ -69,8 +72,8 @@ class RejectFile:
 
     def remove_old(self) -> None:
         """Remove the file of an earlier run."""
-        if self._target is not None and self._output is not None and not self._output.streams:
-            remove(self._target)
+        if self.target is not None and self._output is not None and not self._output.streams:
+            remove(self.target)
 
     def __enter__(self) -> Self:
         if self._output:

@@ -1,86 +1,81 @@
 """A run: lines → decode → evaluate → splice → sink, in order, published whole or not at all.
 
-A run in progress: the output of an input, chunk by chunk and in order, from its start or a saved state.
+    read_chunks ─▶ plan.transform ─▶ Stream ─▶ Output
+    lines          decode            counts    sink
+                   evaluate             └────▶ RejectFile
+                   splice
+
+`Stream` is a run in progress: it yields the output of an input chunk by chunk, from the start or from a saved state.
+`run` writes what it yields, and publishes it. Chunks are transformed here or in worker processes; see `parallel`.
 """
 
 import contextlib
 import os
-import shlex
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 import polars as pl
 
 from transform import _process
+from transform.decode.inference import SampleSize
 from transform.decode.rejects import ChunkResult, to_json_line
 from transform.decode.schema import Column
+from transform.engine.options import EngineOptions
 from transform.engine.parallel import Transforms, chunk_results
 from transform.engine.reject_file import RejectFile, default_target
-from transform.engine.state import State
-from transform.engine.summary import Policy, Summary
-from transform.errors import SchemaError, TransformError, WidenError
-from transform.io.chunks import CHUNK_BYTES, MAX_LINE_BYTES, RANGE_BYTES, Chunk, LongLine, read_chunks
+from transform.engine.state import State, cannot_restart, retry_widened
+from transform.engine.summary import Summary
+from transform.errors import TransformError, WidenError
+from transform.io.chunks import Chunk, LongLine, read_chunks
 from transform.io.conflicts import check_no_conflicts
 from transform.io.outputs import Output, Target
-from transform.io.sources import Reader, Source, open_source, reopenable
+from transform.io.sources import Reader, Source, open_source
 
 Chunks = Iterator[Chunk | LongLine]
-Progress = Callable[[int, int | None], None]
 
 
 class Plan(Transforms, Protocol):
-    """What turns any chunk of an input into its output: a pure function, which can travel to other processes."""
+    """Turns any chunk of an input into its output: a pure function, which can be sent to other processes."""
 
     def describe_schema(self) -> dict[str, tuple[str, str]]:
-        """Return by column read its type, and whether it was declared or inferred."""
+        """Return the type of each column read, by name, and whether it was declared or inferred."""
 
 
 class Spec(Protocol):
-    """What is to be done to an input."""
+    """What to do to an input, before anything is known of the input."""
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """What the user should know of how it is done."""
+        """Notes for the user on how the run was done."""
 
     def prepare(
         self,
         chunks: Chunks,
         max_line_bytes: int,
         widened: Mapping[str, pl.DataType],
-        settled: Mapping[str, Column] | None = None,
+        known_columns: Mapping[str, Column] | None = None,
+        sample_size: SampleSize | None = None,
     ) -> tuple[Plan, Chunks]:
-        """Settle all that can be from the first chunks; return the plan, and all the chunks.
+        """Find the types of the columns read, from the first chunks; return the plan, and all the chunks.
 
         Args:
             chunks: The whole input, or all that is left of it.
             max_line_bytes: A longer line is rejected.
-            widened: The types of columns that turned out to need another than was inferred.
-            settled: The columns with their types, where a run before this one has settled them.
+            widened: The types of the columns whose inferred type turned out too narrow.
+            known_columns: The columns with their types, if the run is resumed.
+            sample_size: How much of the input to infer types from; None for the default.
         """
 
 
 @dataclass(frozen=True, slots=True)
-class Options:
-    """How to read and transform an input; see `Calculation.run`."""
-
-    policy: Policy
-    max_line_bytes: int = MAX_LINE_BYTES
-    max_inflation: int | None = None
-    workers: int = 1
-    chunk_bytes: int = CHUNK_BYTES
-    range_bytes: int = RANGE_BYTES
-    progress: Progress | None = None
-
-
-@dataclass(frozen=True, slots=True)
 class OutputPart:
-    """What a chunk of the input became; all of it has to be used before the next is asked for.
+    """The output of a chunk; use all of it before you ask for the next.
 
     Attributes:
         output: Bytes to be written one after the other.
-        rejects: The lines to be kept, as JSON lines.
+        rejects: The rejected lines, as JSON lines.
     """
 
     output: Sequence[memoryview]
@@ -88,11 +83,11 @@ class OutputPart:
 
 
 class Stream:
-    """Yields the parts of a run, in order, and counts them; it can be iterated over once.
+    """Yields the output of an input in parts, in order, and counts; it can be iterated over once.
 
     Attributes:
         summary: What was done so far, up to the part before the one that is being used.
-        headers: Of an object that is read, what S3 says of it, by the names that boto3 uses.
+        headers: For an S3 object, the headers of its response, by the names that boto3 uses.
 
     Example:
         >>> import io
@@ -103,81 +98,88 @@ class Stream:
         (b'{"a":1,"b":2}', 1)
     """
 
-    def __init__(self, spec: Spec, reader: Reader, state: State, options: Options, stack: contextlib.ExitStack) -> None:
+    def __init__(
+        self, spec: Spec, reader: Reader, state: State, options: EngineOptions, stack: contextlib.ExitStack
+    ) -> None:
         self.summary = Summary.from_dict(state.summary.to_dict())
         self.summary.source = reader.name
         self.headers: Mapping[str, Any] = reader.headers
         self._spec = spec
         self._reader = reader
-        self._begun = state
+        self._resumed = state
         self._options = options
         self._stack = stack
         self._state = state
 
     @property
     def position(self) -> tuple[int, int | None]:
-        """How many bytes of the input, as it is stored, were read, and how many it has: None if only its end tells."""
+        """The number of bytes read of the input as it is stored, and its size, None if that is unknown."""
         return self._reader.position, self._reader.size
 
     @property
     def state(self) -> State:
-        """How far it has come, up to before the part that is being used; it stays so."""
+        """How far the run has come, up to before the part that is being used; it does not change later."""
         return self._state
 
     def __iter__(self) -> Iterator[OutputPart]:
-        """Settle what is to be done to the input, and yield the parts.
+        """Find the types of the columns read, and yield the parts.
 
         Raises:
-            WidenError: It has to start again.
-            TransformError: The calculation does not fit the input, which cannot be read on, or too many lines of which
-                were rejected.
+            WidenError: The run has to start again.
+            TransformError: The calculation does not fit the input, the input cannot be read, or too many lines were
+                rejected.
         """
         for result in self._stack.enter_context(self._results()):
             _process.check_interrupts()
             rejects = self._rejects(result)
             yield OutputPart(result.output, rejects)
-            for _ in rejects:
+            for _ in rejects:  # those that the caller has not taken count as well
                 pass
             self.summary.add(result)
-            self._state = self._come_so_far()
+            self._state = self._current_state()
             if self._options.progress:
                 self._options.progress(self._reader.position, self._reader.size)
         self._reader.check_whole()
         self._options.policy.check_all(self.summary)
 
     def _results(self) -> contextlib.AbstractContextManager[Iterator[ChunkResult]]:
-        options, begun = self._options, self._begun
-        start = begun.position.offset if begun.position else 0
-        only_blank = begun.summary.lines_in == begun.summary.blank
+        """Return what each chunk of the rest of the input becomes."""
+        options, resumed = self._options, self._resumed
         chunks = read_chunks(
-            self._reader.read_into, options.chunk_bytes, options.max_line_bytes, start, only_blank=only_blank
+            self._reader.read_into,
+            options.chunk_bytes,
+            options.max_line_bytes,
+            start=resumed.position.offset if resumed.position else 0,
+            only_blank=resumed.summary.lines_in == resumed.summary.blank,
         )
-        plan, chunks = self._spec.prepare(chunks, options.max_line_bytes, begun.widened, begun.columns)
+        plan, chunks = self._spec.prepare(
+            chunks, options.max_line_bytes, resumed.widened, resumed.columns, options.sample_size
+        )
         self.summary.schema, self.summary.notes = plan.describe_schema(), list(self._spec.notes)
-        sizes = options.range_bytes, options.chunk_bytes
-        return chunk_results(plan, self._reader, chunks, options.workers, *sizes, self.summary.notes)
-
-    def _come_so_far(self) -> State:
-        codec = self._reader.codec.name if self._reader.codec else None
-        return State(Summary.from_dict(self.summary.to_dict()), self._begun.widened, codec)
+        return chunk_results(plan, self._reader, chunks, options, self.summary.notes)
 
     def _rejects(self, result: ChunkResult) -> Iterator[bytes]:
+        """Count the rejected lines of a chunk, and yield them as JSON lines."""
         for reject in result.rejects:
             line = self.summary.lines_in + reject.line + 1
             self.summary.count_reject(reject, line)
             yield to_json_line(reject, line)
             self._options.policy.check(self.summary, reject, line)
 
+    def _current_state(self) -> State:
+        codec = self._reader.codec.name if self._reader.codec else None
+        return State(Summary.from_dict(self.summary.to_dict()), self._resumed.widened, codec)
+
 
 @contextlib.contextmanager
-def open_stream(spec: Spec, source: Source, state: State, options: Options) -> Iterator[Stream]:
+def open_stream(spec: Spec, source: Source, state: State, options: EngineOptions) -> Iterator[Stream]:
     """Open an input, and yield the run.
 
     Args:
-        spec: What is to be done.
+        spec: What to do.
         source: The input.
-        state: How far it has come already.
-        options: How.
+        state: How far the run has come already.
+        options: How to do it.
 
     Raises:
         TransformError: The input cannot be read.
@@ -186,79 +188,55 @@ def open_stream(spec: Spec, source: Source, state: State, options: Options) -> I
         yield Stream(spec, reader, state, options, stack)
 
 
-@dataclass(frozen=True, slots=True)
-class Job:
-    """What is to be run; see `Calculation.run`."""
-
-    spec: Spec
-    source: Source
-    target: Target
-    rejects: str | None
-    options: Options
-
-
 def run(
-    spec: Spec, source: Source, target: Target, rejects: str | os.PathLike[str] | None, options: Options
+    spec: Spec, source: Source, target: Target, rejects: str | os.PathLike[str] | None, options: EngineOptions
 ) -> Summary:
     """Transform an input into an output; see `Calculation.run`."""
     started = time.perf_counter()
-    kept_in = str(rejects) if rejects is not None else default_target(target)
-    check_no_conflicts({"input": source, "output": target, "rejects": kept_in})
-    job, state = Job(spec, source, target, kept_in, options), State()
-    while True:
-        try:
-            summary = _attempt(job, state)
-        except WidenError as error:
-            state = restarted(state, error, source)
-        else:
-            summary.seconds = time.perf_counter() - started
-            return summary
+    rejects_target = str(rejects) if rejects is not None else default_target(target)
+    check_no_conflicts({"input": source, "output": target, "rejects": rejects_target})
+
+    def attempt(state: State) -> Summary:
+        with (
+            open_stream(spec, source, state, options) as stream,
+            Output(target, lambda: stream.position) as output,
+            RejectFile(rejects_target) as reject_file,
+        ):
+            _write(stream, output, reject_file)
+            return _publish(stream.summary, output, reject_file)
+
+    summary = retry_widened(source, attempt)
+    summary.seconds = time.perf_counter() - started
+    return summary
 
 
-def restarted(state: State, error: WidenError, source: Source) -> State:
-    """Return the state of a run that starts again, as a column inferred as integer turned out to hold floats.
+def _write(stream: Stream, output: Output, reject_file: RejectFile) -> None:
+    """Write all parts of a run; if it fails, publish the rejected lines, as far as it has come."""
+    try:
+        for part in stream:
+            for data in part.output:
+                output.write(data)
+            for line in part.rejects:
+                reject_file.write(line)
+    except WidenError as error:
+        if output.streams and output.size:
+            raise cannot_restart(error, "a part of the output is in a pipe already") from None
+        raise
+    except TransformError as error:
+        if reject_file.publish():
+            raise type(error)(f"{error}. The rejected lines are in {reject_file.target}") from error
+        raise
 
-    Raises:
-        SchemaError: The source cannot be read again.
+
+def _publish(summary: Summary, output: Output, reject_file: RejectFile) -> Summary:
+    """Publish an output and its rejects, and return the summary with their names.
+
+    The rejects come first: whatever happens between the two, no output is beside the rejects of another run.
     """
-    if not reopenable(source):
-        raise _cannot_start_again(error, "the input is a pipe") from None
-    return state.restarted(error.name, error.dtype)
-
-
-def _cannot_start_again(error: WidenError, why: str) -> SchemaError:
-    return SchemaError(
-        f"{error}. The run cannot start again with that in mind, as {why}: declare the type, for example with "
-        f"--schema {shlex.quote(f'{error.name}={error.dtype}')} or .with_schema({{{error.name!r}: pl.{error.dtype}}})"
-    )
-
-
-def _attempt(job: Job, state: State) -> Summary:
-    with (
-        open_stream(job.spec, job.source, state, job.options) as stream,
-        Output(job.target, lambda: stream.position) as output,
-        RejectFile(job.rejects) as rejects,
-    ):
-        try:
-            for part in stream:
-                for data in part.output:
-                    output.write(data)
-                for line in part.rejects:
-                    rejects.write(line)
-        except WidenError as error:
-            if output.streams and output.size:
-                raise _cannot_start_again(error, "a part of the output is in a pipe already") from None
-            raise
-        except TransformError as error:
-            if rejects.publish():
-                raise type(error)(f"{error}. The rejected lines are in {job.rejects}") from error
-            raise
-        summary = stream.summary
-        # The rejects first: whatever happens between the two, no output stands beside the rejects of another run.
-        if rejects.publish():
-            summary.rejects = job.rejects
-        else:
-            rejects.remove_old()
-        output.publish()
-        summary.target = output.name
-        return summary
+    if reject_file.publish():
+        summary.rejects = reject_file.target
+    else:
+        reject_file.remove_old()
+    output.publish()
+    summary.target = output.name
+    return summary

@@ -1,6 +1,6 @@
-"""What a calculation of expressions computes, before anything is known of the input.
+"""What a calculation of expressions computes, before anything is known of the input, and its digest.
 
-What a calculation is, as a digest: the same for the same outputs, another for any other code.
+Calculations with the same digest give the same output for the same input.
 """
 
 from __future__ import annotations
@@ -20,17 +20,18 @@ if TYPE_CHECKING:
 
     import polars as pl
 
+    from transform.decode.inference import SampleSize
     from transform.decode.schema import Column
     from transform.engine.plan import ExpressionPlan
     from transform.io.chunks import Chunk, LongLine
 
 
 FORMAT_VERSION = 1
-"""Of the output for the same calculation and input; counted up whenever the engine would write other bytes."""
+"""Increased whenever the engine would write other bytes for the same calculation and input."""
 
 
 def digest(parts: Iterable[bytes]) -> str:
-    """Return the SHA-256 of parts that no other division into parts gives, in hexadecimal."""
+    """Return the SHA-256 of parts, in hexadecimal; the same bytes divided otherwise have another."""
     total = hashlib.sha256(f"transform {FORMAT_VERSION}".encode())
     for part in parts:
         total.update(hashlib.sha256(part).digest())
@@ -42,8 +43,8 @@ class ExpressionSpec:
     """What to compute.
 
     Attributes:
-        results: By name.
-        filters: Lines stay for which all are true.
+        results: Expressions by name.
+        filters: A line stays where all of them are true.
         schema: Declared types by column.
         projection: Which members stay.
         pure: Whether Python functions in the expressions were declared pure.
@@ -59,7 +60,7 @@ class ExpressionSpec:
 
     @property
     def digest(self) -> str:
-        """What distinguishes it from other calculations."""
+        """A SHA-256 over the text or expressions, the declared types and the options."""
         results = self.origin or tuple(_serialised(expr) for expr in self.results.values())
         filters = [_serialised(expr) for expr in self.filters]
         options = repr((sorted(self.schema.items(), key=str), self.projection.describe(), self.pure))
@@ -72,7 +73,7 @@ class ExpressionSpec:
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """What the user should know of how it is done."""
+        """Notes for the user on how the run was done."""
         if any(calls_python(expr) for expr in (*self.results.values(), *self.filters)):
             return (
                 "Python functions ran in the expressions, which were declared pure: they are not checked, and slow",
@@ -84,33 +85,54 @@ class ExpressionSpec:
         chunks: Iterator[Chunk | LongLine],
         max_line_bytes: int,
         widened: Mapping[str, pl.DataType],
-        settled: Mapping[str, Column] | None = None,
+        known_columns: Mapping[str, Column] | None = None,
+        sample_size: SampleSize | None = None,
     ) -> tuple[ExpressionPlan, Iterator[Chunk | LongLine]]:
-        """Settle the types, from a sample where they are not declared; return the plan, and all the chunks.
+        """Return the plan, and all the chunks; see `Spec.prepare`.
 
         Raises:
             SchemaError, CalculationError: The calculation does not fit the input.
         """
-        from transform.decode.inference import Sample, infer_columns, take_sample
         from transform.engine.plan import ExpressionPlan
-        from transform.io.chunks import copy_chunk
 
-        columns = self.columns
-        check_all_read(self.schema, columns)
-        if settled is None and set(columns) - set(self.schema):
-            sample, taken = take_sample(chunks, max_line_bytes)
+        check_all_read(self.schema, self.columns)
+        if known_columns is None:
+            columns, first = self._infer(chunks, max_line_bytes, widened, sample_size)
         else:
-            sample, taken = Sample(), [copy_chunk(chunk) for chunk in itertools.islice(chunks, 1)]
-        nothing = sample.whole and not sample.lines if settled is None else bool(columns) and not settled
-        if nothing:  # nothing to compute on: every line is blank, or will be rejected
-            return ExpressionPlan({}, (), {}, max_line_bytes), itertools.chain(taken, chunks)
-        types = infer_columns(columns, self.schema, sample, widened) if settled is None else dict(settled)
+            columns, first = dict(known_columns), _first(chunks)
+        if self.columns and not columns:  # nothing to compute on: every line is blank or will be rejected
+            return ExpressionPlan({}, (), {}, max_line_bytes), itertools.chain(first, chunks)
         plan = ExpressionPlan(
-            self.results, self.filters, types, max_line_bytes, projection=self.projection, pure=self.pure
+            self.results, self.filters, columns, max_line_bytes, projection=self.projection, pure=self.pure
         )
-        for chunk in taken[:1]:
+        for chunk in first[:1]:
             plan.probe(chunk)
-        return plan, itertools.chain(taken, chunks)
+        return plan, itertools.chain(first, chunks)
+
+    def _infer(
+        self,
+        chunks: Iterator[Chunk | LongLine],
+        max_line_bytes: int,
+        widened: Mapping[str, pl.DataType],
+        sample_size: SampleSize | None,
+    ) -> tuple[dict[str, Column], list[Chunk | LongLine]]:
+        """Return the columns with their types, and the chunks read to find them out.
+
+        There are no columns if an input has no lines to infer their types from.
+        """
+        from transform.decode.inference import SAMPLE_SIZE, Sample, infer_columns, take_sample
+
+        if set(self.columns) <= set(self.schema):
+            return infer_columns(self.columns, self.schema, Sample(), widened), _first(chunks)
+        sample, taken = take_sample(chunks, max_line_bytes, sample_size or SAMPLE_SIZE)
+        if sample.whole and not sample.lines:
+            return {}, taken
+        return infer_columns(self.columns, self.schema, sample, widened), taken
+
+
+def _first(chunks: Iterator[Chunk | LongLine]) -> list[Chunk | LongLine]:
+    """Take the first chunk, if there is one; it is valid until the next is taken."""
+    return list(itertools.islice(chunks, 1))
 
 
 def _serialised(expr: pl.Expr) -> bytes:

@@ -1,6 +1,6 @@
 """Results into the original bytes of their lines, which are cut and joined but never decoded and encoded again.
 
-Members that do not stay, as cuts in the bytes of their lines.
+Members that do not stay are cut out likewise.
 """
 
 from collections.abc import Sequence

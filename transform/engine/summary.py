@@ -1,7 +1,4 @@
-"""What a run did, in numbers.
-
-How many rejected lines a run bears.
-"""
+"""What a run did, in numbers; and the policy that says how many rejected lines fail it."""
 
 import copy
 from collections.abc import Iterator, Mapping
@@ -20,7 +17,7 @@ class Reason:
     r"""How often lines were rejected for one reason.
 
     Attributes:
-        count: How many.
+        count: The number of lines.
         first_offset: Where the first of them starts, in bytes after decompression.
 
     Example:
@@ -42,20 +39,20 @@ class Summary:
     Attributes:
         source: The input.
         target: The output.
-        lines_in: Lines that came in; always the sum of the next four.
+        lines_in: Lines read; always the sum of the next four.
         lines_out: Lines in the output.
         filtered: Lines that the filters dropped.
-        rejected: Lines that are among the rejects.
-        blank: Lines of nothing but white space.
+        rejected: Lines that were rejected.
+        blank: Lines that are only white space.
         bytes_in: Content read, in bytes after decompression.
         bytes_out: Content written, in bytes before compression.
-        reject_reasons: By reason, how often and where first.
-        nonfinite: By result, how many NaN and infinite numbers were written as null.
+        reject_reasons: The number of rejected lines and the first of them, by reason.
         first_rejects: The first few rejected lines, as text.
-        schema: By column read, its type and whether it was `declared` or `inferred`.
-        notes: What the user should know of how it was done.
+        nonfinite: The number of NaN and infinite numbers that were written as null, by result.
+        schema: The type of each column read, and whether it was `declared` or `inferred`, by name.
+        notes: Notes for the user on how the run was done.
         rejects: Where the rejected lines are, None if there are none or they were not kept.
-        seconds: From start to published.
+        seconds: Time from the start until the output was published.
 
     Example:
         >>> summary = Summary(bytes_in=3_000_000, seconds=1.5)
@@ -88,7 +85,7 @@ class Summary:
         return self.bytes_in / 1e6 / self.seconds if self.seconds else 0.0
 
     def add(self, result: ChunkResult) -> None:
-        """Count in what a chunk became, but for its rejects."""
+        """Add the counts of a chunk, without its rejects."""
         self.lines_in += result.lines
         self.lines_out += result.kept
         self.filtered += result.filtered
@@ -99,13 +96,13 @@ class Summary:
             self.nonfinite[name] = self.nonfinite.get(name, 0) + count
 
     def count(self, result: ChunkResult) -> None:
-        """Count in what a chunk became, its rejects among it."""
+        """Add the counts of a chunk, with its rejects."""
         for reject in result.rejects:
             self.count_reject(reject, self.lines_in + reject.line + 1)
         self.add(result)
 
     def count_reject(self, reject: Reject, line: int) -> None:
-        """Count in a rejected line."""
+        """Add a rejected line, whose number in the input is `line`."""
         self.rejected += 1
         reason = self.reject_reasons.setdefault(reject.kind, Reason(0, reject.offset))
         reason.count += 1
@@ -113,7 +110,7 @@ class Summary:
             self.first_rejects.append(f"line {line} (offset {reject.offset}): {reject.reason}")
 
     def rows(self) -> Iterator[tuple[str, str, str]]:
-        """Yield it as rows of a table for people: what, a number, and what there is to say of it."""
+        """Yield the summary as rows of a table for people: a name, a number and a note."""
         yield "lines in", f"{self.lines_in:,}", f"{self.bytes_in:,} bytes"
         yield "lines out", f"{self.lines_out:,}", f"{self.bytes_out:,} bytes"
         for name, count in (("filtered", self.filtered), ("blank", self.blank)):
@@ -140,14 +137,14 @@ class Summary:
         return html.render("Summary", what, html.Table(rows), *bad)
 
     def to_dict(self) -> dict[str, Any]:
-        """Return it as plain data, for JSON."""
+        """Return the summary as plain data, for JSON."""
         plain = asdict(self)
         plain["schema"] = {name: {"type": dtype, "from": origin} for name, (dtype, origin) in self.schema.items()}
         return plain | {"mb_per_s": self.mb_per_s}
 
     @classmethod
     def from_dict(cls, plain: Mapping[str, Any]) -> Self:
-        """Return what `to_dict` has made plain data of."""
+        """Return the summary that `to_dict` has made plain data of."""
         values = {name: value for name, value in copy.deepcopy(dict(plain)).items() if name != "mb_per_s"}
         values["schema"] = {name: (of["type"], of["from"]) for name, of in plain["schema"].items()}
         values["reject_reasons"] = {kind: Reason(**of) for kind, of in plain["reject_reasons"].items()}
@@ -163,8 +160,8 @@ class Policy:
     """When rejected lines fail a run.
 
     Attributes:
-        max_lines: More lines than this do.
-        max_share: A larger share of the lines than this does, once all are counted.
+        max_lines: The maximum number of rejected lines; None for no limit.
+        max_share: The maximum share of rejected lines, checked once all lines are counted; None for no limit.
     """
 
     max_lines: int | None = None
@@ -172,10 +169,10 @@ class Policy:
 
     @classmethod
     def from_options(cls, on_error: str, max_rejects: int | str | None) -> Self:
-        """Return the policy that the options `on_error` and `max_rejects` stand for.
+        """Return the policy that the options `on_error` and `max_rejects` describe.
 
         Raises:
-            OptionError: They stand for none.
+            OptionError: An option has no valid value.
         """
         if on_error not in ("reject", "fail"):
             raise OptionError(f"on_error is `reject` or `fail`, not {on_error!r}")
@@ -196,7 +193,7 @@ class Policy:
         raise OptionError(f"max_rejects is a number of lines or a share such as 5%, not {max_rejects!r}")
 
     def check(self, summary: Summary, reject: Reject, line: int) -> None:
-        """Raise if the line just rejected was one too many."""
+        """Raise if the line that was just rejected is one too many."""
         if self.max_lines is not None and summary.rejected > self.max_lines:
             limit = "the first one fails the run"
             if self.max_lines:
@@ -205,7 +202,7 @@ class Policy:
             raise RejectedError(f"line {line} (offset {reject.offset}) was rejected, and {limit}: {reject.reason}")
 
     def check_all(self, summary: Summary) -> None:
-        """Raise if too many lines were rejected, now that all are counted."""
+        """Raise if too many lines were rejected; once all are counted."""
         lines = summary.lines_in - summary.blank
         reasons = "; ".join(f"{reason.count} × {kind}" for kind, reason in summary.reject_reasons.items())
         if summary.rejected and summary.rejected == lines:

@@ -1,28 +1,29 @@
-"""What is to be known of a calculation before it is deployed: how it fares on an input, without an output."""
+"""A check of a calculation before it is deployed: run on an input, without an output."""
 
 from dataclasses import dataclass, field
 from typing import Any
 
 import polars as pl
 
-from transform.engine.plan import ExpressionPlan
-from transform.engine.run import Spec
-from transform.engine.state import State
+from transform.decode.rejects import ChunkResult
+from transform.engine.plan import EvaluatedChunk, ExpressionPlan
+from transform.engine.run import Plan, Spec
+from transform.engine.state import State, retry_widened
 from transform.engine.summary import Policy, Summary
-from transform.explore.preview import FirstLines, retry_widened
+from transform.explore.preview import FirstLines
 from transform.io.chunks import MAX_LINE_BYTES, Chunk, LongLine, read_chunks
 from transform.io.sources import Source, open_source
 
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """How a calculation fares on an input.
+    """The results of a check.
 
     Attributes:
         summary: What a run would count.
-        whole: Whether that was the whole input.
-        types: By result, its type; a function's are not known.
-        nulls: By result, in how many lines it is null.
+        whole: Whether the whole input was read.
+        types: The type of each result, by name; those of a function are not known.
+        nulls: The number of lines in which each result is null, by name.
     """
 
     summary: Summary
@@ -31,14 +32,14 @@ class Check:
     nulls: dict[str, int] = field(default_factory=dict)
 
     def problems(self, max_rejects: str = "0", max_nulls: str | None = None) -> list[str]:
-        """Return what is not as it should be, a sentence for each.
+        """Return the problems found, a sentence for each.
 
         Args:
-            max_rejects: How many lines may be rejected: their number, or their share as `5%`.
-            max_nulls: In how many lines a result may be null, likewise; by default in all but one.
+            max_rejects: Maximum number of rejected lines, or their maximum share as `5%`.
+            max_nulls: Maximum number or share of lines in which a result is null; by default all but one.
 
         Raises:
-            OptionError: A limit is none.
+            OptionError: A limit is not a number or a share.
         """
         counted = self.summary
         lines = counted.lines_in - counted.blank
@@ -59,7 +60,7 @@ class Check:
         return found
 
     def to_dict(self, problems: list[str]) -> dict[str, Any]:
-        """Return it as plain data, for JSON, with what is not as it should be."""
+        """Return the check as plain data, for JSON, with the problems found."""
         results = {name: {"type": dtype, "null": self.nulls[name]} for name, dtype in self.types.items()}
         told = {"ok": not problems, "problems": problems, "whole": self.whole, "results": results}
         return told | {"summary": self.summary.to_dict()}
@@ -71,10 +72,10 @@ def check(spec: Spec, source: Source, lines: int | None = None) -> Check:
     Args:
         spec: What the calculation does to the input; see `Runnable.spec_for`.
         source: As for `Calculation.run`.
-        lines: How many of the first lines to take; None for all.
+        lines: How many of the first lines to read; None for all.
 
     Raises:
-        TransformError: It does not fit the input, or that cannot be read.
+        TransformError: The calculation does not fit the input, or the input cannot be read.
     """
     return retry_widened(source, lambda state: _check(spec, source, lines, state))
 
@@ -83,23 +84,28 @@ def _check(spec: Spec, source: Source, lines: int | None, state: State) -> Check
     nulls: dict[str, int] = {}
     with open_source(source) as reader:
         plan, chunks = spec.prepare(read_chunks(reader.read_into), MAX_LINE_BYTES, state.widened)
-        types = plan.evaluator.types if isinstance(plan, ExpressionPlan) else {}
+        types = plan.result_types if isinstance(plan, ExpressionPlan) else {}
         summary = Summary(source=reader.name, schema=plan.describe_schema(), notes=list(spec.notes))
         looked_at = FirstLines(chunks, lines)
         for chunk in looked_at:
-            summary.count(plan.transform(chunk))
-            if isinstance(plan, ExpressionPlan):
-                _count_nulls(plan, chunk, nulls)
+            summary.count(_transform(plan, chunk, nulls))
         if looked_at.whole:
             reader.check_whole()
     names = {name: str(dtype) for name, dtype in types.items()}
     return Check(summary, looked_at.whole, names, {name: nulls.get(name, 0) for name in names})
 
 
-def _count_nulls(plan: ExpressionPlan, chunk: Chunk | LongLine, nulls: dict[str, int]) -> None:
-    if isinstance(chunk, LongLine):
-        return
-    texts = plan.evaluator.evaluate(plan.decoder.decode(chunk).frame).texts
+def _transform(plan: Plan, chunk: Chunk | LongLine, nulls: dict[str, int]) -> ChunkResult:
+    """Return what a chunk becomes, and count the nulls among its results."""
+    if isinstance(plan, ExpressionPlan) and isinstance(chunk, Chunk):
+        evaluated = plan.evaluate(chunk)
+        _count_nulls(evaluated, nulls)
+        return plan.splice(evaluated)
+    return plan.transform(chunk)
+
+
+def _count_nulls(found: EvaluatedChunk, nulls: dict[str, int]) -> None:
+    texts = found.evaluated.texts
     counts: dict[str, int] = texts.select((pl.all() == "null").sum()).to_dicts()[0] if texts.width else {}
     for name, count in counts.items():
         nulls[name] = nulls.get(name, 0) + count

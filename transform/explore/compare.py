@@ -1,23 +1,23 @@
-"""A calculation of expressions beside the function of one line that it replaces.
+"""A comparison of a calculation of expressions with the function of one line that it replaces.
 
-How two JSON objects differ: member by member, telling missing from null, and integers from floats.
+The objects that both return are compared member by member; missing and null differ, as do integers and floats.
 """
 
 import json
 import math
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import polars as pl
 
 from transform import html
 from transform.decode.members import LineError
-from transform.engine.function import FunctionPlan
+from transform.engine.function import Function, FunctionPlan
 from transform.engine.plan import ExpressionPlan
 from transform.engine.spec import ExpressionSpec
-from transform.engine.state import State
-from transform.explore.preview import FirstLines, retry_widened
+from transform.engine.state import State, retry_widened
+from transform.explore.preview import FirstLines
 from transform.io.chunks import MAX_LINE_BYTES, Chunk, LongLine, read_chunks
 from transform.io.sources import Source, open_source
 
@@ -39,14 +39,14 @@ _SHOWN_CHARACTERS = 60
 
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """One difference between what the expressions and what the function make of a line.
+    """A difference between the results of the expressions and of the function for a line.
 
     Attributes:
-        member: Which, as `address.city` or `tags[]`; nothing for the line itself.
+        member: The member, as `address.city` or `tags[]`; empty for the line itself.
         kind: What differs.
-        ours: What the expressions give there, as JSON; nothing where it is missing.
-        theirs: What the function gives there.
-        relative: Of two numbers, how far they are apart as a share of the larger; else None.
+        ours: The value that the expressions give, as JSON; empty if the member is missing.
+        theirs: The value that the function gives, likewise.
+        relative: The difference of two numbers as a share of the larger; else None.
     """
 
     member: str
@@ -64,9 +64,9 @@ def differences(ours: bytes, theirs: bytes, rel_tol: float = 0.0) -> list[Differ
     """Return how two JSON objects differ.
 
     Args:
-        ours: The text of one.
+        ours: The text of one object.
         theirs: The text of the other.
-        rel_tol: Floats that are no further apart than this share of the larger count as equal.
+        rel_tol: Floats whose difference is at most this share of the larger count as equal.
     """
     try:
         return list(_value_differences(_parse(ours), _parse(theirs), "", rel_tol))
@@ -75,7 +75,7 @@ def differences(ours: bytes, theirs: bytes, rel_tol: float = 0.0) -> list[Differ
 
 
 def shorten(text: str) -> str:
-    """Return the start of a text, as much as is good to look at."""
+    """Return a text, or as much of its start as fits in a table."""
     return text if len(text) <= _SHOWN_CHARACTERS else text[: _SHOWN_CHARACTERS - 1] + "…"
 
 
@@ -86,7 +86,7 @@ def _parse(text: bytes) -> Any:
 def _integer(text: str) -> int | float:
     try:
         return int(text)
-    except ValueError:  # Python takes no more than some thousand digits
+    except ValueError:  # more digits than Python converts
         return float(text)
 
 
@@ -136,7 +136,7 @@ def _relative(ours: Any, theirs: Any) -> float | None:
     try:
         larger = max(abs(ours), abs(theirs))
         return float(abs(ours - theirs) / larger) if larger and math.isfinite(larger) else None
-    except OverflowError:  # an integer beyond what floats hold
+    except OverflowError:  # an integer that is too large for a float
         return None
 
 
@@ -157,7 +157,7 @@ _KEPT, _DROPPED = "kept", "dropped"
 
 @dataclass(frozen=True, slots=True)
 class Example:
-    """Where a difference shows: a line's number, from 1 on, and what each of the two gives, as JSON."""
+    """A line that differs: its number, from 1 on, and the values that both give, as JSON."""
 
     line: int
     expressions: str
@@ -166,15 +166,15 @@ class Example:
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """A kind of difference.
+    """A difference, with the lines in which it was found.
 
     Attributes:
-        member: Where: a member's name, `a.b` for one within another, `a[]` for the elements of a list; nothing for
-            the whole line.
+        member: The name of the member, `a.b` for one within another, `a[]` for the elements of a list; empty for the
+            whole line.
         kind: What differs.
-        lines: In how many lines.
+        lines: The number of lines.
         examples: The first of them.
-        relative: Of numbers, how far they are apart at most, as a share of the larger; else None.
+        relative: The largest difference of numbers, as a share of the larger; else None.
     """
 
     member: str
@@ -191,9 +191,9 @@ class Comparison:
     Attributes:
         source: The input.
         function: The function's name.
-        lines: How many lines were compared; blank ones are not.
-        equal: For how many of them both give the same, be it that both drop or reject them.
-        whole: Whether that was the whole input.
+        lines: The number of lines compared; blank ones are not.
+        equal: The number of lines for which both give the same; so do lines that both drop or both reject.
+        whole: Whether the whole input was read.
         found: The differences, the most frequent first.
 
     Example:
@@ -220,20 +220,19 @@ class Comparison:
     def to_frame(self) -> pl.DataFrame:
         """Return the examples of all differences, one in each row.
 
-        The columns are `member`, `kind`, `lines` (how many differ so), `line` (the example's number), `expressions`
-        and `function`.
+        The columns are `member`, `kind`, `lines` (the number of lines with this difference), `line` (the number of the
+        example), `expressions` and `function`.
         """
         rows = [
             (found.member, found.kind, found.lines, example.line, example.expressions, example.function)
             for found in self.found
             for example in found.examples
         ]
-        names = ("member", "kind", "lines", "line", "expressions", "function")
-        types = (pl.String, pl.String, pl.Int64, pl.Int64, pl.String, pl.String)
-        return pl.DataFrame(rows, schema=dict(zip(names, types, strict=True)), orient="row")
+        schema = {"member": pl.String, "kind": pl.String, "lines": pl.Int64, "line": pl.Int64}
+        return pl.DataFrame(rows, schema=schema | {"expressions": pl.String, "function": pl.String}, orient="row")
 
     def __repr__(self) -> str:
-        lines = [f"Comparison with {self.function}(…): {self._told()}"]
+        lines = [f"Comparison with {self.function}(…): {self._headline()}"]
         for found in self.found:
             lines.append(f"  {found.member or '(the line)'}: {_kind(found)}, in {found.lines:,} lines")
             lines += [
@@ -250,30 +249,37 @@ class Comparison:
                 start = (found.member or "(the line)", _kind(found), found.lines) if not number else ("", "", "")
                 rows.append((*start, example.line, html.Code(example.expressions), html.Code(example.function)))
         header = ("member", "differs by", "lines", "as line", "the expressions give", f"{self.function}(…) gives")
-        told = self._told() if self.same else html.Bad(self._told())
+        told = self._headline() if self.same else html.Bad(self._headline())
         return html.render(f"Comparison with {self.function}(…)", told, html.Table(rows, header))
 
-    def _told(self) -> str:
+    def _headline(self) -> str:
         which = f"all {self.lines:,} lines" if self.whole else f"the first {self.lines:,} lines"
         if self.same:
             return f"the same for {which} of {self.source}"
         return f"{self.lines - self.equal:,} of {which} of {self.source} differ"
 
 
-def compare(
-    spec: ExpressionSpec,
-    function: Callable[[dict[str, object]], object],
-    source: Source,
-    lines: int | None,
-    rel_tol: float,
-) -> Comparison:
-    """Compare what the expressions and what a function make of the lines of an input; see `Calculation.compare`."""
-    return retry_widened(source, lambda state: _compare(spec, FunctionPlan(function), source, lines, rel_tol, state))
+def compare(spec: ExpressionSpec, function: Function, source: Source, lines: int | None, rel_tol: float) -> Comparison:
+    """Compare the results of the expressions and of a function for the lines of an input; see `Calculation.compare`."""
+    call = FunctionPlan(function).call
+
+    def attempt(state: State) -> Comparison:
+        tally = _Tally()
+        with open_source(source) as reader:
+            plan, chunks = spec.prepare(read_chunks(reader.read_into), MAX_LINE_BYTES, state.widened)
+            first_lines = FirstLines(chunks, lines)
+            for outcome in _outcomes(plan, first_lines):
+                tally.add(outcome.number, _differ(outcome, call, rel_tol))
+        name = str(getattr(function, "__name__", "the function"))
+        found = sorted(tally.found.values(), key=lambda one: -one.lines)
+        return Comparison(reader.name, name, tally.lines, tally.equal, first_lines.whole, tuple(found))
+
+    return retry_widened(source, attempt)
 
 
 @dataclass(frozen=True, slots=True)
 class _Outcome:
-    """What the expressions make of a line: its text, None if they drop it, and why if they reject it."""
+    """The result of the expressions for a line: its text, None if they drop it; or the reason if they reject it."""
 
     number: int
     line: bytes
@@ -281,34 +287,16 @@ class _Outcome:
     reason: str | None = None
 
 
-def _compare(
-    spec: ExpressionSpec, function: FunctionPlan, source: Source, lines: int | None, rel_tol: float, state: State
-) -> Comparison:
-    count, equal = 0, 0
-    tally: dict[tuple[str, str], Found] = {}
-    with open_source(source) as reader:
-        plan, chunks = spec.prepare(read_chunks(reader.read_into), MAX_LINE_BYTES, state.widened)
-        looked_at = FirstLines(chunks, lines)
-        for outcome in _outcomes(plan, looked_at):
-            found = _differ(outcome, function, rel_tol)
-            count, equal = count + 1, equal + (not found)
-            for difference in {(one.member, one.kind): one for one in reversed(found)}.values():
-                _add(tally, difference, outcome.number)
-    name = str(getattr(function.function, "__name__", "the function"))
-    most_first = sorted(tally.values(), key=lambda one: -one.lines)
-    return Comparison(reader.name, name, count, equal, looked_at.whole, tuple(most_first))
-
-
 def _outcomes(plan: ExpressionPlan, chunks: Iterable[Chunk | LongLine]) -> Iterator[_Outcome]:
-    """Yield what the expressions make of each line that is not blank, nor too long to be looked at."""
+    """Yield the result of the expressions for each line that is not blank, nor over the limit."""
     before = 0
     for chunk in chunks:
         if isinstance(chunk, LongLine):
             before += 1
             continue
-        decoded, result = plan.decoder.decode(chunk), plan.transform(chunk)
-        kept = decoded.lines[plan.evaluator.evaluate(decoded.frame).kept]
-        texts = dict(zip(kept.tolist(), b"".join(result.output).split(b"\n"), strict=False))
+        evaluated = plan.evaluate(chunk)
+        result = plan.splice(evaluated)
+        texts = dict(zip(evaluated.kept_lines.tolist(), b"".join(result.output).split(b"\n"), strict=False))
         reasons = {reject.line: reject.reason for reject in result.rejects}
         for index, line in enumerate(bytes(chunk.data).split(b"\n")):
             if line.strip(_SPACES):
@@ -316,33 +304,44 @@ def _outcomes(plan: ExpressionPlan, chunks: Iterable[Chunk | LongLine]) -> Itera
         before += result.lines
 
 
-def _differ(outcome: _Outcome, function: FunctionPlan, rel_tol: float) -> list[Difference]:
+def _differ(outcome: _Outcome, call: Callable[[bytes], bytes | None], rel_tol: float) -> list[Difference]:
     text, reason = None, None
     try:
-        text = function.call(outcome.line)
+        text = call(outcome.line)
     except LineError as error:
         reason = str(error)
     if outcome.text is not None and text is not None:
         return differences(outcome.text, text, rel_tol)
-    ours, theirs = _told(outcome.text, outcome.reason), _told(text, reason)
+    ours, theirs = _verdict(outcome.text, outcome.reason), _verdict(text, reason)
     if (ours, theirs) == (_DROPPED, _DROPPED) or (outcome.reason is not None and reason is not None):
         return []
     kind = REJECTED if reason is not None or outcome.reason is not None else DROPPED
     return [Difference("", kind, shorten(ours), shorten(theirs))]
 
 
-def _told(text: bytes | None, reason: str | None) -> str:
+def _verdict(text: bytes | None, reason: str | None) -> str:
     return reason if reason is not None else _DROPPED if text is None else _KEPT
 
 
-def _add(tally: dict[tuple[str, str], Found], difference: Difference, line: int) -> None:
-    key = difference.member, difference.kind
-    found = tally.get(key) or Found(*key, 0, ())
-    examples = found.examples
-    if len(examples) < _EXAMPLES:
-        examples = (*examples, Example(line, difference.ours, difference.theirs))
-    far = [apart for apart in (found.relative, difference.relative) if apart is not None]
-    tally[key] = Found(*key, found.lines + 1, examples, max(far, default=None))
+@dataclass(slots=True)
+class _Tally:
+    """The lines compared, and their differences by member and kind."""
+
+    lines: int = 0
+    equal: int = 0
+    found: dict[tuple[str, str], Found] = field(default_factory=dict)
+
+    def add(self, line: int, differences: list[Difference]) -> None:
+        """Count a line; of several differences of one member and kind, the first."""
+        self.lines += 1
+        self.equal += not differences
+        for key, one in {(one.member, one.kind): one for one in reversed(differences)}.items():
+            found = self.found.get(key) or Found(*key, 0, ())
+            examples = found.examples
+            if len(examples) < _EXAMPLES:
+                examples = (*examples, Example(line, one.ours, one.theirs))
+            relative = max((r for r in (found.relative, one.relative) if r is not None), default=None)
+            self.found[key] = Found(*key, found.lines + 1, examples, relative)
 
 
 def _kind(found: Found) -> str:

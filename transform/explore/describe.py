@@ -1,4 +1,4 @@
-"""What a calculation of expressions shows of itself, as text and in a notebook."""
+"""A calculation of expressions as text, and as HTML in a notebook."""
 
 from collections.abc import Iterator
 
@@ -16,7 +16,7 @@ _UNKNOWN = "follows from the columns"
 
 
 def describe(spec: ExpressionSpec) -> str:
-    """Return it as text."""
+    """Return the calculation as text."""
     types = _types(spec)
     lines = [
         f"  {name} = {_without_alias(expr)}\n    reads {_reads(expr)}; type {types.get(name, _UNKNOWN)}"
@@ -29,7 +29,7 @@ def describe(spec: ExpressionSpec) -> str:
 
 
 def describe_html(spec: ExpressionSpec) -> str:
-    """Return it as HTML."""
+    """Return the calculation as HTML."""
     types = _types(spec)
     results = [
         (html.Code(name), html.Code(str(_without_alias(expr))), _reads(expr), types.get(name, _UNKNOWN))
@@ -54,7 +54,7 @@ def _projection(spec: ExpressionSpec) -> Iterator[tuple[str, list[str]]]:
 
 
 def _types(spec: ExpressionSpec) -> dict[str, str]:
-    """Return the types of the results where the declared columns settle them."""
+    """Return the types of the results, by name, if all columns read are declared."""
     columns = {name: Column(dtype) for name, dtype in spec.schema.items() if name in spec.columns}
     if set(columns) != set(spec.columns):
         return {}
@@ -62,7 +62,7 @@ def _types(spec: ExpressionSpec) -> dict[str, str]:
         plan = ExpressionPlan(spec.results, spec.filters, columns, MAX_LINE_BYTES, pure=spec.pure)
     except TransformError:
         return {}
-    return {name: str(dtype) for name, dtype in plan.evaluator.types.items()}
+    return {name: str(dtype) for name, dtype in plan.result_types.items()}
 
 
 def _without_alias(expr: pl.Expr) -> pl.Expr:

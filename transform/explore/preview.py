@@ -1,51 +1,24 @@
-"""The first rows of what a calculation makes, as a frame to look at.
+"""The first rows of the results of a calculation, as a frame; and the first lines of an input, for all of `explore`."""
 
-A look at the lines of an input without an output: for whatever tells of a calculation rather than running it.
-"""
-
-from collections.abc import Callable, Iterator
-from typing import TypeVar
+from collections.abc import Iterator
 
 import numpy as np
 import polars as pl
 
 from transform.decode.line_index import NEWLINE
-from transform.decode.schema import Column
-from transform.engine.run import restarted
 from transform.engine.spec import ExpressionSpec
-from transform.engine.state import State
+from transform.engine.state import State, retry_widened
 from transform.engine.summary import Policy, Summary
-from transform.errors import WidenError
 from transform.io.chunks import MAX_LINE_BYTES, Chunk, LongLine, read_chunks
 from transform.io.sources import Source, open_source
-
-T = TypeVar("T")
-
-
-def retry_widened(source: Source, attempt: Callable[[State], T]) -> T:
-    """Return what an attempt gives that has not to start again with a wider type for a column.
-
-    Args:
-        source: What it reads.
-        attempt: Is called anew, with the types that turned out to be needed.
-
-    Raises:
-        SchemaError: It has to start again, and the source cannot be read again.
-    """
-    state = State()
-    while True:
-        try:
-            return attempt(state)
-        except WidenError as error:
-            state = restarted(state, error, source)
 
 
 class FirstLines:
     """Yields the chunks up to a number of lines, blank ones among them.
 
     Args:
-        chunks: Of a whole input.
-        max_lines: How many lines; None for all.
+        chunks: The chunks of a whole input.
+        max_lines: The number of lines; None for all.
 
     Attributes:
         whole: Whether that was the whole input; known at the end.
@@ -77,7 +50,7 @@ class FirstLines:
         self.whole = True
 
 
-_CHUNK_BYTES = 64 << 10  # a few rows are wanted; the sample makes its own chunks as long as it needs
+_CHUNK_BYTES = 64 << 10  # only a few rows are shown; the sample takes as many chunks as it needs
 
 
 def preview(spec: ExpressionSpec, source: Source, rows: int, rejected: list[str] | None = None) -> pl.DataFrame:
@@ -88,8 +61,8 @@ def preview(spec: ExpressionSpec, source: Source, rows: int, rejected: list[str]
     Args:
         spec: What to do.
         source: The input.
-        rows: How many.
-        rejected: Is given what is said of lines that were read on the way, and rejected.
+        rows: The maximum number of rows.
+        rejected: A list to which messages about rejected lines are added, of those that were read.
 
     Raises:
         RejectedError: Every line that was read was rejected.
@@ -100,7 +73,7 @@ def preview(spec: ExpressionSpec, source: Source, rows: int, rejected: list[str]
 
 
 def tell_rejected(seen: Summary, rejected: list[str] | None) -> None:
-    """Say which lines that were read for a preview were rejected; raise if all were."""
+    """Add messages about the lines rejected in a preview to a list; raise if all lines were rejected."""
     Policy().check_all(seen)
     if rejected is not None and seen.rejected:
         rejected += seen.first_rejects
@@ -112,16 +85,14 @@ def _first_rows(spec: ExpressionSpec, source: Source, rows: int, state: State) -
     seen = Summary()
     with open_source(source) as reader:
         plan, chunks = spec.prepare(read_chunks(reader.read_into, _CHUNK_BYTES), MAX_LINE_BYTES, state.widened)
-        found = [plan.evaluator.compute(pl.DataFrame(schema=_types(plan.columns)))]
+        found = [plan.empty_values()]
         for chunk in chunks:
-            seen.count(plan.transform(chunk))
             if isinstance(chunk, Chunk):
-                frame = plan.decoder.decode(chunk).frame
-                found.append(plan.evaluator.compute(frame[plan.evaluator.evaluate(frame).kept]))
+                evaluated = plan.evaluate(chunk)
+                seen.count(plan.splice(evaluated))
+                found.append(plan.values(evaluated, rows))
+            else:
+                seen.count(plan.transform(chunk))
             if sum(frame.height for frame in found) >= rows:
                 break
     return pl.concat(found).head(rows), seen
-
-
-def _types(columns: dict[str, Column]) -> dict[str, pl.DataType]:
-    return {name: column.evaluated for name, column in columns.items()}

@@ -1,4 +1,4 @@
-"""Where the time of a calculation goes, stage by stage, and how long it would take for more."""
+"""A profile of a calculation: the time of each stage, and estimates for larger inputs."""
 
 import os
 import tempfile
@@ -11,10 +11,8 @@ from transform import html
 from transform._process import available_cores
 from transform.engine.plan import ExpressionPlan
 from transform.engine.spec import ExpressionSpec
-from transform.engine.splice import plan_edits, splice
-from transform.engine.state import State
+from transform.engine.state import State, retry_widened
 from transform.errors import OptionError
-from transform.explore.preview import retry_widened
 from transform.io.chunks import MAX_LINE_BYTES, Chunk, LongLine, read_chunks
 from transform.io.sources import Reader, Source, open_source
 from transform.sizes import parse_size, show_seconds, show_size
@@ -25,7 +23,7 @@ STAGES = ("lines", "decode", "evaluate", "splice", "write")
 _START_S = 1.0
 """How long a process takes before it helps, most of which is importing polars."""
 _ENOUGH_BYTES = 10_000_000
-"""Of less, what a chunk costs whatever its size is most of the time."""
+"""With less, the constant cost of a chunk is most of the time."""
 _ESTIMATED = (10**9, 10**11, 10**12)
 
 
@@ -36,14 +34,14 @@ class Profile:
     Attributes:
         source: The input.
         bytes_in: Content read, in bytes after decompression.
-        bytes_out: Content that came of it.
+        bytes_out: Content written, in bytes before compression.
         lines: Lines read.
-        whole: Whether that was the whole input.
+        whole: Whether the whole input was read.
         settle: Seconds to infer the types and to check the calculation, once for each input.
-        stages: Seconds by stage: `lines` and `write` on the clock, as they wait for disks and networks; `decode`,
-            `evaluate` and `splice` of one core.
-        in_order: Whether the input has to be read from its start, as what is compressed or a pipe: then only one
-            process does that, however many there are.
+        stages: Seconds by stage: wall-clock time for `lines` and `write`, which wait for disks and networks; the time
+            of one core for `decode`, `evaluate` and `splice`.
+        in_order: Whether the input has to be read from its start, as a compressed one or a pipe: then only one process
+            reads it, however many there are.
 
     Example:
         >>> import io
@@ -64,7 +62,7 @@ class Profile:
 
     @property
     def seconds(self) -> float:
-        """Of all stages, without the settling."""
+        """The time of all stages, without `settle`."""
         return sum(self.stages.values())
 
     @property
@@ -75,15 +73,16 @@ class Profile:
     def estimate(self, size: int | str, cores: int | None = None) -> float:
         """Return how many seconds an input of another size would take, at best.
 
-        It supposes that the rest of the input is as what was profiled, that cores do not get into each other's way,
-        and that reading and writing are as fast as here: for S3, profile an object, from where the worker will run.
+        The estimate assumes that the rest of the input is like the part that was profiled, that cores do not slow each
+        other down, and that reading and writing are as fast as here: for S3, profile an object from where the worker
+        will run.
 
         Args:
-            size: Of the content, after decompression: a number of bytes, or a text such as `2 TB`.
-            cores: How many work at it; by default those that there are.
+            size: The size of the content, after decompression: a number of bytes, or a text such as `2 TB`.
+            cores: The number of cores; by default those of this process.
 
         Raises:
-            OptionError: The size is none, or there are no cores.
+            OptionError: The size is not valid, or there are no cores.
 
         Example:
             >>> stages = {"lines": 0.1, "decode": 0.5, "evaluate": 0.2, "splice": 0.1, "write": 0.1}
@@ -134,7 +133,7 @@ class Profile:
 
 
 def profile(spec: ExpressionSpec, source: Source, max_bytes: int | None) -> Profile:
-    """Take the time of each stage; see `Calculation.profile`."""
+    """Measure the time of each stage; see `Calculation.profile`."""
     return retry_widened(source, lambda state: _profile(spec, source, max_bytes, state))
 
 
@@ -152,42 +151,39 @@ def _profile(spec: ExpressionSpec, source: Source, max_bytes: int | None, state:
             if isinstance(chunk, LongLine):
                 lines, bytes_in = lines + 1, chunk.stop
                 continue
-            count, size = _transform(plan, spec, chunk, sink, timer)
+            count, size = _transform(plan, chunk, sink, timer)
             lines, bytes_in, bytes_out = lines + count, chunk.offset + len(chunk.data), bytes_out + size
         timer.on_the_clock("write", lambda: _sync(sink))
         return Profile(reader.name, bytes_in, bytes_out, lines, whole, settle, timer.seconds, _reads_in_order(reader))
 
 
-def _transform(
-    plan: ExpressionPlan, spec: ExpressionSpec, chunk: Chunk, sink: BinaryIO, timer: "_Timer"
-) -> tuple[int, int]:
-    """Take a chunk through the stages; return how many lines came in, and how many bytes came out."""
-    decoded = timer.of_the_core("decode", lambda: plan.decoder.decode(chunk))
-    evaluated = timer.of_the_core("evaluate", lambda: plan.evaluator.evaluate(decoded.frame))
-    edits = timer.of_the_core("splice", lambda: plan_edits(decoded, evaluated, spec.projection))
-    output = timer.of_the_core("splice", lambda: splice(chunk.data, edits))
-    timer.on_the_clock("write", lambda: sink.writelines(output))
-    return len(decoded.line_index.stops), sum(len(part) for part in output)
+def _transform(plan: ExpressionPlan, chunk: Chunk, sink: BinaryIO, timer: "_Timer") -> tuple[int, int]:
+    """Take a chunk through the stages; return the number of lines read, and of bytes written."""
+    decoded = timer.of_the_core("decode", lambda: plan.decode(chunk))
+    evaluated = timer.of_the_core("evaluate", lambda: plan.evaluate(chunk, decoded))
+    result = timer.of_the_core("splice", lambda: plan.splice(evaluated))
+    timer.on_the_clock("write", lambda: sink.writelines(result.output))
+    return result.lines, sum(len(part) for part in result.output)
 
 
 def _sync(sink: BinaryIO) -> None:
-    """Write out what the system holds back, as a run does before its output appears."""
+    """Write to the disk what the system has buffered, as a run does before its output appears."""
     sink.flush()
     os.fsync(sink.fileno())
 
 
 class _Timer:
-    """Adds up the time of each stage."""
+    """Sums the time of each stage."""
 
     def __init__(self) -> None:
         self.seconds = dict.fromkeys(STAGES, 0.0)
 
     def on_the_clock(self, stage: str, work: Callable[[], T]) -> T:
-        """Count the time that work takes, waiting included; return what it gives."""
+        """Add the wall-clock time of work, waiting included; return its result."""
         return self._count(stage, work, time.perf_counter)
 
     def of_the_core(self, stage: str, work: Callable[[], T]) -> T:
-        """Count the time of this process's cores: polars' threads among them, as if they had run one by one."""
+        """Add the CPU time of work, the threads of polars included; return its result."""
         return self._count(stage, work, time.process_time)
 
     def _count(self, stage: str, work: Callable[[], T], clock: Callable[[], float]) -> T:

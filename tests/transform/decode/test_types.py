@@ -23,9 +23,10 @@ from hypothesis import strategies as st
 from polars.testing import assert_series_equal
 
 from tests.support.trial import attempt, column, lines, refusal
+from tests.support.tuned import Tuned
 from transform import Calculation, CalculationError, RejectedError, SchemaError
-from transform.decode import inference as sample
 from transform.decode.columns import to_frame
+from transform.decode.inference import SampleSize
 from transform.decode.schema import Column, parse_type
 
 if TYPE_CHECKING:
@@ -653,16 +654,16 @@ def test_line_past_the_limit_is_no_part_of_the_sample() -> None:
 
 
 @pytest.mark.parametrize("chunk_bytes", [64, 1 << 20])
-def test_lines_that_are_all_past_the_limit_are_told_so(monkeypatch: pytest.MonkeyPatch, chunk_bytes: int) -> None:
-    monkeypatch.setattr(sample, "SAMPLE_BYTES", 1000)
+def test_lines_that_are_all_past_the_limit_are_told_so(chunk_bytes: int) -> None:
     data = lines(*['{"v":"' + "x" * 100 + '"}'] * 20)
-    message = refusal(data, COPY, SchemaError, max_line_bytes=50, chunk_bytes=chunk_bytes)
+    sampled = Tuned(COPY, sample_size=SampleSize(max_bytes=1000))
+    message = refusal(data, sampled, SchemaError, max_line_bytes=50, chunk_bytes=chunk_bytes)
     assert "a JSON object (longer than 50 bytes); is this JSON lines?" in message
 
 
-def test_lines_that_are_all_blank_are_told_so(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sample, "SAMPLE_BYTES", 1000)
-    assert "a JSON object (all are blank); is this JSON lines?" in refusal(b"\n" * 2000, COPY, SchemaError)
+def test_lines_that_are_all_blank_are_told_so() -> None:
+    sampled = Tuned(COPY, sample_size=SampleSize(max_bytes=1000))
+    assert "a JSON object (all are blank); is this JSON lines?" in refusal(b"\n" * 2000, sampled, SchemaError)
 
 
 def test_each_input_has_its_own_types() -> None:
@@ -721,13 +722,12 @@ def fits(text: str, kinds: set[str]) -> bool:
 def test_types_are_inferred_as_the_table_says_whatever_the_chunks(texts: list[str | None], chunk_bytes: int) -> None:
     data = lines(*("nope" if text is None else f'{{"v":{text}}}' for text in texts))
     expected = expected_values(texts)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sample, "SAMPLE_LINES", SMALL_SAMPLE_LINES)
-        if isinstance(expected, str):
-            with pytest.raises((SchemaError, RejectedError), match=re.escape(expected)):
-                attempt(data, COPY, chunk_bytes=chunk_bytes)
-            return
-        outcome = attempt(data, COPY, chunk_bytes=chunk_bytes)
+    sampled = Tuned(COPY, sample_size=SampleSize(SMALL_SAMPLE_LINES))
+    if isinstance(expected, str):
+        with pytest.raises((SchemaError, RejectedError), match=re.escape(expected)):
+            attempt(data, sampled, chunk_bytes=chunk_bytes)
+        return
+    outcome = attempt(data, sampled, chunk_bytes=chunk_bytes)
     assert outcome.values() == expected
     assert [type(value) for value in outcome.values()] == [type(value) for value in expected]
 

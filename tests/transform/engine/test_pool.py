@@ -13,7 +13,9 @@ import sys
 import threading
 from collections import deque
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import polars as pl
@@ -22,52 +24,50 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.support.example import CALCULATION, lines, transformed, wait_until
-from transform import (
-    Calculation,
-    InputError,
-    LineFunction,
-    RejectedError,
-    SchemaError,
-    Summary,
-    WorkerError,
-    parallel,
-    pool,
-)
+from tests.support import example
+from tests.support.example import lines, transformed, wait_until
+from tests.support.tuned import READY_WAIT_S, Tuned
+from transform import Calculation, InputError, LineFunction, RejectedError, SchemaError, Summary, WorkerError
 from transform.decode.rejects import ChunkResult
-from transform.engine.pool import started_ahead
+from transform.engine.options import PoolOptions
+from transform.engine.pool import Pool
 from transform.engine.pool_worker import SLOTS, WorkerSetup
+from transform.engine.remote_worker import RemoteWorker, started_ahead
 from transform.io.chunks import LongLine, Range
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-    from pathlib import Path
 
     from tests.conftest import Start
+    from transform.engine.pool_worker import WorkItem
+    from transform.runnable import Runnable
 
-WAIT_S = 60.0
+CALCULATION = Tuned(example.CALCULATION)
+ROOT = Path(__file__).parents[3]
+WAIT_S = READY_WAIT_S
 RANGE_BYTES = 4000
 
 
-@pytest.fixture(autouse=True)
-def _workers_do_their_share(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Wait for workers to start: else this process would be done with a small input before they are."""
-    monkeypatch.setattr(pool, "READY_WAIT_S", WAIT_S)
-    monkeypatch.setattr(parallel, "_MIN_CHUNKS", 1)
+class Noting(RemoteWorker):
+    """A worker that notes what it is given."""
+
+    def __init__(self, given: list[object], setup: WorkerSetup) -> None:
+        super().__init__(setup, READY_WAIT_S)
+        self._noted = given
+
+    def give(self, item: WorkItem) -> None:
+        self._noted.append(item)
+        super().give(item)
 
 
-@pytest.fixture
-def orders(monkeypatch: pytest.MonkeyPatch) -> list[object]:
-    """What was given to workers."""
-    given: list[object] = []
-    give = pool.RemoteWorker.give
+@dataclass(frozen=True)
+class Watch:
+    """Runs calculations, and notes what is given to workers."""
 
-    def noted(child: Any, part: Any) -> Any:
-        given.append(part)
-        return give(child, part)
+    given: list[object] = field(default_factory=list)
 
-    monkeypatch.setattr(pool.RemoteWorker, "give", noted)
-    return given
+    def __call__(self, calculation: Runnable = CALCULATION) -> Tuned:
+        return Tuned(calculation, pool=PoolOptions(min_chunks=1, start_worker=partial(Noting, self.given)))
 
 
 def mixed_lines(count: int) -> bytes:
@@ -87,7 +87,7 @@ def mixed_lines(count: int) -> bytes:
     return b"\n".join(draw.choices(sorts, weights)[0](number) for number in range(count))
 
 
-def outcome(data: bytes, tmp_path: Path, calculation: Calculation = CALCULATION, **options: Any) -> tuple[Any, ...]:
+def outcome(data: bytes, tmp_path: Path, calculation: Runnable = CALCULATION, **options: Any) -> tuple[Any, ...]:
     source, target = tmp_path / options.pop("name", "in.jsonl"), tmp_path / "out.jsonl"
     source.write_bytes(data)
     summary = calculation.run(source, target, **options)
@@ -100,34 +100,33 @@ def numbers(summary: Summary) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("workers", [2, 3, 4])
-def test_ranges_give_the_same_bytes_for_any_number_of_workers(
-    workers: int, tmp_path: Path, orders: list[object]
-) -> None:
-    data = mixed_lines(3000)
-    alone = outcome(data, tmp_path, workers=1)
-    assert orders == []
+def test_ranges_give_the_same_bytes_for_any_number_of_workers(workers: int, tmp_path: Path) -> None:
+    data, watched = mixed_lines(3000), Watch()
+    alone = outcome(data, tmp_path, watched(), workers=1)
+    assert watched.given == []
     for range_bytes in (RANGE_BYTES, 10 * RANGE_BYTES):
-        assert outcome(data, tmp_path, workers=workers, range_bytes=range_bytes, chunk_bytes=1000) == alone
-    assert len(orders) > len(data) // (11 * RANGE_BYTES) // 2
+        assert outcome(data, tmp_path, watched(), workers=workers, range_bytes=range_bytes, chunk_bytes=1000) == alone
+    assert len(watched.given) > len(data) // (11 * RANGE_BYTES) // 2
 
 
-def test_a_compressed_input_is_handed_out_in_chunks(tmp_path: Path, orders: list[object]) -> None:
-    data = mixed_lines(2000)
+def test_a_compressed_input_is_handed_out_in_chunks(tmp_path: Path) -> None:
+    data, watched = mixed_lines(2000), Watch()
     alone = outcome(data, tmp_path, workers=1)
-    packed = outcome(gzip.compress(data), tmp_path, name="in.gz", workers=3, chunk_bytes=3000)
+    packed = outcome(gzip.compress(data), tmp_path, watched(), name="in.gz", workers=3, chunk_bytes=3000)
     assert packed == alone
-    assert len(orders) > 10
+    assert len(watched.given) > 10
 
 
-def test_what_is_longer_than_a_workers_memory_goes_through_all_the_same(tmp_path: Path, orders: list[object]) -> None:
+def test_what_is_longer_than_a_workers_memory_goes_through_all_the_same(tmp_path: Path) -> None:
     text = "x" * 200_000
     calculation = Calculation(long=pl.lit("x").str.pad_end(len(text), "x")).with_schema({"a": pl.Int64})
     calculation = calculation.filter(pl.col("a") % 2 == 0)
     data = lines(3000)
     source, target = tmp_path / "in.jsonl", tmp_path / "out.jsonl"
     source.write_bytes(data)
-    calculation.run(source, target, workers=2, range_bytes=8000, chunk_bytes=2000)
-    assert orders
+    watched = Watch()
+    watched(calculation).run(source, target, workers=2, range_bytes=8000, chunk_bytes=2000)
+    assert watched.given
     assert target.stat().st_size > 3 * 24 << 20
     with target.open("rb") as output:
         for number, line in enumerate(output):
@@ -137,7 +136,7 @@ def test_what_is_longer_than_a_workers_memory_goes_through_all_the_same(tmp_path
 
 def test_a_float_that_a_worker_finds_starts_the_run_again(tmp_path: Path) -> None:
     data = lines(5000) + b'{"a":0.5}\n' + lines(1000)
-    calculation = Calculation.from_sql("a + 1 AS b")
+    calculation = Tuned(Calculation.from_sql("a + 1 AS b"))
     output, rejects, summary = outcome(data, tmp_path, calculation, workers=2, range_bytes=RANGE_BYTES)
     assert summary["schema"] == {"a": {"type": "Float64", "from": "inferred"}}
     assert rejects == b""
@@ -153,7 +152,7 @@ def test_of_a_pipe_it_is_an_error_that_says_what_to_declare(tmp_path: Path) -> N
     with subprocess.Popen(["/bin/sh", "-c", f"cat > {packed}"], stdin=subprocess.PIPE) as writer:
         threading.Thread(target=writer.communicate, args=[data]).start()
         with pytest.raises(SchemaError, match="--schema a=Float64"):
-            Calculation.from_sql("a + 1 AS b").run(packed, tmp_path / "out", workers=2, chunk_bytes=1000)
+            Tuned(Calculation.from_sql("a + 1 AS b")).run(packed, tmp_path / "out", workers=2, chunk_bytes=1000)
     assert not (tmp_path / "out").exists()
 
 
@@ -249,14 +248,14 @@ def test_a_python_function_that_raises_in_a_worker_rejects_lines(tmp_path: Path)
 
     calculation = Calculation(b=pl.col("a").map_elements(fail_elsewhere, return_dtype=pl.Int128)).assume_pure()
     # what a Python function raises is a line's fault as far as anybody can tell: such lines are rejected, not lost
-    summary = calculation.run(source, tmp_path / "out", workers=2, range_bytes=RANGE_BYTES)
+    summary = Tuned(calculation).run(source, tmp_path / "out", workers=2, range_bytes=RANGE_BYTES)
     assert summary.rejected > 0
     assert summary.lines_out + summary.rejected == 30_000
     assert next(iter(summary.reject_reasons)) == "the calculation failed"
     assert any("Python functions ran" in note for note in summary.notes)
 
 
-def test_what_cannot_travel_runs_in_one_process_and_the_summary_says_so(tmp_path: Path, orders: list[object]) -> None:
+def test_what_cannot_travel_runs_in_one_process_and_the_summary_says_so(tmp_path: Path) -> None:
     class Unpicklable:
         def __reduce__(self) -> Any:
             raise TypeError("I stay here")
@@ -269,8 +268,9 @@ def test_what_cannot_travel_runs_in_one_process_and_the_summary_says_so(tmp_path
 
     source = tmp_path / "in.jsonl"
     source.write_bytes(lines(3000))
-    summary = LineFunction(calculation).run(source, tmp_path / "out", workers=2, range_bytes=RANGE_BYTES)
-    assert orders == []
+    watched = Watch()
+    summary = watched(LineFunction(calculation)).run(source, tmp_path / "out", workers=2, range_bytes=RANGE_BYTES)
+    assert watched.given == []
     assert any("one process only" in note and "I stay here" in note for note in summary.notes)
     assert (tmp_path / "out").read_bytes() == lines(3000)
 
@@ -280,13 +280,16 @@ def test_a_script_without_a_main_guard_runs_once(tmp_path: Path) -> None:
     (tmp_path / "in.jsonl").write_bytes(lines(20_000))
     script = tmp_path / "script.py"
     script.write_text(
-        "from transform import Calculation, pool\n"
-        f"pool.READY_WAIT_S = {WAIT_S}\n"
+        "from tests.support.tuned import Tuned\n"
+        "from transform import Calculation\n"
         "print('started')\n"
-        "summary = Calculation.from_sql('a + 1 AS b').run('in.jsonl', 'out', workers=3, range_bytes=50_000)\n"
+        "summary = Tuned(Calculation.from_sql('a + 1 AS b')).run('in.jsonl', 'out', workers=3, range_bytes=50_000)\n"
         "print(summary.lines_out)\n"
     )
-    run = subprocess.run([sys.executable, script], cwd=tmp_path, capture_output=True, check=True, timeout=WAIT_S)
+    env = {**os.environ, "PYTHONPATH": str(ROOT)}
+    run = subprocess.run(
+        [sys.executable, script], cwd=tmp_path, capture_output=True, check=True, timeout=WAIT_S, env=env
+    )
     assert run.stdout == b"started\n20000\n"
     assert (tmp_path / "out").read_bytes() == transformed(20_000)
 
@@ -322,7 +325,7 @@ class Plan:
     fails: bool = False
     fits: bool = True
 
-    def part(self, number: int) -> pool.WorkItem:
+    def part(self, number: int) -> WorkItem:
         return Range(number, number + 1) if self.fits else LongLine(b"", 1, number, number + 1)
 
 
@@ -348,7 +351,7 @@ class Sharing:
         self.free, self.answered = itertools.cycle(free), itertools.cycle(answered)
         self._buffer = bytearray(8)
 
-    def chunk_results(self, part: pool.WorkItem) -> Iterator[ChunkResult]:
+    def chunk_results(self, part: WorkItem) -> Iterator[ChunkResult]:
         """Yield the pieces, all in one buffer, as those of a chunk are."""
         number = part.start if isinstance(part, Range) else part.offset
         for piece in range(self.plans[number].pieces):
@@ -357,7 +360,7 @@ class Sharing:
         if self.plans[number].fails:
             raise PartError(number)
 
-    def do_here(self, part: pool.WorkItem) -> Iterator[ChunkResult]:
+    def results(self, part: WorkItem) -> Iterator[ChunkResult]:
         self.here.append(part.start if isinstance(part, Range) else part.offset)
         open_ = [number for number, plan in enumerate(self.plans) if self.received[number] < plan.pieces]
         ahead = [number for number in self.here if number in open_[1:]]  # what comes next need not be kept
@@ -370,11 +373,10 @@ class Sharing:
     def run(self, workers: int) -> tuple[list[bytes], object]:
         """Return all that comes, and which part has failed."""
         found = []
-        with pytest.MonkeyPatch.context() as patch, pool.Pool(workers, WorkerSetup(b"", None, 1, 1)) as shared:
-            patch.setattr(pool, "RemoteWorker", lambda _setup: SlowChild(self))
+        with Pool(self, lambda: SlowChild(self), workers - 1) as shared:
             parts = (plan.part(number) for number, plan in enumerate(self.plans))
             try:
-                for piece in shared.results(parts, self.do_here, self.prefetch):
+                for piece in shared.results(parts):
                     (output,) = piece.output
                     found.append(bytes(output))
                     self.received[piece.stop] += 1
@@ -396,12 +398,12 @@ class SlowChild:
 
     def __init__(self, sharing: Sharing) -> None:
         self._sharing = sharing
-        self._parts: deque[pool.WorkItem] = deque()
+        self._parts: deque[WorkItem] = deque()
 
     def is_free(self) -> bool:
         return next(self._sharing.free) and len(self._parts) < SLOTS
 
-    def give(self, part: pool.WorkItem) -> None:
+    def give(self, part: WorkItem) -> None:
         assert isinstance(part, Range), "others do not fit"
         assert len(self._parts) < SLOTS
         self._parts.append(part)
@@ -446,6 +448,12 @@ def test_ranges_are_told_of_before_those_before_them_are_done() -> None:
     assert sharing.run(2) == sharing.expected()
     assert sharing.told[:3] == [(2, []), (3, []), (4, [2])], "one to be done, and one to be read meanwhile"
     assert [number for number, _ in sharing.told] == sharing.here
+
+
+def test_a_result_that_is_there_is_yielded_before_anything_is_done_here() -> None:
+    sharing = Sharing([Plan(1) for _ in range(9)], [True], [True])
+    assert sharing.run(2) == sharing.expected()
+    assert sharing.here == []
 
 
 def test_what_fits_no_worker_does_not_pile_up_behind_a_slow_one() -> None:

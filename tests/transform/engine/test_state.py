@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import json
+from typing import TYPE_CHECKING
 
 import polars as pl
 import pytest
@@ -10,9 +12,13 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from tests.support.stops import through_json
-from transform import Reason, State, Summary
+from transform import Reason, SchemaError, State, Summary, WidenError
 from transform.decode.schema import INTEGER_BOUNDS, read_type
+from transform.engine.state import retry_widened
 from transform.io.sources import Position
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 texts = st.text(st.characters() | st.sampled_from("\ud83d\udcff'\"\\\n\0"), max_size=8)
 names = st.text(max_size=8) | st.sampled_from(["'", '"', 'it\'s "so"', "a\\", "{}", "a: Int64", "\n", "Null", "\0"])
@@ -105,3 +111,52 @@ def test_a_run_that_starts_again_knows_nothing_but_the_wider_types(
 ) -> None:
     again = through_json(State(summary, widened, "gzip").restarted(name, dtype))
     assert again == State(widened={**widened, name: dtype})
+
+
+# --- starting again ------------------------------------------------------------------------------------------------
+
+
+def test_an_attempt_that_needs_wider_types_is_made_again_with_all_of_them(tmp_path: Path) -> None:
+    needed = [("a", pl.Float64()), ("b", pl.List(pl.Float64()))]
+    states: list[State] = []
+
+    def attempt(state: State) -> str:
+        states.append(state)
+        if needed:
+            name, dtype = needed.pop(0)
+            raise WidenError(name, dtype, 5)
+        return "done"
+
+    source = tmp_path / "input"
+    source.write_bytes(b"")
+    assert retry_widened(source, attempt) == "done"
+    first, second, third = states
+    assert first == State()
+    assert second == State(widened={"a": pl.Float64()})
+    assert third == State(widened={"a": pl.Float64(), "b": pl.List(pl.Float64())})
+
+
+def test_an_input_that_cannot_be_read_again_is_an_error_that_says_what_to_declare() -> None:
+    attempts: list[State] = []
+
+    def attempt(state: State) -> None:
+        attempts.append(state)
+        raise WidenError("it's", pl.Float64(), 5)
+
+    message = r"cannot start again .* as the input is a pipe: .*--schema 'it'\"'\"'s=Float64' or \.with_schema"
+    for source in (io.BytesIO(b""), "-"):
+        with pytest.raises(SchemaError, match=message):
+            retry_widened(source, attempt)
+    assert len(attempts) == 2
+
+
+def test_any_other_error_is_raised_at_once(tmp_path: Path) -> None:
+    attempts: list[State] = []
+
+    def attempt(state: State) -> None:
+        attempts.append(state)
+        raise SchemaError("no")
+
+    with pytest.raises(SchemaError, match=r"^no$"):
+        retry_widened(tmp_path, attempt)
+    assert len(attempts) == 1

@@ -15,51 +15,50 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from tests.support import strategies
-from tests.support.example import CALCULATION, lines, transformed
+from tests.support.example import CALCULATION as EXAMPLE
+from tests.support.example import lines, transformed
 from tests.support.places import ObjectPlace
 from tests.support.proxy import proxy_of
 from tests.support.stops import numbers_of, stopped, through_json, uninterrupted
+from tests.support.tuned import WAITING, Tuned
 from transform import (
     Calculation,
     InputError,
     LineFunction,
     RejectedError,
     S3Object,
+    SchemaError,
     SourceChangedError,
     State,
     WidenError,
-    parallel,
-    pool,
-    sample,
 )
+from transform.decode.inference import SampleSize
+from transform.engine.options import PoolOptions
 from transform.io.compression import CODECS
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from hypothesis.strategies import DrawFn, SearchStrategy
 
     from transform.runnable import Runnable
 
 SAMPLE_LINES = 3
+NOT_WAITING = PoolOptions()
 FORMATS = {"plain": None, **{codec.name: codec for codec in CODECS}}
 DECLARED = {"stars": pl.Float64, "count": pl.Int64, "open": pl.Boolean}
 
 
-@pytest.fixture(autouse=True, scope="module")
-def _samples_are_small() -> Iterator[None]:
-    """Infer types from a few lines, so that a small input has more of them."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sample, "SAMPLE_LINES", SAMPLE_LINES)
-        yield
+def tuned(calculation: Runnable, pool: PoolOptions = NOT_WAITING, sample_lines: int = SAMPLE_LINES) -> Tuned:
+    """Have types inferred from a few lines, so that a small input has more of them."""
+    return Tuned(calculation, sample_size=SampleSize(sample_lines), pool=pool)
 
 
 def of_line(json_obj: dict[str, Any]) -> dict[str, Any] | None:
     return {"n": json_obj["count"] + 1} if json_obj.get("open") is not False else None
 
 
+CALCULATION = tuned(EXAMPLE)
 PRODUCT = Calculation(score=pl.col("stars") * pl.col("count"), name=pl.lit(1))
-CALCULATIONS: dict[str, Runnable] = {
+UNTUNED: dict[str, Runnable] = {
     "declared": PRODUCT.with_schema({"stars": pl.Float64, "count": pl.Int64}),
     "inferred": PRODUCT,
     "filtered": Calculation.from_sql("stars / count AS x", "open OR count > 3").with_schema(DECLARED),
@@ -68,6 +67,8 @@ CALCULATIONS: dict[str, Runnable] = {
     "selected": Calculation.from_sql("count + 1 AS id").with_schema({"count": pl.Int128}).select("stars", "name"),
     "line by line": LineFunction(of_line),
 }
+CALCULATIONS = {name: tuned(calculation) for name, calculation in UNTUNED.items()}
+WAITING_FOR_WORKERS = {name: tuned(calculation, WAITING) for name, calculation in UNTUNED.items()}
 GOOD = b'{"stars":1.5,"count":2,"name":"a","open":true}'
 
 
@@ -137,16 +138,9 @@ def many_lines(count: int) -> bytes:
     return strategies.BOM + b"".join(body + (b"\r\n", b"\n")[at % 2] for at, body in enumerate(bodies))
 
 
-@pytest.fixture
-def _workers_do_their_share(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pool, "READY_WAIT_S", 60.0)
-    monkeypatch.setattr(parallel, "_MIN_CHUNKS", 1)
-
-
 MANY = many_lines(600)
 
 
-@pytest.mark.usefixtures("_workers_do_their_share")
 @pytest.mark.parametrize(
     ("name", "format_name", "stops", "range_bytes"),
     [
@@ -164,7 +158,7 @@ def test_what_several_processes_do_can_be_stopped(
     whole = uninterrupted(CALCULATIONS[name], source, tmp_path, workers=1)
     assert whole.error is None
     several = {"workers": 2, "chunk_bytes": 500, "range_bytes": range_bytes}
-    assert stopped(CALCULATIONS[name], source, stops, **several) == whole
+    assert stopped(WAITING_FOR_WORKERS[name], source, stops, **several) == whole
 
 
 def test_one_may_go_on_with_what_several_have_begun(tmp_path: Path) -> None:
@@ -188,7 +182,7 @@ def test_one_may_go_on_with_what_several_have_begun(tmp_path: Path) -> None:
 def test_a_column_that_widens_after_the_stop_starts_the_run_again(stop: int, tmp_path: Path) -> None:
     source = tmp_path / "input"
     source.write_bytes(lines(20) + b'{"a":1.5}\nbad\n' + lines(20) + b'{"a":[1]}\n')
-    calculation = Calculation.from_sql("a + 1 AS b")
+    calculation = tuned(Calculation.from_sql("a + 1 AS b"))
     whole = uninterrupted(calculation, source, tmp_path)
     assert whole.numbers
     assert whole.numbers["schema"] == {"a": {"type": "Float64", "from": "inferred"}}
@@ -204,7 +198,9 @@ def test_a_nested_column_and_then_another_may_widen(tmp_path: Path) -> None:
     source = tmp_path / "input"
     first = b'{"a":[{"x":1}],"b":2}\n' * 10
     source.write_bytes(first + b'{"a":[{"x":1.5}],"b":2}\n' + first + b'{"a":[],"b":0.5}\n' + first)
-    calculation = Calculation(s=pl.col("a").list.len() + pl.col("b"), t=pl.col("a").list.first().struct.field("x"))
+    calculation = tuned(
+        Calculation(s=pl.col("a").list.len() + pl.col("b"), t=pl.col("a").list.first().struct.field("x"))
+    )
     whole = uninterrupted(calculation, source, tmp_path)
     assert whole.numbers
     assert [of["type"] for of in whole.numbers["schema"].values()] == ["List(Struct({'x': Float64}))", "Float64"]
@@ -222,15 +218,17 @@ def stopped_after(calculation: Runnable, source: Any, parts: int, **options: Any
 
 
 @pytest.mark.parametrize("rest", [b'{"b":1}\n', b'{"a":null}\n', b'{"a":"text"}\n', b"bad\n"])
-def test_types_are_inferred_once(rest: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_types_are_inferred_once(rest: bytes, tmp_path: Path) -> None:
     source = tmp_path / "input"
     source.write_bytes(lines(10) + 20 * rest)
     calculation = Calculation.from_sql("a + 1 AS b")
-    whole = uninterrupted(calculation, source, tmp_path)
-    state = stopped_after(calculation, source, 6)
+    whole = uninterrupted(tuned(calculation), source, tmp_path)
+    state = stopped_after(tuned(calculation), source, 6)
     assert state.summary.bytes_in >= len(lines(10))
-    monkeypatch.setattr(sample, "take_sample", None)
-    with calculation.stream(source, state, chunk_bytes=50) as stream:
+    unsampled = tuned(calculation, sample_lines=0)
+    with pytest.raises(SchemaError), unsampled.stream(source) as stream:
+        list(stream)
+    with unsampled.stream(source, state, chunk_bytes=50) as stream:
         output = b"".join(data for part in stream for data in part.output)
     assert whole.output is not None
     assert output == whole.output[state.summary.bytes_out :]
@@ -373,20 +371,19 @@ def pinned(place: ObjectPlace) -> S3Object:
 def test_an_object_can_be_gone_on_with(format_name: str, place: ObjectPlace, tmp_path: Path) -> None:
     place.put(packed(MANY, format_name))
     source = pinned(place)
-    whole = uninterrupted(PRODUCT, place.target, tmp_path)
+    whole = uninterrupted(CALCULATIONS["inferred"], place.target, tmp_path)
     assert whole.error is None
     for stops in ([3, 2], [1000]):
-        assert stopped(PRODUCT, source, stops, chunk_bytes=3000) == whole
+        assert stopped(CALCULATIONS["inferred"], source, stops, chunk_bytes=3000) == whole
 
 
-@pytest.mark.usefixtures("_workers_do_their_share")
 @pytest.mark.parametrize("workers", [1, 2])
 def test_of_an_object_only_what_is_left_is_asked_for(
     workers: int, place: ObjectPlace, aws: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     place.put(MANY)
     source = pinned(place)
-    calculation = CALCULATIONS["declared"]
+    calculation = WAITING_FOR_WORKERS["declared"]
     state = stopped_after(calculation, source, 20, chunk_bytes=1000)
     assert state.position
     with proxy_of(aws) as proxy:

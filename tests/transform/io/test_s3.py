@@ -20,8 +20,8 @@ from tests.conftest import environment_with
 from tests.support.example import ARGUMENTS, BIG, BIG_TRANSFORMED, CALCULATION, held, lines, transformed, wait_until
 from tests.support.places import OLD, ObjectPlace
 from tests.support.proxy import Cut, Hold, Refuse, Shorten, proxy_of
+from tests.support.tuned import Tuned
 from transform import Calculation, InputError, OutputError, PartSizes, RejectedError
-from transform.engine import pool
 from transform.io import s3
 from transform.io.chunks import CHUNK_BYTES
 from transform.io.outputs import Output
@@ -482,18 +482,13 @@ def test_an_object_that_is_overwritten_between_two_ranges_fails_the_run(
     assert place.others() == []
 
 
-@pytest.fixture
-def two_processes(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
-    """Options under which a worker process takes half of the ranges, however small they are."""
-    monkeypatch.setattr(pool, "READY_WAIT_S", 60.0)
-    return {"workers": 2, "range_bytes": MIB}
+WAITING = Tuned(CALCULATION)
+"""A worker process takes half of the ranges, however small they are."""
 
 
-def test_an_object_is_read_by_several_processes(
-    source: ObjectPlace, place: ObjectPlace, proxy: Proxy, two_processes: dict[str, Any]
-) -> None:
+def test_an_object_is_read_by_several_processes(source: ObjectPlace, place: ObjectPlace, proxy: Proxy) -> None:
     source.put(BIG)
-    CALCULATION.run(source.target, place.target, **two_processes)
+    WAITING.run(source.target, place.target, workers=2, range_bytes=MIB)
     assert place.content() == BIG_TRANSFORMED
     assert place.others() == []
     assert proxy.count("GetObject") >= 3, "each process reads it for itself"
@@ -504,7 +499,6 @@ def test_an_object_that_is_overwritten_while_several_processes_read_it_fails_the
     change: Callable[[ObjectPlace, bytes], None],
     source: ObjectPlace,
     place: ObjectPlace,
-    two_processes: dict[str, Any],
 ) -> None:
     source.put(BIG)
     changes = [change]
@@ -514,7 +508,7 @@ def test_an_object_that_is_overwritten_while_several_processes_read_it_fails_the
             changes.pop()(source, BIG)
 
     with pytest.raises(InputError, match=f"^{source.target}: "):
-        CALCULATION.run(source.target, place.target, progress=progress, **two_processes)
+        WAITING.run(source.target, place.target, progress=progress, workers=2, range_bytes=MIB)
     assert place.content() == OLD
     assert place.others() == []
 

@@ -23,6 +23,7 @@ from hypothesis import strategies as st
 from tests.support.example import CALCULATION, lines, transformed, wait_until
 from tests.support.places import ObjectPlace
 from tests.support.proxy import Cut, Damage, Hold, Refuse, Shorten, proxy_of
+from tests.support.tuned import Tuned
 from transform import (
     AccessDeniedError,
     Calculation,
@@ -328,13 +329,10 @@ def test_a_key_is_taken_as_it_is(key: str, s3: Any, bucket: str, scratch: Path, 
         CALCULATION.run(S3Object(bucket, key, "0" * 32), tmp_path / "out")
 
 
-def test_workers_read_the_same_object_whatever_its_key(
-    s3: Any, bucket: str, scratch: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("transform.engine.pool.READY_WAIT_S", 60.0)
+def test_workers_read_the_same_object_whatever_its_key(s3: Any, bucket: str, scratch: Path, tmp_path: Path) -> None:
     place = ObjectPlace(s3, bucket, scratch, "a b?versionId=1//名/")
     place.put(lines(3000))
-    CALCULATION.run(version_of(place), tmp_path / "out", workers=2, range_bytes=4000)
+    Tuned(CALCULATION).run(version_of(place), tmp_path / "out", workers=2, range_bytes=4000)
     assert (tmp_path / "out").read_bytes() == transformed(3000)
 
 

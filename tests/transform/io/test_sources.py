@@ -154,10 +154,10 @@ def test_a_fifo_is_read_to_its_end(target: Path, tmp_path: Path) -> None:
 
 OPEN_FILES = """
 import os, sys
-from tests.support.example import CALCULATION
-from transform.engine import pool
+from tests.support import example
+from tests.support.tuned import Tuned
 
-pool.READY_WAIT_S = 60.0
+CALCULATION = Tuned(example.CALCULATION)
 
 def open_files():
     entries = [f"/proc/self/fd/{number}" for number in os.listdir("/proc/self/fd")]

@@ -1,0 +1,80 @@
+"""A calculation that runs with options of the engine that users cannot change, so that small inputs show it all."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from functools import partial
+from typing import TYPE_CHECKING
+
+from transform.decode.inference import SAMPLE_SIZE, SampleSize
+from transform.engine.options import EngineOptions, PoolOptions
+from transform.engine.remote_worker import RemoteWorker
+from transform.engine.run import Spec, Stream, open_stream, run
+from transform.engine.state import State
+from transform.runnable import Runnable
+
+if TYPE_CHECKING:
+    import os
+    from contextlib import AbstractContextManager
+    from typing import Self, Unpack
+
+    import polars as pl
+
+    from transform import Summary
+    from transform.engine.options import Progress, RunOptions
+    from transform.io.outputs import Target
+    from transform.io.sources import Source
+
+READY_WAIT_S = 60.0
+WAITING = PoolOptions(min_chunks=1, start_worker=partial(RemoteWorker, ready_wait_s=READY_WAIT_S))
+"""Waits for workers to start: else this process would be done with a small input before they are."""
+
+
+class Tuned(Runnable):
+    """A calculation with other options of the engine.
+
+    Args:
+        runnable: The calculation.
+        sample_size: How much of the input types are inferred from.
+        pool: How worker processes are started.
+    """
+
+    def __init__(
+        self, runnable: Runnable, *, sample_size: SampleSize = SAMPLE_SIZE, pool: PoolOptions = WAITING
+    ) -> None:
+        self._runnable = runnable
+        self._sample_size = sample_size
+        self._pool = pool
+
+    def run(
+        self,
+        source: Source,
+        target: Target,
+        *,
+        rejects: str | os.PathLike[str] | None = None,
+        progress: Progress | None = None,
+        **options: Unpack[RunOptions],
+    ) -> Summary:
+        return run(self.spec_for(source), source, target, rejects, self._tune(options, progress))
+
+    def stream(
+        self, source: Source, state: State | None = None, **options: Unpack[RunOptions]
+    ) -> AbstractContextManager[Stream]:
+        return open_stream(self.spec_for(source), source, state or State(), self._tune(options))
+
+    def _tune(self, options: RunOptions, progress: Progress | None = None) -> EngineOptions:
+        checked = EngineOptions.from_run_options(options, progress=progress)
+        return replace(checked, sample_size=self._sample_size, pool=self._pool)
+
+    @property
+    def digest(self) -> str:
+        return self._runnable.digest
+
+    def made_from(self, origin: tuple[bytes, ...]) -> Self:
+        return type(self)(self._runnable.made_from(origin), sample_size=self._sample_size, pool=self._pool)
+
+    def preview(self, source: Source, rows: int = 10, *, rejected: list[str] | None = None) -> pl.DataFrame:
+        return self._runnable.preview(source, rows, rejected=rejected)
+
+    def spec_for(self, source: Source) -> Spec:
+        return self._runnable.spec_for(source)

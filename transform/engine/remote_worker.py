@@ -1,0 +1,211 @@
+"""A worker process, as the process that starts it sees it.
+
+Workers are new interpreters rather than forks, which polars does not survive, and rather than processes of
+`multiprocessing`, which import the caller's main module again: a script or a notebook does not expect that.
+
+A worker takes about as long to start as this process does. Where it is clear from the start that there will be work for
+it, as on the command line, it starts while this process imports what it needs.
+"""
+
+import contextlib
+import mmap
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+from collections import deque
+from collections.abc import Iterator
+from contextvars import ContextVar
+from dataclasses import replace
+from multiprocessing.connection import Connection, Pipe
+
+from transform import _process
+from transform.decode.rejects import ChunkResult
+from transform.engine.pool_worker import (
+    MEMORY_BYTES,
+    SLOTS,
+    Answer,
+    WorkerSetup,
+    WorkItem,
+    WorkRequest,
+    input_of,
+    output_of,
+)
+from transform.errors import WorkerError
+from transform.io.chunks import Chunk, Range
+
+EXIT_S = 5.0
+"""How long a process may take to end."""
+_MAIN = "from transform.engine.pool_worker import main; main()"  # as `__main__`, the module would be another than ours
+
+
+class WorkerProcess:
+    """A process that runs `transform.engine.pool_worker`, the connection to it, and the memory that both share."""
+
+    def __init__(self) -> None:
+        self.connection: Connection
+        self.connection, theirs = Pipe()
+        with _shared_file() as memory:
+            self.memory = memoryview(mmap.mmap(memory, MEMORY_BYTES))
+            self.process = subprocess.Popen(  # noqa: S603 - our own interpreter, on our own module
+                [sys.executable, "-c", _MAIN, str(theirs.fileno()), str(memory)],
+                pass_fds=(theirs.fileno(), memory),
+                stdin=subprocess.DEVNULL,
+                env=_environment(),
+                process_group=0,  # Ctrl-C reaches this process only, which then stops its workers
+            )
+        theirs.close()
+
+    def stop(self, *, at_once: bool) -> None:
+        """End the process, and wait until it has ended."""
+        self.connection.close()  # a worker that gets no more requests ends
+        if at_once:
+            self.process.kill()
+        try:
+            self.process.wait(EXIT_S)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
+
+
+@contextlib.contextmanager
+def _shared_file() -> Iterator[int]:
+    """Yield a file without a name for two processes to map; it vanishes when both have ended, however they end."""
+    if hasattr(os, "memfd_create"):
+        descriptor = os.memfd_create("transform")
+    else:
+        with tempfile.TemporaryFile() as file:
+            descriptor = os.dup(file.fileno())
+    try:
+        os.truncate(descriptor, MEMORY_BYTES)
+        yield descriptor
+    finally:
+        os.close(descriptor)
+
+
+def _environment() -> dict[str, str]:
+    """Return the environment of a worker: it finds the modules that this process finds, and uses one core."""
+    return {
+        **os.environ,
+        "POLARS_MAX_THREADS": "1",
+        "OPENBLAS_NUM_THREADS": "1",
+        "PYTHONPATH": os.pathsep.join(filter(None, sys.path)),
+    }
+
+
+_STARTED: ContextVar[tuple[WorkerProcess, ...]] = ContextVar("started", default=())
+
+
+@contextlib.contextmanager
+def started_ahead(count: int) -> Iterator[None]:
+    """Start worker processes at once, for the runs within the context; those that no run has taken end with it."""
+    token = _STARTED.set(tuple(WorkerProcess() for _ in range(count)))
+    try:
+        yield
+    finally:
+        for worker in _STARTED.get():
+            worker.stop(at_once=True)
+        _STARTED.reset(token)
+
+
+def _take_process() -> WorkerProcess:
+    """Return a process that was started ahead, or a new one; the caller has to stop it."""
+    started = _STARTED.get()
+    if not started:
+        return WorkerProcess()
+    _STARTED.set(started[1:])
+    return started[0]
+
+
+class RemoteWorker:
+    """A worker process that transforms items of an input: a `pool.Worker`.
+
+    Args:
+        setup: What the process needs to know before the first item.
+        ready_wait_s: How long `is_free` waits for a process that is still starting. By default it does not wait: this
+            process transforms what the worker would have until it is ready.
+    """
+
+    def __init__(self, setup: WorkerSetup, ready_wait_s: float = 0.0) -> None:
+        self._ready_wait_s = ready_wait_s
+        self._worker = _take_process()
+        self._connection, self._memory = self._worker.connection, self._worker.memory
+        self._ready = False
+        self._slots: deque[int] = deque()  # of the items that it has, in order
+        self._given = 0
+        self._send(setup)
+
+    def is_free(self) -> bool:
+        """Return whether it has room for one more item."""
+        if not self._ready and self._connection.poll(self._ready_wait_s):
+            self._ready = self._receive().last
+        return self._ready and len(self._slots) < SLOTS
+
+    def give(self, item: WorkItem) -> None:
+        """Have an item transformed."""
+        slot = self._given % SLOTS
+        self._given += 1
+        self._slots.append(slot)
+        if isinstance(item, Range):
+            self._send(WorkRequest(slot, item))
+            return
+        assert isinstance(item, Chunk)  # noqa: S101 - a long line is transformed in this process
+        self._memory[input_of(slot)][: len(item.data)] = item.data
+        self._send(WorkRequest(slot, None, len(item.data), item.offset))
+
+    def has_answered(self) -> bool:
+        """Return whether a result can be received without waiting, or the process has died."""
+        return self._connection.poll()
+
+    def answers(self) -> Iterator[ChunkResult]:
+        """Yield the results of the first item that is not done; each is valid until the next is asked for.
+
+        Raises:
+            TransformError: What the item raised, or a `WorkerError`.
+        """
+        output, used = self._memory[output_of(self._slots[0])], 0
+        last = False
+        while not last:
+            answer = self._receive()
+            for result, size in answer.results:
+                if size is None:
+                    yield result
+                else:
+                    yield replace(result, output=(output[used : used + size],))
+                    used += size
+            last = answer.last
+        self._slots.popleft()
+
+    def stop(self, *, at_once: bool) -> None:
+        """End the process; see `WorkerProcess.stop`."""
+        self._worker.stop(at_once=at_once)
+
+    def _send(self, message: WorkerSetup | WorkRequest) -> None:
+        try:
+            self._connection.send(message)
+        except OSError:
+            raise self._exit_error() from None
+
+    def _receive(self) -> Answer:
+        try:
+            with _process.interruptible():
+                answer: Answer = self._connection.recv()
+        except (EOFError, OSError):
+            raise self._exit_error() from None
+        if answer.error is not None:
+            answer.error.add_note(f"In a worker process:\n{answer.trace}")
+            raise answer.error
+        return answer
+
+    def _exit_error(self) -> WorkerError:
+        """Return the error that says how the process has ended."""
+        try:
+            status = self._worker.process.wait(EXIT_S)
+        except subprocess.TimeoutExpired:
+            return WorkerError("a worker process no longer answers")
+        if status >= 0:
+            return WorkerError(f"a worker process ended with status {status}")
+        name = signal.Signals(-status).name
+        why = ", most likely for want of memory: give it more, or use fewer workers" if name == "SIGKILL" else ""
+        return WorkerError(f"a worker process was killed by {name}{why}")
