@@ -8,7 +8,7 @@ from typing import Any, get_args
 from pydantic import AliasChoices
 from pydantic.fields import FieldInfo
 
-from runner.setting_types import UNITS
+from transform import format_exact_size
 
 Fields = Mapping[str, FieldInfo]
 """The fields of the settings, by their names."""
@@ -94,8 +94,7 @@ def _expected(field: FieldInfo) -> str:
 def _say(field: FieldInfo, value: object) -> str:
     """Return a value as one would write it; nothing where there is none."""
     if isinstance(value, int) and _kind(field).startswith("a size"):
-        unit = next(unit for unit in ("gi", "mi", "ki", "") if value % UNITS[unit] == 0)
-        return f"{value // UNITS[unit]}{unit.capitalize()}B" if unit else str(value)
+        return format_exact_size(value)
     if isinstance(value, float):
         return f"{value:.10g}"
     return str(value) if value or isinstance(value, int) else ""

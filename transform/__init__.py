@@ -47,6 +47,7 @@ if TYPE_CHECKING:
     from transform.loading import load
     from transform.lookup_tables import lookup
     from transform.runnable import Runnable
+    from transform.sizes import format_duration, format_exact_size, format_size, parse_duration, parse_size
 
 __all__ = [
     "AccessDeniedError",
@@ -75,9 +76,14 @@ __all__ = [
     "available_cores",
     "codec_of_encoding",
     "codec_of_name",
+    "format_duration",
+    "format_exact_size",
+    "format_size",
     "keep_freed_memory",
     "load",
     "lookup",
+    "parse_duration",
+    "parse_size",
     "part_size",
     "read_rejects",
     "spare_copies",
@@ -99,9 +105,14 @@ _MODULES = {
     "available_cores": "_process",
     "codec_of_encoding": "io.compression",
     "codec_of_name": "io.compression",
+    "format_duration": "sizes",
+    "format_exact_size": "sizes",
+    "format_size": "sizes",
     "keep_freed_memory": "_process",
     "load": "loading",
     "lookup": "lookup_tables",
+    "parse_duration": "sizes",
+    "parse_size": "sizes",
     "part_size": "io.s3",
     "read_rejects": "engine.reject_file",
     "spare_copies": "io.s3",
