@@ -1,4 +1,4 @@
-"""The process that owns the messages: it receives, keeps leases, starts job processes, and settles.
+"""The process that owns the messages: it receives them, keeps their leases, starts job processes, and settles.
 
-Start with `loop`. It imports neither polars nor pyarrow, so that nothing that a calculation does stops the heartbeat.
+Start with `loop`. This process imports neither polars nor pyarrow, so that no calculation can stop the heartbeat.
 """
