@@ -60,17 +60,24 @@ class Redriven:
         return {name: [asdict(cause) for cause in causes.listed()] for name, causes in named.items()}
 
 
-def redrive(deployment: Deployment, choice: LetterFilter, *, dry_run: bool) -> Redriven:
+def redrive(
+    deployment: Deployment, choice: LetterFilter, *, dry_run: bool, letters: DeadLetters | None = None
+) -> Redriven:
     """Move the dead letters that are chosen back to the queue.
 
-    Those that come meanwhile stay. Where nothing was put right, letters come back as soon as they are moved, and would
-    go round and round.
+    Letters that arrive meanwhile stay: without a fix they come back as soon as they are moved, without end.
+
+    Args:
+        deployment: The deployment.
+        choice: Which letters to move.
+        dry_run: Return what would be moved, and move nothing.
+        letters: The dead-letter queue; by default that of the deployment's queue.
 
     Raises:
         DeniedError, QueueError: SQS does not do it; what was moved until then is moved.
     """
     done = Redriven()
-    letters = DeadLetters(deployment.queue)
+    letters = letters or DeadLetters(deployment.queue)
     began = letters.clock() + _CLOCK_STEP
     with letters.look() as found:
         for batch in found:

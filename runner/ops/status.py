@@ -136,12 +136,13 @@ class Status:
         return plain
 
 
-def read_status(deployment: Deployment, before: Status | None = None) -> Status:
-    """Return how a deployment is.
+def read_status(deployment: Deployment, before: Status | None = None, *, max_letters: int = MAX_LETTERS) -> Status:
+    """Return the status of a deployment.
 
     Args:
-        deployment: Which.
-        before: How it was; the dead letters are looked at anew only if there are more or fewer since then.
+        deployment: The deployment.
+        before: An earlier status; the dead letters are looked at again only if their number has changed since then.
+        max_letters: Maximum number of dead letters to look at.
 
     Raises:
         DeniedError, StoreError, QueueError: S3 or SQS does not say.
@@ -154,17 +155,17 @@ def read_status(deployment: Deployment, before: Status | None = None) -> Status:
     if before is not None and before.dead_letters == dead:
         looked_at, causes = before.looked_at, before.causes
     else:
-        looked_at, causes = _look(letters) if dead else (0, [])
+        looked_at, causes = _look(letters, max_letters) if dead else (0, [])
     age_s = _oldest_age_s(deployment) if waiting + in_flight + delayed else None
     return Status(
         deployment.queue.name, waiting, in_flight, delayed, age_s, jobs, max(dead, looked_at), looked_at, causes
     )
 
 
-def _look(letters: DeadLetters) -> tuple[int, list[Cause]]:
+def _look(letters: DeadLetters, max_letters: int) -> tuple[int, list[Cause]]:
     """Return how many dead letters were looked at, and why they are there."""
     causes = Causes()
-    with letters.look(MAX_LETTERS) as found:
+    with letters.look(max_letters) as found:
         for letter in (letter for batch in found for letter in batch):
             causes.add(letter)
     return causes.total, causes.listed()

@@ -41,10 +41,18 @@ class Swept:
     about: str = ""
 
 
-def sweep(deployment: Deployment, age: timedelta, *, dry_run: bool) -> Iterator[Swept]:
+def sweep(
+    deployment: Deployment, age: timedelta, *, dry_run: bool, retention: timedelta = RETENTION
+) -> Iterator[Swept]:
     """Remove what is older than an age; yield each thing.
 
-    Where OUTPUT_PREFIX is nothing, uploads that no checkpoint knows of are left alone: they may be somebody else's.
+    Without an OUTPUT_PREFIX, uploads that belong to no checkpoint are left alone: they may be of another program.
+
+    Args:
+        deployment: The deployment.
+        age: Checkpoints and uploads have to be older than this.
+        dry_run: Yield what would be removed, and remove nothing.
+        retention: Notes that jobs are cancelled have to be older than this as well.
 
     Raises:
         DeniedError, StoreError: S3 does not do it; what was yielded is removed.
@@ -66,7 +74,7 @@ def sweep(deployment: Deployment, age: timedelta, *, dry_run: bool) -> Iterator[
     for upload in open_uploads if prefix else ():
         if upload["UploadId"] not in in_use:
             yield from _abort(deployment, upload["Key"], upload["UploadId"], upload["Initiated"], dry_run=dry_run)
-    expired = datetime.now(UTC) - max(age, RETENTION)
+    expired = datetime.now(UTC) - max(age, retention)
     for found in list_objects(deployment.store, cancellations_prefix(deployment.settings)):
         if found["LastModified"] < expired:
             if not dry_run:
