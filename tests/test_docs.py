@@ -17,6 +17,7 @@ import pytest
 
 from tests.conftest import COMMAND_TIMEOUT_S, ROOT
 from tests.support.documents import DOCUMENTS, FENCE, INLINE, LINES, blocks, is_shell
+from tests.test_layers import ROOMS
 from transform import load
 
 if TYPE_CHECKING:
@@ -96,11 +97,49 @@ def test_picture_is_text_that_fetches_nothing(picture: Path) -> None:
     assert not re.search(r"url\((?!#)", text)
 
 
-def test_files_that_the_design_names_are_there() -> None:
-    page = (ROOT / "docs" / "design.md").read_text()
-    for name in {found[1] for found in re.finditer(r"`([\w/]+\.py)`", page)}:
-        assert any((ROOT / folder / name).is_file() for folder in ("transform", "runner", "")), name
-    assert page.count(".py`") > 20
+DESIGN = ROOT / "docs" / "design.md"
+
+
+def rows_of(document: Path, section: str) -> list[list[str]]:
+    """Return the cells of the rows of a section's table, without its head."""
+    text = document.read_text().partition(f"\n## {section}\n")[2].partition("\n## ")[0]
+    rows = [line.strip("| ").split(" | ") for line in text.splitlines() if line.startswith("| ")]
+    return rows[1:]
+
+
+def test_where_to_look_names_one_file_a_row_and_what_is_in_it() -> None:
+    rows = rows_of(DESIGN, "Where to look")
+    assert len(rows) > 12
+    for question, file, names in rows:
+        assert question.endswith("?")
+        (path,) = re.findall(r"^\[[\w/]+\.py\]\(\.\./([\w/]+\.py)\)$", file)
+        text = (ROOT / path).read_text()
+        assert file.startswith(f"[{path}]")
+        assert re.findall(r"`([^`]+)`", names), question
+        for name in re.findall(r"`([^`]+)`", names):
+            assert re.search(rf"\b{re.escape(name)}\b", text), f"{name} is not in {path}"
+
+
+def test_rooms_of_the_design_are_those_that_imports_are_held_to() -> None:
+    rows = rows_of(DESIGN, "Who may import whom")
+    assert {package.strip("`"): tuple(re.findall(r"`(\w+)`", rooms)) for package, rooms in rows} == ROOMS
+
+
+def test_design_names_every_folder_and_none_that_is_not_there() -> None:
+    spans = INLINE.findall(DESIGN.read_text())
+    named = {span for span in spans if re.fullmatch(r"(?:transform|runner|tests)/\S+", span)}
+    folders = {ids(path.parent) for package in ROOMS for path in (ROOT / package).glob("*/__init__.py")}
+    assert folders <= named
+    for name in named:
+        assert (ROOT / name).exists(), name
+
+
+@pytest.mark.parametrize("asked", ["line rejected", "become visible", "add a setting"])
+def test_contributing_answers_what_newcomers_ask(asked: str) -> None:
+    rows = rows_of(DESIGN, "Where to look")
+    files = {_LINK.findall(file)[0].removeprefix("../") for question, file, _ in rows if asked in question}
+    assert files
+    assert files <= set(links(ROOT / "CONTRIBUTING.md"))
 
 
 class Block(NamedTuple):

@@ -1,34 +1,43 @@
-"""The examples in the documentation of every module run, and give what they say."""
+"""The examples in the docstrings of every module run, and print what they show."""
 
 from __future__ import annotations
 
 import doctest
 import importlib
 import inspect
-import pkgutil
 import re
 from typing import Any
 
 import pytest
 
 import transform
+from tests.test_layers import SOURCES
 
 MADE_BY_THE_PACKAGE = {"Runnable", "State", "Stream"}
 """Nobody else makes them, so that their attributes are what is documented."""
 TOLD_BY_THEIR_SENTENCE = {"State.restarted", "Summary.count_reject"}
 """What the runner calls, and users have no need to."""
-MODULES = sorted(module.name for module in pkgutil.walk_packages(transform.__path__, "transform."))
+MODULES = sorted(SOURCES.keys() - {"runner.__main__"})
+"""Every module of both packages but the one that runs the command as soon as it is imported."""
 
 
-@pytest.mark.parametrize("name", ["transform", *MODULES])
+@pytest.mark.parametrize("name", MODULES)
 def test_examples_give_what_they_say(name: str, capsys: pytest.CaptureFixture[str]) -> None:
     module = importlib.import_module(name)
     outcome = doctest.testmod(module)
     assert outcome.failed == 0, capsys.readouterr().out
 
 
+@pytest.mark.parametrize("name", [name for name in MODULES if ">>> " in SOURCES[name].read_text()])
+def test_examples_of_a_file_are_found(name: str) -> None:
+    # Without this the test above would pass for modules whose examples are not found.
+    finder = doctest.DocTestFinder(exclude_empty=True)
+    tests = finder.find(importlib.import_module(name))
+    found = {(test.lineno, example.lineno) for test in tests for example in test.examples}  # once under all its names
+    assert len(found) == SOURCES[name].read_text().count(">>> ")
+
+
 def test_calculation_and_its_sql_have_examples() -> None:
-    # Without this the test above would hold for modules whose examples nobody finds.
     finder = doctest.DocTestFinder(exclude_empty=True)
     found = {test.name for test in finder.find(importlib.import_module("transform.calculation")) if test.examples}
     assert {"transform.calculation.Calculation", "transform.calculation.Calculation.from_sql"} <= found

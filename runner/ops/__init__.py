@@ -1,4 +1,5 @@
-"""The operator's commands: status, submit, cancel, letters, redrive, discard, sweep.
+"""The operators' commands: status, submit, letters, redrive, discard, cancel, sweep.
 
-`commands` has the options and the texts; each other file does what one of them says. A worker uses nothing from here.
+`commands` has the commands with their options and texts; the other files do the work. No other room but the command
+line uses this one.
 """

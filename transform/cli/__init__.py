@@ -1,6 +1,6 @@
 """The `transform` command: a thin layer over the library.
 
-`main` is the entry point. Nothing else here is for others.
+`main` is the entry point. `commands` has the commands and their options. No other room uses this one.
 """
 
 from transform.cli.commands import cli, main

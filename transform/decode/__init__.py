@@ -1,5 +1,5 @@
-"""Lines of JSON to a frame of the columns that are read, with a reject for each line that has no row.
+"""Decoding: lines of JSON to a frame of the columns that are read, and a reject for each invalid line.
 
-Others use `decoder.Decoder`, `inference`, `schema` and `rejects`. Why a line is rejected, and the words for it, are in
-`members` (not a JSON object), `columns` (not of the column's type) and `rejects` (too long).
+`members`, `columns` and `rejects` contain the reasons for which a line is rejected, with their texts: not a JSON
+object, a value that does not fit its column, too long. Other rooms use all files but `columns`.
 """

@@ -25,6 +25,7 @@ Positions = npt.NDArray[np.int64]
 
 OPEN, CLOSE, NEWLINE = 0x7B, 0x7D, 0x0A
 _IS_SPACE = np.zeros(256, dtype=bool)
+_IS_SPACE[[0x20, 0x09, 0x0D]] = True
 _SPACES = b" \t\r"
 _FEW_LINES = 16  # so few are sooner checked one by one
 _BLOCK_BYTES = 256 << 10

@@ -1,4 +1,5 @@
-"""A run: lines → decode → evaluate → splice → sink, in order, on all cores, published whole or not at all.
+"""A run: lines → decode → evaluate → splice → output, in order, on all cores, published whole or not at all.
 
-Start with `run` (the loop) and `plan` (one chunk, start to end). Others use `run`, `spec`, `summary` and `state`.
+Start with `plan`, which transforms one chunk, and `run`, the loop around it. Other rooms mostly use these two,
+`spec`, `state` and `summary`.
 """

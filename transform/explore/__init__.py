@@ -1,4 +1,4 @@
-"""What a calculation does to an input, without an output: preview, check, compare, profile, describe.
+"""Views of a calculation on an input, without an output: preview, check, compare, profile, describe.
 
-`transform.calculation` and the command use each file's one public function; nothing here is used by a run.
+The public classes and the command use one function of each file. A run uses nothing from this room.
 """

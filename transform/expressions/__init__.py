@@ -1,4 +1,4 @@
-"""Expressions: parsed, proven to be row-wise, evaluated on a frame, and their results written as JSON.
+"""Expressions: parsed, checked to be row-wise, evaluated on a frame, and their results formatted as JSON.
 
-Others use `parse`, `row_wise.check_row_wise` and `evaluate.Evaluator`.
+`row_wise` refuses whatever is not known to be safe. Other rooms use `parse`, `row_wise` and `evaluate`.
 """

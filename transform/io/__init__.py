@@ -1,5 +1,6 @@
-"""Bytes in and out: files, pipes and S3 objects, compressed or not, cut into chunks of whole lines.
+"""Input and output: files, pipes and S3 objects, compressed or not, and chunks of whole lines.
 
-Others use `sources.open_source`, `outputs.Output`, `chunks`, and `s3`. An output becomes visible in `publish` of
-`outputs.FileSink` (a rename) and `s3_writer` (one PutObject or CompleteMultipartUpload), and nowhere else.
+A local output becomes visible in `outputs` (a rename), an output in S3 in the files that begin with `s3_` (PutObject or
+CompleteMultipartUpload). Other rooms use `sources`, `chunks`, `outputs`, `compression`, `conflicts`
+and `s3`; the worker uses the writer through what `transform` exports.
 """
