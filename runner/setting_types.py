@@ -1,4 +1,4 @@
-"""What a setting can be: each type with how it is read from text, and with the words that a message has for it."""
+"""Types of settings: each with a parser of its text, and with the words that messages use for it."""
 
 import re
 from collections.abc import Mapping
@@ -62,7 +62,7 @@ def _lower(value: object) -> object:
     return value.lower() if isinstance(value, str) else value
 
 
-# What a value can be, in the words of a message.
+# Each type ends with the words that messages use for it.
 Calculation = Annotated[str, "path/file.py[:name], package.module:name, or SQL such as a * b AS c"]
 Condition = Annotated[str, "a condition such as stars > 3"]
 Bucket = Annotated[str, _matches(r"[A-Za-z0-9._-]{3,255}"), "the name of a bucket, without s3:// or a key"]

@@ -1,4 +1,4 @@
-"""What the operator's commands say of what they found, as text."""
+"""The texts that the operator's commands print."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ if TYPE_CHECKING:
     from runner.ops.status import JobStatus, Status
     from runner.ops.submit import Tally
 
-_SILENT_S = 900.0  # longer than a part takes that is not out of the ordinary
+_SILENT_S = 900.0  # an ordinary part takes less
 
 
 def status_text(found: Status) -> Iterator[str]:
-    """Yield the lines on how a deployment is."""
+    """Yield the lines about the status of a deployment."""
     age = "" if found.oldest_age_s is None else f"; the oldest message is {format_duration(found.oldest_age_s)} old"
     yield f"Queue {found.queue}: {found.waiting} waiting, {found.in_flight} in flight, {found.delayed} delayed{age}"
     yield f"Jobs with a checkpoint: {len(found.jobs)} (others are too small for one, or have just begun)"
@@ -61,7 +61,7 @@ def tally_text(done: Tally, *, dry_run: bool) -> Iterator[str]:
 
 
 def causes_text(title: str, causes: Causes) -> Iterator[str]:
-    """Yield lines on dead letters, by their causes; none where there are none of them."""
+    """Yield the lines about dead letters, by cause; nothing if there are no letters."""
     if causes.total:
         yield f"{causes.total} {title}"
     yield from (f"  {cause.count} × {cause.reason}" for cause in causes.listed())

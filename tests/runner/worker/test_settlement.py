@@ -85,11 +85,6 @@ def test_a_delay_is_as_the_settings_say() -> None:
     assert delays == [2, 4, 5]
 
 
-def test_a_delay_is_finite_after_any_number_of_attempts() -> None:
-    settled = Settled(MAX_ATTEMPTS="1000", RETRY_MIN_S="43200", RETRY_MAX_S="43200")
-    assert settled.settle(JobResult.RETRY, attempts=998)[1]["delay_s"] == 43_200
-
-
 def test_a_delay_is_half_of_the_longest_to_all_of_it() -> None:
     settled = Settled(jitter=0.5)
     assert settled.settle(JobResult.RETRY, attempts=3)[1]["delay_s"] == 60
