@@ -2,107 +2,25 @@
 
 from __future__ import annotations
 
-import os
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from runner.errors import SettingsError
-from runner.job.protocol import JobResult, LeaseExtension, Order, Outcome, ProgressUpdate, Ready, Refused, Stop
-from runner.worker.crew import Crew, JobState
-from runner.worker.leases import Leases
-from runner.worker.settlement import Settlement
-from tests.support.fakes import Children, FakeChild, FakeClock, Surroundings, make_event, make_message
+from runner.job.protocol import JobResult, LeaseExtension, Order, Outcome, ProgressUpdate, Ready, Stop
+from runner.worker.crew import JobState
+from tests.support.crew import LONGEST_S, Site
+from tests.support.fakes import FakeChild
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
 
-    from runner.worker.crew import ActiveJob
+    MakeSite = Callable[..., Site]
 
-    MakeSite = Callable[..., "Site"]
-
-SETTINGS = {"VISIBILITY_TIMEOUT_S": "120", "MAX_LEASE_S": "1200", "STOP_TIMEOUT_S": "15", "PROGRESS_S": "30"}
-LONGEST_S = 1200 - 120
-
-
-class Site:
-    """A crew at work, and its surroundings."""
-
-    def __init__(self, workers: int, **settings: str) -> None:
-        known: dict[str, Any] = {**SETTINGS, **settings}
-        self.around = Surroundings.make(**known)
-        self.clock = FakeClock()
-        self.children = Children()
-        self.leases = Leases(self.around.context, self.clock)
-        settlement = Settlement(self.around.context)
-        self.crew = Crew(
-            self.around.context, workers, self.leases, settlement, start_child=self.children.start, clock=self.clock
-        )
-        self.woken, self.wakes = os.pipe()
-        self.number = 0
-
-    def listen(self) -> None:
-        """Hear all that was said."""
-        while any(child.connection.poll() for child in self.crew._children):
-            self.crew.listen(0.0, self.woken)
-
-    def take_on(self, *, large: bool = False, ago_s: float = 0.0, **message: Any) -> ActiveJob:
-        self.number += 1
-        lease = self.leases.hold(make_message(self.number, **message), self.clock.now - ago_s)
-        self.crew.take_on(make_event(self.number), lease, large=large)
-        return self.crew.jobs[-1]
-
-    def start_jobs(self) -> None:
-        """Start what there is room for, as the loop does: a process can take an order once it was heard."""
-        for _ in range(4):
-            self.crew.start_jobs()
-            self.listen()
-
-    def begin(self, **options: Any) -> tuple[ActiveJob, FakeChild]:
-        """Take a job on and start it; return it and its process, which has read its order."""
-        job = self.take_on(**options)
-        self.start_jobs()
-        assert isinstance(job.child, FakeChild)
-        job.child.told()
-        return job, job.child
-
-    def wait(self, seconds: float) -> None:
-        """Let time pass, in which leases are renewed; then look after the jobs."""
-        until = self.clock.now + seconds
-        while self.clock.now < until:
-            self.clock.now = min(until, self.clock.now + self.leases.interval_s)
-            self.leases.renew_all()
-        self.around.queue.calls = self.settled()
-        self.crew.watch()
-
-    def settled(self) -> list[tuple[str, str, dict[str, Any]]]:
-        """Return what was done with messages, but for renewals of their leases."""
-        return [call for call in self.around.queue.calls if call[0] != "extend"]
-
-    def names(self) -> list[tuple[str, str]]:
-        return [(name, message) for name, message, _ in self.settled()]
-
-
-@pytest.fixture
-def make_site() -> Iterator[MakeSite]:
-    made: list[Site] = []
-
-    def make(workers: int = 2, **settings: str) -> Site:
-        made.append(Site(workers, **settings))
-        return made[-1]
-
-    yield make
-    for site in made:
-        site.children.close()
-        os.close(site.woken)
-        os.close(site.wakes)
+WAITING, RUNNING, STOPPING = JobState.WAITING, JobState.RUNNING, JobState.STOPPING
 
 
 def states(site: Site) -> list[JobState]:
     return [job.state for job in site.crew.jobs]
-
-
-WAITING, RUNNING, STOPPING = JobState.WAITING, JobState.RUNNING, JobState.STOPPING
 
 
 # Jobs begin
@@ -404,151 +322,3 @@ def test_nothing_begins_while_the_breaker_is_open(make_site: MakeSite) -> None:
     site.around.breaker.denied("put_object")
     site.start_jobs()
     assert (job.state, site.around.protection.said) == (WAITING, [])
-
-
-# Processes that die
-
-
-def test_a_job_whose_process_dies_is_tried_once_more_and_then_retried_later(make_site: MakeSite) -> None:
-    site = make_site(1)
-    job, first = site.begin()
-    first.die()
-    site.listen()
-    assert (job.state, job.child, site.names(), first.killed) == (WAITING, None, [], True)
-    site.start_jobs()
-    second = job.child
-    assert isinstance(second, FakeChild)
-    assert second is not first
-    assert second.told()[0].tried_before, "the first may have left something"
-    second.die()
-    site.listen()
-    assert (site.crew.jobs, site.names()) == ([], [("release", "m1")])
-    assert site.around.log("retry")[0]["reason"] == "it was killed by SIGKILL"
-
-
-def test_time_of_a_job_begins_anew_with_its_second_process(make_site: MakeSite) -> None:
-    site = make_site(1, MAX_JOB_S="60")
-    job, first = site.begin()
-    site.wait(50)
-    first.die()
-    site.listen()
-    site.start_jobs()
-    site.wait(50)
-    assert (job.state, job.seconds) == (RUNNING, 50)
-
-
-def test_what_a_process_has_noted_before_it_died_is_kept(make_site: MakeSite) -> None:
-    site = make_site(1)
-    job, child = site.begin()
-    child.say(ProgressUpdate("j", 500, 600, 1000))
-    child.die()
-    site.listen()
-    assert job.state is WAITING
-    site.crew.stop_all()
-    assert site.settled() == [("requeue", "m1", {"attempts": 0, "progress": 500})]
-
-
-def test_a_process_that_dies_without_a_job_is_replaced(make_site: MakeSite) -> None:
-    site = make_site(1)
-    _, child = site.begin()
-    child.say(Outcome(JobResult.DONE))
-    child.die()
-    site.listen()
-    assert site.around.log("a job process has died") != []
-    site.begin()
-    assert (len(site.children.started), site.around.breaker.reason) == (2, None)
-
-
-def test_processes_that_do_not_start_any_more_open_the_breaker(make_site: MakeSite) -> None:
-    site = make_site(1)
-    _, child = site.begin()
-    child.say(Outcome(JobResult.DONE))
-    child.die()
-    site.listen()
-    site.children.ready = False
-    for failures in range(5):
-        assert site.around.breaker.reason is None, failures
-        site.crew.add_child()
-        site.children.started[-1].die()
-        site.listen()
-    assert site.around.breaker.reason is not None
-    assert site.around.breaker.reason.startswith("job processes do not start any more")
-
-
-def test_a_process_that_starts_ends_the_row_of_failed_starts(make_site: MakeSite) -> None:
-    site = make_site(1)
-    for number in range(12):
-        site.children.ready = number % 4 == 0
-        site.crew.add_child()
-        site.listen()
-        site.children.started[-1].die()
-        site.listen()
-    assert site.around.breaker.reason is None
-
-
-def test_a_worker_that_cannot_start_says_why(make_site: MakeSite) -> None:
-    site = make_site(1)
-    site.children.ready = False
-    site.crew.add_child()
-    site.children.started[0].say(Refused("there is no bucket outgoing"))
-    with pytest.raises(SettingsError, match="there is no bucket outgoing"):
-        site.listen()
-    site.crew.kill()
-    site.crew.add_child()
-    site.children.started[1].die()
-    with pytest.raises(SettingsError, match="SIGKILL before it had a job; what it said is on standard error"):
-        site.listen()
-
-
-def test_a_process_that_cannot_work_later_is_only_logged(make_site: MakeSite) -> None:
-    site = make_site(2)
-    site.begin()
-    site.children.ready = False
-    site.crew.add_child()
-    site.children.started[1].say(Refused("S3 is away"))
-    site.listen()
-    assert [line["reason"] for line in site.around.log("a job process cannot work")] == ["S3 is away"]
-
-
-# What is told
-
-
-def test_an_outcome_tells_how_far_the_job_has_come_and_how_long_it_took(make_site: MakeSite) -> None:
-    site = make_site(1)
-    _, child = site.begin()
-    child.say(ProgressUpdate("j", 500, 600, 1000))
-    site.wait(20)
-    child.say(Outcome(JobResult.BUSY, offset=400))
-    site.listen()
-    ((name, _, told),) = site.settled()
-    assert (name, told["progress"]) == ("requeue", 500)
-    assert site.around.log("busy")[0]["seconds"] == 20
-
-
-def test_progress_is_logged_now_and_then(make_site: MakeSite) -> None:
-    site = make_site(1)
-    _, child = site.begin()
-    child.say(ProgressUpdate("j", 0, 0, None))
-    child.say(ProgressUpdate("j", 0, 60_000_000, 240_000_000))
-    site.listen()
-    assert [(line["job"], line["bytes"]) for line in site.around.log("begun")] == [("j", 100)]
-    site.wait(29)
-    assert site.around.log("running") == []
-    site.wait(1)
-    site.wait(1)
-    child.say(ProgressUpdate("j", 0, 90_000_000, 240_000_000))
-    site.listen()
-    site.wait(29)
-    found = [
-        (line["bytes"], line["total"], line["mb_per_s"], line["seconds_left"]) for line in site.around.log("running")
-    ]
-    assert found == [(60_000_000, 240_000_000, 2.0, 90), (90_000_000, 240_000_000, 1.0, 150)]
-
-
-def test_the_wait_for_processes_can_be_ended(make_site: MakeSite) -> None:
-    site = make_site(1)
-    os.write(site.wakes, b"!")
-    site.crew.listen(30.0, site.woken)
-    os.set_blocking(site.woken, False)
-    with pytest.raises(BlockingIOError):
-        os.read(site.woken, 1)
