@@ -1,4 +1,4 @@
-"""What there is to say about settings, derived from their fields: what they are, and what is wrong with them."""
+"""Texts about settings, derived from their fields: the reference, and messages about wrong values."""
 
 import difflib
 import re
@@ -8,7 +8,7 @@ from typing import Any, get_args
 from pydantic import AliasChoices
 from pydantic.fields import FieldInfo
 
-from runner.setting_types import UNITS
+from transform import format_exact_size
 
 Fields = Mapping[str, FieldInfo]
 """The fields of the settings, by their names."""
@@ -81,7 +81,7 @@ def _shown(value: str) -> str:
 
 
 def _expected(field: FieldInfo) -> str:
-    """Return what a setting can be, as its type says it, and its limits."""
+    """Return what a setting can be: the words of its type, and its limits."""
     limits = [
         f"{words} {_say(field, getattr(part, sign))}"
         for part in _metadata(field)
@@ -92,10 +92,9 @@ def _expected(field: FieldInfo) -> str:
 
 
 def _say(field: FieldInfo, value: object) -> str:
-    """Return a value as one would write it; nothing where there is none."""
+    """Return a value as a user writes it; nothing for an empty one."""
     if isinstance(value, int) and _kind(field).startswith("a size"):
-        unit = next(unit for unit in ("gi", "mi", "ki", "") if value % UNITS[unit] == 0)
-        return f"{value // UNITS[unit]}{unit.capitalize()}B" if unit else str(value)
+        return format_exact_size(value)
     if isinstance(value, float):
         return f"{value:.10g}"
     return str(value) if value or isinstance(value, int) else ""

@@ -1,8 +1,7 @@
-"""What a setting can be: each type with how it is read from text, and with the words that a message has for it."""
+"""Types of settings: each with a parser of its text, and with the words that messages use for it."""
 
 import re
 from collections.abc import Mapping
-from fractions import Fraction
 from pathlib import Path
 from types import MappingProxyType
 from typing import Annotated, Literal
@@ -10,8 +9,10 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, BeforeValidator
 from pydantic_settings import NoDecode
 
-UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "ki": 2**10, "mi": 2**20, "gi": 2**30}
-_SIZE = re.compile(r"([0-9]{1,15}(?:\.[0-9]{1,9})?)\s*([kmg]i?)?b?", re.IGNORECASE)
+from transform import parse_size
+
+_SIZE_UNITS = "kmg"
+_SIZE_DIGITS = re.compile(r"[0-9]{1,15}(\.[0-9]{1,9})?\D*")
 
 
 def _matches(pattern: str) -> AfterValidator:
@@ -23,12 +24,24 @@ def _matches(pattern: str) -> AfterValidator:
     return AfterValidator(check)
 
 
-def _parse_size(value: object) -> object:
-    if not isinstance(value, str):
-        return value
-    if not (match := _SIZE.fullmatch(value.strip())):
+def read_size(text: str) -> int:
+    """Return the number of bytes of a size as settings have it: ASCII digits, up to 15, and units up to GiB.
+
+    Raises:
+        ValueError: The text is not such a size.
+
+    Example:
+        >>> read_size("64KiB")
+        65536
+    """
+    size = parse_size(text, _SIZE_UNITS) if _SIZE_DIGITS.fullmatch(text.strip()) else None
+    if size is None:
         raise ValueError
-    return int(Fraction(match[1]) * UNITS[(match[2] or "").lower()])
+    return size
+
+
+def _parse_size(value: object) -> object:
+    return read_size(value) if isinstance(value, str) else value
 
 
 def _parse_names(value: object) -> object:
@@ -49,7 +62,7 @@ def _lower(value: object) -> object:
     return value.lower() if isinstance(value, str) else value
 
 
-# What a value can be, in the words of a message.
+# Each type ends with the words that messages use for it.
 Calculation = Annotated[str, "path/file.py[:name], package.module:name, or SQL such as a * b AS c"]
 Condition = Annotated[str, "a condition such as stars > 3"]
 Bucket = Annotated[str, _matches(r"[A-Za-z0-9._-]{3,255}"), "the name of a bucket, without s3:// or a key"]

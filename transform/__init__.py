@@ -48,6 +48,7 @@ if TYPE_CHECKING:
     from transform.loading import load
     from transform.lookup_tables import lookup
     from transform.runnable import Runnable
+    from transform.sizes import format_duration, format_exact_size, format_size, parse_duration, parse_size
 
 __all__ = [
     "AccessDeniedError",
@@ -81,8 +82,13 @@ __all__ = [
     "available_cores",
     "codec_of_encoding",
     "codec_of_name",
+    "format_duration",
+    "format_exact_size",
+    "format_size",
     "load",
     "lookup",
+    "parse_duration",
+    "parse_size",
     "read_rejects",
 ]
 
@@ -107,8 +113,13 @@ _MODULES = {
     "available_cores": "_process",
     "codec_of_encoding": "io.compression",
     "codec_of_name": "io.compression",
+    "format_duration": "sizes",
+    "format_exact_size": "sizes",
+    "format_size": "sizes",
     "load": "loading",
     "lookup": "lookup_tables",
+    "parse_duration": "sizes",
+    "parse_size": "sizes",
     "read_rejects": "engine.reject_file",
 }
 

@@ -31,15 +31,18 @@ class Cancellations:
     Args:
         store: The bucket.
         prefix: Of their keys.
+        look_interval_s: How often a job looks while it runs, in seconds.
 
     Attributes:
+        look_interval_s: How often a job looks while it runs, in seconds.
         looked: When that was, by the monotonic clock.
         times: When each was made, by its key.
     """
 
-    def __init__(self, store: Store, prefix: str) -> None:
+    def __init__(self, store: Store, prefix: str, look_interval_s: float = LOOK_INTERVAL_S) -> None:
         self._store = store
         self._prefix = prefix
+        self.look_interval_s = look_interval_s
         self.looked = float("-inf")
         self.times: dict[str, datetime] = {}
 
@@ -81,14 +84,14 @@ class Cancellation:
         """Raise if the job is cancelled.
 
         Args:
-            max_age_s: Look if the last look was longer ago, in seconds; if not given, `LOOK_INTERVAL_S`.
+            max_age_s: Look if the last look was longer ago, in seconds; if not given, `look_interval_s` of the notes.
 
         Raises:
             CancelledError: It is.
             DeniedError: S3 refuses to say so.
         """
         age_s = time.monotonic() - max(self._notes.looked, self._known)
-        if age_s >= (LOOK_INTERVAL_S if max_age_s is None else max_age_s):
+        if age_s >= (self._notes.look_interval_s if max_age_s is None else max_age_s):
             self._notes.look()
         made = self._notes.times.get(self._key)
         if made is not None and self._sent < made.timestamp() * 1000 + RESOLUTION_MS:

@@ -1,4 +1,4 @@
-"""Cancels jobs: by a note about the version of the input that is there now, which its jobs find."""
+"""Cancels jobs: writes a note about the current version of an input, which its jobs look for."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from runner.ops.deployment import Deployment
 
 _VERSION = 1
-_MARGIN_S = 0.2  # by which clocks may differ
+_MARGIN_S = 0.2  # clocks may differ by this
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,9 +30,9 @@ class Cancelled:
 
     Attributes:
         source: The URI of the input.
-        etag: Of its version that was there, None where there was none, and so nothing to be cancelled.
-        running: How many jobs of it have a checkpoint, and so have begun.
-        published: Whether an output of it stands already, which stays.
+        etag: The ETag of its current version, None if there is no such object, and so nothing to cancel.
+        running: Number of its jobs that have a checkpoint, and so have begun.
+        published: Whether its output was published before, which stays.
     """
 
     source: str
@@ -42,23 +42,23 @@ class Cancelled:
 
 
 def cancel(deployment: Deployment, names: Sequence[str], *, dry_run: bool) -> list[Cancelled]:
-    """Cancel the jobs of objects, all of whose messages were sent before this.
+    """Cancel the jobs of objects whose messages were sent before now.
 
     Args:
-        deployment: Whose jobs.
-        names: The inputs' keys or URIs.
-        dry_run: Whether to make no notes.
+        deployment: The deployment.
+        names: Keys or URIs of the inputs.
+        dry_run: Write no notes.
 
     Raises:
-        SettingsError: One is of another bucket.
-        DeniedError, StoreError: S3 does not take the notes.
+        SettingsError: An input is of another bucket.
+        DeniedError, StoreError: S3 refuses a note.
     """
     bucket = deployment.source.bucket
     keys = [_key(bucket, name) for name in names]
     begun = [(noted.about.get("source"), noted.about.get("etag")) for noted in read_checkpoints(deployment)]
     cancelled = [_cancel(deployment, key, begun, dry_run=dry_run) for key in keys]
     if not dry_run and any(one.etag is not None for one in cancelled):
-        # S3 tells the time of a note in whole seconds: what is sent after this returns is not taken for earlier.
+        # The time of a note is in whole seconds: a message that is sent after this returns must count as later.
         time.sleep(RESOLUTION_MS / 1000 + _MARGIN_S)
     return cancelled
 

@@ -1,4 +1,4 @@
-"""A deployment of the worker as its operator's commands see it: its buckets and queues, whatever it calculates."""
+"""A deployment of the worker for the operator's commands: its buckets and queues, without its calculation."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class Deployment:
     """A deployment of the worker.
 
     Attributes:
-        settings: Of its workers, but for the calculation, which says nothing.
+        settings: The settings of its workers, with a placeholder for the calculation.
         source: Its input bucket.
         store: Its output bucket.
         queue: Its queue.
@@ -41,8 +41,8 @@ class Deployment:
         """Return the deployment that the environment names.
 
         Raises:
-            SettingsError: A setting is missing or wrong, or what it names is not there.
-            QueueError: SQS could not be asked.
+            SettingsError: A setting is missing or wrong, or names something that does not exist.
+            QueueError: SQS does not answer.
         """
         plain = {name: text for name, text in environ.items() if name not in _OF_THE_CALCULATION}
         settings = Settings.read({**plain, "CALCULATION": "1 AS nothing"})
@@ -54,10 +54,10 @@ class Deployment:
 
 
 def client_of(service: str, settings: Settings) -> Any:
-    """Return a boto3 client that tries again for as long as somebody who waits for it would.
+    """Return a boto3 client that retries for as long as a person would wait.
 
     Raises:
-        SettingsError: The AWS settings are not all there, or name what is not.
+        SettingsError: An AWS setting is missing, or names something that does not exist.
     """
     config = Config(retries={"mode": "standard", "total_max_attempts": _TRIES}, max_pool_connections=_CONNECTIONS)
     return make_client(service, settings.region, config)

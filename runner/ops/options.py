@@ -1,56 +1,53 @@
-"""What options of the operator's commands can be: functions from their text to their value, for click."""
+"""Types of the options of the operator's commands: functions from a text to a value, for click."""
 
 from __future__ import annotations
 
-import re
 from datetime import UTC, datetime, timedelta
 
 import click
 
-_AGE = re.compile(r"([0-9]{1,5})\s*([smhdw])", re.IGNORECASE)
-_UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
+from transform import parse_duration
 
 
 def age(text: str) -> timedelta:
-    """Return a time that has passed.
+    """Return how long ago something is.
 
     Raises:
-        click.BadParameter: The text is none.
+        click.BadParameter: The text is not a duration.
 
     Example:
         >>> age("2d")
         datetime.timedelta(days=2)
     """
-    if not (found := _AGE.fullmatch(text.strip())):
+    seconds = parse_duration(text)
+    if seconds is None:
         raise click.BadParameter(f"{text!r} is no age such as 90s, 30m, 12h, 2d or 1w")
-    return timedelta(**{_UNITS[found[2].lower()]: int(found[1])})
+    return timedelta(seconds=seconds)
 
 
 def size(text: str) -> int:
-    """Return a size in bytes, given as settings can have it.
+    """Return a size in bytes; the same texts are accepted as in the settings.
 
     Raises:
-        click.BadParameter: The text is none.
+        click.BadParameter: The text is not a size.
 
     Example:
         >>> size("64KiB")
         65536
     """
-    from pydantic import TypeAdapter, ValidationError
-
-    from runner.setting_types import Size
+    from runner.setting_types import read_size
 
     try:
-        return TypeAdapter[int](Size).validate_python(text)
-    except ValidationError:
+        return read_size(text)
+    except ValueError:
         raise click.BadParameter(f"{text!r} is no size such as 64KiB, 10MB or 5000") from None
 
 
 def time(text: str) -> datetime:
-    """Return a date, or a date and time; in UTC, unless it says otherwise.
+    """Return a moment, in UTC unless the text has an offset; a date alone means its midnight.
 
     Raises:
-        click.BadParameter: The text is none.
+        click.BadParameter: The text is not a date, or date and time.
 
     Example:
         >>> print(time("2026-01-31"))

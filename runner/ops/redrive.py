@@ -1,4 +1,4 @@
-"""Dead letters that an operator chooses: listed, moved back to the queue after a fix, or thrown away."""
+"""Lists dead letters, moves them back to the queue after a fix, or deletes them."""
 
 from __future__ import annotations
 
@@ -21,18 +21,18 @@ _CLOCK_STEP = timedelta(seconds=1)
 
 @dataclass(frozen=True, slots=True)
 class LetterFilter:
-    """Which dead letters are meant: those that meet all that is given.
+    """Selects the dead letters that meet all conditions.
 
     Attributes:
-        reason: A part of their reason, in any case of letters; None for any reason.
-        key: A pattern, as of file names, that the key of one of their objects fits; None for any key.
+        reason: Text in their reason, in upper or lower case; None for any reason.
+        key: Pattern, as for file names, that the key of one of their objects matches; None for any key.
     """
 
     reason: str | None = None
     key: str | None = None
 
     def takes(self, letter: DeadLetter) -> bool:
-        """Return whether a letter is meant."""
+        """Return whether a letter is selected."""
         if self.reason is not None and self.reason.casefold() not in letter.reason.casefold():
             return False
         return self.key is None or any(fnmatchcase(key, self.key) for key in letter.keys)
@@ -43,10 +43,10 @@ class Redriven:
     """What was moved, or would be.
 
     Attributes:
-        moved: The letters that were.
-        left: Those that were not chosen.
-        foreign: Those about objects in other buckets, and so of another deployment.
-        newer: Those that came while the others were moved; some may be the same again, which fail as before.
+        moved: Letters that were moved.
+        left: Letters that were not selected.
+        foreign: Letters about objects of other buckets, and so of another deployment.
+        newer: Letters that arrived meanwhile; some may be moved ones that have failed again.
     """
 
     moved: Causes = field(default_factory=Causes)
@@ -60,17 +60,24 @@ class Redriven:
         return {name: [asdict(cause) for cause in causes.listed()] for name, causes in named.items()}
 
 
-def redrive(deployment: Deployment, choice: LetterFilter, *, dry_run: bool) -> Redriven:
-    """Move the dead letters that are chosen back to the queue.
+def redrive(
+    deployment: Deployment, choice: LetterFilter, *, dry_run: bool, letters: DeadLetters | None = None
+) -> Redriven:
+    """Move the selected dead letters back to the queue.
 
-    Those that come meanwhile stay. Where nothing was put right, letters come back as soon as they are moved, and would
-    go round and round.
+    Letters that arrive meanwhile stay: without a fix they come back as soon as they are moved, without end.
+
+    Args:
+        deployment: The deployment.
+        choice: Which letters to move.
+        dry_run: Return what would be moved, and move nothing.
+        letters: The dead-letter queue; by default that of the deployment's queue.
 
     Raises:
-        DeniedError, QueueError: SQS does not do it; what was moved until then is moved.
+        DeniedError, QueueError: SQS refuses; what was moved until then is moved.
     """
     done = Redriven()
-    letters = DeadLetters(deployment.queue)
+    letters = letters or DeadLetters(deployment.queue)
     began = letters.clock() + _CLOCK_STEP
     with letters.look() as found:
         for batch in found:
@@ -92,10 +99,10 @@ def redrive(deployment: Deployment, choice: LetterFilter, *, dry_run: bool) -> R
 
 
 def list_letters(deployment: Deployment, choice: LetterFilter) -> list[DeadLetter]:
-    """Return the dead letters that are chosen, of any bucket, the oldest first.
+    """Return the selected dead letters, of any bucket, the oldest first.
 
     Raises:
-        DeniedError, QueueError: SQS does not give them.
+        DeniedError, QueueError: SQS does not return them.
     """
     with DeadLetters(deployment.queue).look() as found:
         chosen = [letter for batch in found for letter in batch if choice.takes(letter)]
@@ -103,10 +110,10 @@ def list_letters(deployment: Deployment, choice: LetterFilter) -> list[DeadLette
 
 
 def discard(deployment: Deployment, choice: LetterFilter) -> Iterator[DeadLetter]:
-    """Remove the dead letters that are chosen, of any bucket; yield each before it is removed.
+    """Delete the selected dead letters, of any bucket; yield each before it is deleted.
 
     Raises:
-        DeniedError, QueueError: SQS does not do it; what was removed until then is gone.
+        DeniedError, QueueError: SQS refuses; what was deleted until then is gone.
     """
     letters = DeadLetters(deployment.queue)
     with letters.look() as found:

@@ -1,8 +1,10 @@
-"""What the operator's commands say of what they found, as text."""
+"""The texts that the operator's commands print."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
+
+from transform import format_duration, format_size
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -12,13 +14,12 @@ if TYPE_CHECKING:
     from runner.ops.status import JobStatus, Status
     from runner.ops.submit import Tally
 
-_SILENT_S = 900.0  # longer than a part takes that is not out of the ordinary
-_UNITS = ("B", "kB", "MB", "GB", "TB")
+_SILENT_S = 900.0  # an ordinary part takes less
 
 
 def status_text(found: Status) -> Iterator[str]:
-    """Yield the lines on how a deployment is."""
-    age = "" if found.oldest_age_s is None else f"; the oldest message is {span(found.oldest_age_s)} old"
+    """Yield the lines about the status of a deployment."""
+    age = "" if found.oldest_age_s is None else f"; the oldest message is {format_duration(found.oldest_age_s)} old"
     yield f"Queue {found.queue}: {found.waiting} waiting, {found.in_flight} in flight, {found.delayed} delayed{age}"
     yield f"Jobs with a checkpoint: {len(found.jobs)} (others are too small for one, or have just begun)"
     for job in found.jobs:
@@ -34,18 +35,18 @@ def status_text(found: Status) -> Iterator[str]:
 def _progress(job: JobStatus) -> str:
     parts = []
     if job.read is not None and job.size:
-        parts.append(f"{min(100 * job.read // job.size, 100)} % of {size(job.size)}")
+        parts.append(f"{min(100 * job.read // job.size, 100)} % of {format_size(job.size, fixed=True)}")
     elif job.read is not None:
-        parts.append(size(job.read))
+        parts.append(format_size(job.read, fixed=True))
     if job.started is not None:
         parts.append(f"since {job.started:%Y-%m-%d %H:%M:%S} UTC")
     if job.worker:
         parts.append(f"by {job.worker}")
-    parts.append(f"checkpoint {span(job.idle_s)} ago")
+    parts.append(f"checkpoint {format_duration(job.idle_s)} ago")
     if job.idle_s > _SILENT_S:
         parts.append("perhaps nobody is at it: it waits on the queue, or `runner sweep` removes it")
     elif job.seconds_left is not None:
-        parts.append(f"about {span(job.seconds_left)} left")
+        parts.append(f"about {format_duration(job.seconds_left)} left")
     return ", ".join(parts)
 
 
@@ -54,12 +55,13 @@ def tally_text(done: Tally, *, dry_run: bool) -> Iterator[str]:
     if dry_run and done.samples:
         yield "The first of them:" if done.objects > len(done.samples) else "These:"
         yield from (f"  {uri}" for uri in done.samples)
-    yield f"{done.objects:,} objects of {size(done.bytes)} {'would be put' if dry_run else 'put'} on the queue"
+    put = "would be put" if dry_run else "put"
+    yield f"{done.objects:,} objects of {format_size(done.bytes, fixed=True)} {put} on the queue"
     yield from (f"  {count:,} left out: {reason}" for reason, count in sorted(done.left_out.items()))
 
 
 def causes_text(title: str, causes: Causes) -> Iterator[str]:
-    """Yield lines on dead letters, by their causes; none where there are none of them."""
+    """Yield the lines about dead letters, by cause; nothing if there are no letters."""
     if causes.total:
         yield f"{causes.total} {title}"
     yield from (f"  {cause.count} × {cause.reason}" for cause in causes.listed())
@@ -83,30 +85,3 @@ def cancelled_text(cancelled: Iterable[Cancelled], look_s: float, *, dry_run: bo
         yield f"{one.source}: {'would be ' if dry_run else ''}cancelled. Its job {begun}"
         if one.published:
             yield "  An output of it was published before, and stays"
-
-
-def size(count: int) -> str:
-    """Return a number of bytes for people.
-
-    Example:
-        >>> size(999), size(12_345_678)
-        ('999 B', '12.3 MB')
-    """
-    number, unit = float(count), 0
-    while number >= 1000 and unit < len(_UNITS) - 1:
-        number, unit = number / 1000, unit + 1
-    return f"{number:.1f} {_UNITS[unit]}" if unit else f"{count} B"
-
-
-def span(seconds: float) -> str:
-    """Return a time for people.
-
-    Example:
-        >>> span(59.6), span(3600), span(200_000)
-        ('1 min', '1 h', '2 d 7 h')
-    """
-    left = round(seconds)
-    units = [(left // 86400, "d"), (left // 3600 % 24, "h"), (left // 60 % 60, "min"), (left % 60, "s")]
-    first = next((at for at, (count, _) in enumerate(units) if count), 3)
-    shown = [f"{count} {unit}" for count, unit in units[first : first + 2] if count]
-    return " ".join(shown) or "0 s"

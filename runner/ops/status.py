@@ -1,6 +1,6 @@
-"""How a deployment is: what waits, what runs and how far that is, what has failed and why.
+"""The status of a deployment: what waits, what runs and how far it has come, what has failed and why.
 
-The checkpoints of all jobs that have not ended, as an operator sees them.
+Running jobs are known from their checkpoints, which other commands read from here as well.
 """
 
 from __future__ import annotations
@@ -24,18 +24,21 @@ if TYPE_CHECKING:
     from runner.aws.dead_letters import Cause
     from runner.ops.deployment import Deployment
 
+MAX_LETTERS = 1000
+_AGE_WINDOW = timedelta(minutes=10)  # CloudWatch has the queue's age once a minute, a few minutes late
+
 
 @dataclass(frozen=True, slots=True)
 class CheckpointInfo:
     """A checkpoint.
 
     Attributes:
-        key: The object.
+        key: The key of its object.
         etag: Its ETag.
         time: When it was written.
-        upload: The id of the multipart upload, None where the checkpoint cannot be understood.
-        offset: How many bytes of the input are transformed, after decompression.
-        about: What the job is, as it says itself.
+        upload: The id of the multipart upload, None if the checkpoint cannot be understood.
+        offset: Bytes of the input that are transformed, after decompression.
+        about: The job's own description, by name.
     """
 
     key: str
@@ -47,10 +50,10 @@ class CheckpointInfo:
 
 
 def read_checkpoints(deployment: Deployment) -> Iterator[CheckpointInfo]:
-    """Yield the checkpoints; what cannot be understood is there, with nothing known about it.
+    """Yield all checkpoints; one that cannot be understood has no upload and an empty description.
 
     Raises:
-        DeniedError, StoreError: S3 does not give them.
+        DeniedError, StoreError: S3 does not list or return them.
     """
     settings, store = deployment.settings, deployment.store
     for found in list_objects(store, settings.checkpoint_prefix):
@@ -70,25 +73,20 @@ def _parse(content: bytes) -> tuple[str | None, int, Mapping[str, str]]:
         return None, 0, {}
 
 
-MAX_LETTERS = 1000
-"""Of the dead letters, so many are looked at."""
-_AGE_WINDOW = timedelta(minutes=10)  # CloudWatch has the queue's age once a minute, a few minutes late
-
-
 @dataclass(frozen=True, slots=True)
 class JobStatus:
-    """A job that has a checkpoint, and so has not ended: a worker does it, or it waits to be gone on with.
+    """A job with a checkpoint, which has not ended: a worker does it, or it waits on the queue.
 
     Attributes:
         source: The URI of its input.
-        job: What identifies it.
-        worker: Who has written the checkpoint: an ECS task's ARN, or a host.
-        read: How many bytes of the input, as it is stored, had been read by then; None where that is not known.
-        size: How many bytes the input has, None where only its end tells.
-        started: When the job began, None where that is not known.
+        job: The id of the job.
+        worker: The writer of the checkpoint: an ECS task's ARN, or a host.
+        read: Bytes of the stored input that had been read by then, None if not known.
+        size: Size of the stored input in bytes, None if not known.
+        started: When the job began, None if not known.
         noted: When the checkpoint was written.
-        idle_s: How long ago that is.
-        seconds_left: At the pace it had up to then, None where that is not known.
+        idle_s: Seconds since then.
+        seconds_left: Estimate at the rate up to then, None if not known.
     """
 
     source: str
@@ -104,18 +102,18 @@ class JobStatus:
 
 @dataclass(frozen=True, slots=True)
 class Status:
-    """How a deployment is.
+    """The status of a deployment.
 
     Attributes:
-        queue: Its queue's name.
-        waiting: About how many messages wait.
-        in_flight: About how many somebody works on.
-        delayed: About how many wait for their time.
-        oldest_age_s: How long the oldest of them has waited; None where CloudWatch does not tell.
-        jobs: Those with a checkpoint, the longest silent last.
-        dead_letters: About how many there are.
-        looked_at: How many of them were looked at.
-        causes: Of those, the commonest first.
+        queue: The name of its queue.
+        waiting: Approximate number of visible messages.
+        in_flight: Approximate number of messages that were received and are invisible.
+        delayed: Approximate number of delayed messages.
+        oldest_age_s: Age of the oldest message in seconds, None if CloudWatch does not have it.
+        jobs: Jobs with a checkpoint, the longest idle one last.
+        dead_letters: Approximate number of dead letters.
+        looked_at: Number of dead letters that were looked at.
+        causes: The causes of those, the most frequent first.
     """
 
     queue: str
@@ -136,15 +134,16 @@ class Status:
         return plain
 
 
-def read_status(deployment: Deployment, before: Status | None = None) -> Status:
-    """Return how a deployment is.
+def read_status(deployment: Deployment, before: Status | None = None, *, max_letters: int = MAX_LETTERS) -> Status:
+    """Return the status of a deployment.
 
     Args:
-        deployment: Which.
-        before: How it was; the dead letters are looked at anew only if there are more or fewer since then.
+        deployment: The deployment.
+        before: An earlier status; the dead letters are looked at again only if their number has changed since then.
+        max_letters: Maximum number of dead letters to look at.
 
     Raises:
-        DeniedError, StoreError, QueueError: S3 or SQS does not say.
+        DeniedError, StoreError, QueueError: S3 or SQS does not answer.
     """
     waiting, in_flight, delayed = deployment.queue.waiting()
     now = datetime.now(UTC)
@@ -154,17 +153,17 @@ def read_status(deployment: Deployment, before: Status | None = None) -> Status:
     if before is not None and before.dead_letters == dead:
         looked_at, causes = before.looked_at, before.causes
     else:
-        looked_at, causes = _look(letters) if dead else (0, [])
+        looked_at, causes = _look(letters, max_letters) if dead else (0, [])
     age_s = _oldest_age_s(deployment) if waiting + in_flight + delayed else None
     return Status(
         deployment.queue.name, waiting, in_flight, delayed, age_s, jobs, max(dead, looked_at), looked_at, causes
     )
 
 
-def _look(letters: DeadLetters) -> tuple[int, list[Cause]]:
+def _look(letters: DeadLetters, max_letters: int) -> tuple[int, list[Cause]]:
     """Return how many dead letters were looked at, and why they are there."""
     causes = Causes()
-    with letters.look(MAX_LETTERS) as found:
+    with letters.look(max_letters) as found:
         for letter in (letter for batch in found for letter in batch):
             causes.add(letter)
     return causes.total, causes.listed()
@@ -191,7 +190,7 @@ def _job(noted: CheckpointInfo, now: datetime) -> JobStatus:
 
 
 def _oldest_age_s(deployment: Deployment) -> float | None:
-    """Return what CloudWatch has of it: to receive a message for its age would count as an attempt at it."""
+    """Return the age that CloudWatch has: receiving a message to learn its age would count as an attempt."""
     now = datetime.now(UTC)
     try:
         cloudwatch = client_of("cloudwatch", deployment.settings)

@@ -1,9 +1,10 @@
-"""A file that says how far a submission has come, so that one that was interrupted goes on from there.
+"""Puts existing objects of the input bucket on the queue, as if they had just arrived.
 
-Puts objects that are in the input bucket already on the queue, as if they had just arrived.
+Each object gets the event that S3 would send, but without a sequencer, which only S3 can give. The worker then goes by
+the time of the object, so that these events can come before, between or after those of S3.
 
-What is there is told as S3 would tell it, but without a sequencer, which S3 gives to its own events only: of such an
-event the worker judges by the object's own time, so that it may come beside live ones, before them or after them.
+A `Submission` lists the objects and sends the events; a `ResumeFile` notes how far it has come, so that it can go on
+from there after an interruption.
 """
 
 from __future__ import annotations
@@ -28,19 +29,23 @@ if TYPE_CHECKING:
 
     from runner.ops.deployment import Deployment
 
-
 _VERSION = 1
+_BATCH_MESSAGES = 10
+_BATCHES_AT_ONCE = 8
+_SAMPLES = 10
+_ARCHIVED = {"GLACIER", "DEEP_ARCHIVE"}
 
 
 class ResumeFile:
-    """How far a submission has come: the last key of each prefix, all before which are on the queue.
+    """The progress of a submission: for each prefix the last key up to which everything is on the queue.
 
     Args:
-        path: The file, which need not be there yet.
-        asked: What the submission is, by names; a file of another one is refused, as it would leave things out.
+        path: The file, which may not exist yet.
+        asked: The options of the submission by name. The file of another submission is refused: its keys would be
+            left out.
 
     Raises:
-        SettingsError: The file is none of ours, is of another submission, or cannot be read.
+        SettingsError: The file is not one of a submission, is of another one, or cannot be read.
     """
 
     def __init__(self, path: Path, asked: Mapping[str, str]) -> None:
@@ -96,22 +101,16 @@ class ResumeFile:
         return last
 
 
-_BATCH_MESSAGES = 10
-_BATCHES_AT_ONCE = 8
-_SAMPLES = 10
-_ARCHIVED = {"GLACIER", "DEEP_ARCHIVE"}
-
-
 @dataclass(frozen=True, slots=True)
 class ObjectFilter:
-    """Which objects of a prefix are to be submitted.
+    """Selects objects to submit.
 
     Attributes:
-        suffix: How their keys end.
-        min_size: How many bytes they have at least.
-        max_size: How many they have at most, None for any.
-        since: They were written then or later, None for any time.
-        until: They were written before that, None for any time.
+        suffix: The end of their keys.
+        min_size: Minimum size in bytes.
+        max_size: Maximum size in bytes, None for no limit.
+        since: Earliest time of their last change, None for no limit.
+        until: They were changed before this time, None for no limit.
     """
 
     suffix: str = ""
@@ -121,7 +120,7 @@ class ObjectFilter:
     until: datetime | None = None
 
     def reason_against(self, found: dict[str, Any]) -> str | None:
-        """Return why an object is left out, None where it is wanted; it is described as S3 lists it."""
+        """Return why an object, as S3 lists it, is left out; None if it is selected."""
         key, size, modified = found["Key"], found["Size"], found["LastModified"]
         if key.endswith("/") and size == 0:
             return "folder markers"
@@ -141,11 +140,11 @@ class Tally:
     """What was submitted so far.
 
     Attributes:
-        objects: How many.
-        bytes: Of all of them together.
-        left_out: How many were not, by reason.
-        samples: The first of them, as URIs.
-        last: The last key that was looked at.
+        objects: Number of objects.
+        bytes: Their total size.
+        left_out: Number of objects that were left out, by reason.
+        samples: URIs of the first objects.
+        last: The last key that was listed.
     """
 
     objects: int = 0
@@ -156,17 +155,20 @@ class Tally:
 
 
 class Submission:
-    """One submission; `run` it once.
+    """A submission; `run` it once.
 
     Args:
-        deployment: Whose queue.
+        deployment: The deployment.
         uris: The prefixes, as `s3://BUCKET/PREFIX`.
-        wanted: Which objects.
-        resume: Where it is noted how far this has come, None for nowhere.
-        dry_run: Whether nothing is to be sent or noted.
+        wanted: Selects the objects.
+        resume: Notes the progress, None for not at all.
+        dry_run: Count only; nothing is sent or noted.
 
     Raises:
-        SettingsError: A URI is none, or not of the input bucket.
+        SettingsError: A URI is not a prefix, or not one of the input bucket.
+
+    Attributes:
+        tally: What was submitted so far.
     """
 
     def __init__(
@@ -186,11 +188,11 @@ class Submission:
         self.tally = Tally()
 
     def run(self) -> Iterator[Tally]:
-        """Submit; yield what was done so far, now and then.
+        """Submit the objects; yield the tally after each round of batches.
 
         Raises:
             DeniedError, StoreError: S3 does not list the objects.
-            DeniedError, QueueError: SQS does not take the messages; what is noted was taken.
+            DeniedError, QueueError: SQS does not accept the messages; those that are noted were accepted.
         """
         listed = list_latest if has_versions(self._deployment.source) else list_objects
         at_once = _BATCH_MESSAGES * _BATCHES_AT_ONCE
@@ -235,7 +237,7 @@ class Submission:
 
 
 def _prefixes(deployment: Deployment, uris: Sequence[str]) -> list[str]:
-    """Return the prefixes without those that others cover."""
+    """Return the prefixes, without those that start with another one."""
     bucket = deployment.source.bucket
     found = []
     for uri in uris:

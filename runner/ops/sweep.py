@@ -1,7 +1,7 @@
-"""Removes what nobody goes on with: old checkpoints with their uploads, and uploads that no checkpoint knows of.
+"""Removes what abandoned jobs have left: old checkpoints with their uploads, and uploads without a checkpoint.
 
-Checkpoints go first, each on condition that it is still the one that was seen. A worker that took its job up meanwhile
-has then either changed it, and keeps both it and its upload, or is fenced off and begins anew.
+Checkpoints are removed first, each on condition that it has not changed. A worker that has resumed the job meanwhile
+either has changed the checkpoint, and keeps it with its upload, or is fenced off and starts again.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from runner.ops.deployment import Deployment
 
 RETENTION = timedelta(days=14)
-"""SQS keeps no message for longer, so that a cancellation has nothing more to cancel."""
+"""SQS keeps no message for longer, so that a note about a cancelled job has no effect after that."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,9 +30,9 @@ class Swept:
 
     Attributes:
         kind: `checkpoint`, `upload` or `cancellation`.
-        key: Its key; of an upload, the key that it was to have.
+        key: Its key; of an upload, the key of the object that it would have become.
         time: When it was last written, or begun.
-        about: The source of the job, "" where that is not known.
+        about: The source of the job, "" if not known.
     """
 
     kind: str
@@ -41,13 +41,21 @@ class Swept:
     about: str = ""
 
 
-def sweep(deployment: Deployment, age: timedelta, *, dry_run: bool) -> Iterator[Swept]:
+def sweep(
+    deployment: Deployment, age: timedelta, *, dry_run: bool, retention: timedelta = RETENTION
+) -> Iterator[Swept]:
     """Remove what is older than an age; yield each thing.
 
-    Where OUTPUT_PREFIX is nothing, uploads that no checkpoint knows of are left alone: they may be somebody else's.
+    Without an OUTPUT_PREFIX, uploads that belong to no checkpoint are left alone: they may be of another program.
+
+    Args:
+        deployment: The deployment.
+        age: Checkpoints and uploads have to be older than this.
+        dry_run: Yield what would be removed, and remove nothing.
+        retention: Notes that jobs are cancelled have to be older than this as well.
 
     Raises:
-        DeniedError, StoreError: S3 does not do it; what was yielded is removed.
+        DeniedError, StoreError: S3 refuses; what was yielded is removed.
     """
     before = datetime.now(UTC) - age
     # Listed first: what is begun after that is not looked at, and has its checkpoint by the time those are read.
@@ -66,7 +74,7 @@ def sweep(deployment: Deployment, age: timedelta, *, dry_run: bool) -> Iterator[
     for upload in open_uploads if prefix else ():
         if upload["UploadId"] not in in_use:
             yield from _abort(deployment, upload["Key"], upload["UploadId"], upload["Initiated"], dry_run=dry_run)
-    expired = datetime.now(UTC) - max(age, RETENTION)
+    expired = datetime.now(UTC) - max(age, retention)
     for found in list_objects(deployment.store, cancellations_prefix(deployment.settings)):
         if found["LastModified"] < expired:
             if not dry_run:
@@ -75,7 +83,7 @@ def sweep(deployment: Deployment, age: timedelta, *, dry_run: bool) -> Iterator[
 
 
 def _removed(deployment: Deployment, key: str, etag: str) -> bool:
-    """Remove a checkpoint unless somebody has gone on with the job; return whether it is gone."""
+    """Remove a checkpoint unless a worker has resumed the job; return whether it was removed."""
     try:
         deployment.store.call("delete_object", Key=key, IfMatch=etag)
     except ConditionFailedError:

@@ -6,13 +6,13 @@ from runner.errors import cause_of
 
 
 class Breaker:
-    """Opens for good, after so many failures in a row with one cause, or at the first denial.
+    """Opens after a number of failures in a row with one cause, or at the first denial; it never closes again.
 
     Args:
-        failures: How many.
+        failures: The number of failures.
 
     Attributes:
-        reason: Why it is open, None while it is not.
+        reason: Why it is open, None while it is closed.
     """
 
     def __init__(self, failures: int) -> None:
@@ -22,11 +22,11 @@ class Breaker:
         self.reason: str | None = None
 
     def succeeded(self) -> None:
-        """Note that a job was done."""
+        """Note that a job is done."""
         self._cause, self._count = "", 0
 
     def failed(self, reason: str, key: str) -> None:
-        """Note that the job of an object cannot be done: for the same cause as another if all but the key agrees."""
+        """Note that a job cannot succeed; reasons that differ only in numbers and in the object's key are one cause."""
         cause = cause_of(reason, key)
         self._count = self._count + 1 if cause == self._cause else 1
         self._cause = cause
@@ -38,7 +38,7 @@ class Breaker:
         self._open(f"access denied: {reason}")
 
     def broken(self, reason: str) -> None:
-        """Note that this worker can do no job any more."""
+        """Note that this worker cannot do jobs any more."""
         self._open(reason)
 
     def _open(self, reason: str) -> None:

@@ -1,4 +1,7 @@
-"""What a worker works with."""
+"""The parts that a worker is made of besides its jobs: made once at its start, and handed to whatever needs them.
+
+A file of its own, as `crew`, `leases`, `settlement` and `loop` use it and `start` makes it.
+"""
 
 from __future__ import annotations
 
@@ -21,18 +24,18 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class WorkerContext:
-    """What a worker works with.
+    """The parts that a worker is made of besides its jobs.
 
     Attributes:
-        settings: What it was told.
-        environ: The environment, which job processes get.
-        queue: Where messages come from.
-        breaker: What keeps a bad deployment from going on.
-        health: What the container's health check looks at.
-        protection: Against scale-in, while there is work.
-        metrics: Where jobs are counted.
-        channels: Where others are told how an object has ended.
-        log: Where everything is told.
+        settings: The worker's configuration.
+        environ: The environment for job processes.
+        queue: The queue and its dead-letter queue.
+        breaker: Stops the worker before a bad deployment spoils a backlog.
+        health: The file that the container's health check reads.
+        protection: Keeps a busy task from being scaled in.
+        metrics: Counts jobs.
+        channels: Send outcomes to subscribers.
+        log: The worker's log.
     """
 
     settings: Settings

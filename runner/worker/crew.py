@@ -1,9 +1,7 @@
-"""The job processes, and the jobs that they do.
+"""The jobs that this worker has taken on, and the processes that do them.
 
-A small job has one of the processes, and as many of those run at a time as there are; a large one has all cores to
-itself.
-
-A job that this worker has taken on, from its message to its outcome.
+A small job has one process, and as many of them run at a time as there are processes. A large job has all cores to
+itself. A job waits for a process, runs, and may be asked to stop; it ends with an outcome, which settles its message.
 """
 
 from __future__ import annotations
@@ -12,6 +10,7 @@ import math
 import os
 import time
 from dataclasses import dataclass, field, replace
+from enum import Enum
 from multiprocessing.connection import wait
 from typing import TYPE_CHECKING
 
@@ -20,83 +19,155 @@ from runner.job.protocol import JobResult, Order, Outcome, ProgressUpdate, Ready
 from runner.worker.job_child import JobChild
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
     from runner.aws.s3_events import ObjectCreated
     from runner.worker.context import WorkerContext
     from runner.worker.leases import Lease, Leases
     from runner.worker.settlement import Settlement
 
+_MAX_DEATHS = 2
+_MAX_FAILED_STARTS = 5  # in a row: S3 may be away for a moment when a process starts
+
+
+class JobState(Enum):
+    """State of a job that this worker has taken on."""
+
+    WAITING = "waiting"
+    """For a process."""
+    RUNNING = "running"
+    """A process does it."""
+    STOPPING = "stopping"
+    """Its process was asked to stop."""
+
 
 @dataclass(slots=True)
 class ActiveJob:
-    """A job that was taken on.
+    """A job that this worker has taken on. Only its own methods change its state.
 
     Attributes:
-        event: Of the object.
+        event: The object.
         lease: On its message.
-        large: Whether it has all workers to itself.
+        large: Whether it has all processes to itself.
+        clock: Gives the current time; all times are those of the monotonic clock.
+        state: Whether it waits, runs or is to stop.
         child: The process that does it, None while it waits.
-        started: When that began, by the monotonic clock.
+        started: When it was given to a process last, or else taken on.
         deaths: How many processes have died of it.
-        offset: How far its last checkpoint has come.
-        told: How far it said it is.
-        logged: When that was logged last, and how far it was.
-        stopping: Whether it was asked to stop.
-        stop_by: When that has to have happened.
-        counts: Whether its stopping counts as an attempt, unless it has made progress.
-        until: Until when the child knows that it may work.
+        progress: What its process has reported last, None before the first report.
+        logged: When its progress was logged last, and the bytes that it was at.
+        stop_by: When it is killed if it has not stopped by itself.
+        stop_counts: Whether being stopped counts as an attempt, unless it has made progress.
+        extended_until: The end of the lease that its process knows of.
     """
 
     event: ObjectCreated
     lease: Lease
     large: bool
-    child: JobChild | None = None
-    started: float = field(default_factory=time.monotonic)
-    deaths: int = 0
-    offset: int = 0
-    told: ProgressUpdate | None = None
-    logged: tuple[float, int] = (0.0, 0)
-    stopping: bool = False
-    stop_by: float = math.inf
-    counts: bool = False
-    until: float = 0.0
+    clock: Callable[[], float] = field(default=time.monotonic, repr=False)
+    state: JobState = field(default=JobState.WAITING, init=False)
+    child: JobChild | None = field(default=None, init=False)
+    started: float = field(init=False)
+    deaths: int = field(default=0, init=False)
+    progress: ProgressUpdate | None = field(default=None, init=False)
+    logged: tuple[float, int] = field(default=(0.0, 0), init=False)
+    stop_by: float = field(default=math.inf, init=False)
+    stop_counts: bool = field(default=False, init=False)
+    extended_until: float = field(default=0.0, init=False)
+
+    def __post_init__(self) -> None:
+        self.started = self.clock()
 
     @property
-    def names(self) -> dict[str, str | None]:
-        """What a line of the log says it is about."""
-        return {"job": self.told.job if self.told else None, "key": self.event.key, "message": self.lease.message.id}
+    def log_fields(self) -> dict[str, str | None]:
+        """The fields that tell it from other jobs in the log."""
+        job = self.progress.job if self.progress else None
+        return {"job": job, "key": self.event.key, "message": self.lease.message.id}
+
+    @property
+    def offset(self) -> int:
+        """How far its last checkpoint has come, in bytes of the input."""
+        return self.progress.offset if self.progress else 0
 
     @property
     def seconds(self) -> float:
-        """How long it has been worked on."""
-        return time.monotonic() - self.started
+        """How long its process has worked on it."""
+        return self.clock() - self.started
 
+    def start(self, child: JobChild, workers: int) -> None:
+        """WAITING → RUNNING: give it to a process, which may use a number of workers."""
+        message = self.lease.message
+        tried = bool(message.attempts or message.progress or message.is_copy or self.deaths)
+        self.state, self.child, self.started = JobState.RUNNING, child, self.clock()
+        self.logged = self.started, self.logged[1]
+        self.extended_until = self.lease.until
+        order = Order(self.event, message.sent, workers, tried, message.first_sent, message.owner)
+        child.order(order, self.lease.left_s())
 
-_MAX_DEATHS = 2
-_MAX_FAILED_STARTS = 5  # in a row: S3 may be away for a moment when a process starts
+    def extend(self) -> None:
+        """Tell its process if the lease was renewed."""
+        if self.child is not None and self.extended_until != self.lease.until:
+            self.extended_until = self.lease.until
+            self.child.extend(self.lease.left_s())
+
+    def stop(self, timeout_s: float, *, counts: bool) -> None:
+        """RUNNING → STOPPING: ask its process to stop; does nothing in the other states.
+
+        Args:
+            timeout_s: After how many seconds it is killed.
+            counts: Whether this counts as an attempt, unless it has made progress.
+        """
+        if self.state is JobState.RUNNING and self.child is not None:
+            self.state, self.stop_by, self.stop_counts = JobState.STOPPING, self.clock() + timeout_s, counts
+            self.child.stop()
+
+    def note_death(self) -> None:
+        """RUNNING or STOPPING → WAITING: its process has died."""
+        self.state, self.child, self.deaths = JobState.WAITING, None, self.deaths + 1
+
+    @property
+    def has_to_be_killed(self) -> bool:
+        """Whether it was asked to stop and has not done so in time."""
+        return self.state is JobState.STOPPING and self.clock() > self.stop_by
 
 
 class Crew:
     """Does jobs.
 
     Args:
-        context: What the worker works with.
-        workers: How many processes at a time.
+        context: The parts of the worker.
+        workers: How many processes run at a time.
         leases: Those on the messages of the jobs.
-        settlement: Where each outcome goes.
+        settlement: Settles the message of each job that ends.
+        start_child: Starts a job process in an environment.
+        clock: Gives the current time, by the monotonic clock.
 
     Attributes:
-        jobs: That were taken on and have not ended, some of which may be waiting.
+        jobs: Those that were taken on and have not ended.
     """
 
-    def __init__(self, context: WorkerContext, workers: int, leases: Leases, settlement: Settlement) -> None:
+    def __init__(
+        self,
+        context: WorkerContext,
+        workers: int,
+        leases: Leases,
+        settlement: Settlement,
+        *,
+        start_child: Callable[[Mapping[str, str]], JobChild] = JobChild.start,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         self._context = context
         self._workers = workers
         self._leases = leases
         self._settlement = settlement
+        self._start_child = start_child
+        self._clock = clock
         self._children: list[JobChild] = []
         self._failed_starts = 0
         self._proven = False  # whether a process could ever take orders
         self.jobs: list[ActiveJob] = []
+
+    # Jobs begin
 
     @property
     def is_ready(self) -> bool:
@@ -104,33 +175,131 @@ class Crew:
         return any(child.ready for child in self._children)
 
     def has_room(self) -> bool:
-        """Return whether one more job could be begun now."""
-        waits = any(job.child is None for job in self.jobs)
-        alone = any(job.large for job in self.jobs)
-        return not waits and not alone and len(self.jobs) < self._workers
+        """Return whether one more job could begin now."""
+        blocked = any(job.state is JobState.WAITING or job.large for job in self.jobs)
+        return not blocked and len(self.jobs) < self._workers
+
+    def take_on(self, event: ObjectCreated, lease: Lease, *, large: bool) -> None:
+        """Add a job, which waits until `start_jobs` finds room for it."""
+        self.jobs.append(ActiveJob(event, lease, large, self._clock))
 
     def start_jobs(self) -> None:
-        """Begin with what was taken on, as far as there is room."""
+        """Give the jobs that wait to processes, as far as there is room."""
         if self._context.breaker.reason:
             return
         for job in self.jobs:
-            working = [other for other in self.jobs if other.child is not None]
-            if job.child is None and not (working and (job.large or any(other.large for other in working))):
+            if job.state is JobState.WAITING and self._may_run_beside_the_others(job):
                 child = self._idle_child()
                 if child is not None:
-                    self._start(job, child)
+                    job.start(child, self._workers if job.large else 1)
+                    self._context.protection.busy()
 
     def add_child(self) -> None:
         """Start one more process."""
         region = self._context.settings.region
-        self._children.append(JobChild({**self._context.environ, **({"AWS_DEFAULT_REGION": region} if region else {})}))
+        environ = {**self._context.environ, **({"AWS_DEFAULT_REGION": region} if region else {})}
+        self._children.append(self._start_child(environ))
+
+    def _may_run_beside_the_others(self, job: ActiveJob) -> bool:
+        others = [other for other in self.jobs if other.state is not JobState.WAITING]
+        return not others or not (job.large or any(other.large for other in others))
+
+    def _idle_child(self) -> JobChild | None:
+        """Return a process that can take an order; start one more if all are busy, for later."""
+        busy = {id(job.child) for job in self.jobs}
+        idle = [child for child in self._children if id(child) not in busy]
+        if not idle and len(self._children) < self._workers:
+            self.add_child()
+        return next((child for child in idle if child.ready), None)
+
+    # Jobs go on, or are stopped
+
+    def watch(self) -> None:
+        """Stop the jobs that may not go on, and log the progress of the others."""
+        breaker = self._context.breaker
+        for job in list(self.jobs):
+            if job.lease.is_over:
+                self._abandon(job)
+            elif job.state is not JobState.WAITING:
+                self._supervise(job)
+            elif breaker.reason:
+                self.give_up(job)
+
+    def stop_all(self) -> None:
+        """Give up the jobs that wait, and ask the others to stop."""
+        for job in list(self.jobs):
+            if job.state is JobState.WAITING:
+                self.give_up(job)
+            else:
+                job.stop(self._context.settings.stop_timeout_s, counts=False)
+
+    def give_up(self, job: ActiveJob) -> None:
+        """Leave a job to another worker, from its last checkpoint."""
+        self._forget(job)
+        self._settlement.requeue(job.lease.message, progress=job.offset)
+
+    def kill(self) -> None:
+        """Kill all processes."""
+        for child in self._children:
+            child.kill()
+        self._children.clear()
+
+    def _supervise(self, job: ActiveJob) -> None:
+        """Look after a job that a process does."""
+        timeout_s = self._context.settings.stop_timeout_s
+        job.extend()
+        if self._context.breaker.reason:
+            job.stop(timeout_s, counts=False)
+        elif self._is_overdue(job):
+            job.stop(timeout_s, counts=True)
+        self._log_progress(job)
+        if job.has_to_be_killed:  # a calculation may hold the interpreter, or S3 not answer
+            self._kill_child_of(job)
+            self._end(job, Outcome(JobResult.STOPPED, "it did not stop when asked to, so that its process was ended"))
+
+    def _is_overdue(self, job: ActiveJob) -> bool:
+        """Return whether a job has to be handed over: it is at its own limit, or SQS soon renews its lease no more."""
+        settings = self._context.settings
+        longest = max(settings.max_lease_s - settings.visibility_timeout_s, settings.max_lease_s / 2)
+        held_s = self._clock() - job.lease.received  # which includes the time that it has waited here
+        return job.seconds > (settings.max_job_s or longest) or held_s > longest
+
+    def _abandon(self, job: ActiveJob) -> None:
+        """Drop a job whose message another worker may have: its process is killed, its message is not touched."""
+        self._context.log.error("lease lost", **job.log_fields, reason=job.lease.lost)
+        self._forget(job)
+        self._kill_child_of(job)
+
+    def _kill_child_of(self, job: ActiveJob) -> None:
+        if job.child is not None:
+            self._children.remove(job.child)
+            job.child.kill()
+
+    def _log_progress(self, job: ActiveJob) -> None:
+        now, progress = self._clock(), job.progress
+        logged_at, logged_bytes = job.logged
+        if progress is None or now - logged_at < self._context.settings.progress_s:
+            return
+        job.logged = now, progress.done
+        rate = (progress.done - logged_bytes) / (now - logged_at)
+        left_s = None if progress.total is None or rate <= 0 else round((progress.total - progress.done) / rate)
+        self._context.log.info(
+            "running",
+            **job.log_fields,
+            bytes=progress.done,
+            total=progress.total,
+            mb_per_s=round(rate / 1e6, 1),
+            seconds_left=left_s,
+        )
+
+    # Jobs end
 
     def listen(self, timeout_s: float, woken: int) -> None:
-        """Wait for something to happen, and hear what the processes say.
+        """Wait until a process sends something, and handle it: the message of a job that ends is settled here.
 
         Args:
-            timeout_s: For how long at most.
-            woken: A descriptor that can be read when something else has happened.
+            timeout_s: How long to wait.
+            woken: A descriptor that ends the wait when it can be read.
 
         Raises:
             SettingsError: No process can do any job.
@@ -141,59 +310,6 @@ class Crew:
                 os.read(woken, 1 << 10)
             else:
                 self._hear(by_connection[ready])  # type: ignore[index]
-
-    def watch(self) -> None:
-        """Stop what may not go on, and log how far the others are."""
-        for job in list(self.jobs):
-            if job.lease.lost or job.lease.left_s() <= 0:
-                self._lose(job)
-            elif job.child is None:
-                if self._context.breaker.reason:
-                    self.give_up(job)
-            else:
-                if job.until != job.lease.until:
-                    job.until = job.lease.until
-                    job.child.extend(job.lease.left_s())
-                if not job.stopping and (self._is_overdue(job) or self._context.breaker.reason):
-                    job.counts = not self._context.breaker.reason
-                    self.stop(job)
-                self._log_progress(job)
-                if time.monotonic() > job.stop_by:
-                    self._force(job)
-
-    def stop(self, job: ActiveJob) -> None:
-        """Have a job stop, if it has begun."""
-        if job.child is not None and not job.stopping:
-            job.stopping, job.stop_by = True, time.monotonic() + self._context.settings.stop_timeout_s
-            job.child.stop()
-
-    def give_up(self, job: ActiveJob) -> None:
-        """Leave a job to another worker."""
-        self._forget(job)
-        self._settlement.requeue(job.lease.message, progress=job.offset)
-
-    def kill(self) -> None:
-        """End all processes, whatever they do."""
-        for child in self._children:
-            child.kill()
-        self._children.clear()
-
-    def _start(self, job: ActiveJob, child: JobChild) -> None:
-        message = job.lease.message
-        job.child, job.started, job.until = child, time.monotonic(), job.lease.until
-        tried = bool(message.attempts or message.progress or message.is_copy or job.deaths)
-        workers = self._workers if job.large else 1
-        child.order(
-            Order(job.event, message.sent, workers, tried, message.first_sent, message.owner), job.lease.left_s()
-        )
-        self._context.protection.busy()
-
-    def _idle_child(self) -> JobChild | None:
-        busy = {id(job.child) for job in self.jobs}
-        free = [child for child in self._children if id(child) not in busy]
-        if not free and len(self._children) < self._workers:
-            self.add_child()
-        return next((child for child in free if child.ready), None)
 
     def _hear(self, child: JobChild) -> None:
         job = next((job for job in self.jobs if job.child is child), None)
@@ -208,23 +324,26 @@ class Crew:
                 self._proven, self._failed_starts = True, 0
             case Outcome() as outcome if job:
                 self._end(job, outcome)
-            case ProgressUpdate() as told if job:
-                begins, job.told, job.offset = job.told is None, told, told.offset
-                if begins:
-                    self._context.log.info("begun", **job.names, bytes=job.event.size)
+            case ProgressUpdate() as progress if job:
+                is_first, job.progress = job.progress is None, progress
+                if is_first:
+                    self._context.log.info("begun", **job.log_fields, bytes=job.event.size)
 
     def _bury(self, child: JobChild, job: ActiveJob | None) -> None:
-        """A process has died: its job is tried once more, in another one."""
+        """Remove a process that has died; its job is tried once more, in another process."""
         self._children.remove(child)
         reason = child.exit_reason()
         child.kill()
-        self._context.log.error("a job process has died", reason=reason, **(job.names if job else {}))
+        self._context.log.error("a job process has died", reason=reason, **(job.log_fields if job else {}))
         if job is None:
             self._note_idle_death(child, reason)
             return
-        job.child, job.deaths = None, job.deaths + 1
-        if job.stopping or job.deaths == _MAX_DEATHS:
-            self._end(job, Outcome(JobResult.STOPPED if job.stopping else JobResult.RETRY, reason))
+        stopping = job.state is JobState.STOPPING
+        job.note_death()
+        if stopping:
+            self._end(job, Outcome(JobResult.STOPPED, reason))
+        elif job.deaths == _MAX_DEATHS:
+            self._end(job, Outcome(JobResult.RETRY, reason))
 
     def _note_idle_death(self, child: JobChild, reason: str) -> None:
         if not self._proven:
@@ -235,49 +354,11 @@ class Crew:
 
     def _end(self, job: ActiveJob, outcome: Outcome) -> None:
         self._forget(job)
-        told = replace(outcome, offset=max(outcome.offset, job.offset))
-        self._settlement.settle(job.lease.message, told, event=job.event, seconds=job.seconds, counts=job.counts)
+        ended = replace(outcome, offset=max(outcome.offset, job.offset))
+        self._settlement.settle(job.lease.message, ended, event=job.event, seconds=job.seconds, counts=job.stop_counts)
 
     def _forget(self, job: ActiveJob) -> None:
         self.jobs.remove(job)
-        self._leases.let_go(job.lease)
+        self._leases.release(job.lease)
         if not self.jobs:
             self._context.protection.idle()
-
-    def _lose(self, job: ActiveJob) -> None:
-        """Touch nothing more of a job whose message may be somebody else's."""
-        self._context.log.error("lease lost", **job.names, reason=job.lease.lost)
-        self._forget(job)
-        self._end_child_of(job)
-
-    def _force(self, job: ActiveJob) -> None:
-        """End a job that does not stop: a calculation may hold the interpreter, or S3 not answer."""
-        self._end_child_of(job)
-        self._end(job, Outcome(JobResult.STOPPED, "it did not stop when asked to, so that its process was ended"))
-
-    def _end_child_of(self, job: ActiveJob) -> None:
-        if job.child is not None:
-            self._children.remove(job.child)
-            job.child.kill()
-
-    def _is_overdue(self, job: ActiveJob) -> bool:
-        settings = self._context.settings
-        longest = max(settings.max_lease_s - settings.visibility_timeout_s, settings.max_lease_s / 2)
-        return job.seconds > (settings.max_job_s or longest) or time.monotonic() - job.lease.received > longest
-
-    def _log_progress(self, job: ActiveJob) -> None:
-        now = time.monotonic()
-        since, before = max(job.logged[0], job.started), job.logged[1]
-        if job.told is None or now - since < self._context.settings.progress_s:
-            return
-        job.logged = now, job.told.done
-        rate = (job.told.done - before) / (now - since)
-        left = None if job.told.total is None or rate <= 0 else round((job.told.total - job.told.done) / rate)
-        self._context.log.info(
-            "running",
-            **job.names,
-            bytes=job.told.done,
-            total=job.told.total,
-            mb_per_s=round(rate / 1e6, 1),
-            seconds_left=left,
-        )

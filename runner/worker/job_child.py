@@ -1,4 +1,4 @@
-"""A job process, as the worker sees it."""
+"""A job process, from the worker's side."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from runner.job.protocol import LeaseExtension, Order, Outcome, ProgressUpdate, 
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from multiprocessing.connection import Connection
 
 ChildMessage = ProgressUpdate | Outcome | Ready | Refused
 _MAIN = "from runner.job.process import main; main()"
@@ -29,19 +30,27 @@ them 4,100, as many as with calls of mallopt. Other C libraries ignore them.
 
 
 class JobChild:
-    """One job process.
+    """A job process.
 
     Args:
-        environ: Its environment, with the worker's settings.
+        connection: To the process.
+        process: The process itself, the leader of a process group.
 
     Attributes:
-        connection: To be waited for; `tell` then says what came.
-        ready: Whether it can take orders.
+        connection: Can be waited for; `receive` then returns what has come.
+        ready: Whether the process can take orders.
     """
 
-    def __init__(self, environ: Mapping[str, str]) -> None:
-        self.connection, theirs = Pipe()
-        self._process = subprocess.Popen(  # noqa: S603 - our own interpreter, on our own module
+    def __init__(self, connection: Connection, process: subprocess.Popen[bytes]) -> None:
+        self.connection = connection
+        self.ready = False
+        self._process = process
+
+    @classmethod
+    def start(cls, environ: Mapping[str, str]) -> JobChild:
+        """Start a process, with the worker's settings in its environment."""
+        ours, theirs = Pipe()
+        process = subprocess.Popen(  # noqa: S603 - our own interpreter, on our own module
             [sys.executable, "-c", _MAIN, str(theirs.fileno())],
             pass_fds=(theirs.fileno(),),
             stdin=subprocess.DEVNULL,
@@ -50,39 +59,39 @@ class JobChild:
             process_group=0,  # so that it can be killed with its own children, and Ctrl-C is for the worker
         )
         theirs.close()
-        self.ready = False
+        return cls(ours, process)
 
     def order(self, order: Order, lease_s: float) -> None:
-        """Have a job done."""
+        """Give it a job, and the time that the job has at first."""
         self._send(order)
         self.extend(lease_s)
 
     def extend(self, lease_s: float) -> None:
-        """Let it go on for so long."""
+        """Let its job go on for this long from now."""
         self._send(LeaseExtension(lease_s))
 
     def stop(self) -> None:
-        """Have it stop its job, which it answers with an outcome."""
+        """Ask it to stop its job; the answer is an outcome."""
         self._send(Stop())
 
     def receive(self) -> ChildMessage | None:
-        """Return what it said; None when it has died."""
+        """Return the next message; None if the process has died."""
         try:
-            said: ChildMessage = self.connection.recv()
+            message: ChildMessage = self.connection.recv()
         except (EOFError, OSError):
             return None
-        self.ready = self.ready or isinstance(said, Ready)
-        return said
+        self.ready = self.ready or isinstance(message, Ready)
+        return message
 
     def kill(self) -> None:
-        """End it and its children, whatever they do."""
+        """Kill it and its own children at once."""
         with suppress(ProcessLookupError):
             os.killpg(self._process.pid, signal.SIGKILL)
         self._process.wait()
         self.connection.close()
 
     def exit_reason(self) -> str:
-        """Return of what it died."""
+        """Return why it has ended; waits for its end."""
         status = self._process.wait()
         if status >= 0:
             return f"a job process ended with status {status}"
@@ -91,5 +100,5 @@ class JobChild:
         return f"a job process was killed by {name}{why}"
 
     def _send(self, message: Any) -> None:
-        with suppress(OSError):  # that it has died shows when it is waited for
+        with suppress(OSError):  # it has died, which `receive` notices
             self.connection.send(message)

@@ -1,10 +1,9 @@
-"""Tells others how an object has ended: a topic of SNS, a bus of EventBridge, both or none.
+"""Tells subscribers how each object has ended: on an SNS topic, an EventBridge bus, both or neither.
 
-What is told matters less than the jobs. An event that cannot be sent is logged whole and counted, and the job's message
-is acknowledged all the same. After a failure nothing is tried for a while, so that a service that does not answer costs
-little time.
+`describe` makes the event, which docs/outcome-event.schema.json documents; `OutcomeChannels` sends it.
 
-How an object has ended, as a document for others; docs/outcome-event.schema.json describes it.
+Jobs matter more than events. An event that cannot be sent is logged in full and counted, and the job's message is
+acknowledged all the same. After a failure a channel pauses, so that a service that does not answer costs little time.
 """
 
 from __future__ import annotations
@@ -23,7 +22,7 @@ from runner.job.keys import output_key
 from runner.job.protocol import JobResult
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from structlog.typing import FilteringBoundLogger
 
@@ -33,26 +32,31 @@ if TYPE_CHECKING:
     from runner.metrics import Metrics
     from runner.settings import Settings
 
-
 VERSION = 1
+SOURCE = "jsonl-transform"
+DETAIL_TYPE = "Object Transformed"
 _MAX_REASON_CHARACTERS = 2000  # a traceback may be longer, and SNS takes 256 KiB in all
 _COUNTS = ("lines_in", "lines_out", "filtered", "rejected", "blank", "bytes_in", "bytes_out")
+
+_CONNECT_TIMEOUT_S, _ANSWER_TIMEOUT_S = 1.0, 2.0
+_TRIES = 2  # the first finds out that an idle connection was closed
+_PAUSE_S = 30.0
 
 
 def describe(
     settings: Settings, event: ObjectCreated, message: Message, outcome: Outcome, seconds: float
 ) -> dict[str, Any]:
-    """Return the document.
+    """Return the event about an object that has ended.
 
     Args:
-        settings: Of the worker.
-        event: Of the object.
-        message: Which asked for it.
-        outcome: What has become of it, for good.
+        settings: The worker's configuration.
+        event: The event that said that the object was created.
+        message: The message with that event.
+        outcome: The final outcome of the job.
         seconds: How long the last attempt took.
     """
-    stands = outcome.kind in (JobResult.DONE, JobResult.DUPLICATE)
-    output = {"bucket": settings.output_bucket, "key": output_key(settings, event.key)} if stands else None
+    published = outcome.kind in (JobResult.DONE, JobResult.DUPLICATE)
+    output = {"bucket": settings.output_bucket, "key": output_key(settings, event.key)} if published else None
     return {
         "version": VERSION,
         "time": datetime.now(UTC).isoformat(timespec="milliseconds"),
@@ -77,20 +81,13 @@ def describe(
     }
 
 
-SOURCE = "jsonl-transform"
-DETAIL_TYPE = "Object Transformed"
-_CONNECT_TIMEOUT_S, _ANSWER_TIMEOUT_S = 1.0, 2.0
-_TRIES = 2  # a connection that was closed while idle shows at the first
-_PAUSE_S = 30.0
-
-
 @dataclass(slots=True)
 class _Channel(ABC):
-    """One way to tell.
+    """A topic or a bus.
 
     Attributes:
-        name: Where it goes.
-        client: Of SNS or EventBridge, from boto3.
+        name: Its ARN or name.
+        client: A boto3 client of SNS or EventBridge.
         paused_until: When it may be tried again after a failure, by the monotonic clock.
     """
 
@@ -123,26 +120,34 @@ class _Bus(_Channel):
 
 
 class _RefusedError(Exception):
-    """EventBridge has answered, but not taken the event."""
+    """EventBridge has answered, but has not accepted the event."""
 
 
 class OutcomeChannels:
-    """Sends events to wherever they are wanted.
+    """Sends events to all channels.
 
     Args:
-        channels: Where that is.
-        log: ChildMessage what could not be sent.
-        metrics: Where that is counted.
+        channels: The topic, the bus, both or neither.
+        log: Gets the events that could not be sent.
+        metrics: Counts them.
+        clock: Gives the current time, by the monotonic clock.
     """
 
-    def __init__(self, channels: list[_Channel], log: FilteringBoundLogger, metrics: Metrics) -> None:
+    def __init__(
+        self,
+        channels: list[_Channel],
+        log: FilteringBoundLogger,
+        metrics: Metrics,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         self._channels = channels
         self._log = log
         self._metrics = metrics
+        self._clock = clock
 
     @classmethod
     def open(cls, settings: Settings, log: FilteringBoundLogger, metrics: Metrics) -> OutcomeChannels:
-        """Return what the settings ask for."""
+        """Return the channels that the settings name."""
         channels: list[_Channel] = []
         if settings.outcome_topic:
             channels.append(_Topic(settings.outcome_topic, _client("sns", settings.outcome_topic, settings)))
@@ -151,18 +156,18 @@ class OutcomeChannels:
         return cls(channels, log, metrics)
 
     def send(self, event: Mapping[str, Any]) -> None:
-        """Send an event; raises nothing, and takes seconds at most."""
+        """Send an event. Never raises, and takes a few seconds at most."""
         for channel in self._channels:
-            if time.monotonic() < channel.paused_until:
-                self._give_up(channel, event, "not tried, as another one failed a moment ago")
+            if self._clock() < channel.paused_until:
+                self._report_unsent(channel, event, "not tried, as another one failed a moment ago")
                 continue
             try:
                 channel.send(event)
-            except Exception as error:  # noqa: BLE001 - whatever it is, a job that is done does not fail of it
-                channel.paused_until = time.monotonic() + _PAUSE_S
-                self._give_up(channel, event, str(error))
+            except Exception as error:  # noqa: BLE001 - whatever it is, a job that is done must not fail because of it
+                channel.paused_until = self._clock() + _PAUSE_S
+                self._report_unsent(channel, event, str(error))
 
-    def _give_up(self, channel: _Channel, event: Mapping[str, Any], reason: str) -> None:
+    def _report_unsent(self, channel: _Channel, event: Mapping[str, Any], reason: str) -> None:
         self._log.error("outcome not told", channel=channel.name, error=reason, outcome=event)
         self._metrics.emit({"OutcomesNotTold": (1, "Count")}, job=event["job"], key=event["source"]["key"])
 

@@ -1,4 +1,4 @@
-"""Long-polls the queue in a thread of its own, one message at a time and only when asked to."""
+"""Receives messages by long polls, in a thread, one message at a time and only on request."""
 
 from __future__ import annotations
 
@@ -21,10 +21,13 @@ class Receiver:
     """Receives messages.
 
     Args:
-        queue: Where from.
+        queue: The queue.
         wait_s: How long one receive waits for a message.
-        visibility_s: For how long nobody else gets the message.
-        wake: Called when something has come.
+        visibility_s: How long a message that was received stays invisible to others.
+        wake: Called when a receive has ended.
+
+    Attributes:
+        asked: Whether a receive was requested whose result was not taken yet.
     """
 
     def __init__(self, queue: Queue, wait_s: int, visibility_s: int, wake: Callable[[], None]) -> None:
@@ -35,18 +38,24 @@ class Receiver:
         self._inbox: SimpleQueue[tuple[Message | RunnerError | None, float]] = SimpleQueue()
         self._wanted = threading.Event()
         self._closing = threading.Event()
-        self.asked = False
         self._thread = threading.Thread(target=self._run, name="receiver", daemon=True)
+        self.asked = False
+
+    def start(self) -> None:
+        """Start the thread, which waits for requests."""
         self._thread.start()
 
     def ask(self) -> None:
-        """Have one message received, unless that was asked for already."""
+        """Request one message, unless a request is under way."""
         if not self.asked:
             self.asked = True
             self._wanted.set()
 
     def take(self) -> list[tuple[Message | RunnerError | None, float]]:
-        """Return what has come, and when by the monotonic clock: messages, None for a receive without one, errors."""
+        """Return the results since the last call: a message, None for a receive without one, or an error.
+
+        Each comes with its time by the monotonic clock.
+        """
         found = []
         while not self._inbox.empty():
             found.append(self._inbox.get())
@@ -54,12 +63,12 @@ class Receiver:
         return found
 
     def close(self) -> None:
-        """Receive no more; a receive that is under way goes on until it is over."""
+        """Start no more receives; one that is under way goes on to its end."""
         self._closing.set()
         self._wanted.set()
 
     def join(self, timeout_s: float) -> None:
-        """Wait until no receive is under way."""
+        """Wait for the end of the receive that is under way."""
         self._thread.join(timeout_s)
 
     def _run(self) -> None:

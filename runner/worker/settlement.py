@@ -1,4 +1,4 @@
-"""What becomes of a message once its job has ended."""
+"""Settles a message once its job has ended: acknowledged, requeued, released for a retry, or dead-lettered."""
 
 from __future__ import annotations
 
@@ -16,144 +16,133 @@ from runner.worker.notifications import describe
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from structlog.typing import FilteringBoundLogger
-
-    from runner.aws.queue import Message, Queue
+    from runner.aws.message import Message
     from runner.aws.s3_events import ObjectCreated
     from runner.job.protocol import Outcome
-    from runner.metrics import Metrics
-    from runner.settings import Settings
-    from runner.worker.breaker import Breaker
-    from runner.worker.notifications import OutcomeChannels
+    from runner.worker.context import WorkerContext
 
 _DENIED_DELAY_S = 60
 _DEFAULT_ATTEMPTS = 5
-_SETTLED = {JobResult.DONE, JobResult.DUPLICATE, JobResult.STALE, JobResult.SUPERSEDED, JobResult.CANCELLED}
+_ACKNOWLEDGED = {JobResult.DONE, JobResult.DUPLICATE, JobResult.STALE, JobResult.SUPERSEDED, JobResult.CANCELLED}
+_FINAL = _ACKNOWLEDGED | {JobResult.FAILED}
+_LOGGED = ("lines_in", "lines_out", "filtered", "rejected", "blank", "bytes_in", "bytes_out", "nonfinite", "notes")
 
 
 class Settlement:
-    """Settles messages, and keeps the books.
+    """Settles messages, and records how their jobs have ended.
 
     Args:
-        queue: Where they are from.
-        settings: Of retries.
-        breaker: ChildMessage how jobs end.
-        log: Where each outcome is told.
-        metrics: Where it is counted.
-        channels: Where others are told how an object has ended.
+        context: Its queue has the messages; its breaker, log, metrics and channels hear of every outcome.
+        clock: Gives the current time, in seconds since the epoch.
+        jitter: Returns a random number between two limits.
     """
 
     def __init__(
         self,
-        queue: Queue,
-        settings: Settings,
-        breaker: Breaker,
-        log: FilteringBoundLogger,
-        metrics: Metrics,
-        channels: OutcomeChannels,
+        context: WorkerContext,
+        *,
+        clock: Callable[[], float] = time.time,
+        jitter: Callable[[float, float], float] = random.uniform,
     ) -> None:
-        self._queue = queue
-        self._settings = settings
-        self._breaker = breaker
-        self._log = log
-        self._metrics = metrics
-        self._channels = channels
-        self._max_attempts = settings.max_attempts or queue.max_receives or _DEFAULT_ATTEMPTS
+        self._queue = context.queue
+        self._settings = context.settings
+        self._breaker = context.breaker
+        self._log = context.log
+        self._metrics = context.metrics
+        self._channels = context.channels
+        self._clock = clock
+        self._jitter = jitter
+        self._max_attempts = context.settings.max_attempts or context.queue.max_receives or _DEFAULT_ATTEMPTS
 
     def settle(
         self, message: Message, outcome: Outcome, *, event: ObjectCreated, seconds: float = 0.0, counts: bool = False
     ) -> None:
-        """Do with a message what its job's outcome asks for.
+        """Do with a message what the outcome of its job asks for.
 
         Args:
-            message: Which.
-            outcome: What became of its job.
-            event: What it is about.
+            message: The message.
+            outcome: What its job has ended with.
+            event: The object.
             seconds: How long the job took.
-            counts: Whether stopping the job counts as an attempt, unless it has made progress.
+            counts: Whether being stopped counts as an attempt, unless the job has made progress.
         """
-        kind, reason = outcome.kind, outcome.reason
-        tried = kind is JobResult.RETRY or (kind is JobResult.STOPPED and counts and outcome.offset <= message.progress)
-        if tried and message.attempts + 1 >= self._max_attempts:
-            kind, reason = (
-                JobResult.FAILED,
-                f"gave up after {message.attempts + 1} attempts, the last of which: {reason}",
-            )
-        elif kind is JobResult.FAILED and self._breaker.reason:
-            kind, counts = JobResult.STOPPED, False  # jobs that ran beside those that have opened it are spared as well
-        elif kind is JobResult.FAILED:
-            self._breaker.failed(reason, event.key)
-        if kind is JobResult.DONE:
-            self._breaker.succeeded()
-        elif kind is JobResult.DENIED:
-            self._breaker.denied(reason)
-        self._account(message, outcome, kind, reason, event.key, seconds)
-        if (
-            kind in _SETTLED or kind is JobResult.FAILED
-        ):  # before the message is deleted, so that it is told at least once
-            ended = replace(outcome, kind=kind, reason=reason)
+        stalled = outcome.kind is JobResult.STOPPED and counts and outcome.offset <= message.progress
+        ended = self._decide(message, outcome, stalled=stalled)
+        self._inform_breaker(outcome, ended, event.key)
+        self._record(message, ended, event.key, seconds)
+        if ended.kind in _FINAL:  # sent before the message is deleted, and so at least once
             self._channels.send(describe(self._settings, event, message, ended, seconds))
-        self._tried(lambda: self._dispose(message, kind, reason, outcome, counts=counts), message)
+        self._try(lambda: self._dispose(message, ended, stalled=stalled), message)
 
     def ignore(self, message: Message, reason: str) -> None:
         """Acknowledge a message that is no job."""
         self._log.info("ignored", message=message.id, reason=reason)
-        self._tried(lambda: self._queue.delete(message), message)
+        self._try(lambda: self._queue.delete(message), message)
 
     def refuse(self, message: Message, reason: str) -> None:
-        """Send a message that nobody understands to the dead-letter queue."""
+        """Send a message that cannot be understood to the dead-letter queue."""
         self._log.error("refused", message=message.id, reason=reason)
-        job_metrics(self._metrics, "refused", JobNumbers(message_age_s=_age_s(message)), reason=reason)
-        self._tried(lambda: self._queue.dead_letter(message, reason=reason, job="", trace=message.trace), message)
+        job_metrics(self._metrics, "refused", JobNumbers(message_age_s=self._age_s(message)), reason=reason)
+        self._try(lambda: self._queue.dead_letter(message, reason=reason, job="", trace=message.trace), message)
 
     def split(self, message: Message, bodies: list[str]) -> None:
-        """Put a message of several events on the queue again, as one for each."""
+        """Replace a message of several events by one for each."""
         self._log.info("split", message=message.id, events=len(bodies))
-        self._tried(lambda: self._queue.split(message, bodies), message)
+        self._try(lambda: self._queue.split(message, bodies), message)
 
     def requeue(self, message: Message, *, progress: int = 0) -> None:
-        """Put a message on the queue again, for somebody else, as if it had not been received."""
+        """Put a message back on the queue for another worker, as if it had not been received."""
         covered = max(progress, message.progress)
-        self._tried(lambda: self._queue.requeue(message, attempts=message.attempts, progress=covered), message)
+        self._try(lambda: self._queue.requeue(message, attempts=message.attempts, progress=covered), message)
 
-    def _dispose(self, message: Message, kind: JobResult, reason: str, outcome: Outcome, *, counts: bool) -> None:
-        covered = max(outcome.offset, message.progress)
-        attempts = message.attempts
-        if kind in _SETTLED:
+    def _decide(self, message: Message, outcome: Outcome, *, stalled: bool) -> Outcome:
+        """Return the outcome that the message is settled by: a failure after the last attempt."""
+        attempts = message.attempts + 1
+        if (outcome.kind is JobResult.RETRY or stalled) and attempts >= self._max_attempts:
+            reason = f"gave up after {attempts} attempts, the last of which: {outcome.reason}"
+            return replace(outcome, kind=JobResult.FAILED, reason=reason)
+        if outcome.kind is JobResult.FAILED and self._breaker.reason:
+            return replace(outcome, kind=JobResult.STOPPED)  # it ran beside the jobs that have opened the breaker
+        return outcome
+
+    def _inform_breaker(self, outcome: Outcome, ended: Outcome, key: str) -> None:
+        """Note successes, denials, and failures that more attempts would not have changed."""
+        if ended.kind is JobResult.DONE:
+            self._breaker.succeeded()
+        elif ended.kind is JobResult.DENIED:
+            self._breaker.denied(ended.reason)
+        elif ended.kind is JobResult.FAILED and outcome.kind is JobResult.FAILED:
+            self._breaker.failed(ended.reason, key)
+
+    def _dispose(self, message: Message, ended: Outcome, *, stalled: bool) -> None:
+        """Delete, requeue, release or dead-letter a message."""
+        kind, attempts, covered = ended.kind, message.attempts, max(ended.offset, message.progress)
+        if kind in _ACKNOWLEDGED:
             self._queue.delete(message)
+        elif kind is JobResult.FAILED:
+            self._queue.dead_letter(message, reason=ended.reason, job=ended.job, trace=message.trace)
+        elif kind is JobResult.RETRY:
+            self._queue.release(message, self._delay_s(attempts))
         elif kind is JobResult.STOPPED:
-            attempts += counts and outcome.offset <= message.progress
-            self._queue.requeue(message, attempts=attempts, progress=covered)
+            self._queue.requeue(message, attempts=attempts + stalled, progress=covered)
         elif kind is JobResult.DENIED:
             delay_s = round(min(_DENIED_DELAY_S, self._settings.retry_max_s))
             self._queue.requeue(message, attempts=attempts, progress=covered, delay_s=delay_s)
-        elif kind in (JobResult.BUSY, JobResult.FENCED):
-            self._leave_to_another(message, outcome)
-        elif kind is JobResult.FAILED:
-            self._queue.dead_letter(message, reason=reason, job=outcome.job, trace=message.trace)
-        else:
-            self._queue.release(message, self._delay_s(attempts))
-
-    def _leave_to_another(self, message: Message, outcome: Outcome) -> None:
-        """Come back to see whether another worker has done the job: by a copy, as receives would be counted by SQS.
-
-        Who was fenced off has lost the job, perhaps to a copy of the same message: from here on these are two messages,
-        or they would go on taking it from each other.
-        """
-        delay_s = round(min(self._settings.visibility_timeout_s, self._settings.retry_max_s))
-        owner = uuid.uuid4().hex if outcome.kind is JobResult.FENCED else message.owner
-        covered = max(outcome.offset, message.progress)
-        self._queue.requeue(message, attempts=message.attempts, progress=covered, delay_s=delay_s, owner=owner)
+        else:  # BUSY, FENCED: another worker is at it. A copy looks later; SQS would count receives of this one.
+            delay_s = round(min(self._settings.visibility_timeout_s, self._settings.retry_max_s))
+            # A fenced job was lost, perhaps to a copy of the same message. Under one owner both would go on taking it
+            # from each other, so that this copy gets an owner of its own.
+            owner = uuid.uuid4().hex if kind is JobResult.FENCED else message.owner
+            self._queue.requeue(message, attempts=attempts, progress=covered, delay_s=delay_s, owner=owner)
 
     def _delay_s(self, attempts: int) -> int:
-        """Return how long to wait before the next attempt: longer each time, and never the same for all."""
+        """Return the delay before the next attempt: twice as long each time, and random, or all would retry at once."""
         longest = min(self._settings.retry_max_s, self._settings.retry_min_s * 2.0 ** min(attempts, 30))
-        return round(longest * random.uniform(0.5, 1.0))  # noqa: S311 - nobody is kept out by it
+        return round(longest * self._jitter(0.5, 1.0))
 
-    def _account(
-        self, message: Message, outcome: Outcome, kind: JobResult, reason: str, key: str, seconds: float
-    ) -> None:
-        done = outcome.summary
+    def _record(self, message: Message, ended: Outcome, key: str, seconds: float) -> None:
+        """Count and log an outcome."""
+        done = ended.summary
         numbers = JobNumbers(
             lines_in=done.get("lines_in", 0),
             lines_out=done.get("lines_out", 0),
@@ -161,17 +150,21 @@ class Settlement:
             bytes_in=done.get("bytes_in", 0),
             bytes_out=done.get("bytes_out", 0),
             seconds=seconds,
-            message_age_s=_age_s(message),
+            message_age_s=self._age_s(message),
             retries=message.attempts,
         )
-        job_metrics(self._metrics, kind.value, numbers, job=outcome.job, key=key)
-        log = self._log.bind(job=outcome.job, key=key, message=message.id, attempts=message.attempts)
-        level = {JobResult.FAILED: log.error, JobResult.DENIED: log.error, JobResult.RETRY: log.warning}.get(
-            kind, log.info
-        )
-        level(kind.value, reason=reason, seconds=round(seconds, 3), trace=message.trace, **_telling(done))
+        job_metrics(self._metrics, ended.kind.value, numbers, job=ended.job, key=key)
+        log = self._log.bind(job=ended.job, key=key, message=message.id, attempts=message.attempts)
+        levels = {JobResult.FAILED: log.error, JobResult.DENIED: log.error, JobResult.RETRY: log.warning}
+        counts = {name: done[name] for name in _LOGGED if done.get(name)}
+        write = levels.get(ended.kind, log.info)
+        write(ended.kind.value, reason=ended.reason, seconds=round(seconds, 3), trace=message.trace, **counts)
 
-    def _tried(self, action: Callable[[], None], message: Message) -> None:
+    def _age_s(self, message: Message) -> float:
+        return self._clock() - message.first_sent / 1000
+
+    def _try(self, action: Callable[[], None], message: Message) -> None:
+        """Ask the queue for something; a failure is logged, and never ends the worker."""
         try:
             action()
         except LeaseLostError as error:
@@ -181,12 +174,3 @@ class Settlement:
                 self._breaker.denied(str(error))
             # It comes back when its visibility timeout is over, and is then seen to be done, or done again.
             self._log.error("the message could not be settled", message=message.id, error=str(error))
-
-
-def _age_s(message: Message) -> float:
-    return time.time() - message.first_sent / 1000
-
-
-def _telling(done: dict[str, object]) -> dict[str, object]:
-    names = ("lines_in", "lines_out", "filtered", "rejected", "blank", "bytes_in", "bytes_out", "nonfinite", "notes")
-    return {name: done[name] for name in names if done.get(name)}

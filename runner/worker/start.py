@@ -1,4 +1,4 @@
-"""From the environment to a worker at work."""
+"""Makes a worker from the environment, and runs it."""
 
 from __future__ import annotations
 
@@ -21,20 +21,20 @@ from runner.worker.loop import Worker
 from runner.worker.notifications import OutcomeChannels
 from transform import available_cores
 
-_CONNECT_TIMEOUT_S, _ANSWER_TIMEOUT_S = 5, 10
-_TRIES = 4
-
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+_CONNECT_TIMEOUT_S, _ANSWER_TIMEOUT_S = 5, 10
+_TRIES = 4
 
 
 def start_worker(environ: Mapping[str, str], *, drain: bool) -> int:
     """Run a worker to its end; return the exit status.
 
     Raises:
-        RunnerError: What it needs is not there.
+        RunnerError: A setting is wrong, or something that it names does not exist.
     """
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))  # until there is something to hand back
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))  # until there is something to requeue
     settings = Settings.read(environ)
     task = read_task_metadata(environ)
     log = make_logger(settings.log_level, task=task.arn, family=task.family)
@@ -58,7 +58,7 @@ def start_worker(environ: Mapping[str, str], *, drain: bool) -> int:
 
 
 def _sqs(settings: Settings) -> Any:
-    """Return a client that waits no longer than the worker can, which has jobs to look after."""
+    """Return a client that gives up before the jobs of the worker would suffer."""
     config = Config(
         connect_timeout=_CONNECT_TIMEOUT_S,
         read_timeout=settings.poll_wait_s + _ANSWER_TIMEOUT_S,

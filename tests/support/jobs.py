@@ -8,9 +8,11 @@ from typing import TYPE_CHECKING, Any
 
 from runner.aws.s3_events import ObjectCreated
 from runner.errors import RunnerError
+from runner.job.cancellation import LOOK_INTERVAL_S, Cancellations
 from runner.job.context import JobContext, digest_of, load_calculation
 from runner.job.control import Control
 from runner.job.identity import Origin
+from runner.job.keys import cancellations_prefix
 from runner.job.process import do
 from runner.job.protocol import Order, Outcome
 from runner.settings import Settings
@@ -78,11 +80,13 @@ class Jobs:
         deployment: Which.
         changes: To its settings.
         context: Changes to the context of the jobs, by the fields of `JobContext`.
+        look_interval_s: How often a job looks whether it is cancelled.
     """
 
     deployment: Deployment
     changes: dict[str, str] = field(default_factory=lambda: {"PART_BYTES": "5MiB"})
     context: dict[str, Any] = field(default_factory=dict)
+    look_interval_s: float = LOOK_INTERVAL_S
 
     def settings(self, **changes: str) -> Settings:
         return Settings.read({**self.deployment.env, **self.changes, **changes})
@@ -104,7 +108,9 @@ class Jobs:
         **changes: str,
     ) -> Outcome:
         """Do a job, that of the object that is there if not told otherwise; `again` if somebody may have begun it."""
-        context = replace(JobContext.open(self.settings(**changes), os.environ), **self.context)
+        context = JobContext.open(self.settings(**changes), os.environ)
+        notes = Cancellations(context.store, cancellations_prefix(context.settings), self.look_interval_s)
+        context = replace(context, cancellations=notes, **self.context)
         return do(context, Order(event or self.event(), sent, workers, again), control or Free())
 
     def try_(self, *, again: bool = False) -> Outcome | None:

@@ -29,7 +29,7 @@ class Size(click.ParamType[int]):
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
         """Return the number of bytes."""
         size = parse_size(str(value))
-        if size is None:
+        if not size:
             self.fail(f"{value!r} is not a size such as 64MiB, 10MB or 5000", param, ctx)
         return size
 

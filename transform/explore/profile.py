@@ -15,7 +15,7 @@ from transform.engine.state import State, retry_widened
 from transform.errors import OptionError
 from transform.io.chunks import MAX_LINE_BYTES, Chunk, LongLine, read_chunks
 from transform.io.sources import Reader, Source, open_source
-from transform.sizes import parse_size, show_seconds, show_size
+from transform.sizes import format_estimate, format_size, parse_size
 
 T = TypeVar("T")
 
@@ -91,7 +91,7 @@ class Profile:
             26
         """
         wanted = parse_size(str(size))
-        if wanted is None:
+        if not wanted:
             raise OptionError(f"expected a size such as 5000000 or `2 TB`, got {size!r}")
         if cores is not None and cores < 1:
             raise OptionError(f"expected at least one core, got {cores!r}")
@@ -122,13 +122,13 @@ class Profile:
 
     def _told(self) -> str:
         which = "all" if self.whole else "the first"
-        return f"{which} {show_size(self.bytes_in)} ({self.lines:,} lines) of {self.source}, in one process"
+        return f"{which} {format_size(self.bytes_in)} ({self.lines:,} lines) of {self.source}, in one process"
 
     def _advice(self) -> str:
         if self.bytes_in < _ENOUGH_BYTES:
-            return f"too little to tell of more; profile some {show_size(_ENOUGH_BYTES)} at least"
+            return f"too little to tell of more; profile some {format_size(_ENOUGH_BYTES)} at least"
         cores = available_cores()
-        found = ", ".join(f"{show_size(size)} {show_seconds(self.estimate(size, cores))}" for size in _ESTIMATED)
+        found = ", ".join(f"{format_size(size)} {format_estimate(self.estimate(size, cores))}" for size in _ESTIMATED)
         return f"on {cores} core{'s' if cores > 1 else ''}, at best: {found}; more with .estimate(size, cores)"
 
 

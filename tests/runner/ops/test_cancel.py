@@ -133,8 +133,8 @@ def test_another_goes_on_with_a_job_that_is_cancelled_and_clears_it_away(jobs: J
 
 
 @pytest.mark.usefixtures("one_by_one")
-def test_a_job_looks_now_and_then_while_it_runs(jobs: Jobs, proxy: Proxy, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("runner.job.cancellation.LOOK_INTERVAL_S", 0.0)
+def test_a_job_looks_now_and_then_while_it_runs(jobs: Jobs, proxy: Proxy) -> None:
+    jobs.look_interval_s = 0.0
     jobs.deployment.put(KEY, example().content)
     noted: list[Any] = []
 

@@ -21,6 +21,7 @@ from tests.support.operating import asked, environment_of, operate
 from tests.support.queues import answering, take_all, texts_of
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from typing import Any
 
     from runner.aws.dead_letters import DeadLetter
@@ -102,21 +103,22 @@ def test_letters_of_another_deployment_stay(deployment: Deployment) -> None:
     assert [letter["body"] for letter in deployment.left()] == ["nonsense"]
 
 
-def test_letters_that_come_back_meanwhile_stay(dead: Deployment, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_letters_that_come_back_meanwhile_stay(dead: Deployment) -> None:
     """As where a worker that was not put right yet takes what was moved, and fails at it."""
-    move = DeadLetters.move_back
     failed = set()
 
-    def move_and_fail(letters: DeadLetters, chosen: list[DeadLetter]) -> None:
-        move(letters, chosen)
-        time.sleep(1.1)  # SQS tells the time in whole seconds
-        for letter in chosen:
-            if letter.keys not in failed:
-                failed.add(letter.keys)
-                put_dead(dead, letter.keys[0], letter.reason)
+    class LettersThatComeBack(DeadLetters):
+        def move_back(self, letters: Sequence[DeadLetter]) -> None:
+            super().move_back(letters)
+            time.sleep(1.1)  # SQS tells the time in whole seconds
+            for letter in letters:
+                if letter.keys not in failed:
+                    failed.add(letter.keys)
+                    put_dead(dead, letter.keys[0], letter.reason)
 
-    monkeypatch.setattr(DeadLetters, "move_back", move_and_fail)
-    told = asked(dead, "redrive", "--reason", "lines")
+    operated = Operated.open(environment_of(dead))
+    letters = LettersThatComeBack(operated.queue)
+    told = redrive(operated, LetterFilter("lines"), dry_run=False, letters=letters).to_dict()
     assert (total(told["moved"]), total(told["left"]), total(told["newer"])) == (12, 4, 12)
     assert sorted(letter["body"] for letter in dead.left()) == bodies(dead, ROWS)
     assert sorted(letter["body"] for letter in dead.dead()) == bodies(dead, ROWS + TABLES)

@@ -18,7 +18,7 @@ import pytest
 from runner.aws.dead_letters import DeadLetters
 from runner.ops.deployment import Deployment as Operated
 from runner.ops.reports import status_text
-from runner.ops.status import JobStatus, Status
+from runner.ops.status import JobStatus, Status, read_status
 from tests.runner.job.test_resume import example
 from tests.support.deployment import Deployment, event_body
 from tests.support.jobs import KEY, Free, Jobs, Killed
@@ -113,11 +113,10 @@ def test_dead_letters_are_grouped_and_not_consumed(deployment: Deployment) -> No
     assert len(deployment.dead()) == 29, "they are visible again at once"
 
 
-def test_no_more_letters_are_looked_at_than_is_told(deployment: Deployment, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("runner.ops.status.MAX_LETTERS", 12)
+def test_no_more_letters_are_looked_at_than_is_told(deployment: Deployment) -> None:
     for number in range(25):
         put_dead(deployment, f"in/{number}", "no")
-    found = asked(deployment, "status")
+    found = read_status(Operated.open(environment_of(deployment)), max_letters=12).to_dict()
     assert (found["dead_letters"], found["looked_at"]) == (25, 12)
 
 

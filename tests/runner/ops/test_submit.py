@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from runner.aws.bucket import Store
 from runner.aws.s3_events import ObjectCreated, parse
 from runner.ops.deployment import Deployment as Operated
 from runner.ops.submit import ObjectFilter, ResumeFile, Submission
@@ -343,17 +344,25 @@ def test_a_denial_is_told(deployment: Deployment, proxy: Proxy) -> None:
     assert said.splitlines()[-1].startswith("runner: ")
 
 
+class StoreOfManyObjects(Store):
+    """A bucket with 200,000 objects, in pages of 100."""
+
+    def call(self, operation: str, **arguments: Any) -> dict[str, Any]:
+        if operation != "list_objects_v2":
+            return super().call(operation, **arguments)
+        first, moment = int(arguments.get("ContinuationToken", 0)), datetime.now(UTC)
+        last = first + 100
+        found = [
+            {"Key": f"{number:012}", "Size": 1, "ETag": '"0"', "LastModified": moment} for number in range(first, last)
+        ]
+        return {"Contents": found, "IsTruncated": last < 200_000, "NextContinuationToken": str(last)}
+
+
 @pytest.mark.slow
 def test_memory_stays_flat(deployment: Deployment, monkeypatch: pytest.MonkeyPatch) -> None:
     """A listing of many objects is never held as a whole."""
     operated = open_in_process(deployment, monkeypatch)
-    moment = datetime.now(UTC)
-
-    def listed(*_: object) -> Any:
-        for number in range(200_000):
-            yield {"Key": f"{number:012}", "Size": 1, "ETag": '"0"', "LastModified": moment}
-
-    monkeypatch.setattr("runner.ops.submit.list_objects", listed)
+    operated = replace(operated, source=StoreOfManyObjects(operated.source.bucket, operated.source.filesystem))
     peaks = []
     tracemalloc.start()
     for at, _ in enumerate(Submission(operated, [all_of(deployment)], ObjectFilter(), None, dry_run=True).run()):

@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from runner.aws.bucket import list_uploads
+from runner.aws.bucket import Store
 from runner.job.protocol import JobResult
+from runner.ops.deployment import Deployment as Operated
+from runner.ops.sweep import sweep
 from tests.runner.job.test_resume import check, example
 from tests.support.jobs import KEY, Free, Jobs, Killed
-from tests.support.operating import asked, operate
+from tests.support.operating import asked, environment_of, operate
 from tests.support.proxy import Refuse
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from tests.support.deployment import Deployment
     from tests.support.proxy import Fault, Proxy, Request
 
@@ -59,15 +60,22 @@ def test_a_young_one_stays_and_a_dry_run_removes_nothing(abandoned: Jobs, option
     check(abandoned.deployment, example())
 
 
-def test_the_old_upload_of_a_job_that_still_runs_stays(abandoned: Jobs, monkeypatch: pytest.MonkeyPatch) -> None:
-    def older(*args: Any) -> Iterator[dict[str, Any]]:
-        for upload in list_uploads(*args):
-            yield {**upload, "Initiated": upload["Initiated"] - timedelta(days=3)}
+class StoreOfOldUploads(Store):
+    """A bucket whose uploads were begun three days before they were."""
 
-    monkeypatch.setattr("runner.ops.sweep.list_uploads", older)
+    def call(self, operation: str, **arguments: Any) -> dict[str, Any]:
+        answer = super().call(operation, **arguments)
+        for upload in answer.get("Uploads", ()) if operation == "list_multipart_uploads" else ():
+            upload["Initiated"] -= timedelta(days=3)
+        return answer
+
+
+def test_the_old_upload_of_a_job_that_still_runs_stays(abandoned: Jobs) -> None:
+    operated = Operated.open(environment_of(abandoned.deployment))
+    operated = replace(operated, store=StoreOfOldUploads(operated.store.bucket, operated.store.filesystem))
     begin_upload(abandoned.deployment, "output/lost")
-    told = asked(abandoned.deployment, "sweep")
-    assert [(one["kind"], one["key"]) for one in told["swept"]] == [("upload", "output/lost")]
+    swept = [*sweep(operated, timedelta(days=2), dry_run=False)]
+    assert [(one.kind, one.key) for one in swept] == [("upload", "output/lost")]
     assert len(abandoned.left()) == 2
 
 
@@ -93,11 +101,11 @@ def test_a_worker_whose_checkpoint_was_swept_begins_anew(abandoned: Jobs) -> Non
     """It had read the checkpoint when that was removed."""
     swept: list[Any] = []
 
-    def sweep() -> None:
+    def sweep_once() -> None:
         if len(control.offsets) == 2 and not swept:
             swept.append(asked(abandoned.deployment, "sweep", "--older-than", "0s"))
 
-    control = Free(check=sweep)
+    control = Free(check=sweep_once)
     assert abandoned.do(again=True, control=control).kind is JobResult.FENCED
     assert kinds(swept[0]) == ["checkpoint", "upload"]
     assert abandoned.do(again=True).kind is JobResult.DONE
@@ -117,17 +125,15 @@ def test_uploads_that_nobody_knows_of(deployment: Deployment, prefix: str) -> No
     assert deployment.stored_keys() == ["output/old"]
 
 
-def test_notes_of_cancelled_jobs_go_when_no_message_can_be_that_old(
-    deployment: Deployment, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_notes_of_cancelled_jobs_go_when_no_message_can_be_that_old(deployment: Deployment) -> None:
     deployment.put("a", b"{}")
     asked(deployment, "cancel", "a")
     assert kinds(asked(deployment, "sweep", "--older-than", "0s")) == []
     (name,) = deployment.stored_keys("checkpoints/cancelled/")
-    monkeypatch.setattr("runner.ops.sweep.RETENTION", timedelta(0))
-    assert kinds(asked(deployment, "sweep")) == []
-    told = asked(deployment, "sweep", "--older-than", "0s")
-    assert [(one["kind"], one["key"]) for one in told["swept"]] == [("cancellation", name)]
+    operated = Operated.open(environment_of(deployment))
+    assert [*sweep(operated, timedelta(days=2), dry_run=False, retention=timedelta(0))] == []
+    swept = [*sweep(operated, timedelta(0), dry_run=False, retention=timedelta(0))]
+    assert [(one.kind, one.key) for one in swept] == [("cancellation", name)]
     assert deployment.stored_keys() == []
 
 

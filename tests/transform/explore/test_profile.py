@@ -11,7 +11,6 @@ import pytest
 
 from tests.support.trial import lines
 from transform import Calculation, Profile, TransformError
-from transform.sizes import parse_size, show_seconds, show_size
 
 SAMPLE = Path(__file__).parents[3] / "sample_data" / "yelp_businesses.json"
 DOUBLE = Calculation(double=pl.col("stars") * 2)
@@ -81,17 +80,3 @@ def test_it_shows_the_stages_and_an_estimate() -> None:
     assert "  all         10.000 s  100%      100 MB/s\n" in text
     assert "100 GB" in text
     assert "1 TB" in text
-
-
-@pytest.mark.parametrize(
-    ("text", "size"), [("5000", 5000), ("64MiB", 64 << 20), ("1.5 GB", 1_500_000_000), ("2tb", 2 * 10**12)]
-)
-def test_sizes_are_read(text: str, size: int) -> None:
-    assert parse_size(text) == size
-    assert parse_size(show_size(size)) == pytest.approx(size, rel=0.05)
-
-
-def test_times_are_shown() -> None:
-    assert [show_seconds(s) for s in (0.123, 3, 59.7, 150, 7260, 360_000)] == [
-        *("0.12 s", "3 s", "60 s", "2 min", "2 h 1 min", "100 h 0 min")
-    ]

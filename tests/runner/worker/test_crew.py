@@ -1,0 +1,324 @@
+"""Jobs wait, run and stop in one order, whatever their processes do and however long it takes."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from runner.job.protocol import JobResult, LeaseExtension, Order, Outcome, ProgressUpdate, Ready, Stop
+from runner.worker.crew import JobState
+from tests.support.crew import LONGEST_S, Site
+from tests.support.fakes import FakeChild
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    MakeSite = Callable[..., Site]
+
+WAITING, RUNNING, STOPPING = JobState.WAITING, JobState.RUNNING, JobState.STOPPING
+
+
+def states(site: Site) -> list[JobState]:
+    return [job.state for job in site.crew.jobs]
+
+
+# Jobs begin
+
+
+def test_as_many_small_jobs_run_as_there_are_processes(make_site: MakeSite) -> None:
+    site = make_site(2)
+    assert site.crew.has_room()
+    site.begin()
+    assert site.crew.has_room()
+    site.begin()
+    assert not site.crew.has_room()
+    assert states(site) == [RUNNING, RUNNING]
+    assert len(site.children.started) == 2
+
+
+def test_there_is_no_room_beside_a_job_that_waits(make_site: MakeSite) -> None:
+    site = make_site(3)
+    site.take_on()
+    assert not site.crew.has_room()
+
+
+def test_a_job_waits_until_a_process_can_take_orders(make_site: MakeSite) -> None:
+    site = make_site(1)
+    site.children.ready = False
+    job = site.take_on()
+    site.start_jobs()
+    (child,) = site.children.started
+    assert (job.state, site.crew.is_ready, child.told()) == (WAITING, False, [])
+    child.say(Ready())
+    site.start_jobs()
+    assert (job.state, site.crew.is_ready) == (RUNNING, True)
+    assert len(site.children.started) == 1
+
+
+def test_a_process_is_told_what_to_do_and_how_long_it_may(make_site: MakeSite) -> None:
+    site = make_site(4)
+    job = site.take_on(ago_s=20)
+    site.start_jobs()
+    child = job.child
+    assert isinstance(child, FakeChild)
+    message = job.lease.message
+    order = Order(job.event, message.sent, 1, False, message.first_sent, message.owner)
+    assert child.told() == [order, LeaseExtension(120 - 20 - 1)]
+
+
+@pytest.mark.parametrize("message", [{"attempts": 1}, {"progress": 1}, {"owner": "another"}])
+def test_a_process_is_told_that_somebody_may_have_begun(make_site: MakeSite, message: dict[str, Any]) -> None:
+    site = make_site(1)
+    job = site.take_on(**message)
+    site.start_jobs()
+    assert isinstance(job.child, FakeChild)
+    assert job.child.told()[0].tried_before
+
+
+def test_a_large_job_waits_for_the_others_and_then_has_all_cores(make_site: MakeSite) -> None:
+    site = make_site(3)
+    _, first = site.begin()
+    _, second = site.begin()
+    large = site.take_on(large=True)
+    site.start_jobs()
+    assert (large.state, site.crew.has_room()) == (WAITING, False)
+    first.say(Outcome(JobResult.DONE))
+    site.listen()
+    site.start_jobs()
+    assert large.state is WAITING, "one is still at work"
+    second.say(Outcome(JobResult.DONE))
+    site.listen()
+    site.start_jobs()
+    assert large.state is RUNNING
+    assert isinstance(large.child, FakeChild)
+    assert large.child.told()[-2].workers == 3
+    assert not site.crew.has_room(), "nothing runs beside it"
+
+
+def test_a_small_job_waits_for_a_large_one(make_site: MakeSite) -> None:
+    site = make_site(3)
+    site.begin(large=True)
+    small = site.take_on()
+    site.start_jobs()
+    assert small.state is WAITING
+
+
+def test_a_process_does_one_job_after_the_other(make_site: MakeSite) -> None:
+    site = make_site(2)
+    for number in (1, 2, 3):
+        _, child = site.begin()
+        child.say(Outcome(JobResult.DONE))
+        site.listen()
+        assert site.names()[-1] == ("delete", f"m{number}")
+    assert len(site.children.started) == 1
+
+
+def test_processes_have_the_region_of_the_settings(make_site: MakeSite) -> None:
+    for settings, region in (({}, None), ({"AWS_REGION": "eu-west-1"}, "eu-west-1")):
+        site = make_site(1, **settings)
+        site.crew.add_child()
+        (environ,) = site.children.environs
+        assert (environ["SOME"], environ.get("AWS_DEFAULT_REGION")) == ("thing", region)
+
+
+# Protection
+
+
+def test_the_task_is_idle_only_when_no_job_is_left(make_site: MakeSite) -> None:
+    site = make_site(2)
+    _, first = site.begin()
+    _, second = site.begin()
+    assert site.around.protection.said == ["busy", "busy"]
+    first.say(Outcome(JobResult.DONE))
+    site.listen()
+    assert "idle" not in site.around.protection.said
+    second.say(Outcome(JobResult.DONE))
+    site.listen()
+    assert site.around.protection.said[-1] == "idle"
+
+
+def test_the_task_is_not_busy_while_a_job_waits(make_site: MakeSite) -> None:
+    site = make_site(1)
+    site.children.ready = False
+    site.take_on()
+    site.start_jobs()
+    assert site.around.protection.said == []
+
+
+# Leases
+
+
+def test_a_process_hears_of_each_renewal_once(make_site: MakeSite) -> None:
+    site = make_site(1)
+    _, child = site.begin()
+    site.crew.watch()
+    assert child.told() == []
+    site.wait(site.leases.interval_s)
+    site.crew.watch()
+    assert child.told() == [LeaseExtension(119)]
+
+
+@pytest.mark.parametrize("how", ["lost", "over"])
+def test_nothing_more_is_sent_about_a_message_whose_lease_is_lost(make_site: MakeSite, how: str) -> None:
+    site = make_site(2)
+    job, child = site.begin()
+    other = site.take_on()
+    site.start_jobs()
+    if how == "lost":
+        job.lease.lost = "somebody else has it"
+    else:
+        other.lease.until += 1000
+        site.clock.now += 119
+    site.crew.watch()
+    assert (site.crew.jobs, child.killed) == ([other], True)
+    assert (site.names(), site.around.channels.events) == ([], [])
+    (line,) = site.around.log("lease lost")
+    assert (line["message"], line["key"]) == ("m1", job.event.key)
+    site.leases.renew_all()
+    assert ("extend", "m1") not in [(name, message) for name, message, _ in site.around.queue.calls]
+
+
+def test_a_waiting_job_whose_lease_is_lost_is_dropped(make_site: MakeSite) -> None:
+    site = make_site(1)
+    site.take_on().lease.lost = "somebody else has it"
+    site.crew.watch()
+    assert (site.crew.jobs, site.names()) == ([], [])
+
+
+# Jobs are stopped
+
+
+def test_a_job_at_its_own_limit_stops_and_that_counts(make_site: MakeSite) -> None:
+    site = make_site(1, MAX_JOB_S="60")
+    job, child = site.begin()
+    site.wait(60)
+    assert job.state is RUNNING
+    site.wait(0.1)
+    assert (job.state, job.stop_counts, Stop() in child.told()) == (STOPPING, True, True)
+    child.say(Outcome(JobResult.STOPPED))
+    site.listen()
+    ((name, _, told),) = site.settled()
+    assert (name, told["attempts"]) == ("requeue", 1)
+
+
+def test_a_job_that_has_made_progress_is_stopped_without_an_attempt(make_site: MakeSite) -> None:
+    site = make_site(1, MAX_JOB_S="60")
+    _, child = site.begin()
+    child.say(ProgressUpdate("j", 500, 600, 1000))
+    site.listen()
+    site.wait(61)
+    child.say(Outcome(JobResult.STOPPED))  # which tells no offset of its own
+    site.listen()
+    ((_, _, told),) = site.settled()
+    assert (told["attempts"], told["progress"]) == (0, 500)
+
+
+def test_a_job_is_handed_over_before_sqs_renews_no_more(make_site: MakeSite) -> None:
+    site = make_site(1)
+    job, _ = site.begin()
+    site.wait(LONGEST_S)
+    assert job.state is RUNNING
+    site.wait(0.1)
+    assert job.state is STOPPING
+    assert site.around.settings.stop_timeout_s < job.lease.left_s(), "in time for it to stop"
+
+
+def test_the_time_that_a_job_has_waited_here_counts(make_site: MakeSite) -> None:
+    """SQS counts from the receive, not from when its process begins."""
+    site = make_site(1, MAX_JOB_S="100000")
+    _, first = site.begin()
+    job = site.take_on()
+    site.wait(LONGEST_S - 10)
+    first.say(Outcome(JobResult.DONE))
+    site.listen()
+    site.start_jobs()
+    assert job.state is RUNNING
+    site.wait(11)
+    assert (job.state, job.seconds < 12) == (STOPPING, True)
+
+
+def test_a_job_that_does_not_stop_in_time_is_killed_and_handed_over(make_site: MakeSite) -> None:
+    site = make_site(1, MAX_JOB_S="60")
+    job, child = site.begin()
+    site.wait(61)
+    site.wait(15)
+    assert (job.state, child.killed) == (STOPPING, False)
+    site.wait(0.1)
+    assert (site.crew.jobs, child.killed) == ([], True)
+    ((name, _, told),) = site.settled()
+    assert (name, told["attempts"]) == ("requeue", 1)
+    assert site.around.log("stopped")[0]["reason"].startswith("it did not stop when asked to")
+    assert site.crew.has_room()
+    site.begin()
+    assert len(site.children.started) == 2, "another process takes its place"
+
+
+def test_a_job_is_asked_to_stop_once_and_its_time_does_not_begin_anew(make_site: MakeSite) -> None:
+    site = make_site(1, MAX_JOB_S="60")
+    job, child = site.begin()
+    site.wait(61)
+    stop_by = job.stop_by
+    site.wait(5)
+    site.crew.stop_all()
+    assert (child.told().count(Stop()), job.stop_by, job.stop_counts) == (1, stop_by, True)
+
+
+def test_a_process_that_dies_while_it_stops_has_stopped(make_site: MakeSite) -> None:
+    site = make_site(1)
+    _, child = site.begin()
+    site.crew.stop_all()
+    child.die()
+    site.listen()
+    ((name, _, told),) = site.settled()
+    assert (name, told["attempts"], site.crew.jobs) == ("requeue", 0, [])
+
+
+def test_a_worker_that_stops_gives_up_what_waits_and_stops_what_runs(make_site: MakeSite) -> None:
+    site = make_site(1)
+    running, child = site.begin()
+    site.take_on(attempts=2, progress=7)
+    site.crew.stop_all()
+    assert site.crew.jobs == [running]
+    assert (running.state, running.stop_counts, child.told()) == (STOPPING, False, [Stop()])
+    assert site.settled() == [("requeue", "m2", {"attempts": 2, "progress": 7})]
+
+
+def test_all_processes_are_killed_at_the_end(make_site: MakeSite) -> None:
+    site = make_site(2)
+    site.begin()
+    site.begin()
+    site.crew.kill()
+    assert [child.killed for child in site.children.started] == [True, True]
+
+
+# The breaker
+
+
+def test_a_breaker_that_opens_gives_up_what_waits_and_stops_what_runs(make_site: MakeSite) -> None:
+    site = make_site(1)
+    running, child = site.begin()
+    site.take_on()
+    site.around.breaker.denied("put_object")
+    site.crew.watch()
+    assert site.crew.jobs == [running]
+    assert (running.state, running.stop_counts, child.told()) == (STOPPING, False, [Stop()])
+    assert site.names() == [("requeue", "m2")]
+
+
+def test_a_job_that_waits_is_not_given_up_without_a_reason(make_site: MakeSite) -> None:
+    site = make_site(1)
+    site.begin()
+    waiting = site.take_on()
+    site.wait(500)
+    assert (waiting.state, site.names()) == (WAITING, [])
+
+
+def test_nothing_begins_while_the_breaker_is_open(make_site: MakeSite) -> None:
+    site = make_site(1)
+    site.crew.add_child()
+    site.listen()
+    job = site.take_on()
+    site.around.breaker.denied("put_object")
+    site.start_jobs()
+    assert (job.state, site.around.protection.said) == (WAITING, [])
