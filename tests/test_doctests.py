@@ -14,7 +14,7 @@ import transform
 from tests.test_layers import SOURCES
 from transform.engine.options import RunOptions
 
-MADE_BY_THE_PACKAGE = {"Runnable", "State", "Stream"}
+MADE_BY_THE_PACKAGE = {"Runnable", "S3Failure", "State", "Stream"}
 """Nobody else makes them, so that their attributes are what is documented."""
 TOLD_BY_THEIR_SENTENCE = {"State.restarted", "Summary.count_reject"}
 """What the runner calls, and users have no need to."""

@@ -99,7 +99,7 @@ def numbers(upload: MultipartUpload) -> list[int]:
 
 
 def in_thread(function: Any, *arguments: Any) -> threading.Thread:
-    thread = threading.Thread(target=function, args=arguments)
+    thread = threading.Thread(target=function, args=arguments, daemon=True)
     thread.start()
     return thread
 
