@@ -38,7 +38,7 @@ def test_memory_that_was_freed_is_used_again() -> None:
 
 
 def test_a_job_process_has_the_settings_of_malloc() -> None:
-    child = JobChild({**os.environ, "MALLOC_TRIM_THRESHOLD_": "1"})
+    child = JobChild.start({**os.environ, "MALLOC_TRIM_THRESHOLD_": "1"})
     try:
         found = psutil.Process(child._process.pid).environ()
         assert {name: found[name] for name in KEEP_FREED_MEMORY} == KEEP_FREED_MEMORY
