@@ -24,8 +24,7 @@ if TYPE_CHECKING:
     from transform.calculation import Calculation
     from transform.engine.reject_file import read_rejects
     from transform.engine.run import Stream
-    from transform.engine.state import State
-    from transform.engine.summary import Reason, Summary
+    from transform.engine.summary import Reason, State, Summary
     from transform.errors import (
         AccessDeniedError,
         CalculationError,
@@ -106,7 +105,7 @@ _MODULES = {
     "Runnable": "runnable",
     "S3Failure": "io.s3",
     "S3Object": "io.s3",
-    "State": "engine.state",
+    "State": "engine.summary",
     "Stream": "engine.run",
     "Summary": "engine.summary",
     "UploadedPart": "io.s3_writer",

@@ -16,8 +16,7 @@ if TYPE_CHECKING:
 
     from transform.engine.options import Progress, RunOptions
     from transform.engine.run import Spec, Stream
-    from transform.engine.state import State
-    from transform.engine.summary import Summary
+    from transform.engine.summary import State, Summary
     from transform.io.outputs import Target
     from transform.io.sources import Source
 
@@ -111,7 +110,7 @@ class Runnable(ABC):
         """
         from transform.engine.options import EngineOptions
         from transform.engine.run import open_stream
-        from transform.engine.state import State
+        from transform.engine.summary import State
 
         checked = EngineOptions.from_run_options(options, "Runnable.stream")
         return open_stream(self.spec_for(source), source, state or State(), checked)

@@ -10,7 +10,7 @@ from transform.decode.inference import SAMPLE_SIZE, SampleSize
 from transform.engine.options import EngineOptions, PoolOptions
 from transform.engine.remote_worker import RemoteWorker
 from transform.engine.run import Spec, Stream, open_stream, run
-from transform.engine.state import State
+from transform.engine.summary import State
 from transform.runnable import Runnable
 
 if TYPE_CHECKING:

@@ -27,7 +27,7 @@ from transform import (
     TransformError,
     load,
 )
-from transform.engine.summary import Policy
+from transform.engine.options import Policy
 from transform.errors import OptionError
 
 if TYPE_CHECKING:

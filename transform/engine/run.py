@@ -11,10 +11,11 @@
 
 import contextlib
 import os
+import shlex
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 import polars as pl
 
@@ -25,15 +26,15 @@ from transform.decode.schema import Column
 from transform.engine.options import EngineOptions
 from transform.engine.parallel import Transforms, chunk_results
 from transform.engine.reject_file import RejectFile, default_target
-from transform.engine.state import State, cannot_restart, retry_widened
-from transform.engine.summary import Summary
-from transform.errors import TransformError, WidenError
+from transform.engine.summary import State, Summary
+from transform.errors import SchemaError, TransformError, WidenError
 from transform.io.chunks import Chunk, LongLine, read_chunks
 from transform.io.conflicts import check_no_conflicts
 from transform.io.outputs import Output, Target
-from transform.io.sources import Reader, Source, open_source
+from transform.io.sources import Reader, Source, open_source, reopenable
 
 Chunks = Iterator[Chunk | LongLine]
+T = TypeVar("T")
 
 
 class Plan(Transforms, Protocol):
@@ -188,6 +189,37 @@ def open_stream(spec: Spec, source: Source, state: State, options: EngineOptions
         yield Stream(spec, reader, state, options, stack)
 
 
+def retry_widened(source: Source, attempt: Callable[[State], T]) -> T:
+    """Return the result of the first attempt that needs no wider type for a column.
+
+    A column inferred as integer may turn out to hold floats. The run then starts again, with the same result as if the
+    sample had shown a float.
+
+    Args:
+        source: The input that the attempts read.
+        attempt: Is called with the state to start from, once and again for each column that needs a wider type.
+
+    Raises:
+        SchemaError: It would have to start again, but the source cannot be read again.
+    """
+    state = State()
+    while True:
+        try:
+            return attempt(state)
+        except WidenError as error:
+            if not reopenable(source):
+                raise _cannot_restart(error, "the input is a pipe") from None
+            state = state.restarted(error.name, error.dtype)
+
+
+def _cannot_restart(error: WidenError, why: str) -> SchemaError:
+    """Return the error for a run that would have to start again, and cannot: it says what to declare."""
+    return SchemaError(
+        f"{error}. The run cannot start again with that in mind, as {why}: declare the type, for example with "
+        f"--schema {shlex.quote(f'{error.name}={error.dtype}')} or .with_schema({{{error.name!r}: pl.{error.dtype}}})"
+    )
+
+
 def run(
     spec: Spec, source: Source, target: Target, rejects: str | os.PathLike[str] | None, options: EngineOptions
 ) -> Summary:
@@ -220,7 +252,7 @@ def _write(stream: Stream, output: Output, reject_file: RejectFile) -> None:
                 reject_file.write(line)
     except WidenError as error:
         if output.streams and output.size:
-            raise cannot_restart(error, "a part of the output is in a pipe already") from None
+            raise _cannot_restart(error, "a part of the output is in a pipe already") from None
         raise
     except TransformError as error:
         if reject_file.publish():

@@ -1,13 +1,15 @@
-"""What a run did, in numbers; and the policy that says how many rejected lines fail it."""
+"""What a run did, in numbers, and how far it has come: all it takes to resume it in another process on another day."""
 
 import copy
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field
-from fractions import Fraction
 from typing import Any, Self
 
+import polars as pl
+
 from transform.decode.rejects import ChunkResult, Reject
-from transform.errors import OptionError, RejectedError
+from transform.decode.schema import Column, read_type
+from transform.io.sources import Position
 
 _FIRST_REJECTS = 3
 
@@ -151,63 +153,56 @@ class Summary:
         return cls(**values)
 
 
-_NO_OBJECTS = {"not valid JSON", "not a JSON object"}
-_NO_LINES = "; JSON lines have one object on each line: `jq -c .` makes them of an indented file"
-
-
 @dataclass(frozen=True, slots=True)
-class Policy:
-    """When rejected lines fail a run.
+class State:
+    """How far a run has come.
 
     Attributes:
-        max_lines: The maximum number of rejected lines; None for no limit.
-        max_share: The maximum share of rejected lines, checked once all lines are counted; None for no limit.
+        summary: What was done so far; `bytes_in` is where the run is to be resumed.
+        widened: The types of the columns whose inferred type turned out too narrow.
+        codec: The name of the compression of the input, None for none.
+
+    Example:
+        >>> State.from_dict(State().to_dict()) == State()
+        True
     """
 
-    max_lines: int | None = None
-    max_share: Fraction | None = None
+    summary: Summary = field(default_factory=Summary)
+    widened: Mapping[str, pl.DataType] = field(default_factory=dict)
+    codec: str | None = None
+
+    @property
+    def position(self) -> Position | None:
+        """Where to go on reading, None for the start of the input."""
+        return Position(self.summary.bytes_in, self.codec) if self.summary.bytes_in else None
+
+    @property
+    def columns(self) -> dict[str, Column] | None:
+        """The columns read with their types, None if they are still to be inferred."""
+        if self.position is None:
+            return None
+        schema = self.summary.schema
+        return {
+            name: Column(read_type(dtype), inferred=origin == "inferred") for name, (dtype, origin) in schema.items()
+        }
+
+    def restarted(self, name: str, dtype: Any) -> "State":
+        """Return the state of the run started again, with a wider type for a column."""
+        return State(widened={**self.widened, name: dtype})
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the state as plain data, for JSON."""
+        widened = {name: str(dtype) for name, dtype in self.widened.items()}
+        return {"summary": self.summary.to_dict(), "widened": widened, "codec": self.codec}
 
     @classmethod
-    def from_options(cls, on_error: str, max_rejects: int | str | None) -> Self:
-        """Return the policy that the options `on_error` and `max_rejects` describe.
+    def from_dict(cls, plain: Mapping[str, Any]) -> Self:
+        """Return the state that `to_dict` has made plain data of.
 
         Raises:
-            OptionError: An option has no valid value.
+            ValueError, KeyError, TypeError: The data is something else, or has an unknown type.
         """
-        if on_error not in ("reject", "fail"):
-            raise OptionError(f"on_error is `reject` or `fail`, not {on_error!r}")
-        if on_error == "fail":
-            return cls(max_lines=0)
-        if max_rejects is None:
-            return cls()
-        text = str(max_rejects).strip()
-        try:
-            if not text.endswith("%"):
-                max_lines = int(text)
-                if max_lines >= 0:
-                    return cls(max_lines=max_lines)
-            elif 0 <= (share := Fraction(text[:-1]) / 100) <= 1:
-                return cls(max_share=share)
-        except ValueError:
-            pass
-        raise OptionError(f"max_rejects is a number of lines or a share such as 5%, not {max_rejects!r}")
-
-    def check(self, summary: Summary, reject: Reject, line: int) -> None:
-        """Raise if the line that was just rejected is one too many."""
-        if self.max_lines is not None and summary.rejected > self.max_lines:
-            limit = "the first one fails the run"
-            if self.max_lines:
-                several = self.max_lines > 1
-                limit = f"more than {self.max_lines} line{'s' * several} fail{'s' * (not several)} the run"
-            raise RejectedError(f"line {line} (offset {reject.offset}) was rejected, and {limit}: {reject.reason}")
-
-    def check_all(self, summary: Summary) -> None:
-        """Raise if too many lines were rejected; once all are counted."""
-        lines = summary.lines_in - summary.blank
-        reasons = "; ".join(f"{reason.count} × {kind}" for kind, reason in summary.reject_reasons.items())
-        if summary.rejected and summary.rejected == lines:
-            hint = _NO_LINES if summary.reject_reasons.keys() <= _NO_OBJECTS else ""
-            raise RejectedError(f"every line was rejected ({reasons}){hint}")
-        if self.max_share is not None and summary.rejected > self.max_share * lines:
-            limit = f"{float(100 * self.max_share):g}%"
-            raise RejectedError(f"{summary.rejected} of {lines} lines were rejected, more than {limit} ({reasons})")
+        widened = {name: read_type(text) for name, text in plain["widened"].items()}
+        state = cls(Summary.from_dict(plain["summary"]), widened, plain["codec"])
+        _ = state.columns  # raises here, rather than later, if a type is unknown
+        return state

@@ -6,10 +6,10 @@ from typing import Any
 import polars as pl
 
 from transform.decode.rejects import ChunkResult
+from transform.engine.options import Policy
 from transform.engine.plan import EvaluatedChunk, ExpressionPlan
-from transform.engine.run import Plan, Spec
-from transform.engine.state import State, retry_widened
-from transform.engine.summary import Policy, Summary
+from transform.engine.run import Plan, Spec, retry_widened
+from transform.engine.summary import State, Summary
 from transform.explore.preview import FirstLines
 from transform.io.chunks import MAX_LINE_BYTES, Chunk, LongLine, read_chunks
 from transform.io.sources import Source, open_source

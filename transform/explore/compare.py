@@ -15,8 +15,9 @@ from transform import html
 from transform.decode.members import LineError
 from transform.engine.function import Function, FunctionPlan
 from transform.engine.plan import ExpressionPlan
+from transform.engine.run import retry_widened
 from transform.engine.spec import ExpressionSpec
-from transform.engine.state import State, retry_widened
+from transform.engine.summary import State
 from transform.explore.preview import FirstLines
 from transform.io.chunks import MAX_LINE_BYTES, Chunk, LongLine, read_chunks
 from transform.io.sources import Source, open_source

@@ -6,9 +6,10 @@ import numpy as np
 import polars as pl
 
 from transform.decode.line_index import NEWLINE
+from transform.engine.options import Policy
+from transform.engine.run import retry_widened
 from transform.engine.spec import ExpressionSpec
-from transform.engine.state import State, retry_widened
-from transform.engine.summary import Policy, Summary
+from transform.engine.summary import State, Summary
 from transform.io.chunks import MAX_LINE_BYTES, Chunk, LongLine, read_chunks
 from transform.io.sources import Source, open_source
 

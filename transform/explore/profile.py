@@ -10,8 +10,9 @@ from typing import BinaryIO, TypeVar
 from transform import html
 from transform._process import available_cores
 from transform.engine.plan import ExpressionPlan
+from transform.engine.run import retry_widened
 from transform.engine.spec import ExpressionSpec
-from transform.engine.state import State, retry_widened
+from transform.engine.summary import State
 from transform.errors import OptionError
 from transform.io.chunks import MAX_LINE_BYTES, Chunk, LongLine, read_chunks
 from transform.io.sources import Reader, Source, open_source

@@ -9,8 +9,7 @@ import pytest
 
 from tests.support.example import CALCULATION, lines, transformed
 from transform import available_cores
-from transform.engine.options import EngineOptions, RunOptions
-from transform.engine.summary import Policy
+from transform.engine.options import EngineOptions, Policy, RunOptions
 from transform.errors import OptionError
 
 if TYPE_CHECKING:

@@ -162,7 +162,7 @@ def test_a_chunk_of_several_blocks_becomes_what_the_reference_says(
         (b"\n", ["stars", "id"], "few stars", Projection(frozenset({"new"}), frozenset({"id", "stars", "open"}))),
         (b"\r\n", ["count", "open", AWKWARD], "all", Projection()),
     ],
-    ids=str,
+    ids=["drop", "select", "drop and replace", "drop, select and replace", "replace"],
 )
 def test_thousands_of_lines_become_what_the_reference_says(
     end: bytes, results: list[str], keep: str, projection: Projection

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from tests.support.stops import through_json
 from transform import Reason, SchemaError, State, Summary, WidenError
 from transform.decode.schema import INTEGER_BOUNDS, read_type
-from transform.engine.state import retry_widened
+from transform.engine.run import retry_widened
 from transform.io.sources import Position
 
 if TYPE_CHECKING:
