@@ -3,20 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
-
-from botocore.config import Config
+from typing import TYPE_CHECKING
 
 from runner.aws.bucket import Store
-from runner.aws.clients import make_client
+from runner.aws.clients import operator_client
 from runner.aws.queue import Queue
 from runner.settings import Settings
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-_TRIES = 5
-_CONNECTIONS = 16
 _OF_THE_CALCULATION = {"WHERE", "SCHEMA", "DROP", "SELECT"}
 
 
@@ -49,15 +45,5 @@ class Deployment:
         source, store = (
             Store.open(bucket, environ, settings.region) for bucket in (settings.input_bucket, settings.output_bucket)
         )
-        sqs = client_of("sqs", settings)
+        sqs = operator_client("sqs", settings)
         return cls(settings, source, store, Queue.open(sqs, settings.queue, settings.dead_letter_queue))
-
-
-def client_of(service: str, settings: Settings) -> Any:
-    """Return a boto3 client that retries for as long as a person would wait.
-
-    Raises:
-        SettingsError: An AWS setting is missing, or names something that does not exist.
-    """
-    config = Config(retries={"mode": "standard", "total_max_attempts": _TRIES}, max_pool_connections=_CONNECTIONS)
-    return make_client(service, settings.region, config)

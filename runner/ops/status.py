@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING, Any
 from botocore.exceptions import BotoCoreError, ClientError
 
 from runner.aws.bucket import list_objects
+from runner.aws.clients import operator_client
 from runner.aws.dead_letters import Causes, DeadLetters
 from runner.errors import SettingsError
 from runner.job.keys import cancellations_prefix
-from runner.ops.deployment import client_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -193,7 +193,7 @@ def _oldest_age_s(deployment: Deployment) -> float | None:
     """Return the age that CloudWatch has: receiving a message to learn its age would count as an attempt."""
     now = datetime.now(UTC)
     try:
-        cloudwatch = client_of("cloudwatch", deployment.settings)
+        cloudwatch = operator_client("cloudwatch", deployment.settings)
         points = cloudwatch.get_metric_statistics(
             Namespace="AWS/SQS",
             MetricName="ApproximateAgeOfOldestMessage",

@@ -15,9 +15,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-import boto3
-from botocore.config import Config
-
+from runner.aws.clients import notification_client
 from runner.job.keys import output_key
 from runner.job.protocol import JobResult
 
@@ -38,8 +36,6 @@ DETAIL_TYPE = "Object Transformed"
 _MAX_REASON_CHARACTERS = 2000  # a traceback may be longer, and SNS takes 256 KiB in all
 _COUNTS = ("lines_in", "lines_out", "filtered", "rejected", "blank", "bytes_in", "bytes_out")
 
-_CONNECT_TIMEOUT_S, _ANSWER_TIMEOUT_S = 1.0, 2.0
-_TRIES = 2  # the first finds out that an idle connection was closed
 _PAUSE_S = 30.0
 
 
@@ -150,9 +146,11 @@ class OutcomeChannels:
         """Return the channels that the settings name."""
         channels: list[_Channel] = []
         if settings.outcome_topic:
-            channels.append(_Topic(settings.outcome_topic, _client("sns", settings.outcome_topic, settings)))
+            channels.append(
+                _Topic(settings.outcome_topic, notification_client("sns", settings.outcome_topic, settings))
+            )
         if settings.outcome_bus:
-            channels.append(_Bus(settings.outcome_bus, _client("events", settings.outcome_bus, settings)))
+            channels.append(_Bus(settings.outcome_bus, notification_client("events", settings.outcome_bus, settings)))
         return cls(channels, log, metrics)
 
     def send(self, event: Mapping[str, Any]) -> None:
@@ -170,13 +168,3 @@ class OutcomeChannels:
     def _report_unsent(self, channel: _Channel, event: Mapping[str, Any], reason: str) -> None:
         self._log.error("outcome not told", channel=channel.name, error=reason, outcome=event)
         self._metrics.emit({"OutcomesNotTold": (1, "Count")}, job=event["job"], key=event["source"]["key"])
-
-
-def _client(service: str, name: str, settings: Settings) -> Any:
-    region = name.split(":")[3] if name.startswith("arn:") else settings.region
-    config = Config(
-        connect_timeout=_CONNECT_TIMEOUT_S,
-        read_timeout=_ANSWER_TIMEOUT_S,
-        retries={"mode": "standard", "total_max_attempts": _TRIES},
-    )
-    return boto3.client(service, region_name=region, config=config)

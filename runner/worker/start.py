@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import signal
 import sys
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from botocore.config import Config
-
-from runner.aws.clients import make_client
+from runner.aws.clients import worker_client
 from runner.aws.ecs import Protection, read_task_metadata
 from runner.aws.queue import Queue
 from runner.health import HealthFile
@@ -24,9 +22,6 @@ from transform import available_cores
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-_CONNECT_TIMEOUT_S, _ANSWER_TIMEOUT_S = 5, 10
-_TRIES = 4
-
 
 def start_worker(environ: Mapping[str, str], *, drain: bool) -> int:
     """Run a worker to its end; return the exit status.
@@ -40,7 +35,7 @@ def start_worker(environ: Mapping[str, str], *, drain: bool) -> int:
     log = make_logger(settings.log_level, task=task.arn, family=task.family)
     for warning in near_misses(environ):
         log.warning("setting", problem=warning)
-    client = _sqs(settings)
+    client = worker_client("sqs", settings)
     queue = Queue.open(client, settings.queue, settings.dead_letter_queue)
     metrics = Metrics(settings.metrics_namespace, sys.stdout, {"Family": task.family})
     context = WorkerContext(
@@ -55,13 +50,3 @@ def start_worker(environ: Mapping[str, str], *, drain: bool) -> int:
         log=log,
     )
     return Worker(context, settings.workers or available_cores(), drain=drain).run()
-
-
-def _sqs(settings: Settings) -> Any:
-    """Return a client that gives up before the jobs of the worker would suffer."""
-    config = Config(
-        connect_timeout=_CONNECT_TIMEOUT_S,
-        read_timeout=settings.poll_wait_s + _ANSWER_TIMEOUT_S,
-        retries={"mode": "standard", "total_max_attempts": _TRIES},
-    )
-    return make_client("sqs", settings.region, config)
