@@ -21,7 +21,7 @@ from tests.support.example import ARGUMENTS, BIG, BIG_TRANSFORMED, CALCULATION, 
 from tests.support.places import OLD, ObjectPlace
 from tests.support.proxy import Cut, Hold, Refuse, Shorten, proxy_of
 from tests.support.tuned import Tuned
-from transform import Calculation, InputError, OutputError, PartSizes, RejectedError
+from transform import Calculation, InputError, OutputError, PartSizes
 from transform.io import s3
 from transform.io.chunks import CHUNK_BYTES
 from transform.io.outputs import Output
@@ -117,18 +117,6 @@ def test_parts_are_as_large_as_all_of_it_needs_them(
     uploaded = [request.size for request in proxy.requests if request.operation == "UploadPart"]
     assert len(uploaded) == 2
     assert max(uploaded) > 20 * MIB, "which would be 16"
-
-
-def test_a_run_tells_how_much_of_a_huge_input_is_still_to_come(
-    place: ObjectPlace, big: Path, tmp_path: Path, proxy: Proxy
-) -> None:
-    huge = tmp_path / "input"
-    huge.write_bytes(big.read_bytes() + b"bad\n")
-    with huge.open("r+b") as file:
-        file.truncate(10**12)
-    with pytest.raises(RejectedError):
-        CALCULATION.run(huge, place.target, on_error="fail", workers=1)
-    assert proxy.count("UploadPart") == 0, "the parts of an output of 1 TB have 200 MB, and these are 34"
 
 
 def test_an_object_becomes_a_file(

@@ -12,9 +12,8 @@ import pytest
 from botocore.exceptions import ClientError
 from s3fs.errors import translate_boto_error
 
-from runner.errors import NoUploadError
 from tests.support.example import wait_until
-from transform import MultipartUpload, PartBuffer, PartSizes, UploadedPart, _process
+from transform import MultipartUpload, OutputError, PartBuffer, PartSizes, UploadedPart, _process
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -296,13 +295,15 @@ def test_a_note_that_fails_is_raised_and_what_arrives_later_is_noted_all_the_sam
         pass
 
     s3.hold(2)
-    upload, noted = upload_of(s3), list[list[int]]()
+    upload, noted, all_sent = upload_of(s3), list[list[int]](), threading.Event()
 
     def killed() -> None:
+        assert all_sent.wait(TIMEOUT_S)
         raise Killed
 
     upload.send(b"x", killed)
     upload.send(b"x", lambda: noted.append(numbers(upload)))
+    all_sent.set()
     with pytest.raises(Killed):
         upload.finish()
     s3.release()
@@ -353,7 +354,7 @@ def answer(status: int, code: str) -> Exception:
 def test_an_upload_that_is_gone_is_aborted(s3: FakeS3) -> None:
     s3.errors["abort_multipart_upload"] = answer(404, "NoSuchUpload")
     upload_of(s3).abort()
-    ours = NoUploadError("it is gone")
+    ours = OutputError("it is gone")
     ours.__cause__ = answer(404, "NoSuchUpload")
     s3.errors["abort_multipart_upload"] = ours
     upload_of(s3).abort()
@@ -420,6 +421,7 @@ def test_it_is_not_completed_before_all_parts_have_arrived(s3: FakeS3) -> None:
 def noted_interrupts() -> Iterator[None]:
     """Signals are noted, as by the command."""
     before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # shells have it ignored in the background
     _process.install_interrupts()
     yield
     for number, handler in before.items():
