@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import threading
-import time
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
@@ -23,11 +22,6 @@ if TYPE_CHECKING:
 
 MIB = 1 << 20
 SMALL, SMALL_TRANSFORMED = lines(50), transformed(50)
-LEAST_GROWTH = 1.5
-"""Of the wait before a retry, from one retry to the next."""
-
-TRIES_AT_MEASURING = 4
-"""A busy machine may stretch a wait; none shortens it."""
 
 
 @pytest.fixture
@@ -73,38 +67,6 @@ def ranges(proxy: Proxy) -> list[str]:
 # --- retries -------------------------------------------------------------------------------------------------------
 
 CUT_SHORT = {"with a length": Shorten(honest=True), "without a length": Shorten(honest=False)}
-
-
-def waits_for_retries(fault: Fault, source: ObjectPlace, proxy: Proxy, output: Path) -> list[float]:
-    """Return how long a run waits before each retry, until it gives up."""
-    came: list[float] = []
-
-    def rule(request: Request) -> Fault | None:
-        if request.operation == "GetObject":
-            came.append(time.monotonic())
-        return fault
-
-    proxy.rule = rule
-    with pytest.raises(UnavailableError, match=f"^{source.target}: "):
-        CALCULATION.run(source.target, output)
-    assert output.read_bytes() == OLD
-    return [later - earlier for earlier, later in pairwise(came)]
-
-
-@pytest.mark.parametrize("kind", ["without a length", pytest.param("with a length", marks=pytest.mark.slow)])
-def test_each_retry_of_a_read_waits_longer_than_the_one_before(
-    kind: str, source: ObjectPlace, proxy: Proxy, output: Path
-) -> None:
-    CALCULATION.run(source.target, output)  # the first request takes longer
-    output.write_bytes(OLD)
-    shortest: list[float] = []
-    for _ in range(TRIES_AT_MEASURING):
-        waits = waits_for_retries(CUT_SHORT[kind], source, proxy, output)
-        assert len(waits) >= 3, "an outage of some seconds is waited out"
-        shortest = [min(pair) for pair in zip(waits, shortest or waits, strict=True)]
-        if all(later >= LEAST_GROWTH * earlier for earlier, later in pairwise(shortest)):
-            return
-    pytest.fail(f"the waits were {shortest}")
 
 
 @pytest.mark.parametrize("kind", CUT_SHORT)
