@@ -16,10 +16,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 import boto3
+import hypothesis
 import pytest
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
+
+# No test measures time: how long one takes depends on what else the machine does.
+hypothesis.settings.register_profile("no deadline", deadline=None)
+hypothesis.settings.load_profile("no deadline")
 
 ROOT = Path(__file__).parents[1]
 START_TIMEOUT_S = 30
