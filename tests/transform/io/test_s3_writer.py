@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 MIB = 1 << 20
-TIMEOUT_S = 10
+TIMEOUT_S = 30
 
 
 class FakeS3:
@@ -424,6 +424,7 @@ def noted_interrupts() -> Iterator[None]:
     signal.signal(signal.SIGINT, signal.default_int_handler)  # shells have it ignored in the background
     _process.install_interrupts()
     yield
+    _process._state.requested = False
     for number, handler in before.items():
         signal.signal(number, handler)
 
