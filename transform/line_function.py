@@ -81,7 +81,7 @@ class LineFunction(Runnable):
         return self._function
 
     def spec_for(self, source: Source) -> "FunctionSpec":  # noqa: ARG002 - the same for every input
-        """Return what to do to an input."""
+        """Return the spec of a run on an input."""
         return FunctionSpec(self._function)
 
     def __repr__(self) -> str:

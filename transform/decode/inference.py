@@ -52,7 +52,7 @@ class Sample:
 
     Attributes:
         lines: How many there are.
-        no_objects: How many other lines there are among them.
+        other_lines: How many lines among them are not JSON objects.
         members: By name, in order of appearance.
         whole: Whether the input has no more lines.
         first_error: Why the first of the other lines is not a JSON object.
@@ -60,7 +60,7 @@ class Sample:
     """
 
     lines: int = 0
-    no_objects: int = 0
+    other_lines: int = 0
     members: dict[str, Member] = field(default_factory=dict)
     whole: bool = False
     first_error: str = ""
@@ -141,7 +141,7 @@ def _add_lines(sample: Sample, chunk: Chunk, max_line_bytes: int) -> bool:
         try:
             sample.add(read_members(line).values)
         except LineError as error:
-            sample.no_objects += 1
+            sample.other_lines += 1
             sample.first_error = sample.first_error or str(error)
     return sample.lines == sample.size.max_lines
 
