@@ -118,9 +118,11 @@ class Leases:
 
     def _report_failure(self, lease: Lease, error: RunnerError) -> None:
         """Log that a lease was not renewed; the next beat tries again, unless the queue denies it to all workers."""
-        log = self._log.warning
-        if isinstance(error, DeniedError):
+        if denied := isinstance(error, DeniedError):
             self._breaker.denied(str(error))
-            log = self._log.error
+        fields = {"message": lease.message.id, "error": str(error)}
         with suppress(Exception):  # the heartbeat goes on even if nothing can be logged
-            log("a message could not be renewed", message=lease.message.id, error=str(error))
+            if denied:
+                self._log.error("a message could not be renewed", **fields)
+            else:
+                self._log.warning("a message could not be renewed", **fields)
