@@ -1,4 +1,4 @@
-"""boto3 clients, each with the time that its caller can wait for an answer."""
+"""Clients of boto3, with timeouts and retries that suit their users: the worker, notifications, operators."""
 
 from __future__ import annotations
 
