@@ -1,4 +1,4 @@
-"""The parts that a worker is made of besides its jobs: made once at its start, and handed to whatever needs them.
+"""The parts that a worker is made of besides its jobs: created once at its start, and passed to what needs them.
 
 A file of its own, as `crew`, `leases`, `settlement` and `loop` use it and `start` makes it.
 """

@@ -258,7 +258,7 @@ class Crew:
             self._end(job, Outcome(JobResult.STOPPED, "it did not stop when asked to, so that its process was ended"))
 
     def _is_overdue(self, job: ActiveJob) -> bool:
-        """Return whether a job has to be handed over: it is at its own limit, or SQS soon renews its lease no more."""
+        """Return whether a job has to be requeued: it is at its own limit, or its lease soon cannot be renewed."""
         settings = self._context.settings
         longest = max(settings.max_lease_s - settings.visibility_timeout_s, settings.max_lease_s / 2)
         held_s = self._clock() - job.lease.received  # which includes the time that it has waited here
