@@ -140,7 +140,7 @@ def to_error(error: BaseException, what: str) -> RunnerError:
 
 
 def _is_missing(error: StoreError) -> bool:
-    """Return whether S3 answered that what was asked for does not exist."""
+    """Return whether S3 answered that the object or bucket does not exist."""
     return error.__cause__ is not None and S3Failure.from_error(error.__cause__).is_missing
 
 

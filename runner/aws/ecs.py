@@ -56,11 +56,11 @@ class Protection:
         self._protected_until_s = self._renew_at_s = self._retry_at_s = -math.inf
 
     def busy(self) -> None:
-        """Work begins."""
+        """Note that there is work: protect the task."""
         self._want(busy=True)
 
     def idle(self) -> None:
-        """There is no work."""
+        """Note that there is no work: end the protection after `IDLE_S`."""
         self._want(busy=False)
 
     def tick(self, now: float | None = None) -> None:

@@ -15,7 +15,7 @@ _MAX_ATTRIBUTES = 10
 _TEXT_CHARACTERS = 1100  # of an attribute: the URI of an object has 1,093 at most
 
 _OURS = {"attempts", "first_sent", "progress", "owner"}
-_OF_A_DEAD_LETTER = {"reason", "job", "trace"}
+_OF_A_DEAD_LETTER = {"reason", "job", "trace"}  # in addition
 _MAX_ATTEMPTS = 1000  # the largest maxReceiveCount of SQS; a larger number is not ours
 _EARLIEST_MS = 1_000_000_000_000  # in 2001: a smaller number is not a time in ms
 _OWNER = re.compile(r"[!-~]{1,100}")

@@ -118,7 +118,7 @@ class Queue:
         delay_s: int = 0,
         owner: str | None = None,
     ) -> None:
-        """Replace a message by a copy, of which SQS counts the receives from 0.
+        """Replace a message by a copy, for which SQS counts receives from 0.
 
         Args:
             message: The message.

@@ -182,7 +182,7 @@ class ProgressLog:
         self.position: tuple[int, int | None] = 0, None
 
     def take_up(self) -> JobProgress | None:
-        """Return how far an earlier attempt at the job has come, None if there is no checkpoint of one."""
+        """Read how far an earlier attempt at the job has come; None without a checkpoint."""
         progress = self._checkpoint.read()
         if progress is not None:
             self._started = progress.about.get("started", self._started)
@@ -203,7 +203,7 @@ class ProgressLog:
     def note_position(self, stream: Stream) -> None:
         """Remember how far the input was transformed, for the next write."""
         read, size = stream.position
-        if stream.state.codec is None:  # then the position without what was read ahead is known
+        if stream.state.codec is None:  # then the position is known exactly, without what was read ahead
             read = stream.state.summary.bytes_in
         self.position = read, size
 

@@ -24,8 +24,8 @@ class SampleSize:
 
     Attributes:
         max_lines: Number of lines that are JSON objects.
-        max_bytes: The sample ends with the first line that starts after this offset, so that of a pipe not everything
-            has to be kept in memory.
+        max_bytes: The sample ends with the first line that starts after this offset, because the sample of a pipe is
+            kept in memory.
     """
 
     max_lines: int = SAMPLE_LINES

@@ -1,9 +1,9 @@
 """The positions of the lines of a chunk, and of their members: found for all lines at once, with numpy and polars.
 
-`index_lines` finds the lines, `scan_members` their top-level members. The decoder cannot tell the latter: msgspec gives
-the position of a value but not of its name, and of duplicate members only the last. So `scan_members` finds the marks
-of JSON (quotes, brackets, commas, colons). The text between an odd and an even quote of a line is a string, and the
-marks outside strings at depth one separate the members. The positions are correct only for valid lines.
+`index_lines` finds the lines, `scan_members` their top-level members. The decoder does not know all of these: msgspec
+gives the position of a value but not of its name, and only the last of duplicate members. So `scan_members` finds the
+marks of JSON (quotes, brackets, commas, colons). The text between an odd and an even quote of a line is a string, and
+the marks outside strings at depth one separate the members. The positions are correct only for valid lines.
 """
 
 import itertools

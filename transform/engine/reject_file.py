@@ -32,7 +32,7 @@ def default_target(target: Target) -> str | None:
     directory, name = os.path.split(str(target))
     if not is_uri(target) and len(os.fsencode(name + REJECTS_SUFFIX)) > _MAX_NAME_BYTES:
         name = f"{name[: _MAX_NAME_BYTES // 8]}~{hashlib.sha256(os.fsencode(name)).hexdigest()[:16]}"
-    return os.path.join(directory, name + REJECTS_SUFFIX)  # noqa: PTH118 - a URI is no Path
+    return os.path.join(directory, name + REJECTS_SUFFIX)  # noqa: PTH118 - a URI is not a Path
 
 
 class RejectFile:

@@ -22,7 +22,7 @@ from transform.expressions.evaluate import Evaluated, member_prefix
 
 @dataclass(frozen=True, slots=True)
 class Cuts:
-    """Bytes to cut out: of which line, from where to where; and which lines have no members left."""
+    """Bytes to cut out, with the line of each; and for each line whether no members are left."""
 
     lines: Positions
     starts: Positions

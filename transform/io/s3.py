@@ -132,7 +132,7 @@ class S3Failure(Enum):
 
     @property
     def is_missing(self) -> bool:
-        """Whether S3 answered that what was asked for does not exist."""
+        """Whether S3 answered that the bucket or object does not exist."""
         return self in (S3Failure.NO_BUCKET, S3Failure.NO_KEY, S3Failure.NOT_FOUND)
 
 

@@ -195,7 +195,7 @@ class ObjectReader:
 
     Args:
         fetcher: Requests the ranges.
-        first: What is known of the object.
+        first: The first response, or a substitute for it with the size of the object.
 
     Attributes:
         size: Of the object, in bytes.
