@@ -13,14 +13,14 @@ import click
 
 from runner.ops.commands import COMMANDS
 
-FAILED, USAGE = 1, 2
+FAILED = 1  # wrong usage is 2, which click sets
 
 
 class _WithSettings(click.Command):
     """A command whose help lists the settings."""
 
     def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """Write what can be set, and how."""
+        """Write the list of settings, with their meanings and defaults."""
         from runner.settings import describe
 
         with formatter.section("Settings, from the environment"):

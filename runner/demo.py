@@ -1,4 +1,4 @@
-"""The worker on an AWS of its own: a moto server in this process, a file, and the real worker as a child."""
+"""The demo: the real worker as a child process, against a local AWS emulator (moto) in this process."""
 
 from __future__ import annotations
 
@@ -31,8 +31,8 @@ _SHOWN_LINES = 2
 _SHOWN_CHARACTERS = 600  # of a line
 _HEAD_BYTES = 64 << 10
 _GZIP = b"\x1f\x8b"
-_DULL = {"timestamp", "level", "task", "family", "trace", "message", "attempts"}
-_TOLD_OF_REJECTS = "lines", "rejected", "reasons", "first", "objects"
+_HIDDEN = {"timestamp", "level", "task", "family", "trace", "message", "attempts"}
+_SHOWN_OF_REJECTS = "lines", "rejected", "reasons", "first", "objects"
 _SAMPLE_NEXT = f"""\
 .venv/bin/transform preview {SAMPLE.relative_to(SAMPLE.parents[1])} -e '{CALCULATION}'
 .venv/bin/transform run YOUR.jsonl OUTPUT.jsonl -e 'your * expression AS result'
@@ -53,14 +53,14 @@ runner status"""
 
 
 @dataclass(frozen=True, slots=True)
-class _Shown:
-    """What is shown.
+class _Example:
+    """The example that the demo shows.
 
     Attributes:
-        file: What is uploaded.
-        key: What it is then called.
-        calculation: What to compute.
-        next: What to say at the end.
+        file: The file to upload.
+        key: The key of its object.
+        calculation: The setting CALCULATION of the worker.
+        next: The text at the end: what to try next.
     """
 
     file: Path
@@ -70,26 +70,26 @@ class _Shown:
 
 
 def run_demo(file: str | None = None, *, stay: bool = False) -> int:
-    """Show an object that arrives, and what becomes of it; return the exit status.
+    """Upload a file, run the worker, and show the messages, the log and the output; return the exit status.
 
     Args:
-        file: What to upload, with what CALCULATION in the environment says to compute; by default the sample.
-        stay: Whether the AWS stays up until Ctrl-C, for other commands.
+        file: The file, for the calculation that CALCULATION in the environment names; by default the sample.
+        stay: Whether the emulator keeps running until Ctrl-C, for other commands.
 
     Raises:
-        RunnerError: moto is not installed, the file is not there, or nothing says what to compute.
+        RunnerError: moto is not installed, the file does not exist, or CALCULATION is not set.
     """
     try:
         from moto.server import ThreadedMotoServer
     except ImportError:
         raise RunnerError("the demo needs moto: pip install 'jsonl-transform[demo]'") from None
-    shown = _shown(file, os.environ.get("CALCULATION"))
-    logging.getLogger("werkzeug").setLevel(logging.ERROR)  # it would tell every request
+    example = _choose_example(file, os.environ.get("CALCULATION"))
+    logging.getLogger("werkzeug").setLevel(logging.ERROR)  # otherwise it logs every request
     server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
     server.start()
     try:
         host, port = server.get_host_and_port()
-        status = _show(shown, f"http://{host}:{port}")
+        status = _show(example, f"http://{host}:{port}")
         if stay:
             _stay(f"http://{host}:{port}")
         return status
@@ -98,7 +98,7 @@ def run_demo(file: str | None = None, *, stay: bool = False) -> int:
 
 
 def _stay(endpoint: str) -> None:
-    """Say how other commands reach the AWS, and wait for Ctrl-C."""
+    """Print how other commands reach the emulator, and wait for Ctrl-C."""
     credentials, settings = (" ".join(f"{name}={text}" for name, text in given.items()) for given in (_KEYS, _SETTINGS))
     text = _STAYING.format(endpoint=endpoint, credentials=credentials, settings=settings, bucket=_BUCKETS[0])
     _say("It stays until Ctrl-C; in another terminal", text)
@@ -108,12 +108,12 @@ def _stay(endpoint: str) -> None:
         click.echo()
 
 
-def _shown(file: str | None, calculation: str | None) -> _Shown:
+def _choose_example(file: str | None, calculation: str | None) -> _Example:
     if file is None:
         if not SAMPLE.exists():
             raise RunnerError(f"the demo needs {SAMPLE}, which is in the repository only; or give it a file of yours")
-        key = f"raw/{SAMPLE.name.replace('_', ' ')}"  # a space, as keys come encoded
-        return _Shown(SAMPLE, key, calculation or CALCULATION, _SAMPLE_NEXT)
+        key = f"raw/{SAMPLE.name.replace('_', ' ')}"  # with spaces, to show that keys are encoded in events
+        return _Example(SAMPLE, key, calculation or CALCULATION, _SAMPLE_NEXT)
     if not calculation:
         raise RunnerError(
             f"CALCULATION: not set, expected what to do to {file}: path/file.py[:name], or SQL such as a * b AS c"
@@ -121,25 +121,25 @@ def _shown(file: str | None, calculation: str | None) -> _Shown:
     path = Path(file)
     if not path.is_file():
         raise RunnerError(f"{file}: no such file")
-    return _Shown(path, f"raw/{path.name}", calculation, _OWN_NEXT.format(file=file))
+    return _Example(path, f"raw/{path.name}", calculation, _OWN_NEXT.format(file=file))
 
 
-def _show(shown: _Shown, endpoint: str) -> int:
+def _show(example: _Example, endpoint: str) -> int:
     session = boto3.session.Session("demo", "demo", region_name=_REGION)
     s3, sqs = (session.client(name, endpoint_url=endpoint) for name in ("s3", "sqs"))
-    head = _head(_start(shown.file))
+    head = _head(_start(example.file))
     queue, dead = _create(s3, sqs)
-    key = shown.key
+    key = example.key
     _say("An AWS of its own", f"buckets {' and '.join(_BUCKETS)}, queue {_QUEUE}, at {endpoint}")
-    s3.upload_file(str(shown.file), _BUCKETS[0], key)
+    s3.upload_file(str(example.file), _BUCKETS[0], key)
     event = sqs.receive_message(QueueUrl=queue, VisibilityTimeout=0, WaitTimeSeconds=5)["Messages"][0]["Body"]
     _say(f"s3://{_BUCKETS[0]}/{key} was uploaded, and S3 has put this on the queue", _shortened(json.loads(event)))
     started = time.monotonic()
-    if status := _work(shown.calculation, endpoint):
+    if status := _work(example.calculation, endpoint):
         return status
     for message in sqs.receive_message(QueueUrl=dead, MessageAttributeNames=["All"]).get("Messages", []):
-        told = {name: value["StringValue"] for name, value in message["MessageAttributes"].items()}
-        _say("There is no output, and the message is a dead letter", json.dumps(told, indent=1, ensure_ascii=False))
+        known = {name: value["StringValue"] for name, value in message["MessageAttributes"].items()}
+        _say("There is no output, and the message is a dead letter", json.dumps(known, indent=1, ensure_ascii=False))
         return 1
     output = s3.get_object(Bucket=_BUCKETS[1], Key=f"output/{key}")
     _say(f"s3://{_BUCKETS[0]}/{key} begins with", head)
@@ -150,23 +150,23 @@ def _show(shown: _Shown, endpoint: str) -> int:
             index = json.load(s3.get_object(Bucket=_BUCKETS[1], Key=found["Key"])["Body"])
             _say(
                 f"s3://{_BUCKETS[1]}/{found['Key']} tells of the rejected lines",
-                json.dumps({name: index[name] for name in _TOLD_OF_REJECTS}, indent=1, ensure_ascii=False),
+                json.dumps({name: index[name] for name in _SHOWN_OF_REJECTS}, indent=1, ensure_ascii=False),
             )
-    _say(f"{time.monotonic() - started:.1f} s. Try next", shown.next)
+    _say(f"{time.monotonic() - started:.1f} s. Try next", example.next)
     return 0
 
 
 def _work(calculation: str, endpoint: str) -> int:
-    """Run the worker until the queue is empty, and show what it says; return its exit status."""
-    told = {**_SETTINGS, "CALCULATION": calculation}
-    spelled = " ".join(f"{name}={value!r}" if " " in value else f"{name}={value}" for name, value in told.items())
-    _say("The worker", f"$ {spelled} \\\n    runner worker --drain")
-    # Without what is told of AWS, and AWSRegion among the settings.
+    """Run the worker until the queue is empty, and show its log; return its exit status."""
+    settings = {**_SETTINGS, "CALCULATION": calculation}
+    shell = " ".join(f"{name}={value!r}" if " " in value else f"{name}={value}" for name, value in settings.items())
+    _say("The worker", f"$ {shell} \\\n    runner worker --drain")
+    # Without the AWS variables of this environment, such as a profile, and the setting AWSRegion.
     others = {name: value for name, value in os.environ.items() if not name.upper().startswith("AWS")}
     try:
         worker = subprocess.run(
             [sys.executable, "-m", "runner", "worker", "--drain"],
-            env={**others, **_KEYS, **told, "AWS_ENDPOINT_URL": endpoint, "POLL_WAIT_S": "1"},
+            env={**others, **_KEYS, **settings, "AWS_ENDPOINT_URL": endpoint, "POLL_WAIT_S": "1"},
             stdout=subprocess.PIPE,
             timeout=_TIMEOUT_S,
             check=False,
@@ -176,13 +176,13 @@ def _work(calculation: str, endpoint: str) -> int:
     for line in worker.stdout.decode().splitlines():
         said = json.loads(line)
         if "event" in said:
-            shown = {name: said[name] for name in said if name not in _DULL and said[name]}
+            shown = {name: said[name] for name in said if name not in _HIDDEN and said[name]}
             click.echo("  " + json.dumps(shown, ensure_ascii=False))
     return worker.returncode
 
 
 def _create(s3: Any, sqs: Any) -> tuple[str, str]:
-    """Create what a deployment has; return the URLs of the queue and of that for dead letters."""
+    """Create the buckets and queues of a deployment; return the URLs of the queue and of the dead-letter queue."""
     for bucket in _BUCKETS:
         s3.create_bucket(Bucket=bucket)
     dead = sqs.create_queue(QueueName=f"{_QUEUE}-dead-letters")["QueueUrl"]
@@ -192,7 +192,7 @@ def _create(s3: Any, sqs: Any) -> tuple[str, str]:
     s3.put_bucket_notification_configuration(
         Bucket=_BUCKETS[0], NotificationConfiguration={"QueueConfigurations": [notification]}
     )
-    for message in sqs.receive_message(QueueUrl=queue).get("Messages", []):  # that the notification was set up
+    for message in sqs.receive_message(QueueUrl=queue).get("Messages", []):  # S3's test event
         sqs.delete_message(QueueUrl=queue, ReceiptHandle=message["ReceiptHandle"])
     return queue, dead
 
@@ -214,7 +214,7 @@ def _shortened(event: Any) -> str:
 
 
 def _head(start: bytes) -> str:
-    """Return the first lines, cut where they are long."""
+    """Return the first lines, long ones shortened."""
     if start.startswith(_GZIP):
         start = zlib.decompressobj(zlib.MAX_WBITS | 16).decompress(start, _HEAD_BYTES)
     if not start.lstrip().startswith(b"{"):

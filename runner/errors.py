@@ -1,7 +1,7 @@
-"""What can go wrong in the worker, as one short hierarchy.
+"""The errors of the worker, as one short hierarchy.
 
-A `RunnerError` is an answer to whoever runs the worker: it says what was found, where, and what to do. What goes wrong
-with the data of a job is a `transform.TransformError`.
+The message of a `RunnerError` is meant for the operator of the worker: it says what was found, where, and what to do.
+Errors about the data of a job or its calculation are `transform.TransformError`s.
 """
 
 import re
@@ -14,47 +14,47 @@ class RunnerError(Exception):
 
 
 class SettingsError(RunnerError):
-    """A setting is missing or wrong, or what it names is not there."""
+    """A setting is missing or wrong, or names something that does not exist."""
 
 
 class EventError(RunnerError):
-    """A message is no event that the worker knows, or one of something that is none of its business."""
+    """A message is not an event that the worker knows, or is about another bucket."""
 
 
 class LeaseLostError(RunnerError):
-    """The message is no longer this worker's: it was left alone for too long, or somebody else has it."""
+    """The lease on a message is lost: its visibility timeout has expired, so another worker may have it."""
 
 
 class DeniedError(RunnerError):
-    """AWS refuses what the worker needs: a permission on a bucket, a queue or a key is missing. Waiting won't help."""
+    """AWS denies access: a permission on a bucket, a queue or a key is missing. A retry does not help."""
 
 
 class QueueError(RunnerError):
-    """The queue could not be asked, or did not do what it was asked for; it may when tried again."""
+    """A request to SQS failed; a retry may succeed."""
 
 
 class StoreError(RunnerError):
-    """S3 could not be asked, or did not do what it was asked for; it may when tried again."""
+    """A request to S3 failed; a retry may succeed."""
 
 
 class ConditionFailedError(StoreError):
-    """The object is not, or no longer, what the request was made for (412)."""
+    """The object does not, or no longer, meet the condition of the request (412)."""
 
 
 class ConflictError(StoreError):
-    """Somebody else is writing the same object at this moment (409)."""
+    """Another request is writing the same object at this moment (409)."""
 
 
 class NoUploadError(StoreError):
-    """The multipart upload is gone, or its parts are not what was uploaded."""
+    """The multipart upload is gone, or its parts are not those that were uploaded."""
 
 
 class FencedError(RunnerError):
-    """Another worker has taken the job over: nothing of it may be touched any more."""
+    """Another worker has taken over the job: this one must not write anything for it any more."""
 
 
 class StoppedError(RunnerError):
-    """The job was asked to stop, and can go on from its last checkpoint."""
+    """The job was asked to stop, and can continue from its last checkpoint."""
 
 
 class CancelledError(RunnerError):
@@ -66,5 +66,5 @@ class ImpossibleError(RunnerError):
 
 
 def cause_of(reason: str, key: str) -> str:
-    """Return what reasons have in common that differ in the key and in numbers only."""
+    """Return a reason without the key and without numbers: equal for all reasons with one cause."""
     return _VARIES.sub("…", reason.replace(key, "…") if key else reason)

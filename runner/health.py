@@ -1,6 +1,6 @@
-"""Whether the worker is well: a small file that it writes every few seconds, and that the health check reads.
+"""The health of the worker: a small file that it writes every few seconds, and the check that reads the file.
 
-Imports nothing that takes time, as the health check is a new process every time.
+It imports nothing that takes time, because each check of the container is a new process.
 """
 
 import contextlib
@@ -16,29 +16,29 @@ MAX_AGE_S = 60.0
 
 
 class HealthFile:
-    """What the worker says of itself, each time whole or not at all.
+    """The file with the state of the worker; each write replaces it as a whole.
 
-    A file that cannot be written raises nothing: it grows old, and so the check fails, while the job goes on.
+    If it cannot be written, nothing is raised: the job continues, and the check fails because the file is too old.
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self._path = Path(path)
 
     def write(self, state: Literal["ok", "failing"], reason: str = "") -> None:
-        """Say how the worker is, and why."""
+        """Write the state of the worker, and the reason for it."""
         temporary = self._path.with_name(f"{self._path.name}.{os.getpid()}-{threading.get_ident()}")
         with contextlib.suppress(OSError):
-            # The clock of the machine, as another process is to compare it with its own.
+            # Wall-clock time, which another process can compare with its own.
             temporary.write_text(json.dumps({"state": state, "reason": reason, "time": time.time()}))
             temporary.replace(self._path)
 
 
 def check(path: str | os.PathLike[str], max_age_s: float = MAX_AGE_S) -> str | None:
-    """Return None if the worker is well, otherwise what is the matter, in one sentence.
+    """Return None if the worker is healthy, otherwise the reason in one sentence.
 
     Args:
         path: The file that the worker writes.
-        max_age_s: It is stuck if what it wrote last is older, in seconds.
+        max_age_s: Maximum age of the file in seconds; if it is older, the worker is stuck.
     """
     try:
         said = json.loads(Path(path).read_bytes())
@@ -47,6 +47,6 @@ def check(path: str | os.PathLike[str], max_age_s: float = MAX_AGE_S) -> str | N
         return f"there is no {os.fspath(path)}: the worker has not started, or cannot write it"
     except (OSError, ValueError, TypeError, KeyError, OverflowError, RecursionError) as error:
         return f"{os.fspath(path)} cannot be read: {type(error).__name__}: {error}"
-    if not abs(age_s) <= max_age_s:  # NaN is no age; one from the future was written before the clock was set back
+    if not abs(age_s) <= max_age_s:  # also if NaN; a negative age is from before the clock was set back
         return f"stale since {abs(age_s):.0f} s: the worker is stuck, or gone"
     return None if state == "ok" else f"failing: {reason or 'it does not say why'}"

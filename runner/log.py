@@ -1,4 +1,4 @@
-"""Logs as JSON lines, from a logger that is made and handed on: nothing about them is global."""
+"""The log, as JSON lines; the logger is created once and passed on, without global state."""
 
 import contextlib
 import json
@@ -16,9 +16,9 @@ def make_logger(level: str, stream: TextIO | None = None, **bound: Any) -> Filte
     """Return a logger that writes one line of JSON for each event.
 
     Args:
-        level: Least level that is written: debug, info, warning, error or critical.
-        stream: Where to; standard output if not given.
-        bound: What every line says, such as the task's ARN.
+        level: Lowest level that is written: debug, info, warning, error or critical.
+        stream: The stream to write to; by default standard output.
+        bound: Fields of every line, such as the task's ARN.
 
     Example:
         >>> log = make_logger("info", task="a1b2")
@@ -43,9 +43,9 @@ def make_logger(level: str, stream: TextIO | None = None, **bound: Any) -> Filte
 
 
 def write_line(stream: TextIO, line: str) -> None:
-    """Write a line by one call, which a text stream keeps whole whatever thread it comes from.
+    """Write a line with one call, so that lines of several threads do not mix.
 
-    A stream that takes no more is borne: a job, and the heartbeat of its message, matter more than a line of a log.
+    Errors of the stream are ignored: a job, and the heartbeat of its message, matter more than a line of a log.
     """
     with contextlib.suppress(OSError):
         stream.write(f"{line}\n")
@@ -53,10 +53,10 @@ def write_line(stream: TextIO, line: str) -> None:
 
 
 def to_json(record: Mapping[str, object]) -> str:
-    """Return the record as JSON on one line, in ASCII; values that JSON does not know become text."""
+    """Return the record as JSON on one line, in ASCII; values that JSON does not have become text."""
     try:
         return json.dumps(record, allow_nan=False, default=str)
-    except (ValueError, TypeError, RecursionError):  # NaN; a key that is no string; something in itself
+    except (ValueError, TypeError, RecursionError):  # NaN; a key that is not a string; an object that contains itself
         return json.dumps({str(name): value if _is_json(value) else repr(value) for name, value in record.items()})
 
 
@@ -69,7 +69,7 @@ def _is_json(value: object) -> bool:
 
 
 class _Lines:
-    """What structlog writes to."""
+    """The output of structlog."""
 
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream

@@ -1,4 +1,4 @@
-"""Metrics in CloudWatch's embedded format: lines on standard output, that CloudWatch Logs takes the numbers from.
+"""Metrics in CloudWatch's embedded format: lines on standard output, from which CloudWatch Logs extracts the numbers.
 
 https://docs.aws.amazon.com/AmazonCloudWatch/latest/monitoring/CloudWatch_Embedded_Metric_Format_Specification.html
 """
@@ -21,7 +21,7 @@ class Metrics:
     """Emits numbers under one namespace.
 
     Attributes:
-        dimensions: What every number is told apart by, such as the task's family. Those without a value are left out.
+        dimensions: Dimensions of every number, such as the task's family. Those without a value are left out.
     """
 
     def __init__(self, namespace: str, stream: TextIO, dimensions: Mapping[str, str]) -> None:
@@ -40,10 +40,10 @@ class Metrics:
         Args:
             values: Number and unit by name.
             by: Further dimensions: the numbers are counted without them, and once more with them.
-            properties: What the line says besides, to be searched for in the log: it makes no metric.
+            properties: Further fields of the line, which can be searched for in the log and are not metrics.
 
         Raises:
-            ValueError: A name is empty or longer than CloudWatch takes.
+            ValueError: A name is empty, or longer than CloudWatch allows.
         """
         for name in values:
             if not 0 < len(name) <= _MAX_NAME_CHARACTERS:
@@ -70,16 +70,16 @@ class Metrics:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JobNumbers:
-    """What a job came to.
+    """The numbers of a job that has ended.
 
     Attributes:
-        lines_in: Lines read, blank ones among them.
+        lines_in: Lines read, including blank ones.
         lines_out: Lines written.
-        rejects: Lines put aside.
+        rejects: Rejected lines.
         bytes_in: Bytes read.
         bytes_out: Bytes written.
         seconds: How long it took.
-        message_age_s: Age of its message at the end, since it was sent first; None if not known.
+        message_age_s: Time at the end since its message was first sent, None if not known.
         retries: Attempts before this one.
     """
 
@@ -94,7 +94,7 @@ class JobNumbers:
 
 
 def job_metrics(metrics: Metrics, outcome: str, numbers: JobNumbers, **properties: object) -> None:
-    """Emit the numbers of a job, by family and by family and outcome, with properties such as its key."""
+    """Emit the numbers of a job, once by family and once by family and outcome, with properties such as its key."""
     values: dict[str, tuple[float, str]] = {
         "Jobs": (1, "Count"),
         "LinesIn": (numbers.lines_in, "Count"),
@@ -113,6 +113,6 @@ def job_metrics(metrics: Metrics, outcome: str, numbers: JobNumbers, **propertie
 
 
 def _presentable(dimensions: Mapping[str, str]) -> dict[str, str]:
-    """Return the dimensions as CloudWatch takes them: in ASCII, not too long, and none that is empty."""
+    """Return the dimensions as CloudWatch accepts them: in ASCII, not too long, and without empty ones."""
     texts = {name: value.encode("ascii", "replace").decode().strip() for name, value in dimensions.items()}
     return {name: text[:_MAX_DIMENSION_CHARACTERS] for name, text in texts.items() if text}

@@ -1,4 +1,4 @@
-"""What a worker may do, and what its operator: the IAM actions that each needs, and no others."""
+"""The IAM actions that the worker and its operator need, and no others, as policies."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ if TYPE_CHECKING:
 
 ACTIONS = {
     "input_bucket": (
-        "s3:ListBucket",  # without it an object that is gone looks like one that is denied
+        "s3:ListBucket",  # without it, the answer for a missing object is that access is denied
     ),
     "input_objects": ("s3:GetObject", "s3:GetObjectTagging"),
     "output_bucket": ("s3:ListBucket",),
     "output_objects": (
-        "s3:GetObject",  # to see what is there before it is replaced, to replace it on a condition, for checkpoints
+        "s3:GetObject",  # to look at an output before it is replaced, to replace it on a condition, for checkpoints
         "s3:PutObject",
         "s3:PutObjectTagging",
         "s3:DeleteObject",  # of checkpoints
@@ -26,7 +26,7 @@ ACTIONS = {
         "sqs:GetQueueAttributes",
         "sqs:ReceiveMessage",
         "sqs:ChangeMessageVisibility",
-        "sqs:SendMessage",  # of copies, when a message is handed over or split
+        "sqs:SendMessage",  # of copies, when a message is requeued or split
         "sqs:DeleteMessage",
     ),
     "dead_letter_queue": ("sqs:GetQueueUrl", "sqs:GetQueueAttributes", "sqs:SendMessage"),
@@ -35,7 +35,7 @@ ACTIONS = {
     "outcome_topic": ("sns:Publish",),
     "outcome_bus": ("events:PutEvents",),
 }
-"""By the kind of resource, as `Resources` names them."""
+"""The actions of the worker by the kind of resource, as `Resources` names them."""
 
 OPERATOR_ACTIONS = {
     "input_bucket": (
@@ -67,24 +67,24 @@ OPERATOR_ACTIONS = {
         "sqs:DeleteMessage",  # redrive, discard
     ),
     "keys": ("kms:Decrypt", "kms:GenerateDataKey"),
-    "metrics": ("cloudwatch:GetMetricStatistics",),  # status, for the age of the oldest message; it goes without
+    "metrics": ("cloudwatch:GetMetricStatistics",),  # status, for the age of the oldest message; optional
 }
-"""What the commands other than `runner worker` need, all of them together, by the same kinds of resources."""
+"""The actions that all commands other than `runner worker` need together, by the same kinds of resources."""
 
 
 @dataclass(frozen=True, slots=True)
 class Resources:
-    """The ARNs of what a worker works with; those of a kind that there are none of are left out of the policies.
+    """The ARNs of the resources of a deployment; a kind without any is left out of the policies.
 
     Attributes:
-        input_bucket: Of the bucket.
-        output_bucket: Of the bucket.
-        queue: Of the queue.
-        dead_letter_queue: Of its dead-letter queue.
-        keys: Of the KMS keys that the buckets and queues are encrypted with.
-        tasks: Of the tasks of the service, which protect themselves from scale-in: `arn:…:task/CLUSTER/*`.
-        outcome_topic: Of the topic that is told how objects end.
-        outcome_bus: Of the bus that is told so.
+        input_bucket: The input bucket.
+        output_bucket: The output bucket.
+        queue: The queue.
+        dead_letter_queue: Its dead-letter queue.
+        keys: The KMS keys that the buckets and queues are encrypted with.
+        tasks: The tasks of the service, which protect themselves from scale-in: `arn:…:task/CLUSTER/*`.
+        outcome_topic: The SNS topic that outcomes are sent to.
+        outcome_bus: The EventBridge bus that outcomes are sent to.
     """
 
     input_bucket: str
@@ -101,7 +101,7 @@ class Resources:
         found: dict[str, list[str]] = {
             "input_objects": [f"{self.input_bucket}/*"],
             "output_objects": [f"{self.output_bucket}/*"],
-            "metrics": ["*"],  # IAM knows no others
+            "metrics": ["*"],  # IAM has no resources for metrics
         }
         for field in fields(self):
             value = getattr(self, field.name)

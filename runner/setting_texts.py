@@ -15,11 +15,11 @@ Fields = Mapping[str, FieldInfo]
 
 _SHOWN_CHARACTERS = 80
 _NEAR = 0.85
-"""How alike two names are, from 0 to 1, where one is taken for a slip of the pen: one letter of seven may differ."""
+"""Similarity of two names, from 0 to 1, from which on one is taken for a typing error: a letter of seven may differ."""
 
 
 def describe(fields: Fields) -> list[tuple[str, str, str]]:
-    """Return the name, the default and the meaning of each setting; the default is `` where it is none."""
+    """Return the name, the default and the meaning of each setting; the default is "" if it is empty or None."""
     rows = []
     for field in fields.values():
         name, *others = names_of(field)
@@ -30,12 +30,12 @@ def describe(fields: Fields) -> list[tuple[str, str, str]]:
 
 
 def near_misses(fields: Fields, environ: Mapping[str, str]) -> list[str]:
-    """Return a sentence for each variable that is nearly named as a setting, but not quite; values are not shown."""
+    """Return a sentence for each variable whose name is similar to that of a setting; values are not shown."""
     known = [name for field in fields.values() for name in names_of(field)]
     plain = {_plain(name): name for name in reversed(known)}
     sentences = []
     for name in sorted(environ.keys() - set(known)):
-        if not name.upper().startswith(("AWS_", "ECS_")):  # those have names enough of their own
+        if not name.upper().startswith(("AWS_", "ECS_")):  # AWS has many variables, some with similar names
             sentences += [
                 f"{name} is not a setting; did you mean {plain[near]}?"
                 for near in difflib.get_close_matches(_plain(name), plain, n=1, cutoff=_NEAR)
@@ -48,22 +48,22 @@ def _plain(name: str) -> str:
 
 
 def names_of(field: FieldInfo) -> list[str]:
-    """Return the variables that a setting is read from, the first that is there counting."""
+    """Return the variables that a setting is read from; the first one that is set is used."""
     alias = field.validation_alias
     return [str(name) for name in alias.choices] if isinstance(alias, AliasChoices) else [str(alias)]
 
 
 def contradictions(fields: Fields, given: Mapping[str, str]) -> Iterator[str]:
-    """Yield a line for each setting that is given under two names, and differently."""
+    """Yield a line for each setting that is set under two names with different values."""
     for name, field in fields.items():
         values = {variable: given[variable] for variable in names_of(field) if variable in given}
-        if len(set(values.values())) > 1 and name != "region":  # ECS and users may well set AWS_REGION differently
+        if len(set(values.values())) > 1 and name != "region":  # ECS and users may set different ones
             shown = ", ".join(f"{variable}={_shown(value)}" for variable, value in values.items())
             yield f"{' and '.join(values)}: found {shown}, expected one of them or the same value twice"
 
 
 def describe_error(fields: Fields, error: Any, given: Mapping[str, str]) -> str:
-    """Return the line on one wrong setting: its name as it was written, what was found, what was expected."""
+    """Return the line about a wrong setting: its name as it was set, what was found, what was expected."""
     place = str(error["loc"][0])
     field = next(f for key, f in fields.items() if place in (key, *names_of(f)))
     expected = str(error.get("ctx", {}).get("error", "")) or f"expected {_expected(field)}"
@@ -81,7 +81,7 @@ def _shown(value: str) -> str:
 
 
 def _expected(field: FieldInfo) -> str:
-    """Return what a setting can be: the words of its type, and its limits."""
+    """Return the words for the values of a setting: those of its type, and its limits."""
     limits = [
         f"{words} {_say(field, getattr(part, sign))}"
         for part in _metadata(field)
@@ -92,7 +92,7 @@ def _expected(field: FieldInfo) -> str:
 
 
 def _say(field: FieldInfo, value: object) -> str:
-    """Return a value as a user writes it; nothing for an empty one."""
+    """Return a value as a user writes it; "" for an empty one."""
     if isinstance(value, int) and _kind(field).startswith("a size"):
         return format_exact_size(value)
     if isinstance(value, float):
@@ -105,6 +105,6 @@ def _kind(field: FieldInfo) -> str:
 
 
 def _metadata(field: FieldInfo) -> list[Any]:
-    """Return what is annotated: at the type, or, where it may be None, at the other arm of the union."""
+    """Return the annotations of a field, including those at the other arm of a union with None."""
     arms = get_args(field.annotation)
     return [*field.metadata, *(part for arm in arms for part in getattr(arm, "__metadata__", ()))]

@@ -1,4 +1,4 @@
-"""Types of settings: each with a parser of its text, and with the words that messages use for it."""
+"""The types of settings, each with a parser and with the words that messages use for it."""
 
 import re
 from collections.abc import Mapping
@@ -25,7 +25,7 @@ def _matches(pattern: str) -> AfterValidator:
 
 
 def read_size(text: str) -> int:
-    """Return the number of bytes of a size as settings have it: ASCII digits, up to 15, and units up to GiB.
+    """Return the number of bytes of a size as it is written in settings: up to 15 ASCII digits, and units up to GiB.
 
     Raises:
         ValueError: The text is not such a size.

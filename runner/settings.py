@@ -1,7 +1,7 @@
 """All configuration of the worker, as one validated object that does not change.
 
-The environment enters here, once, when `read_settings` is called. What a setting is named, means and may be is said by
-its field alone; the messages about wrong ones and the reference page are derived from that.
+The environment enters here, once, when `read_settings` is called. The field of a setting is the only place that defines
+its names, its meaning and its values; messages about wrong values and the reference page are derived from the fields.
 """
 
 import re
@@ -42,7 +42,7 @@ _REFERENCE = re.compile(r".*\.py(:\w+)?|[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*", r
 
 
 class Settings(BaseSettings):
-    """What the worker is told. Each field says by itself how it is set; most by its name in capitals."""
+    """The settings of the worker. Most are read from a variable with the name of the field in capitals."""
 
     model_config = SettingsConfigDict(
         frozen=True,
@@ -146,15 +146,15 @@ class Settings(BaseSettings):
         *_: Any,
         **__: Any,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """Take what is given, and nothing from the process's own environment."""
+        """Use only the values that are passed, not the environment of the process."""
         return (init_settings,)
 
     @classmethod
     def read(cls, environ: Mapping[str, str]) -> Self:
-        """Return the settings that the variables stand for; a variable that is set to nothing is not set.
+        """Return the settings that variables of the environment contain; an empty variable counts as not set.
 
         Raises:
-            SettingsError: Some are wrong; it has a line on each of them.
+            SettingsError: Some are wrong; the message has a line for each of them.
 
         Example:
             >>> Settings.read({"s3InputBucket": "incoming", "S3_OUTPUT_BUCKET": "outgoing", "WORKERS": "many"})
@@ -166,7 +166,7 @@ class Settings(BaseSettings):
         fields = cls.model_fields
         known = {name for field in fields.values() for name in setting_texts.names_of(field)}
         given = {name: text.strip() for name, text in environ.items() if name in known and text.strip()}
-        if "OUTPUT_PREFIX" in environ:  # nothing is a good prefix, other than that which is there by default
+        if "OUTPUT_PREFIX" in environ:  # an empty prefix is valid, and differs from the default
             given["OUTPUT_PREFIX"] = environ["OUTPUT_PREFIX"].strip()
         source = EnvSettingsSource(cls, case_sensitive=True)
         source.env_vars = given
@@ -204,7 +204,7 @@ class Settings(BaseSettings):
                 f"expected a prefix, as {bucket} is the input bucket, too: each output would be a new input"
             )
         for field in ("output_prefix", "rejects_prefix", "checkpoint_prefix"):
-            other = info.data.get(field)  # there if it comes before this one, and is good
+            other = info.data.get(field)  # missing if it is invalid, or comes after this one
             if other and (value.startswith(other) or other.startswith(value)):
                 raise ValueError(f"expected neither to start with the other, {field.upper()} being {other!r}")
         return value
@@ -229,12 +229,12 @@ read_settings = Settings.read
 
 
 def describe() -> list[tuple[str, str, str]]:
-    """Return the name, the default and the meaning of each setting; the default is `` where it is none."""
+    """Return the name, the default and the meaning of each setting; the default is "" if it is empty or None."""
     return setting_texts.describe(Settings.model_fields)
 
 
 def near_misses(environ: Mapping[str, str]) -> list[str]:
-    """Return a sentence for each variable that is nearly named as a setting, but not quite; values are not shown."""
+    """Return a sentence for each variable whose name is similar to that of a setting; values are not shown."""
     return setting_texts.near_misses(Settings.model_fields, environ)
 
 

@@ -1,11 +1,10 @@
-"""Transforms JSON lines with polars expressions, without losing or bending a byte.
+"""Transforms JSON lines with polars expressions; everything that a calculation does not change stays byte for byte.
 
-A `Calculation` says what to compute, in polars' own manner. Running it streams an input in chunks of lines, decodes
-only the members that the expressions read, evaluates them as columns, and splices the results into the original bytes
-of each line: what nobody touched is never decoded and encoded again. The output appears whole or not at all, and lines
-that are no good are kept beside it, with the reason.
+A `Calculation` is defined by polars expressions. A run reads the input in chunks of lines, decodes only the members
+that the expressions read, evaluates the expressions on them as columns, and splices the results into the original bytes
+of each line. The output is published complete or not at all, and rejected lines are kept beside it with the reason.
 
-    lines → decode → evaluate → splice → sink
+    lines → decode → evaluate → splice → output
 
     import polars as pl
     from transform import Calculation

@@ -1,9 +1,9 @@
-"""This process: requests to stop it, how its memory is managed, and how many cores it may use.
+"""This process: interrupts, memory allocation, and the number of cores that it may use.
 
-An exception that a signal raises wherever it lands can cut a rename, an upload or a clean-up in two. So once
-`install_interrupts` has been called, signals are only recorded. `check_interrupts` acts on them, and so does
-`interruptible`, inside which a wait may be cut short. A second signal does not wait. `defer_interrupts` does the same
-for a run inside somebody else's program, such as a notebook.
+An exception that a signal raises at an arbitrary point can break off a rename, an upload or a clean-up halfway. So
+after `install_interrupts`, signals are only recorded. `check_interrupts` acts on them, and so does `interruptible`,
+which marks a wait that may be cut short. A second signal raises at once. `defer_interrupts` does the same for a run
+inside another program, such as a notebook.
 """
 
 import contextlib
@@ -25,11 +25,11 @@ class _State:
     waiting: bool = False
 
 
-_state = _State()  # signals are the process's, and so is this
+_state = _State()  # one for the process, as there is one set of signal handlers
 
 
 def install_interrupts() -> None:
-    """Have signals that ask to stop noted, but for those that were to be ignored (as by nohup)."""
+    """Record signals that ask to stop, except those that are ignored already (as by nohup)."""
     _state.requested = _state.waiting = False
     for number in _SIGNALS:
         if signal.getsignal(number) is not signal.SIG_IGN:
@@ -38,7 +38,10 @@ def install_interrupts() -> None:
 
 @contextlib.contextmanager
 def defer_interrupts() -> Iterator[None]:
-    """Have Ctrl-C noted meanwhile, where Python would raise wherever it lands. What is done by then stays done."""
+    """Record Ctrl-C within the context, instead of raising at an arbitrary point.
+
+    If the work ends before it checks for a request, the request is dropped.
+    """
     in_main = threading.current_thread() is threading.main_thread()
     if not in_main or signal.getsignal(signal.SIGINT) is not signal.default_int_handler:
         yield
@@ -60,9 +63,9 @@ def check_interrupts() -> None:
 
 @contextlib.contextmanager
 def interruptible() -> Iterator[None]:
-    """Raise KeyboardInterrupt at once if a stop is requested meanwhile."""
+    """Raise KeyboardInterrupt at once if a stop is requested within the context."""
     if signal.getsignal(signal.SIGINT) is _note:
-        # With the handler that polars puts before ours when it is imported, a wait would go on after Ctrl-C.
+        # Importing polars puts a handler in front of ours, with which a wait would continue after Ctrl-C.
         signal.siginterrupt(signal.SIGINT, True)
     _state.waiting = True
     try:
@@ -85,13 +88,13 @@ _MMAP_BYTES = 32 << 20
 
 
 def keep_freed_memory() -> None:
-    """Have the allocator keep what a chunk took for the next one.
+    """Make the allocator keep the memory of a chunk for the next one.
 
-    By itself glibc gives large blocks back as soon as they are freed, and a run spends 5 % of its time on getting them
-    again, page by page; reading from S3 takes three times as long then. Other C libraries are left as they are.
+    By default glibc returns large blocks to the system as soon as they are freed. A run then spends 5 % of its time on
+    page faults to get them back, and reading from S3 takes three times as long. Other C libraries are left as they are.
 
     Example:
-        >>> keep_freed_memory()  # once, where a process begins
+        >>> keep_freed_memory()  # once, when a process starts
     """
     with contextlib.suppress(AttributeError, OSError):
         mallopt = ctypes.CDLL(None).mallopt
@@ -106,7 +109,7 @@ def available_cores(cgroup: Path = _CGROUP) -> int:
     """Return how many cores this process may use, by its affinity and by its container's quota (cgroup v2 or v1).
 
     Args:
-        cgroup: Where the kernel tells of control groups.
+        cgroup: Where the control group file system is mounted.
 
     Example:
         >>> available_cores() >= 1

@@ -70,7 +70,7 @@ class CalculationsByPrefix(Runnable):
         return self.of(source).preview(source, rows, rejected=rejected)
 
     def spec_for(self, source: Source) -> Spec:
-        """Return what to do to an input.
+        """Return the spec of a run on an input.
 
         Raises:
             CalculationError: No prefix matches, or there is nothing to do.

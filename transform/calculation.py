@@ -1,4 +1,4 @@
-"""A calculation of expressions: what to compute, and the ways to look at it, preview, compare, profile and run it."""
+"""A calculation of expressions: immutable, and built step by step; a run or a preview starts from it."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ PROFILED_BYTES = 256_000_000
 
 
 class Calculation(Runnable):
-    """A pure function of one line, in polars' own manner; immutable.
+    """A pure function of one line, defined by polars expressions; immutable.
 
     Each result is spliced into the line it was computed from: it replaces the member of its name, or is appended.
     Expressions see the members of the input line, never each other's results.
@@ -230,7 +230,7 @@ class Calculation(Runnable):
         return profile_spec(self.spec_for(source), source, max_bytes if most_bytes == PROFILED_BYTES else most_bytes)
 
     def spec_for(self, source: Source) -> ExpressionSpec:  # noqa: ARG002 - the same for every input
-        """Return what to do to an input.
+        """Return the spec of a run on an input.
 
         Raises:
             CalculationError: There is nothing to do.

@@ -1,7 +1,7 @@
-"""What can go wrong, as one short hierarchy.
+"""The errors of the package, as one short hierarchy.
 
-A `TransformError` is an answer to a user: it says what was found, where, and what to do, and the command prints it
-without a traceback. Anything else that is raised is a bug and shows its traceback.
+The message of a `TransformError` is meant for the user: it says what was found, where, and what to do, and the command
+prints it without a traceback. Any other exception is a bug and shows its traceback.
 """
 
 
@@ -19,11 +19,11 @@ class TransformError(Exception):
 
 
 class OptionError(TransformError, ValueError):
-    """An option, or what was given as a place to read from or write to, is not what it can be."""
+    """An option, an input or an output has an invalid value."""
 
 
 class CalculationError(TransformError):
-    """What to compute is wrong: an expression polars refuses, a result without a name, a file that does not load.
+    """The calculation is wrong: polars refuses an expression, a result has no name, a file does not load.
 
     Example:
         >>> import polars as pl
@@ -35,7 +35,7 @@ class CalculationError(TransformError):
 
 
 class SchemaError(TransformError):
-    """The columns are wrong: a column that is not there, of mixed kinds, or declared as something JSON cannot hold.
+    """A column is wrong: it does not exist, has values of mixed kinds, or is declared with a type that JSON lacks.
 
     Example:
         >>> import io
@@ -50,9 +50,9 @@ class WidenError(TransformError):
     """A column inferred as integer holds a float: the run has to start again with the wider type.
 
     Attributes:
-        name: Of the column.
-        dtype: The type it needs, a polars one.
-        offset: Of the line that shows it.
+        name: The name of the column.
+        dtype: The wider type that it needs, a polars type.
+        offset: Where the line with the float starts in the input.
 
     Example:
         >>> print(WidenError("price", "Float64", 120))
@@ -60,7 +60,7 @@ class WidenError(TransformError):
     """
 
     def __init__(self, name: str, dtype: object, offset: int) -> None:
-        super().__init__(name, dtype, offset)  # all of it, so that it can travel between processes
+        super().__init__(name, dtype, offset)  # all of it, so that the error can be pickled
         self.name = name
         self.dtype = dtype
         self.offset = offset
@@ -81,7 +81,7 @@ class InputError(TransformError):
 
 
 class SourceChangedError(InputError):
-    """The input is no longer what was to be read: it was overwritten, or removed.
+    """The input is no longer the version that was to be read: it was overwritten or removed.
 
     Example:
         >>> issubclass(SourceChangedError, InputError)
@@ -90,7 +90,7 @@ class SourceChangedError(InputError):
 
 
 class AccessDeniedError(InputError):
-    """The input may not be read with the credentials there are, or there are none.
+    """The credentials do not permit reading the input, or no credentials were found.
 
     Example:
         >>> issubclass(AccessDeniedError, InputError)
@@ -99,7 +99,7 @@ class AccessDeniedError(InputError):
 
 
 class UnavailableError(InputError):
-    """Where the input is could not be reached, or did not answer as it should: a later time may do better.
+    """The storage of the input could not be reached, or did not answer correctly; a later attempt may succeed.
 
     Example:
         >>> issubclass(UnavailableError, InputError)

@@ -1,4 +1,4 @@
-"""How things show in a notebook: tables in HTML, styled by CSS alone, in the colours of what is around them."""
+"""HTML for notebooks: tables and paragraphs, styled by CSS alone, in the colours of the notebook's theme."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -21,20 +21,20 @@ _STYLE = """
 .ROOT td code { font: 12px/1.45 var(--jp-code-font-family, ui-monospace, monospace); background: none; color: inherit;
   padding: 0; white-space: pre-wrap; overflow-wrap: anywhere }
 """.replace("ROOT", "jsonl-transform.jsonl-transform")
-"""Named twice, the class outweighs what notebooks say of all tables."""
+"""The class is named twice, so that these rules override those that notebooks have for all tables."""
 _CSS = " ".join(_STYLE.split())
 
 
 @dataclass(frozen=True, slots=True)
 class Code:
-    """A text to be shown as code."""
+    """A text that is shown as code."""
 
     text: str
 
 
 @dataclass(frozen=True, slots=True)
 class Number:
-    """A text that is set to the right, as numbers are."""
+    """A text that is right-aligned, such as a number with its unit."""
 
     text: str
 
@@ -47,8 +47,8 @@ class Table:
     """A table.
 
     Attributes:
-        rows: Of cells; numbers are set to the right, with commas.
-        header: Over the columns, if any.
+        rows: The rows of cells; numbers are right-aligned and have commas.
+        header: The names of the columns, if any.
     """
 
     rows: Sequence[Sequence[Cell]]
@@ -57,13 +57,13 @@ class Table:
 
 @dataclass(frozen=True, slots=True)
 class Bad:
-    """A paragraph that tells of something that is not as it should be."""
+    """A paragraph about a problem."""
 
     text: str
 
 
 def render(title: str, *parts: Table | Bad | str) -> str:
-    """Return HTML of a title and what comes below it: tables, and paragraphs of text."""
+    """Return the HTML of a title with tables and paragraphs below it."""
     below = "".join(_part(part) for part in parts)
     return f'<div class="jsonl-transform"><style>{_CSS}</style><p><b>{_escape(title)}</b></p>{below}</div>'
 
@@ -89,6 +89,6 @@ def _cell(cell: Cell) -> str:
 
 
 def _escape(text: str) -> str:
-    import html  # noqa: PLC0415 - it brings a table of all entities along, which only notebooks should wait for
+    import html  # noqa: PLC0415 - it loads a table of all entities, which only notebooks need
 
     return html.escape(text)

@@ -6,7 +6,7 @@ import polars as pl
 from transform.engine.function import Function, FunctionPlan, FunctionSpec
 from transform.engine.spec import digest
 from transform.engine.summary import Summary
-from transform.explore.preview import tell_rejected
+from transform.explore.preview import report_rejected
 from transform.io.chunks import read_chunks
 from transform.io.sources import Source, open_source
 from transform.runnable import Runnable
@@ -72,7 +72,7 @@ class LineFunction(Runnable):
                 found += [msgspec.json.decode(line) for line in output.split(b"\n") if line]
                 if len(found) >= rows:
                     break
-        tell_rejected(seen, rejected)
+        report_rejected(seen, rejected)
         return pl.DataFrame(found[:rows], infer_schema_length=None, strict=False)
 
     @property
@@ -81,7 +81,7 @@ class LineFunction(Runnable):
         return self._function
 
     def spec_for(self, source: Source) -> "FunctionSpec":  # noqa: ARG002 - the same for every input
-        """Return what to do to an input."""
+        """Return the spec of a run on an input."""
         return FunctionSpec(self._function)
 
     def __repr__(self) -> str:

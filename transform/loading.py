@@ -1,4 +1,4 @@
-"""Finding a calculation by reference."""
+"""Loads a calculation by its reference: a file or a module, and a name in it."""
 
 import importlib
 import os
@@ -9,7 +9,7 @@ from pathlib import Path
 from types import FunctionType
 from typing import Any
 
-import transform.engine.plan  # noqa: F401 - who loads a calculation means to run it, and a job should not wait for imports
+import transform.engine.plan  # noqa: F401 - a calculation that is loaded will be run; a job should not wait for this
 from transform.by_prefix import CalculationsByPrefix
 from transform.decode.schema import near_names
 from transform.errors import CalculationError, TransformError
@@ -21,16 +21,16 @@ _DEFAULT_NAMES = ("calculation", "calculations")
 
 
 def load(reference: str) -> Runnable:
-    """Return what a reference names.
+    """Return the calculation that a reference names.
 
-    That is a `Calculation`; a plain function `def calculation(json_obj)`, as a `LineFunction`; or a dict of either
-    by prefix, as `CalculationsByPrefix`.
+    It is a `Calculation`; or a `LineFunction` of a plain function `def calculation(json_obj)`; or the
+    `CalculationsByPrefix` of a dict of either.
 
     Args:
         reference: `path/file.py:name` or `package.module:name`; without a name, `calculation` or `calculations`.
 
     Raises:
-        CalculationError: There is none, or what is there is something else.
+        CalculationError: The file, module or name does not exist, or is something else.
 
     Example:
         >>> import tempfile
@@ -48,7 +48,7 @@ def load(reference: str) -> Runnable:
             raise CalculationError(str(error)) from None
         except (Exception, SystemExit) as error:
             kind = "" if isinstance(error, TransformError) else f"{type(error).__name__}: "
-            said = error.msg if isinstance(error, SyntaxError) else error  # the whole of which tells the line, too
+            said = error.msg if isinstance(error, SyntaxError) else error  # the full text also contains the line
             raise CalculationError(f"{place} does not load: {kind}{said}{_line_of(error, place)}") from error
     name = name or next((n for n in _DEFAULT_NAMES if n in found), _DEFAULT_NAMES[0])
     there = [n for n, value in found.items() if _as_runnable(value) is not None and not n.startswith("_")]
@@ -87,7 +87,7 @@ def _run_file(path: Path) -> dict[str, Any]:
     if not path.is_file():
         raise _NotThereError(f"{path}: no such file")
     directory = str(path.resolve().parent)
-    sys.path.insert(0, directory)  # so that it can import what lies beside it, as a script can
+    sys.path.insert(0, directory)  # so that it can import modules beside it, as a script can
     try:
         return runpy.run_path(str(path))
     finally:

@@ -1,4 +1,4 @@
-"""Small tables beside a calculation, for `replace_strict` and `is_in`: what a join would be for elsewhere."""
+"""Small tables beside a calculation, for `replace_strict` and `is_in`, which take the place of a join."""
 
 import contextlib
 import contextvars
@@ -25,12 +25,12 @@ def lookup(path: str | Path, key: str, value: str | None = None) -> list[Any] | 
 
     Args:
         path: A CSV file with a header, or a JSON-lines file (`.json`, `.jsonl`, `.ndjson`); relative to the file that
-            calls this. Its content is a part of what the calculation is, as the file's own is.
+            calls this. Its content is part of the identity of the calculation, as that of the calculation's file is.
         key: The column to look up in.
         value: The column to look up, if any.
 
     Raises:
-        CalculationError: The file or a column is not there, or a key has two values.
+        CalculationError: The file or a column does not exist, or a key has two values.
 
     Example:
         >>> import tempfile
@@ -43,7 +43,7 @@ def lookup(path: str | Path, key: str, value: str | None = None) -> list[Any] | 
         >>> regions
         {'AZ': 'west', 'PA': 'east'}
     """
-    caller = sys._getframe(1).f_globals.get("__file__")  # noqa: SLF001 - the way to know whose neighbour is meant
+    caller = sys._getframe(1).f_globals.get("__file__")  # noqa: SLF001 - paths are relative to the caller's file
     found = Path(caller).parent / path if caller else Path(path)
     table = _read(found)
     for column in [key] if value is None else [key, value]:
@@ -60,7 +60,7 @@ def lookup(path: str | Path, key: str, value: str | None = None) -> list[Any] | 
 
 @contextlib.contextmanager
 def noting_tables() -> Iterator[dict[str, bytes]]:
-    """Yield the content by name of the tables that are read meanwhile."""
+    """Note the tables that are read within the context; yield their content by name."""
     tables: dict[str, bytes] = {}
     token = _tables_read.set(tables)
     try:

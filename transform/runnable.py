@@ -1,4 +1,4 @@
-"""What can be run on an input."""
+"""The base class of everything that can be run on an input."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 class Runnable(ABC):
-    """What can be run on an input: a `Calculation`, or one of the other things that `load` finds.
+    """Something that can be run on an input: a `Calculation`, or another object that `load` returns.
 
     Example:
         >>> import io
@@ -50,12 +50,12 @@ class Runnable(ABC):
 
         Args:
             source: A path, an `s3://bucket/key` URI, `-` for standard input, or a binary file object.
-            target: Likewise, `-` being standard output. What is not a file or an object is written to as it comes.
+            target: Likewise; `-` is standard output. Anything other than a file or an object is written to at once.
             rejects: Where rejected lines are kept; by default beside a file or object, as `TARGET.rejects.jsonl`.
             progress: Called after each chunk with how many bytes were read and the input's size, None if not known.
             **options: Any of these, by name:
 
-                on_error: `reject`, the default, keeps a bad line among the rejects and goes on; `fail` stops at the
+                on_error: `reject`, the default, keeps a bad line among the rejects and continues; `fail` stops at the
                     first one.
                 max_rejects: The maximum number of rejected lines, or their maximum share as `5%`: the run fails if
                     there are more. By default there is no limit.
@@ -64,11 +64,11 @@ class Runnable(ABC):
                     more than 256 MiB. By default there is no limit.
                 workers: The maximum number of processes; by default the number of cores of this process.
                 chunk_bytes: How much is read at a time, by default 4 MiB. It does not change the output.
-                range_bytes: The size of the parts that processes take, by default 16 MiB. It does not change the
+                range_bytes: The size of the ranges that processes take, by default 16 MiB. It does not change the
                     output.
 
         Raises:
-            TransformError: Nothing was published; what was there before is untouched.
+            TransformError: The run failed. Nothing was published; an existing output is unchanged.
 
         Example:
             >>> import io
@@ -88,25 +88,26 @@ class Runnable(ABC):
     def stream(
         self, source: Source, state: State | None = None, **options: Unpack[RunOptions]
     ) -> contextlib.AbstractContextManager[Stream]:
-        """Transform an input for a caller that keeps the output itself: return a context with the run to iterate over.
+        """Transform an input for a caller that writes the output itself; return a context manager of the run.
+
+        Iterating over the run yields the output in parts.
 
         Args:
             source: As for `run`.
             state: The `state` of an earlier run that was stopped, to resume it; by default the run starts anew.
             **options: The options of `run`, which describes them, with the same defaults:
 
-                on_error: Whether the run goes on after a bad line.
+                on_error: Whether the run continues after a bad line.
                 max_rejects: The maximum number or share of rejected lines.
                 max_line_bytes: The maximum length of a line.
                 max_inflation: How much a compressed input may hold.
                 workers: The maximum number of processes.
                 chunk_bytes: How much is read at a time.
-                range_bytes: The size of the parts that processes take.
+                range_bytes: The size of the ranges that processes take.
 
         Raises:
-            WidenError: The run has to start again, with `state.restarted(error.name, error.dtype)`; while the run is
-                iterated over.
-            TransformError: As for `run`; also while the run is iterated over.
+            WidenError: While iterating: the run has to start again, with `state.restarted(error.name, error.dtype)`.
+            TransformError: As for `run`; also while iterating.
         """
         from transform.engine.options import EngineOptions
         from transform.engine.run import open_stream
@@ -139,7 +140,7 @@ class Runnable(ABC):
 
     @abstractmethod
     def spec_for(self, source: Source) -> Spec:
-        """Return what to do to an input.
+        """Return the spec of a run on an input.
 
         Raises:
             CalculationError: There is nothing to do.

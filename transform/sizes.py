@@ -1,6 +1,6 @@
 """Sizes in bytes and durations in seconds, read from text and written as text, for both packages.
 
-Importing it costs nothing: the runner uses it in processes that do without polars.
+Its import is cheap: the runner uses it in processes that do not import polars.
 """
 
 import re

@@ -1,6 +1,7 @@
-"""A bucket through s3fs: single requests, and what S3 answers to them as errors of ours.
+"""One bucket, through s3fs: `Store` sends single requests, and the functions below it list objects and uploads.
 
-What is in a bucket, page by page: in the order of the keys, and with no more than a page in memory.
+The answer to a failed request becomes an error of `runner.errors`. Listings are in the order of the keys, and keep one
+page in memory.
 """
 
 from __future__ import annotations
@@ -33,10 +34,10 @@ _ERRORS: Mapping[S3Failure, type[RunnerError]] = {
     S3Failure.NO_KEY: ConditionFailedError,
     S3Failure.CONFLICT: ConflictError,
 }
-"""The errors for what S3 answered; for everything else it is `StoreError`."""
+"""The errors for the answers of S3; all others become `StoreError`."""
 
 _FAILURES = (OSError, BotoCoreError, ClientError, ConnectionFailedError, RuntimeError)
-"""What a request raises; a `RuntimeError` where new credentials have expired already."""
+"""What a request raises; botocore raises `RuntimeError` if refreshed credentials have expired already."""
 
 _T = TypeVar("_T")
 
@@ -47,7 +48,7 @@ class Store:
 
     Attributes:
         bucket: Its name.
-        filesystem: What reaches it.
+        filesystem: The file system of s3fs that sends the requests.
     """
 
     bucket: str
@@ -55,7 +56,7 @@ class Store:
 
     @classmethod
     def open(cls, bucket: str, environ: Mapping[str, str], region: str | None = None) -> Store:
-        """Return the bucket, reached as the environment's AWS settings say, in a region if they name none."""
+        """Return the bucket, with the endpoint in the environment, and in a region unless that is None."""
         endpoint = environ.get("AWS_ENDPOINT_URL_S3") or environ.get("AWS_ENDPOINT_URL")
         client = {"region_name": region} if region else {}
         filesystem = s3fs.S3FileSystem(
@@ -67,13 +68,13 @@ class Store:
         """Return the answer to a request, which is named as in boto3.
 
         Raises:
-            DeniedError, ConditionFailedError, ConflictError, NoUploadError, StoreError: What S3 answered instead.
+            DeniedError, ConditionFailedError, ConflictError, NoUploadError, StoreError: The request failed.
         """
         what = f"{operation} of s3://{self.bucket}/{arguments.get('Key', '')}"
         return self._requested(what, self.filesystem.call_s3, operation, Bucket=self.bucket, **arguments)
 
     def head(self, key: str) -> dict[str, Any] | None:
-        """Return what S3 says of an object, None if there is none."""
+        """Return the properties of an object, by the names that boto3 uses; None if it does not exist."""
         try:
             return self.call("head_object", Key=key)
         except StoreError as error:
@@ -82,12 +83,12 @@ class Store:
             raise
 
     def read(self, key: str) -> tuple[bytes, str] | None:
-        """Return a small object's content and ETag, None if there is none."""
+        """Return the content and the ETag of a small object, None if it does not exist."""
         found = self.read_aged(key)
         return found and found[:2]
 
     def read_aged(self, key: str) -> tuple[bytes, str, float] | None:
-        """Return a small object's content, ETag and age in seconds, by S3's own clock; None if there is none."""
+        """Return the content, the ETag and the age of a small object, in seconds by the clock of S3; None as `read`."""
         try:
             what = f"get_object of s3://{self.bucket}/{key}"
             found: tuple[bytes, str, float] = self._requested(what, sync, self.filesystem.loop, self._read, key)
@@ -110,14 +111,14 @@ class Store:
             raise to_error(error, what) from error
 
     def delete(self, key: str) -> None:
-        """Remove an object, if it is there."""
+        """Delete an object, if it exists."""
         self.call("delete_object", Key=key)
 
     def check(self) -> None:
         """Raise if the bucket cannot be reached.
 
         Raises:
-            DeniedError, StoreError: Why.
+            DeniedError, StoreError: The reason.
         """
         try:
             self.call("head_bucket")
@@ -139,21 +140,26 @@ def to_error(error: BaseException, what: str) -> RunnerError:
 
 
 def _is_missing(error: StoreError) -> bool:
-    """Return whether S3 answered that what was asked for does not exist."""
+    """Return whether S3 answered that the object or bucket does not exist."""
     return error.__cause__ is not None and S3Failure.from_error(error.__cause__).is_missing
 
 
 def _date_of(answer: Mapping[str, Any]) -> datetime:
-    """Return when S3 has answered, by its own clock if it tells."""
-    told = answer["ResponseMetadata"]["HTTPHeaders"].get("date")
-    return parsedate_to_datetime(told) if told else datetime.now(UTC)
+    """Return the time of an answer, by the clock of S3 if the answer has it."""
+    date = answer["ResponseMetadata"]["HTTPHeaders"].get("date")
+    return parsedate_to_datetime(date) if date else datetime.now(UTC)
 
 
-_RESTORED = ["RestoreStatus"]  # of archived objects, which S3 tells only when asked to
+_RESTORED = ["RestoreStatus"]  # for archived objects; S3 sends it only on request
 
 
 def list_objects(store: Store, prefix: str, after: str = "") -> Iterator[dict[str, Any]]:
-    """Yield the objects under a prefix whose keys come after one, as S3 describes them.
+    """Yield the objects under a prefix, as S3 describes them.
+
+    Args:
+        store: The bucket.
+        prefix: The prefix.
+        after: Yield only objects whose keys come after this one.
 
     Raises:
         DeniedError, StoreError: S3 does not list them.
@@ -165,7 +171,7 @@ def list_objects(store: Store, prefix: str, after: str = "") -> Iterator[dict[st
 
 
 def list_latest(store: Store, prefix: str, after: str = "") -> Iterator[dict[str, Any]]:
-    """Yield likewise the objects of a bucket with versions, each with the id of its latest; `VersionId` is that.
+    """Yield the same of a bucket with versions; `VersionId` is the id of the latest version of each object.
 
     Raises:
         DeniedError, StoreError: S3 does not list them.
@@ -199,9 +205,9 @@ def has_versions(store: Store) -> bool:
 
 
 def _pages(store: Store, operation: str, tokens: dict[str, str], **arguments: Any) -> Iterator[dict[str, Any]]:
-    """Yield the pages of a listing; `tokens` says which members of one are which arguments for the next."""
+    """Yield the pages of a listing; `tokens` maps members of a page to arguments of the request for the next."""
     while True:
-        # XML has no control characters, which keys may have; the SDK sees to that for objects only, not for uploads.
+        # Keys may have control characters, which XML cannot have; the SDK encodes keys of objects, but not of uploads.
         page = store.call(operation, EncodingType="url", **arguments)
         _decode(page)
         yield page

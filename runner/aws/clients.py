@@ -1,4 +1,4 @@
-"""boto3 clients, each with the time that its caller can wait for an answer."""
+"""Clients of boto3, with timeouts and retries that suit their users: the worker, notifications, operators."""
 
 from __future__ import annotations
 
@@ -65,5 +65,5 @@ def _make(service: str, region: str | None, config: Config) -> Any:
         return boto3.client(service, region_name=region, config=config)
     except NoRegionError:
         raise SettingsError("no AWS region is set: set AWS_REGION, as in AWS_REGION=eu-central-1") from None
-    except (BotoCoreError, ValueError) as error:  # the latter where the endpoint is no URL
+    except (BotoCoreError, ValueError) as error:  # the latter if the endpoint is not a URL
         raise SettingsError(f"the AWS settings of this environment cannot be used: {error}") from error

@@ -1,9 +1,8 @@
-"""The dead-letter queue: what is on it, and moving that back once it can succeed.
+"""The dead-letter queue: lists its letters, counts their causes, and moves letters back to the queue or removes them.
 
-A letter can be looked at only by receiving it. Each is held for a time, so that the next receive brings others, and is
-let go when all have been seen; if this process is killed, it is visible again when that time is over.
-
-Why letters are on the dead-letter queue, counted: reasons that differ in a key and in numbers only are one cause.
+A letter can be looked at only by receiving it. `DeadLetters.look` receives each with a visibility timeout, so that the
+next receive returns others, and makes all visible again at the end. If this process is killed before that, they become
+visible when the timeout expires. Reasons that differ only in a key and in numbers are one cause.
 """
 
 from __future__ import annotations
@@ -29,12 +28,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Cause:
-    """Letters that are there for one cause.
+    """The letters with one cause.
 
     Attributes:
-        count: How many.
-        reason: That of the first of them.
-        example: What that is about.
+        count: The number of letters.
+        reason: The reason of the first one.
+        example: The objects of the first one.
     """
 
     count: int
@@ -61,7 +60,7 @@ class Causes:
         return self._counts.total()
 
     def listed(self) -> list[Cause]:
-        """Return the causes, the commonest first."""
+        """Return the causes, the most frequent first."""
         return [
             Cause(count, self._first[cause].reason, self._first[cause].about)
             for cause, count in self._counts.most_common()
@@ -70,10 +69,10 @@ class Causes:
 
 _BATCH = 10
 _HELD_S = 60
-_HELD_LETTERS_PER_S = 50  # far fewer than are received, so that those seen first do not come again meanwhile
+_HELD_LETTERS_PER_S = 50  # far fewer than are received, so that the first ones are not received again meanwhile
 _MAX_HELD_S = 3600
 _MAX_HELD = 100_000  # SQS has no more than 120,000 in flight
-_WAIT_S = 1  # a receive that waits asks all of SQS's servers: when it brings nothing, there is nothing
+_WAIT_S = 1  # a receive that waits asks all servers of SQS, so an empty answer means an empty queue
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,11 +80,11 @@ class DeadLetter:
     """A message on the dead-letter queue.
 
     Attributes:
-        message: What was received.
-        reason: Why it is there.
-        buckets: Of the objects that it is about; none where that cannot be told.
-        keys: Likewise.
-        job: What identifies the job, "" where that is not known.
+        message: The message.
+        reason: Why it is a dead letter.
+        buckets: The buckets of the objects that it is about; empty if they are not known.
+        keys: The keys of these objects.
+        job: The id of the job, "" if not known.
     """
 
     message: Message = field(repr=False)
@@ -96,23 +95,23 @@ class DeadLetter:
 
     @property
     def about(self) -> str:
-        """What it is about, in a few words."""
+        """The URIs of the objects that it is about, or the id of the message."""
         uris = [f"s3://{bucket}/{key}" for bucket, key in zip(self.buckets, self.keys, strict=True)]
         return ", ".join(uris) or f"message {self.message.id}"
 
     @property
     def time(self) -> datetime:
-        """When it was sent here; of one that SQS has moved, when it was sent to the queue."""
+        """When it was sent to the dead-letter queue; if SQS has moved it, when it was sent to the queue."""
         return datetime.fromtimestamp(self.message.sent / 1000, UTC)
 
 
 class DeadLetters:
     """The dead-letter queue of a queue.
 
-    Every method raises `DeniedError` or `QueueError` where SQS does not do what it asks for.
+    Every method raises `DeniedError` or `QueueError` if a request to SQS fails.
 
     Args:
-        queue: Which.
+        queue: The queue.
     """
 
     def __init__(self, queue: Queue) -> None:
@@ -121,23 +120,23 @@ class DeadLetters:
         self._held: dict[str, str] = {}  # the receipt handle of each by its id
 
     def count(self) -> int:
-        """Return about how many there are, those that somebody looks at included."""
+        """Return the approximate number of letters, including invisible ones."""
         names = [f"ApproximateNumberOfMessages{kind}" for kind in ("", "NotVisible", "Delayed")]
         answer = ask_sqs(self._queue.client, "get_queue_attributes", self._url, AttributeNames=names)
         return sum(int(answer.get("Attributes", {}).get(name, 0)) for name in names)
 
     def clock(self) -> datetime:
-        """Return what time it is by the clock of SQS, to the second."""
+        """Return the time by the clock of SQS, to the second."""
         answer = ask_sqs(self._queue.client, "get_queue_attributes", self._url, AttributeNames=["QueueArn"])
-        told = answer["ResponseMetadata"]["HTTPHeaders"].get("date")
-        return parsedate_to_datetime(told) if told else datetime.now(UTC)
+        date = answer["ResponseMetadata"]["HTTPHeaders"].get("date")
+        return parsedate_to_datetime(date) if date else datetime.now(UTC)
 
     @contextmanager
     def look(self, max_letters: int = _MAX_HELD) -> Iterator[Iterator[list[DeadLetter]]]:
-        """Give the letters that are visible, in batches, none of them twice; let go of those not removed at the end.
+        """Yield the visible letters in batches, each letter once; make them visible again at the end.
 
         Args:
-            max_letters: How many to look at.
+            max_letters: Maximum number of letters.
         """
         try:
             yield self._receive(max_letters)
@@ -145,10 +144,10 @@ class DeadLetters:
             self._let_go()
 
     def move_back(self, letters: Sequence[DeadLetter]) -> None:
-        """Put letters on the queue again, as if they had never been tried, and then remove them here."""
+        """Send letters to the queue, as if they had never been tried, and then remove them here."""
         copies = []
         for letter in letters:
-            # How far a checkpoint has come is still true; attempts, and when it was sent first, begin anew.
+            # The progress of a checkpoint is still true; attempts, and the time when it was first sent, start again.
             known = {"progress": letter.message.progress} if letter.message.progress else {}
             copies.append(compose(letter.message.body, attributes_of(letter.message, **known), letter.message.trace))
         left = [*letters]
@@ -161,7 +160,7 @@ class DeadLetters:
         """Remove letters here, 10 at most."""
         entries = [{"Id": str(at), "ReceiptHandle": letter.message.receipt} for at, letter in enumerate(letters)]
         answer = ask_sqs(self._queue.client, "delete_message_batch", self._url, Entries=entries)
-        for failed in answer.get("Failed", ()):  # it is on both queues, which is one job done twice at most
+        for failed in answer.get("Failed", ()):  # it is now on both queues; a duplicate does no harm
             raise to_error({"Error": failed}, "DeleteMessageBatch", name_of(self._url))
         for letter in letters:
             self._held.pop(letter.message.id, None)
@@ -188,7 +187,7 @@ class DeadLetters:
                 return
 
     def _let_go(self) -> None:
-        """Make what is held visible again at once; what is gone or visible by now is no matter."""
+        """Make the letters that are held visible again at once; it does not matter if some are gone or visible."""
         receipts = [*self._held.values()]
         self._held.clear()
         for start in range(0, len(receipts), _BATCH):

@@ -1,8 +1,7 @@
-"""Protection of a busy task from being chosen when ECS scales in.
+"""The ECS task of this process, through the container agent: `Protection` from scale-in, and `read_task_metadata`.
 
+While a job runs, the task is protected from being stopped when ECS scales in; see
 https://docs.aws.amazon.com/AmazonECS/latest/developerguide/task-scale-in-protection-endpoint.html
-
-Which ECS task this is, as the container agent tells it.
 """
 
 import http.client
@@ -19,11 +18,11 @@ from typing import Any
 from structlog.typing import FilteringBoundLogger
 
 EXPIRES_MINUTES = 30
-"""Short, so that a task that dies or hangs soon is protected no more; renewed when half of it is over."""
+"""Short, so that a task that dies or hangs is soon unprotected; the protection is renewed after half of this time."""
 TIMEOUT_S = 3.0
 RETRY_S = 15.0
-SETTLE_S = 1.0
-"""How long a task has to be idle before that is told: between two jobs of a full queue it isn't worth two requests."""
+IDLE_S = 1.0
+"""How long a task has to be idle before its protection ends: a gap between two jobs is not worth two requests."""
 CLOSE_S = 2.0
 
 _MAX_ANSWER_BYTES = 1 << 16
@@ -31,15 +30,15 @@ _NOT_IN_A_SERVICE = "TASK_NOT_VALID"
 
 
 class Protection:
-    """Keeps the task protected while it is busy, by requests from a thread of its own: no method waits for the agent.
+    """Keeps the task protected while it is busy, by requests from a separate thread: no method waits for the agent.
 
-    That the agent does not answer, or refuses, is logged once for each kind of failure, and never fatal. Without an
-    agent nothing is done.
+    If the agent refuses or does not answer, this is logged once for each kind of failure, and is never fatal. Without
+    an agent, nothing happens.
 
     Args:
-        agent_uri: What `ECS_AGENT_URI` says.
-        log: Where failures go.
-        max_s: How long one busy stretch is protected, in seconds; then the protection is left to lapse.
+        agent_uri: The value of `ECS_AGENT_URI`.
+        log: The log for failures.
+        max_s: How long the task is protected at most while it is busy without a break, in seconds; then it expires.
     """
 
     def __init__(self, agent_uri: str | None, log: FilteringBoundLogger, max_s: float) -> None:
@@ -49,25 +48,25 @@ class Protection:
         self._opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))  # the agent is behind no proxy
         self._thread: threading.Thread | None = None
         self._kinds_logged: set[str] = set()
-        # Everything below is shared with the thread, under this lock, which is never held while the agent is asked.
+        # Everything below is shared with the thread under this lock, which is not held during a request.
         self._changed = threading.Condition()
-        self._told_s = 0.0
+        self._ticked_s = 0.0
         self._wanted = self._closing = self._lapsing = False
         self._since_s = -math.inf  # since when it is busy, or idle
         self._protected_until_s = self._renew_at_s = self._retry_at_s = -math.inf
 
     def busy(self) -> None:
-        """Work begins."""
+        """Note that there is work: protect the task."""
         self._want(busy=True)
 
     def idle(self) -> None:
-        """There is no work."""
+        """Note that there is no work: end the protection after `IDLE_S`."""
         self._want(busy=False)
 
     def tick(self, now: float | None = None) -> None:
-        """Let the protection be renewed if need be; to be called every few seconds, with the monotonic clock's time."""
+        """Renew the protection if necessary; to be called every few seconds, with the time by the monotonic clock."""
         with self._changed:
-            self._told_s = self._told_s if now is None else max(self._told_s, now)
+            self._ticked_s = self._ticked_s if now is None else max(self._ticked_s, now)
             over = self._wanted and not self._lapsing and self._now() >= self._since_s + self._max_s
             self._lapsing = self._lapsing or over
             self._changed.notify()
@@ -75,7 +74,7 @@ class Protection:
             self._log.warning("scale-in protection ends although the task is busy", max_s=self._max_s)
 
     def close(self) -> None:
-        """End the protection, and wait for that a little while."""
+        """End the protection; wait up to `CLOSE_S` for the request."""
         with self._changed:
             self._wanted, self._closing = False, True
             self._changed.notify()
@@ -93,7 +92,7 @@ class Protection:
             self._changed.notify()
 
     def _now(self) -> float:
-        return max(self._told_s, time.monotonic())
+        return max(self._ticked_s, time.monotonic())
 
     def _run(self) -> None:
         while (minutes := self._next()) is not None:
@@ -104,13 +103,13 @@ class Protection:
                 return
 
     def _next(self) -> int | None:
-        """Wait for something to ask; return for how many minutes, 0 for no longer, or None when it is all over."""
+        """Wait until a request is due; return the minutes to ask for, 0 to end the protection, None if closed."""
         with self._changed:
             while (minutes := self._due()) is None:
                 if self._closing:
                     return None
-                settling = not self._wanted and self._protected_until_s > self._now()
-                self._changed.wait(SETTLE_S if settling else None)
+                ending = not self._wanted and self._protected_until_s > self._now()
+                self._changed.wait(IDLE_S if ending else None)
             return minutes
 
     def _due(self) -> int | None:
@@ -118,20 +117,20 @@ class Protection:
         if not self._closing and now < self._retry_at_s:
             return None
         if not self._wanted:
-            settled = self._closing or now >= self._since_s + SETTLE_S
-            return 0 if settled and self._protected_until_s > now else None
+            is_idle = self._closing or now >= self._since_s + IDLE_S
+            return 0 if is_idle and self._protected_until_s > now else None
         limit_s = self._since_s + self._max_s
         if now >= limit_s or now < self._renew_at_s or self._protected_until_s >= limit_s:
             return None
         return min(EXPIRES_MINUTES, math.ceil((limit_s - now) / 60))
 
     def _note(self, minutes: int, asked_s: float, failure: str) -> bool:
-        """Note what came of a request; return whether there may be more to ask."""
+        """Note the result of a request; return whether there may be another one."""
         with self._changed:
             if failure == _NOT_IN_A_SERVICE:
                 self._url = None
                 return False
-            if failure:  # a request that was given up may have been heard all the same, so that it is worth undoing
+            if failure:  # the agent may have received the request all the same, so that it may have to be undone
                 self._protected_until_s = max(self._protected_until_s, asked_s + 60 * minutes)
                 self._retry_at_s = self._now() + RETRY_S
             else:
@@ -140,7 +139,7 @@ class Protection:
             return bool(minutes) or not self._closing
 
     def _ask(self, minutes: int) -> tuple[str, str]:
-        """Send the request; return the kind of failure and what it says, both empty if it did not fail."""
+        """Send the request; return the kind of the failure and its details, both empty on success."""
         wanted: dict[str, Any] = {"ProtectionEnabled": minutes > 0}
         if minutes:
             wanted["ExpiresInMinutes"] = minutes
@@ -177,7 +176,7 @@ def _read_rest(error: urllib.error.HTTPError) -> bytes:
 
 
 def _refusal(body: bytes) -> tuple[str, str]:
-    """Return the kind and the text of what the agent refused; it does so with status 200, too."""
+    """Return the kind and the text of a refusal by the agent, which may have the status 200."""
     try:
         said = json.loads(body)
     except ValueError:
@@ -196,7 +195,7 @@ METADATA_TIMEOUT_S = 2.0
 
 @dataclass(frozen=True, slots=True)
 class TaskMetadata:
-    """What names a task; empty where it is not known.
+    """The names of a task; empty if they are not known.
 
     Attributes:
         arn: The task's ARN.
@@ -208,7 +207,7 @@ class TaskMetadata:
 
 
 def read_task_metadata(environ: Mapping[str, str], timeout_s: float = METADATA_TIMEOUT_S) -> TaskMetadata:
-    """Ask the agent that `ECS_CONTAINER_METADATA_URI_V4` names; without an answer, as outside ECS, all is empty."""
+    """Ask the agent at `ECS_CONTAINER_METADATA_URI_V4`; without an answer, as outside of ECS, all names are empty."""
     base = environ.get("ECS_CONTAINER_METADATA_URI_V4", "").rstrip("/")
     if not base.startswith(("http://", "https://")):
         return TaskMetadata()

@@ -1,4 +1,4 @@
-"""A message of the queue: read as it was received, and composed anew as it is to be sent."""
+"""A message of the queue: read from what SQS returns, and composed for sending, with the attributes that we add."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ _MAX_ATTRIBUTES = 10
 _TEXT_CHARACTERS = 1100  # of an attribute: the URI of an object has 1,093 at most
 
 _OURS = {"attempts", "first_sent", "progress", "owner"}
-_OF_A_DEAD_LETTER = {"reason", "job", "trace"}
-_MAX_ATTEMPTS = 1000  # SQS takes no larger maxReceiveCount; what is larger was not counted
-_EARLIEST_MS = 1_000_000_000_000  # in 2001: what is less is seconds, or nonsense
+_OF_A_DEAD_LETTER = {"reason", "job", "trace"}  # in addition
+_MAX_ATTEMPTS = 1000  # the largest maxReceiveCount of SQS; a larger number is not ours
+_EARLIEST_MS = 1_000_000_000_000  # in 2001: a smaller number is not a time in ms
 _OWNER = re.compile(r"[!-~]{1,100}")
-_MAX_PROGRESS_BYTES = 1 << 46  # objects have 48.8 TiB at most
+_MAX_PROGRESS_BYTES = 1 << 46  # the largest objects have 48.8 TiB
 
 _NOT_SENDABLE = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 
@@ -33,12 +33,12 @@ class Message:
         body: Its text.
         receipt: The receipt handle.
         attempts: How many times it was tried before this time.
-        first_sent: When the first of its copies was sent, in ms since the epoch.
+        first_sent: When the original message was sent, in ms since the epoch.
         sent: When this copy was sent, in ms since the epoch.
-        progress: How many bytes of the input a checkpoint had covered when the message was handed over.
+        progress: How many bytes of the input a checkpoint covered when the message was requeued.
         trace: The X-Ray trace header, or "".
-        owner: What stands for it in the checkpoint of its job: the id of the first of its copies.
-        attributes: The message attributes that its sender gave it, as SQS describes them.
+        owner: Identifies the message in the checkpoint of its job: the id of the original message.
+        attributes: The message attributes of the sender, as SQS describes them.
     """
 
     id: str
@@ -54,12 +54,12 @@ class Message:
 
     @property
     def is_copy(self) -> bool:
-        """Whether somebody had it before, in another shape."""
+        """Whether it is a copy of a message that was received before."""
         return self.owner not in ("", self.id)
 
 
 def read_message(raw: Mapping[str, Any]) -> Message:
-    """Return a message as SQS describes it; one that an operator has moved back from the dead letters is tried anew."""
+    """Return the message that SQS describes; one that was moved back from the dead letters has no attempts."""
     system = raw.get("Attributes", {})
     given = raw.get("MessageAttributes", {})
     ours = {name: given[name].get("StringValue") for name in _OURS & given.keys()}
@@ -69,7 +69,7 @@ def read_message(raw: Mapping[str, Any]) -> Message:
     moved_back = "reason" in given
     owner = "" if moved_back else ours.get("owner") or ""
     before = 0 if moved_back else _read_number(ours.get("attempts"), max_value=_MAX_ATTEMPTS)
-    # A copy of it is no dead letter any more, and its attempts count.
+    # A copy of it is not a dead letter any more, and its attempts count.
     not_theirs = _OURS | _OF_A_DEAD_LETTER if moved_back else _OURS
     return Message(
         id=raw["MessageId"],
@@ -86,7 +86,7 @@ def read_message(raw: Mapping[str, Any]) -> Message:
 
 
 def _read_number(text: str | None, *, max_value: int | None) -> int:
-    """Return a number that anybody may have written; 0 for what is none, or more than it can be."""
+    """Return a number that any sender may have written; 0 if it is not a number, or larger than the maximum."""
     if text is None or not re.fullmatch("[0-9]{1,15}", text):
         return 0
     number = int(text)
@@ -94,29 +94,29 @@ def _read_number(text: str | None, *, max_value: int | None) -> int:
 
 
 def _sendable(attribute: Mapping[str, Any]) -> dict[str, Any]:
-    """Return an attribute as it was received without the empty lists that some servers add."""
+    """Return an attribute without the empty lists that some servers add."""
     return {name: attribute[name] for name in ("DataType", "StringValue", "BinaryValue") if attribute.get(name)}
 
 
 def attributes_of(message: Message, **ours: int | str) -> dict[str, Mapping[str, Any]]:
-    """Return the attributes of a copy: ours, and as many of the sender's as there is room for."""
+    """Return the attributes of a copy: ours, and as many of the sender's as SQS allows."""
     described: dict[str, Mapping[str, Any]] = {}
     for name, value in ours.items():
         text = _NOT_SENDABLE.sub("\ufffd", str(value))[:_TEXT_CHARACTERS]
-        if text:  # SQS takes no empty ones
+        if text:  # SQS does not accept empty ones
             described[name] = {"DataType": "Number" if isinstance(value, int) else "String", "StringValue": text}
     others = [name for name in message.attributes if name not in described]
     return described | {name: message.attributes[name] for name in others[: _MAX_ATTRIBUTES - len(described)]}
 
 
 def compose(body: str, attributes: Mapping[str, Mapping[str, Any]], trace: str) -> dict[str, Any]:
-    """Return what `send_message` of boto3 is told of a message, besides its queue."""
+    """Return the arguments of boto3's `send_message` for a message, without its queue."""
     header = {"AWSTraceHeader": {"DataType": "String", "StringValue": trace}} if trace else {}
     return {"MessageBody": body, "MessageAttributes": attributes, "MessageSystemAttributes": header}
 
 
 def batches(messages: Sequence[dict[str, Any]]) -> Iterator[list[dict[str, Any]]]:
-    """Yield the messages in groups that SQS takes at once."""
+    """Yield the messages in groups that SQS accepts in one request."""
     batch: list[dict[str, Any]] = []
     size = 0
     for message in messages:
@@ -131,7 +131,7 @@ def batches(messages: Sequence[dict[str, Any]]) -> Iterator[list[dict[str, Any]]
 
 
 def _size_of(message: Mapping[str, Any]) -> int:
-    """Return the bytes that SQS counts: of the body, and of each attribute's name, type and value."""
+    """Return the size as SQS counts it: the bytes of the body, and of each attribute's name, type and value."""
     attributes = message["MessageAttributes"]
     texts = [message["MessageBody"], *attributes, *(value for one in attributes.values() for value in one.values())]
     return sum(len(text.encode() if isinstance(text, str) else text) for text in texts)

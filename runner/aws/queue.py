@@ -1,9 +1,7 @@
-"""The queue, over a boto3 client of SQS.
+"""The queue and its dead-letter queue, over a boto3 client of SQS: `Queue`, and `send_all` for many messages.
 
-A message leaves the queue by a delete alone. Whatever else is to become of it, a copy is sent first: when the worker
-dies between the two there is one message too many, which is harmless, and never one too few.
-
-Messages that are put on the queue by the handful.
+A message leaves the queue only when it is deleted. To requeue, split or dead-letter it, copies are sent first. If the
+worker dies between the two, there is one message too many, which does no harm, and never one too few.
 """
 
 from __future__ import annotations
@@ -32,15 +30,15 @@ MAX_DELAY_S = 900
 class Queue:
     """A queue and its dead-letter queue.
 
-    Every method raises `DeniedError` where AWS refuses it, naming the action and the queue, and `QueueError` for
-    whatever else goes wrong, which may not go wrong again.
+    Every method raises `DeniedError` if AWS denies access, with the action and the queue in its message, and
+    `QueueError` for every other failure, after which a retry may succeed.
 
     Attributes:
-        client: Of SQS, from boto3.
-        name: Of the queue.
-        url: Of the queue.
-        dead_letter_url: Of the dead-letter queue.
-        max_receives: After how many times SQS itself moves a message to a dead-letter queue; None for never.
+        client: A boto3 client of SQS.
+        name: The name of the queue.
+        url: The URL of the queue.
+        dead_letter_url: The URL of the dead-letter queue.
+        max_receives: After how many receives SQS itself moves a message to a dead-letter queue; None for never.
     """
 
     client: Any = field(repr=False)
@@ -54,13 +52,13 @@ class Queue:
         """Find a queue by its name, URL or ARN.
 
         Args:
-            client: Of SQS, from boto3.
-            name: Which queue.
-            dead_letter: Which dead-letter queue; None for the one in the queue's redrive policy.
+            client: A boto3 client of SQS.
+            name: The name, URL or ARN of the queue.
+            dead_letter: That of the dead-letter queue; None for the one in the queue's redrive policy.
 
         Raises:
-            SettingsError: One of them is not there, is not accessible, or is a FIFO queue.
-            QueueError: SQS could not be asked.
+            SettingsError: One of them does not exist, is not accessible, or is a FIFO queue.
+            QueueError: A request to SQS failed.
         """
         url, attributes = find_queue(client, name, "queue")
         target, max_receives = read_redrive_policy(name, attributes.get("RedrivePolicy"))
@@ -74,7 +72,7 @@ class Queue:
         return cls(client, name_of(url), url, dead_letter_url, max_receives)
 
     def receive(self, wait_s: int, visibility_s: int) -> Message | None:
-        """Return one message, invisible to others for `visibility_s`; None when none came within `wait_s`, up to 20."""
+        """Return a message, invisible to others for `visibility_s`; None if none arrived within `wait_s`, up to 20."""
         answer = self._call(
             "receive_message",
             MaxNumberOfMessages=1,
@@ -87,10 +85,10 @@ class Queue:
         return None if messages[0] is None else read_message(messages[0])
 
     def extend(self, message: Message, seconds: int) -> None:
-        """Keep a message invisible for so long from now on.
+        """Keep a message invisible for a number of seconds from now on.
 
         Raises:
-            LeaseLostError: Somebody else may have it by now, or it was received 12 hours ago.
+            LeaseLostError: Another worker may have it by now, or it was received 12 hours ago.
         """
         self._call("change_message_visibility", ReceiptHandle=message.receipt, VisibilityTimeout=seconds)
 
@@ -98,14 +96,14 @@ class Queue:
         """Delete a message.
 
         Raises:
-            LeaseLostError: It is not this worker's any more, and SQS said so, which it need not.
+            LeaseLostError: Another worker may have it by now. SQS does not always report that.
         """
         self._call("delete_message", ReceiptHandle=message.receipt)
 
     def release(self, message: Message, delay_s: int) -> None:
-        """Make a message visible again after a time; one whose lease is lost is left to whoever has it.
+        """Make a message visible again after a delay; if its lease is lost, another worker has it, and nothing happens.
 
-        SQS counts the time since the receive, too: where both are more than 12 hours, the timeout in force stays.
+        SQS adds the time since the receive: if both are more than 12 hours together, the current timeout stays.
         """
         with suppress(LeaseLostError):
             self.extend(message, max(0, min(delay_s, MAX_VISIBILITY_S)))
@@ -120,15 +118,15 @@ class Queue:
         delay_s: int = 0,
         owner: str | None = None,
     ) -> None:
-        """Replace a message by a copy, whose receives are counted anew.
+        """Replace a message by a copy, for which SQS counts receives from 0.
 
         Args:
-            message: Which.
+            message: The message.
             attempts: How many times it has been tried.
             progress: How many bytes of the input a checkpoint covers.
-            body: The copy's text, if another one.
-            delay_s: After how long it becomes visible, up to 900.
-            owner: What the copy stands for in the checkpoint of its job, if not for what the message does.
+            body: The text of the copy; None for that of the message.
+            delay_s: After how many seconds it becomes visible, up to 900.
+            owner: The owner of the copy, as `Message.owner` says; None for that of the message.
 
         Raises:
             LeaseLostError: As `delete`; the copy has been sent.
@@ -140,7 +138,7 @@ class Queue:
         self.delete(message)
 
     def split(self, message: Message, bodies: Sequence[str]) -> None:
-        """Replace a message by one for each body, none of which has been tried.
+        """Replace a message by one for each body; their attempts start at 0.
 
         Raises:
             LeaseLostError: As `delete`; the others have been sent.
@@ -157,16 +155,16 @@ class Queue:
         """Move a message to the dead-letter queue, with what is known about its failure as attributes.
 
         Args:
-            message: Which.
-            reason: Why it can't be worked on; shortened, and without characters that SQS refuses.
-            job: What it was about.
+            message: The message.
+            reason: Why it cannot succeed; it is shortened, and characters that SQS refuses are replaced.
+            job: The id of its job.
             trace: The id by which the logs of the job are found.
 
         Raises:
             LeaseLostError: As `delete`; the dead letter has been sent.
         """
         known = {"attempts": message.attempts, "first_sent": message.first_sent}
-        if message.progress:  # which is still there when an operator moves it back
+        if message.progress:  # the checkpoint still exists when an operator moves it back
             known["progress"] = message.progress
         attributes = attributes_of(message, reason=reason, job=job, trace=trace, **known)
         letter = compose(message.body, attributes, message.trace)
@@ -174,7 +172,7 @@ class Queue:
         self.delete(message)
 
     def waiting(self) -> tuple[int, int, int]:
-        """Return about how many messages are visible, in flight, and delayed."""
+        """Return the approximate numbers of messages that are visible, in flight, and delayed."""
         names = [f"ApproximateNumberOfMessages{kind}" for kind in ("", "NotVisible", "Delayed")]
         found = self._call("get_queue_attributes", AttributeNames=names).get("Attributes", {})
         visible, in_flight, delayed = (int(found.get(name, 0)) for name in names)
@@ -189,14 +187,14 @@ _FIRST_WAIT_S = 0.2
 
 
 def send_all(queue: Queue, messages: Sequence[dict[str, Any]]) -> None:
-    """Put messages on the queue, and those of them that SQS does not take at first once more.
+    """Send messages to the queue, and retry those that SQS does not accept at first.
 
     Args:
-        queue: Where to.
-        messages: As `message.compose` makes them, and no more than `message.batches` puts together.
+        queue: The queue.
+        messages: The messages as `message.compose` returns them; at most one group of `message.batches`.
 
     Raises:
-        DeniedError, QueueError: SQS has not taken all of them; it may have taken some.
+        DeniedError, QueueError: SQS has not accepted all of them; it may have accepted some.
     """
     wait_s = _FIRST_WAIT_S
     entries = [{"Id": str(number), **message} for number, message in enumerate(messages)]

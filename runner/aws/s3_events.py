@@ -1,7 +1,7 @@
-"""What a message says: which objects were created.
+"""The S3 events in a message: which objects were created. Start with `parse`.
 
-S3 tells a queue of them in one of two forms: notifications, which encode keys, and events of EventBridge, which do not.
-Both may come wrapped by SNS.
+S3 sends events in one of two forms: notifications, which encode keys, and events of EventBridge, which do not. Both may
+be wrapped in a message of SNS.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
 MAX_MESSAGE_CHARACTERS = 300
-"""Of an error or a reason: they end up in logs and in attributes of messages."""
+"""Maximum length of an error or a reason, which become parts of logs and of message attributes."""
 _MAX_SHOWN_CHARACTERS = 100
 
 _NO_WORK = {
@@ -41,16 +41,16 @@ _Time = Annotated[datetime, msgspec.Meta(tz=True)]
 
 @dataclass(frozen=True, slots=True)
 class ObjectCreated:
-    """One object that was created, or overwritten.
+    """The event of an object that was created or overwritten; None for what the event does not contain.
 
     Attributes:
-        bucket: Its bucket's name.
-        key: Exactly the object's key, not encoded.
-        version_id: Where the bucket has versions; `"null"` is the id of an object in a bucket that has them suspended.
-        etag: Without quotes.
-        size: In bytes.
+        bucket: The name of its bucket.
+        key: Its key, not encoded.
+        version_id: The id of its version if the bucket has versions; `"null"` if they are suspended.
+        etag: Its ETag, without quotes.
+        size: Its size in bytes.
         sequencer: Orders the events of one key: hexadecimal, to be padded on the right.
-        time: When S3 had done it, in UTC.
+        time: When S3 finished the request, in UTC.
     """
 
     bucket: str
@@ -62,7 +62,7 @@ class ObjectCreated:
     time: datetime | None
 
     def to_body(self) -> str:
-        """Return an S3 notification that `parse` gives back as exactly this, unless it is a folder marker.
+        """Return an S3 notification, for which `parse` returns exactly this event unless it is of a folder marker.
 
         Example:
             >>> event = ObjectCreated("in", "a b+c.jsonl", None, None, 5, None, None)
@@ -83,11 +83,11 @@ class ObjectCreated:
 
 @dataclass(frozen=True, slots=True)
 class Parsed:
-    """What one message holds.
+    """The events in one message.
 
     Attributes:
-        created: The objects to work on, in the message's order.
-        ignored: A reason for each event that is no work: a removal, a folder marker, S3's test event.
+        created: The objects to work on, in the order of the message.
+        ignored: A reason for each event that is not a job: a removal, a folder marker, S3's test event.
     """
 
     created: tuple[ObjectCreated, ...]
@@ -106,7 +106,7 @@ class _Object(msgspec.Struct, rename={"etag": "eTag", "version_id": "versionId"}
     sequencer: str | UnsetType = UNSET
 
 
-class _BridgedObject(_Object, rename="kebab"):  # which goes for what is declared here
+class _BridgedObject(_Object, rename="kebab"):  # renames only the members that are declared here
     etag: str | UnsetType = UNSET
     version_id: str | UnsetType | None = UNSET
 
@@ -143,7 +143,7 @@ class _Wrapped(msgspec.Struct, rename={"message": "Message"}):
 
 
 class _Head(msgspec.Struct, rename={"records": "Records", "type": "Type", "event": "Event", "detail": "detail-type"}):
-    """What tells the kinds of messages apart."""
+    """The members that distinguish the kinds of messages."""
 
     records: msgspec.Raw | UnsetType = UNSET
     type: str | UnsetType = UNSET
@@ -153,10 +153,10 @@ class _Head(msgspec.Struct, rename={"records": "Records", "type": "Type", "event
 
 
 def parse(body: str) -> Parsed:
-    """Return what a message says.
+    """Return the events in the body of a message.
 
     Raises:
-        EventError: It is no JSON, malformed, or of a kind that is not known; one such record is enough.
+        EventError: The body is not JSON, or one of its records is malformed or of an unknown kind.
     """
     return _parse(body, in_sns=False)
 
@@ -243,7 +243,7 @@ def _decode(body: str, kind: type[_T]) -> _T:
         raise _error(f"a malformed event: {error}") from None
     except RecursionError:
         raise _error(f"JSON that is nested too deeply: {_show(body)}") from None
-    except ValueError as error:  # of msgspec, or a lone surrogate in the body
+    except ValueError as error:  # from msgspec, or because of a lone surrogate in the body
         raise _error(f"not JSON ({_shorten(str(error), _MAX_SHOWN_CHARACTERS)}): {_show(body)}") from None
 
 
@@ -260,7 +260,7 @@ def _error(message: str) -> EventError:
 
 
 def _show(text: str) -> str:
-    """Return a text that came from outside, in one short printable line."""
+    """Return a text of the message as one short printable line."""
     return _shorten(repr(text[:_MAX_SHOWN_CHARACTERS]) + ("…" if len(text) > _MAX_SHOWN_CHARACTERS else ""), 150)
 
 

@@ -1,7 +1,4 @@
-"""What SQS answers when it does not do what it was asked for, as our errors.
-
-Queues by their name, URL or ARN.
-"""
+"""Single requests to SQS, with failures as errors of `runner.errors`; and queues found by their name, URL or ARN."""
 
 from __future__ import annotations
 
@@ -31,25 +28,25 @@ def ask_sqs(client: Any, operation: str, url: str, **arguments: Any) -> Any:
     """Return the answer to a request about a queue.
 
     Args:
-        client: Of SQS, from boto3.
-        operation: As boto3 names it.
-        url: Of the queue.
-        arguments: As boto3 names them.
+        client: A boto3 client of SQS.
+        operation: The operation, as boto3 names it.
+        url: The URL of the queue.
+        arguments: The other arguments, as boto3 names them.
 
     Raises:
-        DeniedError, LeaseLostError, QueueError: What SQS answered instead.
+        DeniedError, LeaseLostError, QueueError: The request failed.
     """
     queue = url.rpartition("/")[2]
     try:
         return getattr(client, operation)(QueueUrl=url, **arguments)
     except ClientError as error:
         raise to_error(error.response, error.operation_name, queue) from error
-    except (BotoCoreError, RuntimeError) as error:  # the latter where new credentials have expired already
+    except (BotoCoreError, RuntimeError) as error:  # the latter if refreshed credentials have expired already
         raise QueueError(f"queue {queue}: {operation} failed: {error}") from error
 
 
 def to_error(response: Mapping[str, Any], operation: str, queue: str) -> RunnerError:
-    """Return the error of ours for what SQS has answered."""
+    """Return the error for an answer of SQS."""
     code, said = _code_of(response), text_of(response)
     if code.lower().startswith("kms") and "throttl" not in code.lower():
         needed = "kms:Decrypt" if operation == "ReceiveMessage" else "kms:GenerateDataKey and kms:Decrypt"
@@ -64,18 +61,18 @@ def to_error(response: Mapping[str, Any], operation: str, queue: str) -> RunnerE
 
 
 def _code_of(response: Mapping[str, Any]) -> str:
-    """Return the error's code without the namespaces and suffixes that protocols add; those of KMS begin with `KMS`."""
+    """Return the code of an error without the namespace and suffix that a protocol adds; `KMS.` stays."""
     code = str(response.get("Error", {}).get("Code", "")).rpartition("#")[2].removesuffix("Exception")
     return code if code.startswith("KMS.") else code.rpartition(".")[2]
 
 
 def names_no_queue(response: Mapping[str, Any]) -> bool:
-    """Return whether SQS has answered that there is no queue of a name, or that it is none."""
+    """Return whether SQS has answered that there is no queue of a name, or that the name is not valid."""
     return _code_of(response) in _MISSING | _MISNAMED
 
 
 def text_of(response: Mapping[str, Any]) -> str:
-    """Return what SQS has said."""
+    """Return the code and the message of an error."""
     error = response.get("Error", {})
     return f"{error.get('Code', 'no code')}: {error.get('Message', 'no message')}"
 
@@ -87,13 +84,13 @@ def find_queue(client: Any, name: str, what: str) -> tuple[str, dict[str, str]]:
     """Return the URL and the attributes of a queue.
 
     Args:
-        client: Of SQS, from boto3.
-        name: Of the queue, or its URL or ARN.
-        what: What it is called in errors.
+        client: A boto3 client of SQS.
+        name: The name, URL or ARN of the queue.
+        what: What the queue is called in errors.
 
     Raises:
-        SettingsError: It is not there, is not accessible, or is a FIFO queue.
-        QueueError: SQS could not be asked.
+        SettingsError: It does not exist, is not accessible, or is a FIFO queue.
+        QueueError: A request to SQS failed.
     """
     try:
         url = _locate(client, name, what)
@@ -101,7 +98,7 @@ def find_queue(client: Any, name: str, what: str) -> tuple[str, dict[str, str]]:
             raise SettingsError(
                 f"{what} {name} is a FIFO queue, which drops a copy handed over as a duplicate: use a standard queue"
             )
-        # "All", as asking for the redrive policy of a queue that has none may be an error.
+        # "All", because asking for the redrive policy of a queue without one may be an error.
         return url, client.get_queue_attributes(QueueUrl=url, AttributeNames=["All"]).get("Attributes", {})
     except ClientError as error:
         if names_no_queue(error.response):
@@ -130,7 +127,7 @@ def _locate(client: Any, name: str, what: str) -> str:
     arn = _ARN.fullmatch(name)
     if not arn:
         raise SettingsError(f"{what} {name}: expected arn:aws:sqs:REGION:ACCOUNT:NAME, a URL, or a name")
-    if arn["region"] != client.meta.region_name:  # which may well have a queue of this name, too
+    if arn["region"] != client.meta.region_name:  # the other region may have a queue of this name, too
         raise SettingsError(
             f"{what} {name} is in {arn['region']}, and the worker in {client.meta.region_name}: set AWS_REGION"
         )
@@ -138,7 +135,7 @@ def _locate(client: Any, name: str, what: str) -> str:
 
 
 def read_redrive_policy(name: str, policy: str | None) -> tuple[str, int | None]:
-    """Return the ARN of a queue's dead-letter queue, "" without one, and after how many receives a message goes there.
+    """Return the ARN of a queue's dead-letter queue and its maxReceiveCount; "" and None without a policy.
 
     Raises:
         SettingsError: The policy cannot be read.

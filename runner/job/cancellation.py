@@ -1,8 +1,8 @@
-"""An operator's notes that jobs are cancelled: objects that a job looks for when it begins, and now and then.
+"""Cancellation of jobs: an operator's notes, objects that a job looks for when it starts and while it runs.
 
-One is about one version of an input, and about messages that were sent before it: an object that is uploaded or
-submitted again after that is transformed. They are listed rather than asked for by name, so that a backlog of small
-jobs costs a request every few seconds instead of one for each.
+A note cancels the jobs of one version of an input whose messages were sent before the note: an object that is uploaded
+or submitted again later is transformed. Notes are listed, not requested by key, so that a backlog of small jobs costs
+one request every few seconds, not one for each job.
 """
 
 from __future__ import annotations
@@ -20,23 +20,23 @@ if TYPE_CHECKING:
     from runner.aws.bucket import Store
 
 LOOK_INTERVAL_S = 10.0
-_BEGUN_LATELY_S = 5.0  # when a job begins, what was seen for the one before it will do
+_BEGUN_LATELY_S = 5.0  # a job that starts may use a listing of this age, made for the job before it
 RESOLUTION_MS = 1000
-"""Of the time that S3 tells of an object; who makes a note waits for as long before it is said to be made."""
+"""Resolution of the time of an object in S3. `runner cancel` waits for so long after it has written a note."""
 
 
 class Cancellations:
-    """The notes in a bucket, as they were when somebody last looked.
+    """The notes in a bucket, as they were when they were last listed.
 
     Args:
         store: The bucket.
-        prefix: Of their keys.
-        look_interval_s: How often a job looks while it runs, in seconds.
+        prefix: The prefix of their keys.
+        look_interval_s: How often a running job lists them, in seconds.
 
     Attributes:
-        look_interval_s: How often a job looks while it runs, in seconds.
-        looked: When that was, by the monotonic clock.
-        times: When each was made, by its key.
+        look_interval_s: How often a running job lists them, in seconds.
+        looked: When they were last listed, by the monotonic clock.
+        times: When each note was written, by its key.
     """
 
     def __init__(self, store: Store, prefix: str, look_interval_s: float = LOOK_INTERVAL_S) -> None:
@@ -47,10 +47,10 @@ class Cancellations:
         self.times: dict[str, datetime] = {}
 
     def look(self) -> None:
-        """See which there are now, unless S3 does not say: the next look makes up for it.
+        """List the notes. If the request fails, the earlier listing stays until the next look.
 
         Raises:
-            DeniedError: S3 refuses to.
+            DeniedError: S3 denies access.
         """
         self.looked = time.monotonic()
         with suppress(StoreError):
@@ -58,12 +58,12 @@ class Cancellations:
 
 
 class Cancellation:
-    """Tells whether a job is cancelled.
+    """Checks whether a job is cancelled.
 
     Args:
-        notes: Where to look.
-        key: Of the note about it.
-        sent: When the message was sent first, in ms since the epoch.
+        notes: The notes in the bucket.
+        key: The key of a note about the input of the job.
+        sent: When the original message was sent, in ms since the epoch.
     """
 
     def __init__(self, notes: Cancellations, key: str, sent: int) -> None:
@@ -71,12 +71,12 @@ class Cancellation:
         self._key = key
         self._sent = sent
         self._begun = time.monotonic()
-        # What was sent less than that ago cannot be cancelled yet: small jobs need no request more in a short queue.
+        # A message that was sent just now cannot be cancelled yet, so small jobs in a short queue need no listing.
         young = time.time() * 1000 - sent < RESOLUTION_MS
         self._known = self._begun if young else float("-inf")
 
     def check_at_start(self) -> None:
-        """Raise if the job is cancelled; raises as `check` does."""
+        """Raise if the job is cancelled when it starts; raises as `check` does."""
         self.check(_BEGUN_LATELY_S)
         self._known = self._begun
 
@@ -84,11 +84,12 @@ class Cancellation:
         """Raise if the job is cancelled.
 
         Args:
-            max_age_s: Look if the last look was longer ago, in seconds; if not given, `look_interval_s` of the notes.
+            max_age_s: Maximum age of the listing in seconds, otherwise the notes are listed again; by default
+                `look_interval_s` of the notes.
 
         Raises:
-            CancelledError: It is.
-            DeniedError: S3 refuses to say so.
+            CancelledError: The job is cancelled.
+            DeniedError: S3 denies access.
         """
         age_s = time.monotonic() - max(self._notes.looked, self._known)
         if age_s >= (self._notes.look_interval_s if max_age_s is None else max_age_s):

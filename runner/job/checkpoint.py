@@ -1,12 +1,11 @@
-"""How far a job has come, as a small object beside the output: whoever takes the job next goes on from there.
+"""The checkpoint of a job: a small object with its progress, from which the next worker continues.
 
-Each write is made on condition that the one before it is still there, which fences off a worker that was frozen, lost
-its message, and thaws. It also says whose the job is, and is written again while that goes on: of two messages about
-one object, delivered at the same time, the second leaves the job to the first, instead of taking it over.
+`JobProgress` is its content. `Checkpoint` reads and writes the object: each write has the condition that the object is
+still the one that was last read or written here, which fences off a worker that was frozen, lost its message, and
+thaws. `ProgressLog` makes the content of the writes while a job runs.
 
-What a job writes down while it goes on: how far it has come, and what it is, for who looks at its checkpoint.
-
-What keeps a checkpoint fresh while its job goes on, however long a part takes, in a thread of its own.
+The object also names the owner of the job, and `CheckpointHeartbeat` writes it again and again. If there are two
+messages about one object at the same time, the second one sees that the job is running, and leaves it to the first.
 """
 
 from __future__ import annotations
@@ -35,16 +34,16 @@ _VERSION = 1
 
 @dataclass(frozen=True, slots=True)
 class JobProgress:
-    """What a checkpoint holds.
+    """The content of a checkpoint.
 
     Attributes:
         upload: The id of the multipart upload.
-        parts: Those of its parts that hold the output up to `state`.
+        parts: The parts of the upload that contain the output up to `state`.
         state: How far the input has been transformed.
-        rejects: How many objects of rejects have been written up to there.
-        about: What the job is, for who looks at it.
-        owner: Whose message it was written for, as `Message.owner` says.
-        lease_s: For how long after it was written the owner is believed to be at work.
+        rejects: How many objects of rejects have been written up to `state`.
+        about: A description of the job, for operators.
+        owner: The owner of the message that it was written for; see `Message.owner`.
+        lease_s: For how many seconds after it was written others assume that the owner works on the job.
     """
 
     upload: str
@@ -56,7 +55,7 @@ class JobProgress:
     lease_s: float = 0.0
 
     def to_json(self, writer: str = "") -> bytes:
-        """Return it as the content of an object, which says who writes it."""
+        """Return the content of the object; `writer` makes it differ from the same content by another process."""
         plain = {
             "version": _VERSION,
             "writer": writer,
@@ -73,10 +72,10 @@ class JobProgress:
 
     @classmethod
     def from_json(cls, content: bytes) -> Self:
-        """Return what `to_json` has made an object of.
+        """Return the progress from the content of the object.
 
         Raises:
-            ValueError: It is none of this version.
+            ValueError: It is not a checkpoint of this version.
         """
         try:
             plain: Any = json.loads(content)
@@ -91,25 +90,25 @@ class JobProgress:
 
 
 class Checkpoint:
-    """The checkpoint of one job.
+    """The checkpoint of one job, as an object in the output bucket.
 
     Args:
         store: The bucket.
-        key: The object.
+        key: The key of the object.
     """
 
     def __init__(self, store: Store, key: str) -> None:
         self._store = store
         self._key = key
-        # ETags are hashes: were the content the same as the one before, whoever wrote that would not be fenced off.
+        # ETags are hashes of the content: without this id, a worker that wrote the same content was not fenced off.
         self._writer = uuid.uuid4().hex
         self._etag: str | None = None
         self._content = b""
         self._age_s = 0.0
-        self._lock = threading.Lock()  # for whoever keeps it fresh
+        self._lock = threading.Lock()  # the heartbeat writes from another thread
 
     def read(self) -> JobProgress | None:
-        """Return how far the job has come, None if nothing is known; what cannot be understood is known to nobody."""
+        """Return how far the job has come, None if there is no checkpoint, or if its content is not valid."""
         found = self._store.read_aged(self._key)
         if found is None:
             return None
@@ -120,20 +119,20 @@ class Checkpoint:
             return None
 
     def is_held(self, progress: JobProgress, owner: str) -> bool:
-        """Return whether somebody else is at work on the job, given what was read; a message's copy is the same one."""
+        """Return whether another owner works on the job, given what was read; copies of a message have one owner."""
         return progress.owner != owner and self._age_s < progress.lease_s
 
     def write(self, progress: JobProgress) -> None:
-        """Note how far the job has come.
+        """Write how far the job has come.
 
         Raises:
-            FencedError: Somebody else has noted something since this worker last did.
+            FencedError: Another worker has written the checkpoint since this one last read or wrote it.
         """
         with self._lock:
             self._put(progress.to_json(self._writer))
 
     def touch(self) -> None:
-        """Note once more what was noted last, if anything was; raises as `write` does."""
+        """Write the last content again, if there is one; raises as `write` does."""
         with self._lock:
             if self._etag is not None and self._content:
                 self._put(self._content)
@@ -145,7 +144,7 @@ class Checkpoint:
                 "put_object", Key=self._key, Body=content, ContentType="application/json", **condition
             )
         except (ConditionFailedError, NoUploadError) as error:
-            # Perhaps it was written and the answer got lost, and now that it was tried again it is there already.
+            # Perhaps it was written and the answer was lost, so that the retry found a changed object.
             if (found := self._store.read(self._key)) is not None and found[0] == content:
                 self._etag, self._content = found[1], content
                 return
@@ -153,7 +152,7 @@ class Checkpoint:
         self._etag, self._content = answer["ETag"], content
 
     def remove(self) -> None:
-        """Forget how far the job has come."""
+        """Delete the object, if this worker has read or written it."""
         with self._lock:
             if self._etag is not None:
                 self._store.delete(self._key)
@@ -161,17 +160,17 @@ class Checkpoint:
 
 
 class ProgressLog:
-    """The notes of one job.
+    """Writes the progress of one job to its checkpoint.
 
     Args:
-        checkpoint: Where they are written.
-        owner: What stands for the message, as `Message.owner` says.
-        lease_s: For how long after a note others believe that the job is this owner's.
-        about: What the job is.
+        checkpoint: The checkpoint of the job.
+        owner: The owner of the message; see `Message.owner`.
+        lease_s: For how many seconds after a write others assume that this owner works on the job.
+        about: A description of the job.
 
     Attributes:
-        position: How many bytes of the input have become output or rejects, and how many it has, None if only its end
-            tells.
+        position: How many bytes of the input have become output or rejects, and the size of the input, None if that is
+            not known.
     """
 
     def __init__(self, checkpoint: Checkpoint, owner: str, lease_s: float, about: Mapping[str, str]) -> None:
@@ -183,33 +182,33 @@ class ProgressLog:
         self.position: tuple[int, int | None] = 0, None
 
     def take_up(self) -> JobProgress | None:
-        """Return how far somebody has come with the job, None if nobody has."""
+        """Read how far an earlier attempt at the job has come; None without a checkpoint."""
         progress = self._checkpoint.read()
         if progress is not None:
             self._started = progress.about.get("started", self._started)
         return progress
 
     def take_over(self, progress: JobProgress) -> None:
-        """Write down that it goes on from there as this owner's: whoever had it before is fenced off.
+        """Write that this owner continues from a progress, which fences off the worker that had the job before.
 
         Raises:
-            FencedError: Somebody else has noted something since.
+            FencedError: Another worker has written the checkpoint since.
         """
         self._checkpoint.write(replace(progress, owner=self._owner, lease_s=self._lease_s))
 
     def note(self, upload: Upload, state: State, rejects: int = 0) -> None:
-        """Write down how far the job has come; raises as `take_over` does."""
+        """Write how far the job has come; raises as `take_over` does."""
         self.take_over(JobProgress(str(upload.id), tuple(upload.parts), state, rejects, self.about("running")))
 
     def note_position(self, stream: Stream) -> None:
-        """Keep in mind how far the input was transformed, for the next note."""
+        """Remember how far the input was transformed, for the next write."""
         read, size = stream.position
-        if stream.state.codec is None:  # then it is known more exactly than by what was read ahead
+        if stream.state.codec is None:  # then the position is known exactly, without what was read ahead
             read = stream.state.summary.bytes_in
         self.position = read, size
 
     def about(self, outcome: str) -> dict[str, str]:
-        """Return what the job is, and how it goes or has ended."""
+        """Return the description of the job, with its outcome and position."""
         read, size = self.position
         return {
             **self._about,
@@ -220,17 +219,19 @@ class ProgressLog:
         }
 
 
-_BEATS = 3  # for each lease, so that one may fail
+_BEATS = 3  # for each `lease_s`, so that one may fail
 _CLOSE_S = 2.0
 
 
 class CheckpointHeartbeat:
-    """Says again and again that a job is somebody's, for as long as the message is; a context manager.
+    """Writes a checkpoint again and again while its job runs, from a separate thread; a context manager.
+
+    So others see that the job is running, however long a part takes. It stops when the lease on the message is lost.
 
     Args:
-        checkpoint: Of the job; nothing is said before there is one, or after it was removed.
-        control: What the worker says of the message.
-        lease_s: For how long others believe what the checkpoint says.
+        checkpoint: The checkpoint of the job; nothing is written before it exists, or after it was removed.
+        control: The connection to the worker, which knows the lease.
+        lease_s: For how many seconds after a write others assume that the job is running.
     """
 
     def __init__(self, checkpoint: Checkpoint, control: Control, lease_s: float) -> None:
@@ -238,7 +239,7 @@ class CheckpointHeartbeat:
         self._control = control
         self._interval_s = lease_s / _BEATS
         self._closing = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="keeper", daemon=True)
+        self._thread = threading.Thread(target=self._run, name="checkpoint", daemon=True)
 
     def __enter__(self) -> Self:
         self._thread.start()
@@ -253,5 +254,5 @@ class CheckpointHeartbeat:
             try:
                 self._control.check_lease()
                 self._checkpoint.touch()
-            except RunnerError:  # the job comes to know of it, or S3 is away for a moment
+            except RunnerError:  # the job will notice it as well, or S3 is unavailable for a moment
                 continue

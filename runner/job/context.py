@@ -1,7 +1,4 @@
-"""What all jobs of a worker have in common: its settings, its calculation, its buckets.
-
-The calculation that the settings name.
-"""
+"""The context that all jobs of a process share: the settings, the calculation that they name, and the buckets."""
 
 from __future__ import annotations
 
@@ -27,7 +24,7 @@ def load_calculation(settings: Settings) -> Runnable:
     """Return the calculation, from a file or module, or from SQL text.
 
     Raises:
-        TransformError: There is none, or it is wrong.
+        TransformError: It does not exist, or is wrong.
     """
     if settings.is_reference:
         return load(settings.calculation)
@@ -37,7 +34,7 @@ def load_calculation(settings: Settings) -> Runnable:
 
 
 def digest_of(calculation: Runnable, settings: Settings, uri: str) -> str:
-    """Return what distinguishes the outputs for an object from those of another deployment.
+    """Return a hash of the calculation for an object: outputs of deployments with the same digest are the same.
 
     Raises:
         CalculationError: There is no calculation for the object.
@@ -48,17 +45,17 @@ def digest_of(calculation: Runnable, settings: Settings, uri: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class JobContext:
-    """What all jobs of a worker have in common.
+    """The context that all jobs of a process share.
 
     Attributes:
         settings: The worker's settings.
-        calculation: What is computed.
+        calculation: The calculation.
         source: The input bucket.
         store: The output bucket.
         cancellations: Notes of operators that cancel jobs.
         part_sizes: The sizes of the parts of outputs.
-        worker: Who does the jobs, for whoever looks at their checkpoints.
-        max_parts_in_flight: How many parts of an output may be sent at a time; None depends on the job's processes.
+        worker: The task or host, as checkpoints show it.
+        max_parts_in_flight: How many parts of an output may be sent at a time; None if the job decides.
     """
 
     settings: Settings
@@ -72,10 +69,10 @@ class JobContext:
 
     @classmethod
     def open(cls, settings: Settings, environ: Mapping[str, str]) -> JobContext:
-        """Return it, once the calculation loads and the buckets can be reached.
+        """Load the calculation and check that the buckets can be reached; return the context.
 
         Raises:
-            TransformError, RunnerError: They don't.
+            TransformError, RunnerError: The calculation does not load, or a bucket cannot be reached.
         """
         source, store = (Store.open(bucket, environ) for bucket in (settings.input_bucket, settings.output_bucket))
         worker = read_task_metadata(environ).arn or socket.gethostname()

@@ -1,4 +1,4 @@
-"""What a job process hears from the worker while it works."""
+"""The connection of a job process to the worker: orders and requests to stop come in, progress goes out."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ _ORPHANED = 3
 
 
 class Control:
-    """Listens to the worker in a thread of its own, as the work may take long between two looks.
+    """Receives messages of the worker in a separate thread, because a job may take long between two checks.
 
-    Without the worker nobody keeps the message from others, so this process then ends at once.
+    If the worker is gone, nothing renews the lease on the message, so this process ends at once.
 
     Args:
-        connection: To the worker.
+        connection: The connection to the worker.
     """
 
     def __init__(self, connection: Connection) -> None:
@@ -36,7 +36,7 @@ class Control:
         self._job = ""
         self._offset = 0
         self._position: tuple[int, int | None] = 0, None
-        self._sending = threading.Lock()  # checkpoints are noted in a thread of their own
+        self._sending = threading.Lock()  # checkpoints are reported from another thread
         threading.Thread(target=self._listen, daemon=True).start()
 
     def next_order(self) -> Order:
@@ -44,7 +44,7 @@ class Control:
         return self._orders.get()
 
     def begin(self, job: str) -> None:
-        """Tell what identifies the job that is begun."""
+        """Send the id of the job that begins."""
         self._job, self._offset, self._position = job, 0, (0, None)
         self.send(ProgressUpdate(job, 0, 0, None))
 
@@ -52,28 +52,28 @@ class Control:
         """Raise if the job has to stop.
 
         Raises:
-            StoppedError: The worker says so, or the message may be somebody else's by now.
+            StoppedError: The worker asks for it, or another worker may have the message by now.
         """
         if self._stop.is_set():
             raise StoppedError("the worker stops")
         self.check_lease()
 
     def check_lease(self) -> None:
-        """Raise if the job may not even finish what it is at.
+        """Raise if the job must not even finish its current step.
 
         Raises:
-            StoppedError: The message may be somebody else's by now.
+            StoppedError: Another worker may have the message by now.
         """
         if time.monotonic() > self._until:
             raise StoppedError("the worker's lease on the message has run out")
 
     def note_checkpoint(self, offset: int) -> None:
-        """Tell how far the checkpoint has come, at once: the work may be waiting for a part, and be stopped there."""
+        """Send how far the checkpoint has come, at once: the job may wait for a part, and be stopped there."""
         self._offset = offset
         self.send(ProgressUpdate(self._job, offset, *self._position))
 
     def tell(self, done: int, total: int | None) -> None:
-        """Tell how far the work has come, now and then."""
+        """Send how far the job has come, if the last time was long enough ago."""
         self._position = done, total
         now = time.monotonic()
         if now - self._told >= _TELL_INTERVAL_S:
@@ -81,7 +81,7 @@ class Control:
             self.send(ProgressUpdate(self._job, self._offset, done, total))
 
     def send(self, message: Any) -> None:
-        """Tell the worker something."""
+        """Send a message to the worker."""
         try:
             with self._sending:
                 self._connection.send(message)

@@ -1,7 +1,7 @@
-"""What a job is, before anything of its input is read, and what its output was made from.
+"""The identity of a job, and the origin of an output: the input and calculation that it was made from.
 
-The origin of an output is noted in its metadata, and compared before it is replaced. Metadata are ASCII and 2 KB at
-most, so they hold hashes rather than keys.
+The origin is in the metadata of an output. Before the output is replaced, `Origin.decide` compares it with that of the
+new one. Metadata are ASCII, and 2 KB at most, so they contain hashes rather than keys.
 """
 
 from __future__ import annotations
@@ -23,24 +23,24 @@ if TYPE_CHECKING:
 
 
 class PublishDecision(Enum):
-    """What to do, given the output that is there."""
+    """Whether to publish, given the existing output."""
 
     PUBLISH = "publish"
     DUPLICATE = "duplicate"
-    """It is from the same source and calculation."""
+    """The existing output is from the same source and calculation."""
     STALE = "stale"
-    """It is from a newer source, or from a calculation that was asked for later."""
+    """The existing output is from a newer source, or of a message that was sent later."""
 
 
 @dataclass(frozen=True, slots=True)
 class Origin:
-    """What an output was made from.
+    """The input and the calculation that an output was made from.
 
     Attributes:
         source: A hash of the bucket, key and version of the input.
         digest: A hash of the calculation.
         sequencer: S3's sequencer of the event, "" if it had none.
-        modified: When the input was written, in ms since the epoch; 0 where that is not known yet.
+        modified: When the input was written, in ms since the epoch; 0 if that is not known yet.
         sent: When the message was sent, in ms since the epoch.
     """
 
@@ -52,16 +52,16 @@ class Origin:
 
     @classmethod
     def from_event(cls, event: ObjectCreated, digest: str, sent: int) -> Self:
-        """Return the origin of what a calculation makes of an object."""
+        """Return the origin of the output of a calculation for an object."""
         return cls(source_of(event), digest[:HASH_CHARACTERS], event.sequencer or "", sent=sent)
 
     def with_modified(self, moment: datetime | None) -> Self:
-        """Return the same origin with the time when the input was written, if S3 has said it."""
+        """Return the same origin with the time when the input was written, if that is known."""
         return self if moment is None else replace(self, modified=int(moment.timestamp() * 1000))
 
     @property
     def job(self) -> str:
-        """What identifies the job: the same for the same input and calculation."""
+        """The id of the job: the same for the same input and calculation."""
         return hashed(self.source, self.digest)
 
     def to_metadata(self) -> dict[str, str]:
@@ -76,7 +76,7 @@ class Origin:
 
     @classmethod
     def from_metadata(cls, metadata: Mapping[str, str]) -> Self | None:
-        """Return the origin that an object's metadata tell, None if it is none of ours."""
+        """Return the origin that the metadata of an object contain, None if they contain none."""
         try:
             return cls(
                 metadata["transform-source"],
@@ -89,9 +89,9 @@ class Origin:
             return None
 
     def decide(self, there: Origin | None) -> PublishDecision:
-        """Return what to do where an output of another origin is there already, or of this one."""
-        # Newer even where the content is the same again: between the two there may have been another, whose output is
-        # still on its way, and has to find a newer one here than itself.
+        """Return whether to publish an output of this origin in place of an existing one; None if there is none."""
+        # A newer source replaces an older one with the same content, too: between the two there may have been another
+        # content, whose output is still on its way, and has to find a newer output here than its own.
         if there is None or self.is_newer_than(there):
             return PublishDecision.PUBLISH
         if (there.source, there.digest) == (self.source, self.digest):
@@ -101,7 +101,7 @@ class Origin:
         return PublishDecision.PUBLISH
 
     def is_newer_than(self, other: Origin) -> bool:
-        """Return whether its source was written later, as far as is known.
+        """Return whether its source is known to have been written later.
 
         Sequencers are compared as S3's documentation says: as hexadecimal text, the shorter with zeros at its end.
         """
@@ -113,22 +113,22 @@ class Origin:
 
 
 def source_of(event: ObjectCreated) -> str:
-    """Return what identifies a version of an input."""
+    """Return a hash that identifies a version of an input."""
     return hashed(event.bucket, event.key, event.etag or event.version_id or "")
 
 
 @dataclass(frozen=True, slots=True)
 class JobIdentity:
-    """One object, one calculation, and where the output goes.
+    """The identity of a job: its input, its calculation, and the keys that it writes to.
 
     Attributes:
         event: The event of the input object.
-        origin: What the output is made from. When the input was written follows once it is opened.
+        origin: The origin of the output, without the time of the input, which is known once the input is opened.
         output_key: Key of the output.
         checkpoint_key: Key of the checkpoint.
         cancellation_key: Key of an operator's note that cancels the job.
         rejects_folder: Prefix of the objects of rejected lines.
-        about: The same for whoever looks at the checkpoint or the index of rejected lines, by name.
+        about: A description of the job, which the checkpoint and the index of rejected lines contain.
     """
 
     event: ObjectCreated
@@ -144,7 +144,7 @@ class JobIdentity:
         """Return the identity of the job that an order asks for.
 
         Raises:
-            TransformError, RunnerError: No calculation is meant for the object, or the key of its output is too long.
+            TransformError, RunnerError: There is no calculation for the object, or the key of its output is too long.
         """
         event, settings = order.event, context.settings
         source = f"s3://{event.bucket}/{event.key}"
@@ -171,7 +171,7 @@ class JobIdentity:
 
     @property
     def id(self) -> str:
-        """The same for the same input and calculation."""
+        """The id of the job: the same for the same input and calculation."""
         return self.origin.job
 
     @property

@@ -1,4 +1,8 @@
-"""A job: an object from the input bucket to its output, continued from the last checkpoint if there is one."""
+"""A job: it transforms an object of the input bucket into its output, from the last checkpoint if there is one.
+
+`run` looks at the checkpoint and the current output, then makes one or more attempts. An attempt is one pass over the
+input: `_transform` is its loop, which sends parts and notes them in the checkpoint; `publish` ends it.
+"""
 
 from __future__ import annotations
 
@@ -41,7 +45,7 @@ if TYPE_CHECKING:
 _MAX_STARTS = 5
 _CANCELLED_LATELY_S = 1.0
 _NOT_FINAL = (WidenError, SourceChangedError, UnavailableError, AccessDeniedError, WorkerError)
-"""After these the job runs again, or its input is another: the rejected lines so far say nothing final."""
+"""After these the job runs again, or its input has changed, so the rejected lines so far are not final."""
 _RESULTS = {
     PublishDecision.PUBLISH: JobResult.DONE,
     PublishDecision.DUPLICATE: JobResult.DUPLICATE,
@@ -54,9 +58,9 @@ class _Attempt:
     """One pass over the input.
 
     Attributes:
-        origin: What the output is made from.
-        upload: The output on its way.
-        rejects: The rejected lines on theirs.
+        origin: The origin of the output.
+        upload: The upload of the output.
+        rejects: The objects of rejected lines.
     """
 
     origin: Origin
@@ -68,13 +72,13 @@ class Job:
     """One job; `run` it once.
 
     Args:
-        context: What it has in common with other jobs.
-        identity: What it is.
-        order: How it is to be done, and for which message.
+        context: The context that all jobs share.
+        identity: The identity of the job.
+        order: How to do it, and for which message.
         control: The connection to the worker.
 
     Attributes:
-        identity: What it is.
+        identity: The identity of the job.
     """
 
     def __init__(self, context: JobContext, identity: JobIdentity, order: Order, control: Control) -> None:
@@ -92,7 +96,7 @@ class Job:
 
     @property
     def is_new_and_small(self) -> bool:
-        """Whether doing it costs no more than looking whether it was done."""
+        """Whether the job is done at once, because looking for its output first would cost as much as doing it."""
         size = self._order.event.size
         return not self._order.tried_before and size is not None and size <= self._context.settings.part_bytes
 
@@ -102,10 +106,10 @@ class Job:
         return self._attempt.rejects.folder if self._attempt is not None and self._attempt.rejects.count else ""
 
     def run(self) -> Outcome:
-        """Do it, continuing from the last checkpoint if there is one.
+        """Do the job, from the last checkpoint if there is one.
 
         Raises:
-            TransformError, RunnerError, StartAgainError: It cannot be done, now or ever.
+            TransformError, RunnerError, StartAgainError: The job has failed, now or for good.
         """
         if not self.is_new_and_small:
             self._found = self._progress.take_up()
@@ -122,7 +126,7 @@ class Job:
             return self._run_attempts()
 
     def published_outcome(self) -> Outcome | None:
-        """Return the outcome of the job if an output is there that has to stay, whoever has made it."""
+        """Return the outcome of the job if there is an output that has to stay, by any worker; otherwise None."""
         origin = self.identity.origin if self._attempt is None else self._attempt.origin
         decision, condition = look(self._context.store, self.identity.output_key, origin)
         if decision is PublishDecision.PUBLISH:
@@ -130,7 +134,7 @@ class Job:
         return self._outcome_of(decision, condition["IfMatch"] if decision is PublishDecision.DUPLICATE else "")
 
     def clean_up(self) -> None:
-        """Leave neither an upload nor a checkpoint."""
+        """Remove the upload and the checkpoint."""
         if self._attempt is not None:
             self._attempt.upload.abort()
         elif self._found is not None:
@@ -139,7 +143,7 @@ class Job:
         self._checkpoint.remove()
 
     def _run_attempts(self) -> Outcome:
-        """Pass over the input until it is done: again after a column turned out wider, or the upload is lost."""
+        """Make attempts until one succeeds: another one if a column needs a wider type, or the upload is lost."""
         progress, starts_left = self._found, _MAX_STARTS
         state = progress.state if progress else State()
         while True:
@@ -221,13 +225,13 @@ class Job:
                     rejects.write(line)
                 self._control.tell(*stream.position)
             upload.finish()
-        except NoUploadError as error:  # somebody has aborted it
+        except NoUploadError as error:  # it was aborted by `runner sweep`, or by another worker
             raise StartAgainError(str(error)) from error
         finally:
             upload.wait()
 
     def _create_upload(self, upload: Upload, state: State) -> None:
-        """Create the upload if there is none, and note it at once, or it would stay open if this process was killed."""
+        """Create the upload if there is none; note it at once, or it would stay open if this process was killed."""
         if upload.id is not None:
             return
         upload.create()
@@ -239,13 +243,13 @@ class Job:
             raise
 
     def _note_part(self, upload: Upload, state: State, rejects: int) -> None:
-        """Note that the output up to there is uploaded, if this worker still has the job."""
+        """Note that the output up to a state is uploaded, if this worker still has the job."""
         self._control.check_lease()
         self._progress.note(upload, state, rejects)
         self._control.note_checkpoint(state.summary.bytes_in)
 
     def _abandon_upload(self, state: State) -> None:
-        """Abort the upload, as its output is made again, if this worker still has the job."""
+        """Abort the upload if this worker still has the job; the next attempt makes its output again."""
         if self._attempt is not None and self._attempt.upload.id is not None:
             upload = self._attempt.upload
             upload.parts.clear()
@@ -267,7 +271,7 @@ def _input_version(source: Store, event: ObjectCreated) -> S3Object:
     """Return the version of the input that an event is about.
 
     Raises:
-        SourceChangedError: It is gone, or another one is there.
+        SourceChangedError: It is gone, or there is another version.
     """
     if event.etag is not None:
         return S3Object(event.bucket, event.key, event.etag, event.size)

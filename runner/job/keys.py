@@ -1,4 +1,4 @@
-"""The keys that the worker writes to, for a job."""
+"""The keys of the objects that the worker writes for a job."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def output_key(settings: Settings, key: str) -> str:
     """Return the key of the output for an input.
 
     Raises:
-        ImpossibleError: It is longer than S3 takes.
+        ImpossibleError: It is longer than S3 allows.
     """
     name = settings.output_prefix + key
     if (size := len(name.encode())) > MAX_KEY_BYTES:
@@ -30,7 +30,7 @@ def output_key(settings: Settings, key: str) -> str:
 
 
 def rejects_folder(settings: Settings, key: str, job: str) -> str:
-    """Return the prefix of all rejects of a job; the input's key is cut where it is too long."""
+    """Return the prefix of all rejects of a job; the key of the input is cut if it is too long."""
     room = MAX_KEY_BYTES - _REJECTS_NAME_BYTES - len(settings.rejects_prefix.encode())
     encoded = key.encode()
     name = key if len(encoded) <= room else f"{encoded[: room - 33].decode(errors='ignore')}~{hashed(key)}"
@@ -43,12 +43,12 @@ def checkpoint_key(settings: Settings, job: str) -> str:
 
 
 def cancellations_prefix(settings: Settings) -> str:
-    """Return the prefix of the notes that jobs are cancelled."""
+    """Return the prefix of the notes that cancel jobs."""
     return f"{settings.checkpoint_prefix}cancelled/"
 
 
 def cancellation_key(settings: Settings, source: str) -> str:
-    """Return the key of the note that the jobs of a version of an input are cancelled; see `Origin.source`."""
+    """Return the key of the note that cancels the jobs of a version of an input; see `Origin.source`."""
     return f"{cancellations_prefix(settings)}{source}.json"
 
 
@@ -61,6 +61,6 @@ def is_worker_key(settings: Settings, bucket: str, key: str) -> bool:
 
 
 def hashed(*parts: str) -> str:
-    """Return a hash of texts, which no others give."""
+    """Return a hash of texts; other texts have another hash."""
     text = "\0".join(parts).encode("utf-8", "surrogatepass")
     return hashlib.sha256(text).hexdigest()[:HASH_CHARACTERS]

@@ -1,7 +1,7 @@
-"""A process that does jobs, one at a time, for the worker that started it.
+"""A job process: it does jobs, one at a time, for the worker that started it.
 
-The worker's heartbeat is in another process, so that nothing a job does can starve it: a calculation that holds the
-interpreter, a child that the kernel kills for its memory, a crash.
+The heartbeat of the messages is in the process of the worker, so that nothing that a job does can stop it: neither a
+calculation that holds the interpreter lock, nor a child that the kernel kills for its memory, nor a crash.
 """
 
 from __future__ import annotations
@@ -39,12 +39,12 @@ from transform import (
 
 _ENDS = {JobResult.SUPERSEDED, JobResult.FAILED, JobResult.CANCELLED}
 _MAY_BE_PUBLISHED = {JobResult.FENCED, JobResult.SUPERSEDED, JobResult.FAILED}
-"""Results of a job whose output may have been published before; a new small job has not looked for it."""
+"""Results of a job whose output may have been published before: a new small job has not looked for one."""
 
 
 def main() -> None:
-    """Do jobs until the worker is gone; its end of the connection is the descriptor in the arguments."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the worker says when to stop
+    """Do jobs until the worker is gone; the argument is the descriptor of the connection to it."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the worker decides when to stop
     connection = Connection(int(sys.argv[1]))
     try:
         context = JobContext.open(Settings.read(os.environ), os.environ)
@@ -69,10 +69,10 @@ def do(context: JobContext, order: Order, control: Control) -> Outcome:
             order = replace(order, tried_before=True)
             job = Job(context, JobIdentity.from_order(context, order), order, control)
             return job.run()
-    except Exception as error:  # noqa: BLE001 - a bug is told with its traceback, and takes no message with it
+    except Exception as error:  # noqa: BLE001 - a bug becomes an outcome with its traceback, and the message is retried
         try:
             return _outcome_of(error, job)
-        except Exception as worse:  # noqa: BLE001 - of the cleaning up
+        except Exception as worse:  # noqa: BLE001 - the clean-up has failed as well
             return _outcome_of(worse, None)
 
 

@@ -1,4 +1,8 @@
-"""What a job is given, and what becomes of it: what the worker and its job processes tell each other."""
+"""The messages between the worker and its job processes.
+
+The worker sends an `Order`, `LeaseExtension`s and perhaps `Stop`; the process sends `Ready` or `Refused` once, then
+`ProgressUpdate`s and an `Outcome` for each order.
+"""
 
 from __future__ import annotations
 
@@ -11,22 +15,22 @@ if TYPE_CHECKING:
 
 
 class JobResult(Enum):
-    """What became of a job."""
+    """The result of a job."""
 
     DONE = "done"
     """Its output was published."""
     DUPLICATE = "duplicate"
-    """Its output was there already."""
+    """Its output existed already."""
     STALE = "stale"
-    """A newer output was there already."""
+    """A newer output existed already."""
     SUPERSEDED = "superseded"
-    """Its input is gone, or is another now."""
+    """Its input was deleted or overwritten."""
     CANCELLED = "cancelled"
     """An operator has cancelled it."""
     BUSY = "busy"
-    """Another worker is at it, for another message."""
+    """Another worker does it, for another message."""
     STOPPED = "stopped"
-    """It was asked to stop, and goes on from its last checkpoint."""
+    """It was asked to stop, and can continue from its last checkpoint."""
     FENCED = "fenced"
     """Another worker has taken it over."""
     RETRY = "retry"
@@ -34,7 +38,7 @@ class JobResult(Enum):
     FAILED = "failed"
     """It cannot succeed."""
     DENIED = "denied"
-    """AWS refuses what it needs."""
+    """AWS denies access that it needs."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,12 +46,12 @@ class Order:
     """A job to be done.
 
     Attributes:
-        event: Of the object.
+        event: The event of the input object.
         sent: When the message was sent, in ms since the epoch.
         workers: How many processes it may use.
-        tried_before: Whether somebody may have begun with it.
-        first_sent: When the first of the message's copies was sent; None where it is the only one.
-        owner: What stands for the message, as `Message.owner` says.
+        tried_before: Whether there may have been an earlier attempt.
+        first_sent: When the original message was sent; None if the message is not a copy.
+        owner: The owner of the message; see `Message.owner`.
     """
 
     event: ObjectCreated
@@ -63,14 +67,14 @@ class Outcome:
     """What became of a job.
 
     Attributes:
-        kind: In a word.
-        reason: In a sentence.
-        summary: What was done, as `transform.Summary.to_dict` gives it.
-        job: What identifies the job, "" where that is not known.
+        kind: The result.
+        reason: The reason in a sentence, "" if none is needed.
+        summary: The summary of the run, as `transform.Summary.to_dict` returns it.
+        job: The id of the job, "" if not known.
         offset: How far the last checkpoint has come, in bytes of the input.
-        digest: Of the calculation, "" where that is not known.
-        etag: Of the output that the job has published or found; "" where there is none of it.
-        rejects: The prefix of the objects that hold the rejected lines, "" where there are none.
+        digest: The digest of the calculation, "" if not known.
+        etag: The ETag of the output that the job has published or found, "" without one.
+        rejects: The prefix of the objects of rejected lines, "" without any.
     """
 
     kind: JobResult
@@ -88,10 +92,10 @@ class ProgressUpdate:
     """How far a job has come.
 
     Attributes:
-        job: What identifies it.
-        offset: How far its last checkpoint has come.
-        done: How many bytes of the input were transformed.
-        total: How many it has, None where only its end tells.
+        job: The id of the job.
+        offset: How far its last checkpoint has come, in bytes of the input.
+        done: How many bytes of the input were read.
+        total: The size of the input, None if not known.
     """
 
     job: str
@@ -107,18 +111,18 @@ class Ready:
 
 @dataclass(frozen=True, slots=True)
 class Refused:
-    """A job process cannot do any job, and why."""
+    """A job process cannot do any job, for a reason."""
 
     reason: str
 
 
 @dataclass(frozen=True, slots=True)
 class Stop:
-    """The job is to stop."""
+    """The job has to stop."""
 
 
 @dataclass(frozen=True, slots=True)
 class LeaseExtension:
-    """The job may go on for so long, counted from when this was sent."""
+    """The job may continue for a number of seconds from when this was sent."""
 
     seconds: float

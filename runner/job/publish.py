@@ -1,4 +1,7 @@
-"""Publishing is a loop: look at the output that is there, decide, publish on condition that it still is, look again."""
+"""Publishing, which is a loop: look at the existing output, decide, publish if it has not changed, or look again.
+
+`identity.Origin.decide` compares the existing output with the new one.
+"""
 
 from __future__ import annotations
 
@@ -16,11 +19,11 @@ _NOTHING_THERE = {"IfNoneMatch": "*"}
 
 
 class StartAgainError(Exception):
-    """The upload is of no use any more: what it held has to be made again."""
+    """The upload is lost, so that its output has to be made again."""
 
 
 def look(store: Store, key: str, origin: Origin) -> tuple[PublishDecision, dict[str, str]]:
-    """Return what to do given what is there, and the condition under which that stays right."""
+    """Return the decision for the existing output, and the condition under which the decision stays right."""
     found = store.head(key)
     if found is None:
         return PublishDecision.PUBLISH, _NOTHING_THERE
@@ -29,18 +32,18 @@ def look(store: Store, key: str, origin: Origin) -> tuple[PublishDecision, dict[
 
 
 def publish(store: Store, key: str, origin: Origin, upload: Upload) -> tuple[PublishDecision, str]:
-    """Publish an output, unless one is there that should stay.
+    """Publish an output, unless there is one that should stay.
 
-    It looks anew each time, whatever was seen when the job began: content that came back has the ETag that it had, so
-    that a condition on what was seen long ago may hold although something newer was published since. What is small is
-    first put on condition that there is nothing, which is a request less where that is so.
+    It does not rely on what was seen when the job began. If an earlier content was published again since, it has the
+    same ETag as before, so a condition on what was seen long ago could hold although there were newer outputs. A small
+    output is first put on the condition that there is no output, which saves a request if that is true.
 
     Returns:
-        `PUBLISH` where it was published, else why not; and the ETag of the output where one of this origin stands.
+        `PUBLISH` if it was published, otherwise the decision not to; and the ETag of the output if its origin is this.
 
     Raises:
-        StartAgainError: It has to be made again.
-        StoreError: S3 does not do it; another time may do better.
+        StartAgainError: The output has to be made again.
+        StoreError: A request to S3 failed; a retry may succeed.
     """
     multipart = upload.id is not None
     seen = look(store, key, origin) if multipart else (PublishDecision.PUBLISH, _NOTHING_THERE)
@@ -50,14 +53,14 @@ def publish(store: Store, key: str, origin: Origin, upload: Upload) -> tuple[Pub
             return decision, condition["IfMatch"] if decision is PublishDecision.DUPLICATE else ""
         try:
             return PublishDecision.PUBLISH, upload.publish(condition)
-        except ConditionFailedError:  # somebody else has published meanwhile
+        except ConditionFailedError:  # another output was published meanwhile
             if not tries_left:
                 raise
         except ConflictError as error:
             if multipart or not tries_left:  # S3 asks for a new upload then
                 raise StartAgainError(str(error)) from error
         except StoreError as error:
-            # It may have been done all the same, the answer being lost.
+            # It may have been published all the same, if only the answer was lost.
             decision, condition = look(store, key, origin)
             if decision is PublishDecision.DUPLICATE:
                 return PublishDecision.PUBLISH, condition["IfMatch"]

@@ -17,17 +17,19 @@ _JSON_LINES = "application/x-ndjson"
 
 
 class RejectObjects:
-    """The rejects of one job.
+    """The objects of rejected lines of one job.
 
     Args:
         store: The bucket.
-        folder: The prefix of all of them.
-        count: How many objects there are already, of the same job.
-        highest: How many an earlier start of this job may have written; what is not overwritten is removed at the end.
+        folder: The prefix of the objects.
+        count: How many objects there are already, up to the checkpoint.
+        highest: The highest number that an earlier attempt may have written. Objects that are not overwritten are
+            deleted at the end.
 
     Attributes:
-        folder: Likewise.
-        count: How many objects there are by now.
+        folder: The prefix of the objects.
+        count: How many objects there are.
+        highest: The highest number that may exist.
     """
 
     def __init__(self, store: Store, folder: str, count: int = 0, highest: int = 0) -> None:
@@ -44,7 +46,7 @@ class RejectObjects:
             self.flush()
 
     def flush(self) -> None:
-        """Store what is not stored yet."""
+        """Write the collected lines as the next object, if there are any."""
         if self._buffer:
             content, self._buffer = bytes(self._buffer), bytearray()
             self._store.call("put_object", Key=self._key(self.count + 1), Body=content, ContentType=_JSON_LINES)
@@ -52,7 +54,7 @@ class RejectObjects:
             self.highest = max(self.highest, self.count)
 
     def finish(self, summary: Summary, about: Mapping[str, str]) -> str | None:
-        """Store the rest and the index; return the index's key, None where nothing was rejected."""
+        """Write the rest and the index; return the key of the index, None if no line was rejected."""
         self.flush()
         while self.highest > self.count:
             self._store.delete(self._key(self.highest))

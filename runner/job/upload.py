@@ -1,6 +1,6 @@
-"""The output on its way: collected into parts of a multipart upload, or put with one request if it is small.
+"""The upload of an output: collected into parts of a multipart upload, or put with one request if it is small.
 
-It keeps the input's content type, encoding, storage class and tags.
+`Target` is the object that it becomes, with the content type, encoding, storage class and tags of the input.
 """
 
 from __future__ import annotations
@@ -26,18 +26,18 @@ _KEPT = ("ContentType", "ContentEncoding", "StorageClass")
 _NO_CODING = {"", "aws-chunked", "identity"}
 
 
-MAX_PARTS_IN_FLIGHT = 4  # with fewer, it would wait for answers, where those take as long as they do from S3
-MAX_BYTES_IN_FLIGHT = 80 << 20  # large parts go one by one, or several would take the memory
+MAX_PARTS_IN_FLIGHT = 4  # with fewer, the job would wait for the answers of S3
+MAX_BYTES_IN_FLIGHT = 80 << 20  # limits memory: large parts are sent one by one
 
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """Where an output goes.
+    """The object that an output becomes.
 
     Attributes:
         store: The bucket.
-        key: The object.
-        headers: What is to be said of it: content type, metadata and so on, by the names that boto3 uses.
+        key: The key of the object.
+        headers: Its content type, metadata and so on, by the names that boto3 uses.
         codec: The format to compress it in, None for none.
         part_sizes: The sizes of its parts.
     """
@@ -52,17 +52,17 @@ class Target:
     def from_input(
         cls, context: JobContext, identity: JobIdentity, headers: Mapping[str, Any], origin: Origin
     ) -> Target:
-        """Return where the output of an opened input goes, with the input's tags.
+        """Return the target of the output of an opened input, with the tags of the input.
 
         Args:
-            context: Has the buckets.
-            identity: What the job is.
-            headers: What S3 says of the input, by the names that boto3 uses.
-            origin: What the output is made from, which its metadata say.
+            context: The context, with the buckets.
+            identity: The identity of the job.
+            headers: The properties of the input, by the names that boto3 uses.
+            origin: The origin of the output, for its metadata.
 
         Raises:
-            ImpossibleError: The input is encoded in a way that cannot be written.
-            DeniedError, StoreError: S3 does not give the tags.
+            ImpossibleError: The Content-Encoding of the input is not supported.
+            DeniedError, StoreError: S3 does not return the tags.
         """
         kept = {name: headers[name] for name in _KEPT if headers.get(name)} | {"Metadata": origin.to_metadata()}
         if headers.get("TagCount"):
@@ -76,7 +76,7 @@ def _codec_of_encoding(encoding: str) -> Codec | None:
     """Return the format that a `Content-Encoding` names.
 
     Raises:
-        ImpossibleError: It is one that cannot be read.
+        ImpossibleError: It is not supported.
     """
     tokens = [token.strip() for token in encoding.split(",") if token.strip().lower() not in _NO_CODING]
     codecs = [codec_of_encoding(token) for token in tokens]
@@ -86,14 +86,14 @@ def _codec_of_encoding(encoding: str) -> Codec | None:
 
 
 class Upload:
-    """An output on its way: a multipart upload, or one PutObject if it is small.
+    """The upload of an output: a multipart upload, or one PutObject if it is small.
 
     Each part ends a compressed stream, so that another process can continue with the next part.
 
     Args:
-        target: Where it goes.
-        upload_id: Id of an upload to continue.
-        parts: The parts that this upload has.
+        target: The object that the output becomes.
+        upload_id: Id of a multipart upload to continue, None for a new one.
+        parts: The parts that this multipart upload has.
         max_parts_in_flight: How many parts may be sent at a time, as `MultipartUpload` takes it.
     """
 
@@ -107,7 +107,7 @@ class Upload:
         self._target = target
         self._buffer = PartBuffer(target.part_sizes, parts)
         self._compressor = target.codec.compressor() if target.codec else None
-        self._pending = False  # whether the compressor holds something
+        self._pending = False  # whether something was compressed since the last flush
         self._call: Callable[..., dict[str, Any]] = partial(target.store.call, Key=target.key)
         self._multipart = MultipartUpload(
             self._call,
@@ -146,7 +146,7 @@ class Upload:
         return self._multipart.create()
 
     def send_part(self, note: Callable[[], None]) -> None:
-        """Begin to send what is collected as a part; wait first while too much is in flight.
+        """Start to send what is collected as a part; wait first while too much is in flight.
 
         Args:
             note: Called once the part and all before it have arrived; see `MultipartUpload.send`.
@@ -162,14 +162,15 @@ class Upload:
         self._multipart.finish()
 
     def wait(self) -> None:
-        """Wait until nothing is in flight, whatever becomes of it."""
+        """Wait until nothing is in flight, whether it arrived or not."""
         self._multipart.wait()
 
     def publish(self, condition: Mapping[str, str]) -> str:
-        """Make the object appear, on a condition, and return its ETag; may be called again where that failed.
+        """Make the object appear, on a condition, and return its ETag; may be called again after an error.
 
         Raises:
-            ConditionFailedError, ConflictError, NoUploadError, StoreError: It did not appear, or so it seems.
+            ConditionFailedError, ConflictError, NoUploadError, StoreError: The request failed. After a StoreError, the
+                object may have appeared all the same.
         """
         self._end_stream()
         if self.id is None:
@@ -177,19 +178,19 @@ class Upload:
             return str(self._call("put_object", Body=content, **self._target.headers, **condition)["ETag"])
         if self._buffer.size:
             self._multipart.send_last(self._buffer.content())
-            self._buffer.take()  # not before: who tries again has to find it
+            self._buffer.take()  # not earlier, because another call needs it if this one fails
         return self._multipart.complete(condition)
 
     def forget(self) -> None:
-        """Leave the multipart upload alone from now on: it was completed."""
+        """Do not abort the multipart upload any more, because it was completed."""
         self._multipart.id = None
 
     def abort(self) -> None:
-        """Leave no upload open."""
+        """Abort the multipart upload, if there is one."""
         self._multipart.abort()
 
     def _end_stream(self) -> None:
-        """Flush the compressor; an output of nothing is one empty stream."""
+        """End the compressed stream, if there is something in it; an empty output is one empty stream."""
         if self._compressor is None or self._target.codec is None:
             return
         if self._pending or self._buffer.is_untouched:

@@ -1,4 +1,4 @@
-"""The operator's commands: what is going on, what is to be done (again), stopped, or removed."""
+"""The operators' commands, with their options and texts: submit, status, letters, discard, redrive, cancel, sweep."""
 
 from __future__ import annotations
 

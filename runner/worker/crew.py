@@ -80,7 +80,7 @@ class ActiveJob:
 
     @property
     def log_fields(self) -> dict[str, str | None]:
-        """The fields that tell it from other jobs in the log."""
+        """The fields that identify it in the log."""
         job = self.progress.job if self.progress else None
         return {"job": job, "key": self.event.key, "message": self.lease.message.id}
 
@@ -212,10 +212,10 @@ class Crew:
             self.add_child()
         return next((child for child in idle if child.ready), None)
 
-    # Jobs go on, or are stopped
+    # Jobs continue, or are stopped
 
     def watch(self) -> None:
-        """Stop the jobs that may not go on, and log the progress of the others."""
+        """Stop the jobs that must not continue, and log the progress of the others."""
         breaker = self._context.breaker
         for job in list(self.jobs):
             if job.lease.is_over:
@@ -258,7 +258,7 @@ class Crew:
             self._end(job, Outcome(JobResult.STOPPED, "it did not stop when asked to, so that its process was ended"))
 
     def _is_overdue(self, job: ActiveJob) -> bool:
-        """Return whether a job has to be handed over: it is at its own limit, or SQS soon renews its lease no more."""
+        """Return whether a job has to be requeued: it is at its own limit, or its lease soon cannot be renewed."""
         settings = self._context.settings
         longest = max(settings.max_lease_s - settings.visibility_timeout_s, settings.max_lease_s / 2)
         held_s = self._clock() - job.lease.received  # which includes the time that it has waited here

@@ -75,7 +75,7 @@ class Settlement:
         self._try(lambda: self._dispose(message, ended, stalled=stalled), message)
 
     def ignore(self, message: Message, reason: str) -> None:
-        """Acknowledge a message that is no job."""
+        """Acknowledge a message that is not a job."""
         self._log.info("ignored", message=message.id, reason=reason)
         self._try(lambda: self._queue.delete(message), message)
 
@@ -130,8 +130,8 @@ class Settlement:
             self._queue.requeue(message, attempts=attempts, progress=covered, delay_s=delay_s)
         else:  # BUSY, FENCED: another worker is at it. A copy looks later; SQS would count receives of this one.
             delay_s = round(min(self._settings.visibility_timeout_s, self._settings.retry_max_s))
-            # A fenced job was lost, perhaps to a copy of the same message. Under one owner both would go on taking it
-            # from each other, so that this copy gets an owner of its own.
+            # A fenced job was lost, perhaps to a copy of the same message. With the same owner, both copies would take
+            # it over from each other again and again, so this one gets a new owner.
             owner = uuid.uuid4().hex if kind is JobResult.FENCED else message.owner
             self._queue.requeue(message, attempts=attempts, progress=covered, delay_s=delay_s, owner=owner)
 

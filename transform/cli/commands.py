@@ -1,4 +1,4 @@
-"""The `transform` command: a thin layer over the library.
+"""The commands of `transform`, with their options and exit statuses; each only calls the library.
 
 Nothing heavy is imported before it is needed, so that `--help` answers at once.
 """
@@ -14,14 +14,13 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import click
 
 from transform import _process
-from transform._process import keep_freed_memory
 from transform.cli.options import MaxRejects, PathOrUri, Size, takes_calculation
 from transform.errors import OptionError, TransformError
 
 if TYPE_CHECKING:
     from transform.runnable import Runnable
 
-FAILED, USAGE, WITH_REJECTS, INTERRUPTED = 1, 2, 3, 130
+FAILED, WITH_REJECTS, INTERRUPTED = 1, 3, 130  # wrong usage is 2, which click sets
 
 _EXAMPLES = """\b
 Examples:
@@ -176,8 +175,8 @@ def new(name: str, source: str | None, lines: int) -> None:
     click.echo(f"\nNext: transform preview {made.sample} -c {made.calculation}")
 
 
-def _complain(message: str) -> None:
-    """Say what went wrong: on a terminal with its lines broken between words, elsewhere as it is."""
+def _print_error(message: str) -> None:
+    """Print an error: wrapped between words on a terminal, unchanged elsewhere."""
     name = "transform:"
     text = f"{name} {message}"
     if sys.stderr.isatty():
@@ -193,8 +192,8 @@ def _complain(message: str) -> None:
 def main() -> NoReturn:
     """Run the command and exit."""
     _process.install_interrupts()
-    # Work is shared out over processes, of which this is one: more threads here would only get in their way.
-    keep_freed_memory()
+    _process.keep_freed_memory()
+    # The work is distributed over processes, and this is one of them: more threads here would compete with the others.
     for name in ("POLARS_MAX_THREADS", "OPENBLAS_NUM_THREADS"):
         os.environ.setdefault(name, "1")
     try:
@@ -203,9 +202,9 @@ def main() -> NoReturn:
         error.show()
         sys.exit(error.exit_code)
     except TransformError as error:
-        _complain(str(error))
+        _print_error(str(error))
         sys.exit(FAILED)
     except (KeyboardInterrupt, click.Abort):
-        _complain("interrupted; nothing was published")
+        _print_error("interrupted; nothing was published")
         sys.exit(INTERRUPTED)
     sys.exit(0)

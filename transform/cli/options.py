@@ -1,6 +1,6 @@
-"""The options that say what to compute, which several commands have in common.
+"""The options that several commands share, and the types of options and arguments.
 
-What options and arguments of the command can be.
+`takes_calculation` adds the options that define a calculation to a command.
 """
 
 import contextlib
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 class Size(click.ParamType[int]):
-    """A number of bytes, with a unit if need be."""
+    """A number of bytes, optionally with a unit."""
 
     name = "size"
 
@@ -40,7 +40,7 @@ class PathOrUri(click.ParamType[str]):
     name = "place"
 
     def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:  # noqa: ARG002
-        """Return what tells the shell to look at its files."""
+        """Return the item that makes the shell complete the names of files."""
         return [CompletionItem(incomplete, type="file")]
 
 
@@ -50,7 +50,7 @@ class MaxRejects(click.ParamType[str]):
     name = "N|P%"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
-        """Return the text if it is good."""
+        """Return the text if it is valid."""
         text = str(value).strip()
         if not re.fullmatch(r"\d+|(100(\.0*)?|\d{1,2}(\.\d*)?)%", text):
             self.fail(f"{value!r} is not a number of lines such as 100 or a share such as 5%", param, ctx)
@@ -58,7 +58,7 @@ class MaxRejects(click.ParamType[str]):
 
 
 def takes_calculation(command: Callable[..., None]) -> Callable[..., None]:
-    """Give a command the options that say what to compute; it is called with `what`, the calculation."""
+    """Add the options that define a calculation to a command, which receives the calculation as `what`."""
 
     @click.option("-e", "--expr", "exprs", metavar="SQL", multiple=True, help="What to compute, as `a * b AS c, ...`.")
     @click.option("-w", "--where", metavar="SQL", help="Keep only the lines for which this is true.")
@@ -119,9 +119,9 @@ def _calculation(
 
 @contextlib.contextmanager
 def _started_ahead(options: Mapping[str, Any]) -> Iterator[None]:
-    """Start the processes that there will be work for, beside this one, as far as that is known at once."""
+    """Start worker processes while this process still imports, if the size of the input shows that they are needed."""
     try:
-        size = Path(options["source"]).stat().st_size  # of a device or pipe 0
+        size = Path(options["source"]).stat().st_size  # 0 for a device or a pipe
     except (OSError, ValueError):
         size = 0
     others = (options.get("workers", 1) or available_cores()) - 1 if size > MIN_RANGES * RANGE_BYTES else 0

@@ -36,7 +36,7 @@ _WIDE = 200
 
 @contextlib.contextmanager
 def progress(name: str, *, quiet: bool) -> Iterator[OnProgress | None]:
-    """Show a progress bar on a terminal; yield what to tell it, None where there is none."""
+    """Show a progress bar on a terminal; yield the function that updates it, None if there is no terminal."""
     console = Console(stderr=True)
     if quiet or not console.is_terminal:
         yield None
@@ -56,7 +56,7 @@ def progress(name: str, *, quiet: bool) -> Iterator[OnProgress | None]:
 def print_summary(summary: Summary) -> None:
     """Print a summary on standard error."""
     console = Console(stderr=True, highlight=False)
-    if not console.is_terminal:  # nothing is folded where a program may read it
+    if not console.is_terminal:  # lines are not wrapped where a program may read them
         console = Console(stderr=True, highlight=False, width=_WIDE)
     _print_grid(console, summary.rows())
     if summary.rejected and not summary.rejects:
@@ -65,7 +65,7 @@ def print_summary(summary: Summary) -> None:
 
 
 def _print_grid(console: Console, rows: Iterable[tuple[str, str, str]]) -> None:
-    """Print rows without the blanks that a table is filled up with."""
+    """Print rows as a table without trailing spaces."""
     table = Table.grid(padding=(0, 2))
     table.add_column()
     table.add_column(justify="right")
@@ -80,9 +80,9 @@ def _print_grid(console: Console, rows: Iterable[tuple[str, str, str]]) -> None:
 
 @contextlib.contextmanager
 def summary_file(path: str | None, places: dict[str, str | None]) -> Iterator[Callable[[Summary], None]]:
-    """Open the file that the summary goes to as JSON, if one is wanted; yield what writes it.
+    """Open the file for the summary as JSON, if one was asked for; yield the function that writes it.
 
-    It is opened before the run, so that nothing is published whose summary has no place.
+    It is opened before the run, so that no output is published if its summary cannot be written.
     """
     if path is None:
         yield lambda _summary: None
@@ -104,7 +104,7 @@ def print_json(plain: dict[str, Any]) -> None:
 
 
 def print_check(check: Check, problems: list[str]) -> None:
-    """Print how a calculation fares on standard output."""
+    """Print the results of a check on standard output."""
     console = Console(width=_width(), highlight=False)
     summary = check.summary
     which = "all" if check.whole else "the first"
@@ -134,14 +134,14 @@ def print_frame(frame: pl.DataFrame) -> None:
 
 
 def print_rejected(rejected: Iterable[str]) -> None:
-    """Print on standard error what is said of lines that were rejected."""
+    """Print messages about rejected lines on standard error."""
     console = Console(stderr=True, highlight=False, soft_wrap=not sys.stderr.isatty())
     for text in rejected:
         console.print(Text(f"rejected {text}", style="yellow"))
 
 
 def print_schema(source: str) -> None:
-    """Print what a sample of the input shows of its columns."""
+    """Print the columns of an input, with the types that a sample of it shows."""
     with open_source(source) as reader:
         sample, _ = take_sample(read_chunks(reader.read_into))
     sample.check_holds_lines()
@@ -160,8 +160,8 @@ def print_schema(source: str) -> None:
     console = Console(width=_width(), highlight=False)
     console.print(table)
     what = "the whole input" if sample.whole else f"the first {SAMPLE_LINES:,}"
-    left_out = f"; {sample.no_objects:,} without a JSON object left out ({sample.first_error})"
-    console.print(Text(f"\n{sample.lines:,} lines sampled ({what}){left_out if sample.no_objects else ''}"))
+    left_out = f"; {sample.other_lines:,} without a JSON object left out ({sample.first_error})"
+    console.print(Text(f"\n{sample.lines:,} lines sampled ({what}){left_out if sample.other_lines else ''}"))
 
 
 def _width() -> int:

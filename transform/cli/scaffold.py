@@ -1,4 +1,4 @@
-"""A new calculation to start from: its file, its test, and a sample of the data for both."""
+"""Creates a calculation to start from: its file, its test, and a sample of the data for both."""
 
 import json
 import keyword
@@ -62,14 +62,14 @@ def test_each_line_gets_its_result(tmp_path):
 
 @dataclass(frozen=True, slots=True)
 class Scaffold:
-    """What was made.
+    """The files that were created.
 
     Attributes:
         calculation: The file of the calculation.
-        test: Its test.
-        sample: The lines that both are tried on.
-        lines: How many these are.
-        left_out: How many lines were no JSON objects, and left out.
+        test: The file of its test.
+        sample: The file of the lines that both are tried on.
+        lines: How many lines the sample has.
+        left_out: How many lines of the source are not JSON objects, and were left out.
     """
 
     calculation: Path
@@ -81,7 +81,7 @@ class Scaffold:
 
 @dataclass(frozen=True, slots=True)
 class _Idea:
-    """Something to compute: as an expression, and in Python on one line, to test it with."""
+    """A possible result: its expression, and the same in Python for the test."""
 
     result: str
     expression: str
@@ -97,16 +97,16 @@ class _Idea:
 
 
 def scaffold(path: Path, source: Source | None = None, lines: int = SAMPLE_LINES) -> Scaffold:
-    """Make a calculation with its test and a sample.
+    """Create a calculation with its test and a sample.
 
     Args:
-        path: Its name, in the directory where it is to be.
-        source: What its sample is drawn from; None for invented businesses.
-        lines: How many of the first lines to draw.
+        path: The path of the calculation, with or without `.py`.
+        source: The input that the sample is taken from; None for invented businesses.
+        lines: How many of the first lines to take.
 
     Raises:
-        OptionError: The name is not one for a Python file.
-        OutputError: There is something of that name, or it cannot be written.
+        OptionError: A Python file cannot have the name.
+        OutputError: One of the files exists, or cannot be written.
         InputError: The source cannot be read, or has no lines.
     """
     path = path.with_suffix("") if path.suffix == ".py" else path
@@ -122,7 +122,7 @@ def scaffold(path: Path, source: Source | None = None, lines: int = SAMPLE_LINES
     content = b"".join(line + b"\n" for line in found)
     _write(made[2], content)
     try:
-        idea = _settle_on(_ideas(found, source), name, made)
+        idea = _write_first_working(_ideas(found, source), name, made)
     except BaseException:
         for file in made:
             file.unlink(missing_ok=True)
@@ -131,8 +131,8 @@ def scaffold(path: Path, source: Source | None = None, lines: int = SAMPLE_LINES
     return Scaffold(made[0], made[1], made[2], len(found), left_out)
 
 
-def _settle_on(ideas: Iterator[_Idea], name: str, made: list[Path]) -> _Idea:
-    """Write the file with the first idea that works for all lines of the sample; return that."""
+def _write_first_working(ideas: Iterator[_Idea], name: str, made: list[Path]) -> _Idea:
+    """Write the calculation with the first idea that works for all lines of the sample; return the idea."""
     for idea in ideas:
         made[0].unlink(missing_ok=True)
         _write(made[0], _CALCULATION.format(name=name, named=idea.named).encode())
@@ -145,7 +145,7 @@ def _settle_on(ideas: Iterator[_Idea], name: str, made: list[Path]) -> _Idea:
 
 
 def _lines_of(source: Source | None, max_lines: int) -> tuple[list[bytes], int]:
-    """Return the first lines that are JSON objects, and how many before the last of these are not."""
+    """Return the first lines that are JSON objects, and how many other lines there are before the last of them."""
     if source is None:
         return resources.files("transform").joinpath("data/businesses.jsonl").read_bytes().splitlines()[:max_lines], 0
     found: list[bytes] = []
@@ -167,7 +167,7 @@ def _lines_of(source: Source | None, max_lines: int) -> tuple[list[bytes], int]:
 
 
 def _ideas(lines: list[bytes], source: Source | None) -> Iterator[_Idea]:
-    """Yield what may be of use with lines such as these, the best first; the last works with any."""
+    """Yield ideas that suit the lines, the best first; the last one works with any lines."""
     if source is None:
         product = 'pl.col("stars") * pl.col("review_count")'
         yield _Idea("review_score", product, 'line["stars"] * line["review_count"]')
@@ -178,7 +178,7 @@ def _ideas(lines: list[bytes], source: Source | None) -> Iterator[_Idea]:
     for name, member in sample.members.items():
         try:
             dtype = infer_columns([name], {}, sample, {})[name].dtype
-        except TransformError:  # of no one type
+        except TransformError:  # no single type holds its values
             continue
         missing = member.present - member.kinds["null"] < sample.lines
         ideas.append(_idea(name, dtype, sample, missing=missing))

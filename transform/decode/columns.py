@@ -1,4 +1,7 @@
-"""The values of a column: how msgspec reads them, how they become a series, what to say of one that does not fit."""
+"""The values of a column: the types that msgspec decodes them as, their series, and the errors if one does not fit.
+
+`to_frame` makes the series. `type_error` and `range_error` contain the words for values that do not fit their column.
+"""
 
 import re
 from collections.abc import Mapping
@@ -13,12 +16,12 @@ from transform.decode.schema import INTEGER_BOUNDS, Column, MixedKindsError, kin
 from transform.errors import SchemaError
 
 ESCAPED = re.compile(r'["\\\x00-\x1f]')
-"""What a member name must not hold for a struct of msgspec to have it."""
+"""The characters that a struct of msgspec cannot have in the names of its members."""
 
 _ARROW_TYPES: dict[type[pl.DataType], pa.DataType] = {
     pl.Boolean: pa.bool_(),
     pl.Float64: pa.float64(),
-    pl.Int128: pa.int64(),  # it has none of 128 bits
+    pl.Int128: pa.int64(),  # Arrow has no integers of 128 bits
     pl.Null: pa.null(),
     pl.String: pa.large_string(),
 }
@@ -47,7 +50,7 @@ def to_frame(
         return to_frame(rest, columns, height - len(errors))[0], errors
     if not series:
         return pl.DataFrame(height=height), {}
-    return pl.DataFrame({one.name: one for one in series}), {}  # of a list, one without a name would be given one
+    return pl.DataFrame({one.name: one for one in series}), {}  # in a list, a series named "" would be renamed
 
 
 def _to_series(name: str, values: list[Any], column: Column) -> pl.Series:
@@ -67,12 +70,12 @@ def _to_series(name: str, values: list[Any], column: Column) -> pl.Series:
 
 
 def _nested_series(name: str, values: list[Any], dtype: pl.DataType) -> pl.Series:
-    """Return a series of lists or structs; where lists hold structs, polars takes about 20 times as long as Arrow."""
+    """Return a series of lists or structs; for lists of structs, polars takes about 20 times as long as Arrow."""
     if _has_objects_in_lists(dtype):
         try:
             array = pa.array(values, type=_arrow_type(dtype))
         except (pa.ArrowException, OverflowError):
-            pass  # an integer beyond 64 bits: polars says which
+            pass  # an integer beyond 64 bits, which polars finds
         else:
             return pl.Series(name, array).cast(dtype)
     return pl.Series(name, values, dtype=dtype, strict=True)
@@ -93,12 +96,12 @@ def _arrow_type(dtype: Any) -> pa.DataType:
 
 
 def python_type(dtype: Any, *, within_64_bits: bool = False) -> Any:
-    """Return the type that msgspec reads a column's values as.
+    """Return the type that msgspec decodes the values of a column as.
 
     Args:
-        dtype: The column's type.
-        within_64_bits: Whether integers in arrays and objects are taken within 64 bits only: polars makes null of some
-            that are beyond its type, so what is larger is looked at line by line.
+        dtype: The type of the column.
+        within_64_bits: Whether integers in arrays and objects have to be within 64 bits. polars turns some larger ones
+            into null, so lines with larger ones are decoded one by one.
     """
     if isinstance(dtype, pl.List):
         return list[_nested(dtype.inner, within_64_bits=within_64_bits)]  # type: ignore[misc]
@@ -114,7 +117,7 @@ def python_type(dtype: Any, *, within_64_bits: bool = False) -> Any:
         return msgspec.defstruct("Object", fields, gc=False)
     if type(dtype) in INTEGER_BOUNDS:
         minimum, maximum = INTEGER_BOUNDS[type(dtype)]
-        # msgspec takes no bound beyond 64 bits; those are checked on the column
+        # msgspec does not accept bounds beyond 64 bits; these are checked on the column.
         return Annotated[
             int,
             msgspec.Meta(ge=minimum if minimum > -(2**64) else None, le=maximum if maximum <= _INT64_MAX else None),
@@ -144,7 +147,10 @@ def in_range(value: Any, dtype: Any) -> bool:
 
 
 def widen(dtype: pl.DataType, text: bytes) -> pl.DataType | None:
-    """Return the type an inferred column needs, where all that is wrong with it is a float among integers."""
+    """Return the wider type that an inferred column needs for a value with floats in place of integers.
+
+    None if the value fits, or does not fit for another reason.
+    """
     if isinstance(dtype, pl.Int128):
         return pl.Float64() if kind_of(text) == "float" else None
     if not dtype.is_nested():
@@ -169,7 +175,7 @@ def _with_floats(dtype: Any) -> pl.DataType:
 
 
 def type_error(name: str, column: Column, text: bytes, message: str) -> LineError:
-    """Return why a value does not fit its column, given msgspec's message."""
+    """Return the error for a value that does not fit its column, given msgspec's message."""
     kind = kind_of(text)
     expected = {pl.Float64: "a number", pl.String: "a string", pl.Boolean: "a boolean"}.get(type(column.dtype))
     if "out of range" in message or "<=" in message or ">=" in message:
@@ -183,7 +189,7 @@ def type_error(name: str, column: Column, text: bytes, message: str) -> LineErro
 
 
 def range_error(name: str, column: Column, text: str) -> LineError:
-    """Return that a value is out of its column's range."""
+    """Return the error for a value that is out of the range of its column."""
     return LineError(f"column `{name}`: out of range for {column.dtype}", _shorten(text))
 
 

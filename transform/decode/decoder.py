@@ -1,12 +1,10 @@
-"""A chunk of lines to a frame of the columns read, and what the splice needs to know of where things stand.
+"""Decodes a chunk of lines into a frame of the columns read, and the positions that a splice needs.
 
-The fast way is one call of msgspec for the whole chunk: a struct of just the members of interest, everything else
-validated and skipped. That call alone does not prove one object per line: it takes two objects on a line, and one over
-two lines. It does once every line starts with `{`, ends with `}`, and there are as many objects as lines, for within an
-object a `}` is never followed by a `{`. A run of lines that fails is parted until the lines at fault stand alone; those
-are judged one by one.
-
-A single line: whether it has a row, and with what values, or why not.
+`Decoder` is the fast way: one call of msgspec for many lines, into a struct of the members that are needed. All other
+members are validated and skipped. The call alone does not prove that each line is one object: two objects on one line
+would pass, and so would one object on two lines. It is proved if every line starts with `{` and ends with `}` and there
+are as many objects as lines, because within an object a `}` is never followed by a `{`. If a call fails, the lines are
+divided until the invalid ones are alone. `LineDecoder` then decodes each of these, or finds the reason to reject it.
 """
 
 import re
@@ -41,10 +39,10 @@ from transform.io.chunks import LONG_LINE_HEAD_BYTES, MAX_LINE_BYTES, Chunk
 
 
 class LineDecoder:
-    """Decodes single lines, for the columns that are read.
+    """Decodes single lines: strict, and slower than `Decoder`.
 
     Args:
-        columns: With their types.
+        columns: The columns read, with their types.
     """
 
     def __init__(self, columns: Mapping[str, Column]) -> None:
@@ -56,12 +54,12 @@ class LineDecoder:
         """Return the values of the columns, and all members.
 
         Args:
-            line: Its bytes.
+            line: The bytes of the line.
             offset: Where it starts in the input.
 
         Raises:
-            LineError: Why it has no row.
-            WidenError: See there.
+            LineError: The line is rejected; the error has the reason.
+            WidenError: An inferred type is too narrow.
         """
         members = read_members(line)
         for name in self._inferred:
@@ -88,7 +86,7 @@ class LineDecoder:
         return value
 
 
-# Where msgspec says that it failed; should it say so in another way one day, the runs are halved.
+# Where msgspec failed, by its messages. If a later version words them differently, the lines are halved instead.
 _FAULTY_OBJECT = re.compile(r"at `\$\[(\d+)\]")
 _FAULTY_BYTE = re.compile(r"\(byte (\d+)\)$")
 _ADDRESS = attrgetter("address")
@@ -96,7 +94,7 @@ _ADDRESS = attrgetter("address")
 
 @dataclass(frozen=True, slots=True)
 class Spans:
-    """Where the values of one member stand: `rows` into the frame, `starts` and `stops` into the chunk."""
+    """The values of one member: `rows` are indexes into the frame, `starts` and `stops` positions in the chunk."""
 
     rows: Positions
     starts: Positions
@@ -105,17 +103,17 @@ class Spans:
 
 @dataclass(frozen=True, slots=True)
 class Decoded:
-    """What a chunk holds.
+    """A decoded chunk.
 
     Attributes:
-        line_index: Where its lines stand.
-        lines: The line of each row of the frame.
-        closes: Where the closing brace of each row's line stands.
-        empties: Whether that line is an object without members.
-        frame: The columns read, a row for each line that is not blank and not rejected.
-        spans: By name, where the members that results replace stand.
+        line_index: The positions of its lines.
+        lines: For each row of the frame, the index of its line.
+        closes: For each row, the position of the closing brace of its line.
+        empties: For each row, whether its line is an object without members.
+        frame: The columns read, with a row for each line that is not blank and not rejected.
+        spans: The values that results replace, by the name of the member.
         blank: How many lines are blank.
-        rejects: In the order of the lines.
+        rejects: The rejected lines, in order.
     """
 
     line_index: LineIndex
@@ -134,8 +132,8 @@ class _Rows:
 
     lines: list[Positions] = field(default_factory=list)
     objects: list[Any] = field(default_factory=list)
-    values: dict[str, list[Any]] = field(default_factory=dict)  # of the columns that are decoded from their text
-    spans: dict[str, list[npt.NDArray[np.int64]]] = field(default_factory=dict)  # row, start and stop of each
+    values: dict[str, list[Any]] = field(default_factory=dict)  # only of columns that are decoded from their text
+    spans: dict[str, list[npt.NDArray[np.int64]]] = field(default_factory=dict)  # arrays of rows, starts and stops
     rejects: list[Reject] = field(default_factory=list)
 
 
@@ -157,20 +155,20 @@ class Decoder:
         self._fields = {name: f"m{i}" for i, name in enumerate(dict.fromkeys([*columns, *targets]))}
         self._getters = {name: _getter(attribute) for name, attribute in self._fields.items()}
         types = {name: python_type(c.dtype, within_64_bits=True) | None for name, c in columns.items()}
-        # A struct takes no such names. Without one it is a dict of all members, which takes about twice as long.
+        # A struct cannot have such names. A dict of all members takes its place, which takes about twice as long.
         self._with_struct = not any(ESCAPED.search(name) for name in self._fields)
         self._struct = _struct(self._fields, types, self._targets) if self._with_struct else None
         self._objects = msgspec.json.Decoder(self._struct or dict[str, Raw])
         self._single = LineDecoder(columns)
-        # The columns of which the struct has the text, since they are replaced; their values are decoded from it.
+        # Columns that results replace: the struct has their text, from which their values are decoded.
         as_text = [name for name in types if name in self._targets or not self._with_struct]
         self._arrays = {name: msgspec.json.Decoder(list[types[name]]) for name in as_text}  # type: ignore[valid-type]
 
     def decode(self, chunk: Chunk) -> Decoded:
-        """Return the rows of a chunk and the lines that are none.
+        """Return the rows of a chunk, and the lines that are rejected.
 
         Raises:
-            WidenError: See there.
+            WidenError: An inferred type is too narrow.
         """
         line_index = index_lines(chunk)
         blank = line_index.firsts == line_index.lasts
@@ -179,16 +177,16 @@ class Decoder:
         position = 0
         for line in odd:
             until = int(np.searchsorted(plain, line))
-            self._decode_run(line_index, plain[position:until], rows)
+            self._decode_lines(line_index, plain[position:until], rows)
             self._decode_line(line_index, int(line), rows)
             position = until
-        self._decode_run(line_index, plain[position:], rows)
+        self._decode_lines(line_index, plain[position:], rows)
         return self._assemble(
             line_index, rows, int(np.count_nonzero(blank)) - sum(bool(blank[r.line]) for r in rows.rejects)
         )
 
     def _sort_out(self, line_index: LineIndex, blank: npt.NDArray[np.bool_]) -> tuple[Positions, Positions]:
-        """Return the lines that may be decoded together, and those that have to be judged one by one."""
+        """Return the lines that may be decoded together, and those that have to be decoded one by one."""
         data, firsts, lasts = line_index.data, line_index.firsts, line_index.lasts
         lengths = line_index.stops - line_index.bounds[:-1]
         odd = lengths > self._max_line_bytes
@@ -199,23 +197,23 @@ class Decoder:
         odd[invalid_utf8(line_index)] = True
         return np.flatnonzero(~blank & ~odd), np.flatnonzero(odd)
 
-    def _decode_run(self, line_index: LineIndex, lines: Positions, rows: _Rows) -> None:
-        """Decode lines that have nothing but blank lines between them."""
+    def _decode_lines(self, line_index: LineIndex, lines: Positions, rows: _Rows) -> None:
+        """Decode lines that have nothing but blank lines between them; divide them until the invalid ones are alone."""
         pending = [lines]
         while pending:
-            run = pending.pop()
-            if len(run) == 1:
-                self._decode_line(line_index, int(run[0]), rows)
-            elif len(run) and (fault := self._decode_together(line_index, run, rows)) is not None:
-                pending += [run[fault + 1 :], run[fault : fault + 1], run[:fault]]
+            some = pending.pop()
+            if len(some) == 1:
+                self._decode_line(line_index, int(some[0]), rows)
+            elif len(some) and (fault := self._decode_together(line_index, some, rows)) is not None:
+                pending += [some[fault + 1 :], some[fault : fault + 1], some[:fault]]
 
     def _decode_together(self, line_index: LineIndex, lines: Positions, rows: _Rows) -> int | None:
-        """Decode lines that are all good; else return where to part them: at the one at fault, or in the middle."""
+        """Decode lines if all are valid; otherwise return where to divide them: at the invalid one, if it is known."""
         start = line_index.firsts[lines[0]]
-        run = line_index.view[start : line_index.lasts[lines[-1]]]
+        text = line_index.view[start : line_index.lasts[lines[-1]]]
         fault = None
         try:
-            objects = self._objects.decode_lines(run)
+            objects = self._objects.decode_lines(text)
             if len(objects) == len(lines):
                 raws = {name: self._texts(objects, name) for name in {*self._targets, *self._arrays}}
                 values = {name: array.decode(_as_array(raws[name])) for name, array in self._arrays.items()}
@@ -238,7 +236,7 @@ class Decoder:
         return self._getters[name](objects)
 
     def _decode_line(self, line_index: LineIndex, index: int, rows: _Rows) -> None:
-        """Accept or reject a single line."""
+        """Decode or reject a single line."""
         start = int(line_index.bounds[index])
         length = int(line_index.stops[index]) - start
         if length > self._max_line_bytes:
@@ -265,7 +263,7 @@ class Decoder:
             rows.values.setdefault(name, []).extend(more)
 
     def _add_spans(self, rows: _Rows, raws: Mapping[str, Sequence[Any]], base: int, first_row: int) -> None:
-        """Note where the raw values stand, as views of bytes of which position 0 of the chunk is at `base`."""
+        """Add the positions of raw values, which are views of the chunk; its first byte has the address `base`."""
         for name in self._targets:
             values, numbers = raws[name], np.arange(first_row, first_row + len(raws[name]))
             if missing := values.count(UNSET):
@@ -311,7 +309,7 @@ class Decoder:
 
 
 def _struct(fields: Mapping[str, str], types: Mapping[str, Any], targets: Collection[str]) -> Any:
-    """Return a struct of the members of interest: typed where only read, as text where they are replaced."""
+    """Return a struct of the members that are needed: typed if they are only read, as text if they are replaced."""
     return msgspec.defstruct(
         "Line",
         [
@@ -325,7 +323,7 @@ def _struct(fields: Mapping[str, str], types: Mapping[str, Any], targets: Collec
 
 
 def _getter(attribute: str) -> Callable[[list[Any]], list[Any]]:
-    """Return what takes an attribute of all objects: as code of its own, in half the time of `operator.attrgetter`."""
+    """Return a function that reads an attribute of all objects; generated, it takes half the time of `attrgetter`."""
     return eval(f"lambda objects: [o.{attribute} for o in objects]")  # type: ignore[no-any-return] # noqa: S307 - of a name made here
 
 

@@ -1,4 +1,4 @@
-"""The first lines of an input, from which the types of undeclared columns are inferred once for the whole of it."""
+"""Infers the types of undeclared columns from a sample, the first lines of an input, once for the whole input."""
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
@@ -20,11 +20,12 @@ _ONE_KIND = ({"integer"}, {"float"}, {"integer", "float"}, {"string"}, {"boolean
 
 @dataclass(frozen=True, slots=True)
 class SampleSize:
-    """How much of an input is sampled at most.
+    """The maximum size of a sample.
 
     Attributes:
         max_lines: Number of lines that are JSON objects.
-        max_bytes: The sample ends with the first line that starts past this, so that not all of a pipe has to be kept.
+        max_bytes: The sample ends with the first line that starts after this offset, because the sample of a pipe is
+            kept in memory.
     """
 
     max_lines: int = SAMPLE_LINES
@@ -36,9 +37,12 @@ SAMPLE_SIZE = SampleSize()
 
 @dataclass(slots=True)
 class Member:
-    """What a sample shows of a member: in how many lines it is, of which kinds, and the type that holds them all.
+    """A member in a sample.
 
-    `dtype` is None where no one type does.
+    Attributes:
+        present: In how many lines it is.
+        kinds: How many of its values are of each kind.
+        dtype: The type that holds all its values, None if there is no such type.
     """
 
     present: int = 0
@@ -52,7 +56,7 @@ class Sample:
 
     Attributes:
         lines: How many there are.
-        no_objects: How many other lines there are among them.
+        other_lines: How many lines among them are not JSON objects.
         members: By name, in order of appearance.
         whole: Whether the input has no more lines.
         first_error: Why the first of the other lines is not a JSON object.
@@ -60,7 +64,7 @@ class Sample:
     """
 
     lines: int = 0
-    no_objects: int = 0
+    other_lines: int = 0
     members: dict[str, Member] = field(default_factory=dict)
     whole: bool = False
     first_error: str = ""
@@ -87,7 +91,7 @@ class Sample:
             text = bytes(raw)
             kind = kind_of(text)
             member.present += 1
-            is_new = kind not in member.kinds or kind in ("array", "object")  # else the type already holds it
+            is_new = kind not in member.kinds or kind in ("array", "object")  # otherwise the type holds it already
             member.kinds[kind] += 1
             try:
                 if is_new and member.dtype is not None:
@@ -96,7 +100,7 @@ class Sample:
             except MixedKindsError:
                 member.dtype = None
             except msgspec.ValidationError:
-                pass  # a number out of range somewhere inside: that line will be rejected where the column is read
+                pass  # it contains a number out of range: the line will be rejected if the column is read
 
 
 _EXAMPLES: dict[str, object] = {"null": None, "boolean": True, "integer": 0, "float": 0.0, "string": ""}
@@ -141,7 +145,7 @@ def _add_lines(sample: Sample, chunk: Chunk, max_line_bytes: int) -> bool:
         try:
             sample.add(read_members(line).values)
         except LineError as error:
-            sample.no_objects += 1
+            sample.other_lines += 1
             sample.first_error = sample.first_error or str(error)
     return sample.lines == sample.size.max_lines
 
@@ -153,10 +157,10 @@ def _too_long(max_line_bytes: int) -> str:
 def infer_columns(
     names: Iterable[str], declared: Mapping[str, pl.DataType], sample: Sample, widened: Mapping[str, pl.DataType]
 ) -> dict[str, Column]:
-    """Return the type of each column: as declared, or as the sample and what came after it showed.
+    """Return the type of each column: as declared, as the sample shows it, or as it was widened later.
 
     Raises:
-        SchemaError: The sample does not show what a column holds.
+        SchemaError: The sample does not show the type of a column.
     """
     columns = {name: Column(declared[name]) if name in declared else _infer(name, sample) for name in names}
     return columns | {name: Column(dtype, inferred=True) for name, dtype in widened.items()}

@@ -1,10 +1,9 @@
-"""Where the lines of a chunk stand: all at once, with numpy and polars, not line by line.
+"""The positions of the lines of a chunk, and of their members: found for all lines at once, with numpy and polars.
 
-Where the top-level members of valid lines stand, for all lines of a chunk at once.
-
-msgspec tells where a value stands but not its name, and of duplicates only the last. So the marks of JSON (quotes,
-brackets, commas, colons) are found with numpy: what is between an odd and an even quote of a line is a string, and what
-is left at depth one separates its members. Only lines that are known to be valid give good positions.
+`index_lines` finds the lines, `scan_members` their top-level members. The decoder does not know all of these: msgspec
+gives the position of a value but not of its name, and only the last of duplicate members. So `scan_members` finds the
+marks of JSON (quotes, brackets, commas, colons). The text between an odd and an even quote of a line is a string, and
+the marks outside strings at depth one separate the members. The positions are correct only for valid lines.
 """
 
 import itertools
@@ -27,16 +26,23 @@ OPEN, CLOSE, NEWLINE = 0x7B, 0x7D, 0x0A
 _IS_SPACE = np.zeros(256, dtype=bool)
 _IS_SPACE[[0x20, 0x09, 0x0D]] = True
 _SPACES = b" \t\r"
-_FEW_LINES = 16  # so few are sooner checked one by one
+_FEW_LINES = 16  # up to this number, checking one by one is faster
 _BLOCK_BYTES = 256 << 10
-_TRIM_STEPS = 4  # beyond so many white-space bytes at an end, a line is trimmed on its own
+_TRIM_STEPS = 4  # a line with more white space than this at an end is trimmed by itself
 
 
 @dataclass(frozen=True, slots=True)
 class LineIndex:
-    """Where the lines of a chunk start and end, without and with the white space around them.
+    r"""The positions of the lines of a chunk, with and without the white space around them.
 
     Attributes:
+        view: The bytes of the chunk.
+        data: The same bytes as an array.
+        offset: Where the chunk starts in the input.
+        bounds: Where each line starts, and where the chunk ends.
+        stops: Where each line ends, before its `\n`.
+        firsts: Where the text of each line starts, after white space.
+        lasts: Where the text of each line ends, before white space; equal to `firsts` if the line is blank.
         braced: Whether every line is known to start with `{` and end with `}`, without white space around it.
     """
 
@@ -54,7 +60,7 @@ class LineIndex:
         return bytes(self.view[self.bounds[index] : self.stops[index]])
 
     def trim(self, starts: Positions, stops: Positions) -> Positions:
-        """Return where the texts between end, without the white space after them."""
+        """Return where the texts from `starts` to `stops` end without the white space after them."""
         return _trim(self.view, self.data, starts, stops)[1] if _IS_SPACE[self.data[stops - 1]].any() else stops
 
     def reject(self, index: int, error: LineError) -> Reject:
@@ -70,7 +76,7 @@ def index_lines(chunk: Chunk) -> LineIndex:
     stops = np.append(ends, len(data)) if unterminated else ends
     bounds = np.concatenate(([0], ends + 1, [len(data)] if unterminated else []), dtype=np.int64, casting="unsafe")
     firsts, lasts = bounds[:-1], stops
-    # Most input has no white space around its lines; where it has, only those lines are looked at again.
+    # Most inputs have no white space around their lines, so that nothing has to be trimmed.
     braced = bool((data[np.minimum(firsts, len(data) - 1)] == OPEN).all() and (data[lasts - 1] == CLOSE).all())
     if not braced:
         firsts, lasts = _trim(chunk.data, data, firsts, lasts)
@@ -78,10 +84,10 @@ def index_lines(chunk: Chunk) -> LineIndex:
 
 
 def _positions_of(byte: int, data: npt.NDArray[np.uint8]) -> Positions:
-    """Return where a byte stands; where it is rare, in less time than `np.flatnonzero(data == byte)` takes.
+    """Return the positions of a byte; if it is rare, faster than `np.flatnonzero(data == byte)`.
 
-    That is done block by block, so that what is found stays in the cache: processes that work side by side share the
-    way to memory, which is what they wait for.
+    The search goes block by block, so that intermediate results stay in the cache: processes that run side by side
+    share the memory bandwidth, and would wait for it.
     """
     found = np.empty(_BLOCK_BYTES, dtype=bool)
     words = found.view("<u8")
@@ -96,7 +102,7 @@ def _positions_of(byte: int, data: npt.NDArray[np.uint8]) -> Positions:
     value = np.concatenate(values)
     if (value & (value - 1)).any():  # two in one word
         return np.flatnonzero(data == byte)
-    # Of a word whose nth byte is 1, which is 256 ** n, the exponent tells n.
+    # A word whose nth byte is 1 has the value 256 ** n, so its exponent gives n.
     positions: Positions = 8 * np.concatenate(hits) + (np.frexp(value.astype(np.float64))[1] - 1) // 8
     return positions
 
@@ -123,7 +129,7 @@ def _trim(
 
 
 def end_in(line_index: LineIndex, byte: int, starts: Positions, stops: Positions) -> npt.NDArray[np.bool_]:
-    """Return which of the texts from `starts` to `stops` end in a byte, white space aside."""
+    """Return which of the texts from `starts` to `stops` end in a byte, apart from white space."""
     ends = line_index.data[stops - 1]
     if _IS_SPACE[ends].any():
         ends = line_index.data[_trim(line_index.view, line_index.data, starts, stops)[1] - 1]
@@ -132,7 +138,7 @@ def end_in(line_index: LineIndex, byte: int, starts: Positions, stops: Positions
 
 
 def many_openers(line_index: LineIndex, lengths: Positions) -> list[int]:
-    """Return the lines that have more than `MAX_DEPTH` opening brackets: only those can be nested deeper."""
+    """Return the lines that have more than `MAX_DEPTH` opening brackets: only these can be nested too deeply."""
     if not (lengths > 2 * MAX_DEPTH).any():
         return []
     found = np.bitwise_and(line_index.data, 0xDF)
@@ -143,7 +149,7 @@ def many_openers(line_index: LineIndex, lengths: Positions) -> list[int]:
 
 
 def invalid_utf8(line_index: LineIndex) -> list[int]:
-    """Return the lines that are not UTF-8; msgspec does not look into the strings it skips."""
+    """Return the lines that are not UTF-8, which msgspec does not check in the strings that it skips."""
     return _invalid_utf8(line_index, 0, len(line_index.stops))
 
 
@@ -157,7 +163,7 @@ def _invalid_utf8(line_index: LineIndex, start: int, stop: int) -> list[int]:
 
 
 def _are_utf8(line_index: LineIndex, start: int, stop: int) -> bool:
-    """Check lines together, by polars: it takes a fifteenth of the time that decoding to str does, and no memory."""
+    """Check lines together with polars, which takes a fifteenth of the time of decoding to str, and no memory."""
     cuts = line_index.bounds[[start, stop]]
     piece = pa.LargeBinaryArray.from_buffers(
         pa.large_binary(), 1, [None, pa.py_buffer(cuts), pa.py_buffer(line_index.data)]
@@ -187,9 +193,9 @@ class MemberTable:
     """The members of the lines of a chunk, in order.
 
     Attributes:
-        lines: Which line each is in.
-        starts: Where its name's opening quote stands.
-        names: Where its name's closing quote stands.
+        lines: For each member, the index of its line.
+        starts: The position of the opening quote of its name.
+        names: The position of the closing quote of its name.
         stops: Where its value ends.
     """
 
@@ -200,14 +206,14 @@ class MemberTable:
 
 
 def scan_members(line_index: LineIndex) -> MemberTable:
-    """Return the top-level members of all lines; of lines that are not valid, anything."""
+    """Return the top-level members of all lines; for invalid lines the result is arbitrary."""
     parts = [_scan_block(line_index, *lines) for lines in _blocks(line_index)]
     lines, starts, names, stops = (np.concatenate(column) for column in zip(*parts, strict=True))
     return MemberTable(lines, starts, names, line_index.trim(names + 1, stops))
 
 
 def _blocks(line_index: LineIndex) -> Iterator[tuple[int, int]]:
-    """Yield runs of lines small enough for what is computed of them to stay in the processor's cache."""
+    """Yield ranges of lines that are small enough for intermediate results to stay in the processor's cache."""
     cuts = np.searchsorted(line_index.bounds, np.arange(0, len(line_index.data), _BLOCK_BYTES))
     for start, stop in itertools.pairwise(np.unique(np.append(cuts, len(line_index.stops)))):
         yield int(start), int(stop)
@@ -229,9 +235,9 @@ def _scan_block(line_index: LineIndex, start: int, stop: int) -> tuple[Positions
     top = depth == 1
     colons = np.flatnonzero(top & (kinds == _COLON))
     ends = np.flatnonzero((top & (kinds == _COMMA)) | (closing & (depth == 0)))
-    after = np.searchsorted(ends, colons)  # a value ends before the first of those after its colon
+    after = np.searchsorted(ends, colons)  # a value ends before the first end after its colon
     strings = marks[quotes]
-    before = np.searchsorted(strings, marks[outside[colons]])  # how many quotes: the last two are those of the name
+    before = np.searchsorted(strings, marks[outside[colons]])  # the number of quotes; the last two enclose the name
     there = (after < len(ends)) & (before >= 2)
     colons, after, before = outside[colons[there]], marks[outside[ends[after[there]]]], before[there]
     line = np.searchsorted(first, colons, side="right") - 1
@@ -253,7 +259,7 @@ def named(line_index: LineIndex, members: MemberTable, names: Collection[str]) -
         escapes = bytes(line_index.view[members.starts[escaped] : members.names[escaped] + 1])
         try:
             found[escaped] = msgspec.json.decode(escapes) in names
-        except (msgspec.DecodeError, UnicodeDecodeError):  # a lone surrogate, which no name has; or a line that is none
+        except (msgspec.DecodeError, UnicodeDecodeError):  # a lone surrogate, which no name has, or an invalid line
             found[escaped] = False
     return found
 
@@ -290,9 +296,9 @@ def _after_odd_runs(backslashes: Positions, size: int) -> Positions:
 
 
 def _since(steps: npt.NDArray[np.int8] | npt.NDArray[np.bool_], first: Positions) -> npt.NDArray[np.int32]:
-    """Return the running total of the steps since the start of each one's line, its own included."""
+    """Return for each step the sum of the steps of its line up to and including it."""
     totals = np.cumsum(steps, dtype=np.int32)
-    before = np.append(totals, 0)[first[:-1] - 1]  # what the lines before add up to: nothing, where all are valid
+    before = np.append(totals, 0)[first[:-1] - 1]  # the sum over the lines before: 0 if all are valid
     before[first[:-1] == 0] = 0
     if before.any():
         totals -= np.repeat(before, np.diff(first))

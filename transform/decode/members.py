@@ -1,6 +1,7 @@
-"""One line to its members: the strict and slow way, for the lines that the fast way could not settle.
+"""Reads the members of a single line: strict and slow, for lines that could not be decoded together with others.
 
-Says of a line whether it is a JSON object by the grammar of RFC 8259 in UTF-8, and if not, why.
+`read_members` decides whether a line is a JSON object, by the grammar of RFC 8259 in UTF-8. If it is not, the
+`LineError` has the reason.
 """
 
 import re
@@ -10,20 +11,20 @@ import msgspec
 import numpy as np
 
 MAX_DEPTH = 512
-"""How deep objects and arrays may be nested, the line's own braces being the first level."""
+"""How deep objects and arrays may be nested; the braces of the line itself are the first level."""
 
 _ANY_OBJECT = msgspec.json.Decoder(dict[str, msgspec.Raw])
 _STRING = re.compile(rb'"(?:[^"\\]++|\\.)*+"?', re.DOTALL)
-# Read from the left so that an escaped backslash is never taken for the start of an escape.
+# Matches all escapes from the left, so that an escaped backslash is never taken for the start of another escape.
 _ESCAPE = re.compile(rb"\\(?:u[dD][89abAB]..\\u[dD][c-fC-F]..|(u[dD][89a-fA-F][0-9a-fA-F]{2})|.)", re.DOTALL)
 
 
 class LineError(Exception):
-    """Why a line is rejected.
+    """The reason for which a line is rejected.
 
     Attributes:
-        kind: One of a few, for counting.
-        detail: What exactly was found; may be empty.
+        kind: The reason without values of the line, so that equal reasons can be counted.
+        detail: What was found in the line; may be empty.
     """
 
     def __init__(self, kind: str, detail: str = "") -> None:
@@ -38,7 +39,7 @@ class Members:
 
     Attributes:
         values: The text of each value by name; of duplicates, the last.
-        text: What `values` are views of: the line, or a copy of the same length where lone surrogates were replaced.
+        text: The bytes that `values` are views of: the line, or a copy of equal length without lone surrogates.
         lone_surrogates: The names whose value holds a lone surrogate escape.
     """
 
@@ -50,8 +51,9 @@ class Members:
 def read_members(line: bytes) -> Members:
     r"""Return the members of a line that is one JSON object.
 
-    A lone surrogate escape such as `"\ud83d"` is within the grammar, though no decoder can give its value, so it is
-    read as a noncharacter of the same length; reading it as another one shows which values hold it.
+    A lone surrogate escape such as `"\ud83d"` is valid by the grammar, but no decoder accepts it. So it is replaced by
+    a noncharacter of the same length, and the line is decoded a second time with another noncharacter: the values that
+    differ contain a lone surrogate.
 
     Raises:
         LineError: The line is something else.

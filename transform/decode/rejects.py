@@ -1,6 +1,7 @@
-"""Lines that are not transformed, and how they are kept.
+"""The result of a chunk, and the rejected lines in it.
 
-What a chunk of lines becomes.
+`ChunkResult` is what a plan returns for a chunk, and what is sent between processes. `to_json_line` formats a rejected
+line as it is kept in a file of rejects.
 """
 
 import base64
@@ -14,15 +15,15 @@ from transform.io.chunks import LONG_LINE_HEAD_BYTES
 
 @dataclass(frozen=True, slots=True)
 class Reject:
-    r"""A line that is not transformed.
+    r"""A rejected line.
 
     Attributes:
         line: Its index in the chunk.
         offset: Where it starts in the input.
-        kind: Why, as one of a few for counting.
-        reason: Why, in full.
+        kind: The reason without values of the line, so that equal reasons can be counted.
+        reason: The full reason.
         raw: Its bytes without `\n`; of a line over the limit, the first `LONG_LINE_HEAD_BYTES`.
-        length: Of a line over the limit, how long it is.
+        length: The length of a line over the limit; otherwise None.
     """
 
     line: int
@@ -40,7 +41,7 @@ def reject_long(line: int, offset: int, head: bytes, length: int, max_line_bytes
 
 
 def to_json_line(reject: Reject, line: int) -> bytes:
-    """Return a reject as it is kept, `line` being its number in the input, from 1 on."""
+    """Return a reject as a line of JSON; `line` is its number in the input, from 1 on."""
     kept: dict[str, object] = {"offset": reject.offset, "line": line, "reason": reject.reason}
     try:
         kept["raw"] = reject.raw.decode()
@@ -53,16 +54,16 @@ def to_json_line(reject: Reject, line: int) -> bytes:
 
 @dataclass(frozen=True, slots=True)
 class ChunkResult:
-    """What a chunk became.
+    """The output of a chunk, its rejected lines, and counts.
 
     Attributes:
         output: Bytes to be written one after the other; valid as long as the chunk is.
-        rejects: In the order of the lines.
-        lines: How many lines came in; the next are of these.
-        kept: How many are in the output.
-        filtered: How many the filters dropped.
-        blank: How many were blank.
-        nonfinite: By result, how many NaN and infinite numbers were written as null.
+        rejects: The rejected lines, in order.
+        lines: How many lines the chunk has.
+        kept: How many of these are in the output.
+        filtered: How many of these the filters dropped.
+        blank: How many of these are blank.
+        nonfinite: How many NaN and infinite numbers were written as null, by result.
         stop: Where the chunk ends in the input.
     """
 

@@ -1,7 +1,7 @@
-"""The types of the columns that are read: how they are declared, and how they are inferred.
+"""The types of the columns that are read: declared types as text and as polars types, and types of JSON values.
 
-JSON has five kinds of value and a column is of one of them: integers (evaluated as Int128), floats (Float64), strings,
-booleans, and arrays or objects of these.
+A column holds values of one kind: integers (evaluated as Int128), floats (Float64), strings, booleans, or arrays or
+objects of these.
 """
 
 import ast
@@ -47,14 +47,14 @@ class Column:
 
 
 class MixedKindsError(Exception):
-    """Two values of one column are of kinds that no one type holds."""
+    """No single type holds all values of a column."""
 
 
 def check_declared(name: str, dtype: object) -> pl.DataType:
     """Return a declared type as an instance.
 
     Raises:
-        SchemaError: It is not a polars type, or not one that JSON values come in.
+        SchemaError: It is not a polars type, or not a type of JSON values.
     """
     if isinstance(dtype, type) and issubclass(dtype, pl.DataType) and not dtype.is_nested():
         dtype = dtype()
@@ -79,7 +79,7 @@ def parse_type(name: str, text: str) -> pl.DataType:
     """Return the type that a text such as `Float64`, `List(Int64)` or `Struct({'a': String})` names.
 
     Raises:
-        SchemaError: It names none.
+        SchemaError: The text is not a type.
     """
     try:
         dtype = _parse_type_node(ast.parse(text.strip(), mode="eval").body)
@@ -97,7 +97,7 @@ def read_type(text: str) -> pl.DataType:
     """Return the type that was written with `str`; it may be one that was inferred from nulls.
 
     Raises:
-        ValueError: It is none, or is nested so deep that Python's parser cannot read it.
+        ValueError: The text is not a type, or is nested so deeply that Python's parser cannot read it.
     """
     try:
         return _parse_type_node(ast.parse(text, mode="eval").body)
@@ -123,7 +123,7 @@ def _parse_type_node(node: ast.expr) -> pl.DataType:
 
 
 def kind_of(text: bytes) -> str:
-    """Return the kind of a JSON value, given its text: `integer` and `float` differ in how they are spelled."""
+    """Return the kind of a JSON value, given its text; a number with a point or an exponent is a `float`."""
     match text[:1]:
         case b"{":
             return "object"
@@ -142,7 +142,7 @@ def type_of(value: object) -> pl.DataType:
     """Return the type of a decoded JSON value.
 
     Raises:
-        MixedKindsError: It holds an array whose elements are of no one type.
+        MixedKindsError: It contains an array whose elements have no common type.
     """
     match value:
         case None:
@@ -163,10 +163,10 @@ def type_of(value: object) -> pl.DataType:
 
 
 def merge_types(types: Iterable[pl.DataType]) -> pl.DataType:
-    """Return the one type that holds values of all these types, Null if there are none.
+    """Return the type that holds values of all the types, Null if there are no types.
 
     Raises:
-        MixedKindsError: No one type does.
+        MixedKindsError: There is no such type.
     """
     merged: pl.DataType = pl.Null()
     for dtype in types:
@@ -205,16 +205,16 @@ def _instance(dtype: Any) -> pl.DataType:
 
 
 def near_names(name: str, names: Iterable[str]) -> str:
-    """Return ` Did you mean …?` where one of the names is close, else nothing."""
+    """Return ` Did you mean …?` with the names that are similar, "" if none is."""
     near = difflib.get_close_matches(name, list(names), n=3)
     return f" Did you mean {' or '.join(f'`{n}`' for n in near)}?" if near else ""
 
 
 def check_all_read(declared: Mapping[str, pl.DataType], read: Iterable[str]) -> None:
-    """Raise if a column is declared that no expression reads: most likely a typing error.
+    """Raise if a column is declared that no expression reads, which is most likely a typing error.
 
     Raises:
-        SchemaError: Names the column.
+        SchemaError: There is such a column.
     """
     read = list(read)
     for name in declared:

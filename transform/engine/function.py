@@ -1,4 +1,4 @@
-"""A plain Python function of one line, called line by line: slow, for calculations that already exist as a function."""
+"""The spec and the plan of a plain Python function, which is called for each line: what `LineFunction` runs."""
 
 import json
 from collections.abc import Callable, Iterator, Mapping
@@ -18,7 +18,7 @@ from transform.io.chunks import MAX_LINE_BYTES, Chunk, LongLine
 Function = Callable[[dict[str, Any]], object]
 _SPACES = b" \t\r"
 _ANY = msgspec.json.Decoder()
-_ENCODER = msgspec.json.Encoder(decimal_format="number")  # as results of expressions are
+_ENCODER = msgspec.json.Encoder(decimal_format="number")  # as the results of expressions are written
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +58,7 @@ class FunctionPlan:
     max_line_bytes: int = MAX_LINE_BYTES
 
     def describe_schema(self) -> dict[str, tuple[str, str]]:
-        """Return the type of each column read: a function does not say which those are."""
+        """Return no columns: which members a function reads is not known."""
         return {}
 
     def transform(self, chunk: Chunk | LongLine) -> ChunkResult:
@@ -109,13 +109,13 @@ class FunctionPlan:
 def _decode(line: bytes) -> dict[str, Any]:
     """Return the object that a line holds."""
     try:
-        line.decode()  # the reason that msgspec gives for some bytes that are not UTF-8 is wrong
+        line.decode()  # for some bytes that are not UTF-8, msgspec gives a wrong reason
         value = _ANY.decode(line)
         if type(value) is dict and not is_deep(line):
             return value
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         pass
-    read_members(line)  # raises, except for valid JSON that msgspec has no value for: a lone surrogate, 1e999
+    read_members(line)  # raises, except for valid JSON that msgspec does not decode: a lone surrogate, 1e999
     try:
         decoded: dict[str, Any] = json.loads(line)
     except (ValueError, RecursionError) as error:  # an integer of thousands of digits
@@ -128,7 +128,7 @@ def _encode(result: dict[str, Any]) -> bytes:
     try:
         try:
             return _ENCODER.encode(result)
-        except UnicodeEncodeError:  # a lone surrogate, which has to be written as an escape
+        except UnicodeEncodeError:  # a lone surrogate has to be written as an escape
             return json.dumps(result, separators=(",", ":"), allow_nan=False).encode()
-    except Exception as error:  # noqa: BLE001 - it may hold any object, which JSON has no text for
+    except Exception as error:  # noqa: BLE001 - it may contain any object, and whatever encoding that one raises
         raise LineError("the calculation failed", f"its result cannot be written: {error}") from None

@@ -1,4 +1,4 @@
-"""The options of a run: what a caller may set, and the same checked, with the defaults filled in."""
+"""The options of a run: `RunOptions` as a caller gives them, and `EngineOptions` checked and complete."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -74,7 +74,7 @@ class Policy:
         raise OptionError(f"max_rejects is a number of lines or a share such as 5%, not {max_rejects!r}")
 
     def check(self, summary: Summary, reject: Reject, line: int) -> None:
-        """Raise if the line that was just rejected is one too many."""
+        """Raise RejectedError if the line that was just rejected is one too many."""
         if self.max_lines is not None and summary.rejected > self.max_lines:
             limit = "the first one fails the run"
             if self.max_lines:
@@ -83,7 +83,7 @@ class Policy:
             raise RejectedError(f"line {line} (offset {reject.offset}) was rejected, and {limit}: {reject.reason}")
 
     def check_all(self, summary: Summary) -> None:
-        """Raise if too many lines were rejected; once all are counted."""
+        """Raise RejectedError if too many lines were rejected; to be called once all are counted."""
         lines = summary.lines_in - summary.blank
         reasons = "; ".join(f"{reason.count} × {kind}" for kind, reason in summary.reject_reasons.items())
         if summary.rejected and summary.rejected == lines:
@@ -99,8 +99,8 @@ class PoolOptions:
     """How worker processes are started. Users cannot change it; tests do, to make workers take part in small inputs.
 
     Attributes:
-        min_chunks: Of an input of unknown size, this process transforms that many chunks before it starts others: a
-            short input needs no others.
+        min_chunks: How many chunks of an input of unknown size this process transforms before it starts others, which
+            a short input does not need.
         start_worker: Starts a worker process; None for a `RemoteWorker`.
     """
 
@@ -110,7 +110,7 @@ class PoolOptions:
 
 @dataclass(frozen=True, slots=True)
 class EngineOptions:
-    """How to read and transform an input: `RunOptions`, checked and complete, and what users cannot change.
+    """How to read and transform an input: the `RunOptions`, checked and complete, and options that users cannot change.
 
     Attributes:
         policy: When rejected lines fail the run.

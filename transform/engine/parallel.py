@@ -1,4 +1,7 @@
-"""The results of an input, in order: made in this process alone, or in as many processes as there are cores."""
+"""The results of all chunks of an input, in order: from this process alone, or from a pool of processes.
+
+`chunk_results` decides which, and whether the pool works on ranges of the input or on chunks that are read here.
+"""
 
 import contextlib
 import functools
@@ -16,7 +19,7 @@ if TYPE_CHECKING:
 
 
 class Transforms(Protocol):
-    """Makes results of chunks."""
+    """Turns chunks into their results: the part of a plan (`run.Plan`) that is used here."""
 
     @property
     def max_line_bytes(self) -> int:
@@ -32,16 +35,16 @@ def chunk_results(
 ) -> Iterator[Iterator[ChunkResult]]:
     """Yield the results of an input, in order.
 
-    An input that can be read from anywhere is cut into ranges, and each process reads its own. Any other input is read
-    by this process, which hands out the chunks. A short input is transformed by this process alone: it is done before
-    another has started.
+    An input that can be read from any offset is cut into ranges, and each process reads its own. Any other input is
+    read by this process, which distributes the chunks. A short input is transformed by this process alone, because that
+    takes less time than starting another one.
 
     Args:
-        plan: Makes results of chunks.
+        plan: Turns chunks into results.
         reader: The input.
-        chunks: All that is left of the input, read by this process.
+        chunks: The rest of the input, read by this process.
         options: How many processes to use, and how large ranges and chunks are.
-        notes: Is given a text that says so if only this process could be used.
+        notes: A list to which a note is added if only this process could be used.
     """
     pickled = _pickle(plan, notes) if options.workers > 1 else None
     start = reader.start.offset if reader.start is not None else 0
@@ -58,12 +61,12 @@ def chunk_results(
 
 
 def _pickle(plan: Transforms, notes: list[str]) -> bytes | None:
-    """Return the plan as it is sent to other processes, None if it cannot be."""
+    """Return the plan as it is sent to other processes, None if it cannot be pickled."""
     import cloudpickle  # noqa: PLC0415 - only inputs that take several processes need it
 
     try:
         pickled: bytes = cloudpickle.dumps(plan)
-    except Exception as error:  # noqa: BLE001 - whatever a user's object does when it is pickled
+    except Exception as error:  # noqa: BLE001 - a user's object may raise anything when it is pickled
         notes.append(f"used one process only, as the calculation cannot be sent to others: {error}")
         return None
     return pickled
@@ -92,8 +95,8 @@ class _LocalTransform:
     """Transforms items of an input in this process.
 
     Attributes:
-        plan: Makes results of chunks.
-        source: The input, where items are ranges of it.
+        plan: Turns chunks into results.
+        source: The input, if items are ranges of it; otherwise None.
         chunk_bytes: How much of a range to read at a time.
     """
 
@@ -105,10 +108,10 @@ class _LocalTransform:
         """Yield the results of an item; each is valid until the next is asked for."""
         if not isinstance(item, Range):
             return iter([self.plan.transform(item)])
-        assert self.source is not None  # noqa: S101 - there are ranges only of what can be read from anywhere
+        assert self.source is not None  # noqa: S101 - only an input that can be read from any offset has ranges
         return map(self.plan.transform, read_range(self.source, item, self.chunk_bytes, self.plan.max_line_bytes))
 
     def prefetch(self, item: Range) -> None:
-        """Begin to read a range, after those before it."""
+        """Start to read a range that `results` will be called with."""
         assert self.source is not None  # noqa: S101 - as above
         prefetch_range(self.source, item)

@@ -1,4 +1,4 @@
-"""A calculation of expressions with all its types known: any chunk to its output.
+"""The plan of a calculation of expressions whose types are known: it turns any chunk into its output.
 
 The stages of a chunk are methods, in order: `decode`, `evaluate` and `splice`; `transform` is all of them.
 """
@@ -51,9 +51,9 @@ class EvaluatedChunk:
 
 
 class ExpressionPlan:
-    """A calculation with all its types known: a pure function from chunks to their results.
+    """A calculation whose types are known: a pure function from chunks to their results.
 
-    It can be pickled.
+    A plan can be pickled, so that any process can transform any chunk.
 
     Args:
         results: Expressions by name.
@@ -109,7 +109,7 @@ class ExpressionPlan:
             self._evaluator.probe(self.decode(chunk).frame)
 
     def transform(self, chunk: Chunk | LongLine) -> ChunkResult:
-        """Return what a chunk becomes: the way of a row, start to end."""
+        """Return what a chunk becomes: all stages that a row passes through."""
         if isinstance(chunk, LongLine):
             reject = reject_long(0, chunk.offset, chunk.head, chunk.length, self.max_line_bytes)
             return ChunkResult((), (reject,), 1, 0, 0, 0, {}, chunk.stop)

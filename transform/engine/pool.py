@@ -1,7 +1,7 @@
-"""One input shared out between processes: which one transforms which item, and their results in order.
+"""Distributes the items of one input over processes, and yields their results in order.
 
-This process takes part: it transforms what the workers have no room for, and everything until they have started, which
-takes as long as transforming a hundred megabytes.
+An item is a range of the input, or a chunk that was read from it. This process takes part: it transforms the items that
+the workers have no room for, and all items until they have started, which takes as long as transforming 100 MB.
 """
 
 from collections import deque
@@ -16,7 +16,7 @@ from transform.engine.pool_worker import IN_BYTES, SLOTS, WorkItem
 from transform.io.chunks import Chunk, Range
 
 MAX_PREFETCHED = 2
-"""How many ranges this process may have taken and not transformed: one is next, and one is read meanwhile."""
+"""How many ranges this process may have taken and not transformed: the next one, and one that is read meanwhile."""
 
 
 class Worker(Protocol):
@@ -26,7 +26,7 @@ class Worker(Protocol):
         """Return whether it has room for one more item."""
 
     def give(self, item: WorkItem) -> None:
-        """Have an item transformed."""
+        """Send an item to be transformed."""
 
     def has_answered(self) -> bool:
         """Return whether `answers` would yield something without waiting."""
@@ -35,7 +35,7 @@ class Worker(Protocol):
         """Yield the results of the first item that is not done."""
 
     def stop(self, *, at_once: bool) -> None:
-        """End it."""
+        """Stop the worker: at once, or after the items that it has."""
 
 
 class Local(Protocol):
@@ -45,11 +45,11 @@ class Local(Protocol):
         """Yield the results of an item; each is valid until the next is asked for."""
 
     def prefetch(self, item: Range) -> None:
-        """Begin to read a range that `results` will be called with."""
+        """Start to read a range that `results` will be called with."""
 
 
 class LocalItem:
-    """An item that this process has taken: transformed when its turn comes, or before that."""
+    """An item that this process has taken: transformed when its turn comes, or earlier."""
 
     def __init__(self, item: WorkItem, local: Local) -> None:
         self._item = item
@@ -95,7 +95,7 @@ class Pool:
         self._count = workers
         self._start_after = start_after
         self._workers: list[Worker] = []
-        self._queue: deque[Worker | LocalItem] = deque()  # who has the items whose results are still to come, in order
+        self._queue: deque[Worker | LocalItem] = deque()  # for each item whose results are not out yet, where it is
 
     def results(self, items: Iterator[WorkItem]) -> Iterator[ChunkResult]:
         """Yield the results of the items, in order; each is valid until the next is asked for.
@@ -150,9 +150,9 @@ class Pool:
             entry.transform()
 
     def _next_results(self) -> Iterator[ChunkResult]:
-        """Yield the results of the first item; or none, and transform what this process has taken meanwhile.
+        """Yield the results of the first item; if they have not arrived, transform another item and yield nothing.
 
-        Of that it keeps the results of a few items at most.
+        That is one of the items that this process has taken. It keeps the results of at most `SLOTS` of them.
         """
         taken = [entry for entry in self._queue if isinstance(entry, LocalItem)]
         undone = [entry for entry in taken if not entry.done]
@@ -172,5 +172,5 @@ class Pool:
 
 
 def _copied(data: memoryview) -> memoryview:
-    """Return bytes that stay as they are: writable ones are the buffer that the next chunk is read into."""
+    """Return bytes that stay valid: if they are writable, they are in the buffer that the next chunk is read into."""
     return data if data.readonly else memoryview(bytes(data))

@@ -1,8 +1,8 @@
-"""A worker process, and the messages to and from it. `remote_worker` starts it.
+"""A worker process of a pool, and the messages to and from it; `remote_worker` is the other end, which starts it.
 
-Its arguments are the descriptors of a connection and of shared memory. It receives a `WorkerSetup` once, then takes
-requests, each for an item of the input, and answers with the results. The bytes go through memory that both processes
-have mapped; the messages are small.
+The arguments of the process are the descriptors of a connection and of shared memory. It receives a `WorkerSetup` once,
+then requests, each for one item of the input, and answers with the results. The bytes are in the shared memory; the
+messages are small.
 """
 
 import contextlib
@@ -29,18 +29,18 @@ WorkItem = Range | Chunk | LongLine
 IN_BYTES = 8 << 20
 OUT_BYTES = 24 << 20
 SLOTS = 2
-"""A worker has one request to work on, and one to go on with."""
+"""How many requests a worker can hold: the one that it works on, and the next."""
 MEMORY_BYTES = SLOTS * (IN_BYTES + OUT_BYTES)
 _MANY_BYTES = 1 << 20
 
 
 @dataclass(frozen=True, slots=True)
 class WorkerSetup:
-    """What a worker needs to know before its first request.
+    """The first message to a worker, before its requests.
 
     Attributes:
         plan: The plan, pickled.
-        version: The input, where the requests are for ranges of it.
+        version: The input, if the requests are for ranges of it; otherwise None.
         chunk_bytes: How much of a range to read at a time.
         max_line_bytes: A longer line is rejected.
     """
@@ -70,10 +70,10 @@ class WorkRequest:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """Results of a request, the next ones or all.
+    """Results of a request, some of them or all.
 
     Attributes:
-        results: In order, each with the size of its output in the slot; None where the output is in the result itself.
+        results: In order, each with the size of its output in the slot; None if the output is in the result itself.
         last: Whether the request is done.
         error: The exception that was raised.
         trace: Its traceback, as text.
@@ -97,11 +97,11 @@ def output_of(slot: int) -> slice:
 
 
 def main() -> None:
-    """Work until no more requests can come."""
+    """Work until the connection is closed."""
     keep_freed_memory()
     connection = Connection(int(sys.argv[1]))
     memory = memoryview(mmap.mmap(int(sys.argv[2]), MEMORY_BYTES))
-    from transform.engine import plan  # noqa: F401, PLC0415 - it takes a while, so before the setup comes
+    from transform.engine import plan  # noqa: F401, PLC0415 - it takes a while, so it comes before the setup
 
     with contextlib.suppress(EOFError, BrokenPipeError, ConnectionResetError):
         setup: WorkerSetup = connection.recv()
@@ -118,12 +118,12 @@ def main() -> None:
 
 
 class _Worker:
-    """Receives requests, and makes the answers.
+    """Receives requests, and yields the answers to them.
 
     Args:
-        setup: What it needs to know.
-        connection: Where requests come from.
-        memory: Shared with the process that started this one.
+        setup: The plan, and how to read the input.
+        connection: The connection from which requests are received.
+        memory: The memory that is shared with the process that started this one.
         stack: Closes the input at the end.
     """
 
@@ -140,13 +140,13 @@ class _Worker:
         self._memory = memory
 
     def next_request(self) -> WorkRequest:
-        """Return the next request; wait for it if need be."""
+        """Return the next request; wait for one if none has arrived."""
         if not self._requests:
             self._receive()
         return self._requests.popleft()
 
     def _receive(self) -> None:
-        """Receive a request, and begin to read the range that it is for."""
+        """Receive a request, and start to read the range that it is for."""
         request: WorkRequest = self._connection.recv()
         self._requests.append(request)
         if request.byte_range is not None and self._source is not None:
@@ -162,7 +162,7 @@ class _Worker:
                     self._receive()
                 result = self._plan.transform(chunk)
                 size = sum(len(part) for part in result.output)
-                if used + size > len(output):  # sent through the connection, which waits for its receiver
+                if used + size > len(output):  # the slot is full: sent through the connection, which blocks
                     yield Answer(done, last=False)
                     yield Answer([(replace(result, output=(b"".join(result.output),)), None)], last=False)
                     done, output = [], output[:0]
@@ -171,7 +171,7 @@ class _Worker:
                     output[used : used + len(part)] = part
                     used += len(part)
                 done.append((replace(result, output=()), size))
-                if sum(len(reject.raw) for reject in result.rejects) > _MANY_BYTES:  # not all of a range's at once
+                if sum(len(reject.raw) for reject in result.rejects) > _MANY_BYTES:  # not all of a range at once
                     yield Answer(done, last=False)
                     done = []
             yield Answer(done, last=True)
@@ -188,6 +188,6 @@ class _Worker:
 def _failure(error: Exception) -> Answer:
     try:
         pickle.loads(pickle.dumps(error))  # noqa: S301 - just dumped
-    except Exception:  # noqa: BLE001 - whatever its class does
+    except Exception:  # noqa: BLE001 - its class may raise anything
         error = RuntimeError(repr(error))
     return Answer([], last=True, error=error, trace=traceback.format_exc())

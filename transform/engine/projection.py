@@ -1,7 +1,7 @@
-"""Which members of a line stay: what `drop` and `select` of a calculation say, together.
+"""The members that stay in a line: `drop` and `select` of a calculation, combined.
 
-A file without imports of numpy and pyarrow: a calculation is written without waiting for them. The bytes to cut out
-are found in `splice`.
+This file imports neither numpy nor pyarrow, so that a calculation can be defined without waiting for them. `splice`
+finds the bytes to cut out.
 """
 
 from collections.abc import Iterable

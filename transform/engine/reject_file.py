@@ -1,4 +1,4 @@
-"""The rejected lines of a run: the file that they are kept in, and reading them again as a frame.
+"""The rejected lines of a run: `RejectFile` writes them to a file, `read_rejects` reads them as a frame.
 
 They are read from the file beside an output, or from the numbered objects that the runner writes.
 """
@@ -32,11 +32,11 @@ def default_target(target: Target) -> str | None:
     directory, name = os.path.split(str(target))
     if not is_uri(target) and len(os.fsencode(name + REJECTS_SUFFIX)) > _MAX_NAME_BYTES:
         name = f"{name[: _MAX_NAME_BYTES // 8]}~{hashlib.sha256(os.fsencode(name)).hexdigest()[:16]}"
-    return os.path.join(directory, name + REJECTS_SUFFIX)  # noqa: PTH118 - a URI is no Path
+    return os.path.join(directory, name + REJECTS_SUFFIX)  # noqa: PTH118 - a URI is not a Path
 
 
 class RejectFile:
-    """Writes the rejected lines of a run; without any, no file appears.
+    """Writes the rejected lines of a run to a file; a run without any leaves no file.
 
     Args:
         target: A path or URI, or None to keep no rejected lines.
@@ -124,7 +124,7 @@ def read_rejects(path: str | os.PathLike[str], rows: int | None = None) -> pl.Da
         rows: How many of the first to return; None for all.
 
     Raises:
-        InputError: There is nothing to read, or something else.
+        InputError: There is nothing to read, or its lines are not rejected lines.
 
     Example:
         >>> import tempfile

@@ -1,10 +1,10 @@
-"""A worker process, as the process that starts it sees it.
+"""A worker process from the side of the process that starts it; `pool_worker` runs in the worker.
 
-Workers are new interpreters rather than forks, which polars does not survive, and rather than processes of
+Workers are new interpreters. Forks would not do, because polars does not survive them; nor would processes of
 `multiprocessing`, which import the caller's main module again: a script or a notebook does not expect that.
 
-A worker takes about as long to start as this process does. Where it is clear from the start that there will be work for
-it, as on the command line, it starts while this process imports what it needs.
+A worker takes about as long to start as this process did. If it is clear from the start that workers will be needed, as
+on the command line, `started_ahead` starts them while this process still imports.
 """
 
 import contextlib
@@ -37,7 +37,7 @@ from transform.io.chunks import Chunk, Range
 
 EXIT_S = 5.0
 """How long a process may take to end."""
-_MAIN = "from transform.engine.pool_worker import main; main()"  # as `__main__`, the module would be another than ours
+_MAIN = "from transform.engine.pool_worker import main; main()"  # with -m, its classes would be those of `__main__`
 
 
 class WorkerProcess:
@@ -71,7 +71,7 @@ class WorkerProcess:
 
 @contextlib.contextmanager
 def _shared_file() -> Iterator[int]:
-    """Yield a file without a name for two processes to map; it vanishes when both have ended, however they end."""
+    """Yield an unnamed file that two processes can map; it is removed when both have ended, in whatever way."""
     if hasattr(os, "memfd_create"):
         descriptor = os.memfd_create("transform")
     else:
@@ -99,7 +99,11 @@ _STARTED: ContextVar[tuple[WorkerProcess, ...]] = ContextVar("started", default=
 
 @contextlib.contextmanager
 def started_ahead(count: int) -> Iterator[None]:
-    """Start worker processes at once, for the runs within the context; those that no run has taken end with it."""
+    """Start worker processes now, for the runs within the context; those that no run has taken are stopped at its end.
+
+    Args:
+        count: How many to start.
+    """
     token = _STARTED.set(tuple(WorkerProcess() for _ in range(count)))
     try:
         yield
@@ -122,9 +126,9 @@ class RemoteWorker:
     """A worker process that transforms items of an input: a `pool.Worker`.
 
     Args:
-        setup: What the process needs to know before the first item.
-        ready_wait_s: How long `is_free` waits for a process that is still starting. By default it does not wait: this
-            process transforms what the worker would have until it is ready.
+        setup: Sent to the process before the first item.
+        ready_wait_s: How long `is_free` waits for a process that is still starting. By default it does not wait, and
+            this process transforms the items until the worker is ready.
     """
 
     def __init__(self, setup: WorkerSetup, ready_wait_s: float = 0.0) -> None:
@@ -143,7 +147,7 @@ class RemoteWorker:
         return self._ready and len(self._slots) < SLOTS
 
     def give(self, item: WorkItem) -> None:
-        """Have an item transformed."""
+        """Send an item to be transformed."""
         slot = self._given % SLOTS
         self._given += 1
         self._slots.append(slot)

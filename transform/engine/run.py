@@ -1,12 +1,12 @@
-"""A run: lines → decode → evaluate → splice → sink, in order, published whole or not at all.
+"""A run: lines → decode → evaluate → splice → output, in order, published whole or not at all.
 
     read_chunks ─▶ plan.transform ─▶ Stream ─▶ Output
-    lines          decode            counts    sink
+    lines          decode            counts    file, object or pipe
                    evaluate             └────▶ RejectFile
                    splice
 
 `Stream` is a run in progress: it yields the output of an input chunk by chunk, from the start or from a saved state.
-`run` writes what it yields, and publishes it. Chunks are transformed here or in worker processes; see `parallel`.
+`run` writes these parts of the output, and publishes it. `parallel` transforms the chunks, here or in other processes.
 """
 
 import contextlib
@@ -45,7 +45,7 @@ class Plan(Transforms, Protocol):
 
 
 class Spec(Protocol):
-    """What to do to an input, before anything is known of the input."""
+    """A calculation before anything is known about its input; `prepare` makes a plan of it."""
 
     @property
     def notes(self) -> tuple[str, ...]:
@@ -62,7 +62,7 @@ class Spec(Protocol):
         """Find the types of the columns read, from the first chunks; return the plan, and all the chunks.
 
         Args:
-            chunks: The whole input, or all that is left of it.
+            chunks: The whole input, or the rest of it if the run is resumed.
             max_line_bytes: A longer line is rejected.
             widened: The types of the columns whose inferred type turned out too narrow.
             known_columns: The columns with their types, if the run is resumed.
@@ -119,7 +119,7 @@ class Stream:
 
     @property
     def state(self) -> State:
-        """How far the run has come, up to before the part that is being used; it does not change later."""
+        """How far the run has come, without the part that is being used; the returned object does not change."""
         return self._state
 
     def __iter__(self) -> Iterator[OutputPart]:
@@ -134,7 +134,7 @@ class Stream:
             _process.check_interrupts()
             rejects = self._rejects(result)
             yield OutputPart(result.output, rejects)
-            for _ in rejects:  # those that the caller has not taken count as well
+            for _ in rejects:  # so that those that the caller has not taken are counted, too
                 pass
             self.summary.add(result)
             self._state = self._current_state()
@@ -177,10 +177,10 @@ def open_stream(spec: Spec, source: Source, state: State, options: EngineOptions
     """Open an input, and yield the run.
 
     Args:
-        spec: What to do.
+        spec: The calculation.
         source: The input.
-        state: How far the run has come already.
-        options: How to do it.
+        state: How far an earlier run has come that is resumed; the initial state for a new one.
+        options: How to read and transform the input.
 
     Raises:
         TransformError: The input cannot be read.
@@ -197,10 +197,10 @@ def retry_widened(source: Source, attempt: Callable[[State], T]) -> T:
 
     Args:
         source: The input that the attempts read.
-        attempt: Is called with the state to start from, once and again for each column that needs a wider type.
+        attempt: Called with the state to start from: once, and once more for each column that needs a wider type.
 
     Raises:
-        SchemaError: It would have to start again, but the source cannot be read again.
+        SchemaError: Another attempt is needed, but the source cannot be read again.
     """
     state = State()
     while True:
@@ -213,7 +213,7 @@ def retry_widened(source: Source, attempt: Callable[[State], T]) -> T:
 
 
 def _cannot_restart(error: WidenError, why: str) -> SchemaError:
-    """Return the error for a run that would have to start again, and cannot: it says what to declare."""
+    """Return the error for a run that has to start again but cannot; its message says which type to declare."""
     return SchemaError(
         f"{error}. The run cannot start again with that in mind, as {why}: declare the type, for example with "
         f"--schema {shlex.quote(f'{error.name}={error.dtype}')} or .with_schema({{{error.name!r}: pl.{error.dtype}}})"
@@ -243,7 +243,7 @@ def run(
 
 
 def _write(stream: Stream, output: Output, reject_file: RejectFile) -> None:
-    """Write all parts of a run; if it fails, publish the rejected lines, as far as it has come."""
+    """Write all parts of a run; if it fails, publish the lines that were rejected until then."""
     try:
         for part in stream:
             for data in part.output:
@@ -263,7 +263,8 @@ def _write(stream: Stream, output: Output, reject_file: RejectFile) -> None:
 def _publish(summary: Summary, output: Output, reject_file: RejectFile) -> Summary:
     """Publish an output and its rejects, and return the summary with their names.
 
-    The rejects come first: whatever happens between the two, no output is beside the rejects of another run.
+    The rejects are first, so that a run that is killed between the two leaves no output beside the rejects of an
+    earlier run.
     """
     if reject_file.publish():
         summary.rejects = reject_file.target

@@ -1,6 +1,7 @@
-"""What a calculation of expressions computes, before anything is known of the input, and its digest.
+"""The spec of a calculation of expressions: what it computes, before anything is known about the input, and its digest.
 
-Calculations with the same digest give the same output for the same input.
+`ExpressionSpec.prepare` finds the types of the columns in an input, and returns the plan. Calculations with the same
+digest give the same output for the same input.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ FORMAT_VERSION = 1
 
 
 def digest(parts: Iterable[bytes]) -> str:
-    """Return the SHA-256 of parts, in hexadecimal; the same bytes divided otherwise have another."""
+    """Return the SHA-256 of parts, in hexadecimal; it also depends on how the bytes are divided into parts."""
     total = hashlib.sha256(f"transform {FORMAT_VERSION}".encode())
     for part in parts:
         total.update(hashlib.sha256(part).digest())
@@ -40,7 +41,7 @@ def digest(parts: Iterable[bytes]) -> str:
 
 @dataclass(frozen=True, slots=True)
 class ExpressionSpec:
-    """What to compute.
+    """The expressions, filters, types and options of a calculation.
 
     Attributes:
         results: Expressions by name.
@@ -100,7 +101,7 @@ class ExpressionSpec:
             columns, first = self._infer(chunks, max_line_bytes, widened, sample_size)
         else:
             columns, first = dict(known_columns), _first(chunks)
-        if self.columns and not columns:  # nothing to compute on: every line is blank or will be rejected
+        if self.columns and not columns:  # there is nothing to compute: every line is blank or will be rejected
             return ExpressionPlan({}, (), {}, max_line_bytes), itertools.chain(first, chunks)
         plan = ExpressionPlan(
             self.results, self.filters, columns, max_line_bytes, projection=self.projection, pure=self.pure
@@ -116,9 +117,9 @@ class ExpressionSpec:
         widened: Mapping[str, pl.DataType],
         sample_size: SampleSize | None,
     ) -> tuple[dict[str, Column], list[Chunk | LongLine]]:
-        """Return the columns with their types, and the chunks read to find them out.
+        """Return the columns with their types, and the chunks that were read to infer them.
 
-        There are no columns if an input has no lines to infer their types from.
+        Without lines to infer types from, there are no columns.
         """
         from transform.decode.inference import SAMPLE_SIZE, Sample, infer_columns, take_sample
 

@@ -1,6 +1,7 @@
-"""Results into the original bytes of their lines, which are cut and joined but never decoded and encoded again.
+"""Splices the results of a chunk into the original bytes of its lines, and cuts out the members that do not stay.
 
-Members that do not stay are cut out likewise.
+`plan_edits` collects insertions, replacements and removals in one sorted list. `splice` applies them to the bytes of
+the chunk with one call of Arrow, which copies everything between the edits unchanged.
 """
 
 from collections.abc import Sequence
@@ -21,7 +22,7 @@ from transform.expressions.evaluate import Evaluated, member_prefix
 
 @dataclass(frozen=True, slots=True)
 class Cuts:
-    """Bytes to cut out: of which line, from where to where; and which lines have no members left."""
+    """Bytes to cut out, with the line of each; and for each line whether no members are left."""
 
     lines: Positions
     starts: Positions
@@ -32,8 +33,9 @@ class Cuts:
 def plan_cuts(line_index: LineIndex, projection: Projection) -> Cuts:
     """Return the cuts that take members out of the lines of a chunk.
 
-    A member goes with the comma before it and the white space around that. The first that stays begins the object, so
-    those before it go with the comma after them. What stands after the opening and before the closing brace stays.
+    A member is cut out with the comma before it and the white space around that comma. The first member that stays
+    begins the object, so those before it are cut out with the comma after them. White space after the opening brace and
+    before the closing brace stays.
     """
     members = scan_members(line_index)
     stays = np.ones(len(members.lines), dtype=bool)
@@ -65,12 +67,12 @@ _NOTHING = _scalar("")
 
 @dataclass(frozen=True, slots=True)
 class Edits:
-    """What to put in place of which bytes: in order, none overlapping; an insertion starts where it stops.
+    """Replacements of bytes, in order and without overlap; an insertion starts where it stops.
 
     Attributes:
-        starts: Where the bytes start.
+        starts: Where the bytes to replace start.
         stops: Where they stop.
-        texts: What to put there, to be joined: arrays with an element for each, and scalars.
+        texts: The new bytes, in parts to be joined: arrays with an element for each edit, and scalars.
     """
 
     starts: Positions
@@ -81,8 +83,8 @@ class Edits:
 def plan_edits(decoded: Decoded, evaluated: Evaluated, projection: Projection = _ALL) -> Edits:
     """Return the edits that turn a chunk into its output.
 
-    Lines without a row are cut out, and of the others the members that do not stay. Each result replaces the value of
-    the member of its name where the line has one, else it is appended before the closing brace.
+    Lines without a row are cut out, and so are the members of other lines that do not stay. Each result replaces the
+    value of the member of its name; if the line has no such member, it is appended before the closing brace.
     """
     kept = evaluated.kept
     stays = np.zeros(len(decoded.line_index.stops), dtype=bool)
@@ -95,7 +97,7 @@ def plan_edits(decoded: Decoded, evaluated: Evaluated, projection: Projection = 
         empties |= cuts.emptied[decoded.lines[kept]]
     replaced = {name: _replacements(decoded, evaluated, name) for name in decoded.spans}
     edits += [found for _, found in replaced.values()]
-    # A result that replaces something in every row is appended to none.
+    # A result that replaces a member in every row is appended nowhere.
     everywhere = [name for name, (rows, _) in replaced.items() if len(rows) == len(kept)]
     elsewhere = evaluated.texts.drop(everywhere) if everywhere else evaluated.texts
     if elsewhere.columns:
@@ -113,7 +115,7 @@ def _cut_out(starts: Positions, stops: Positions) -> Edits:
 
 
 def _replacements(decoded: Decoded, evaluated: Evaluated, name: str) -> tuple[Positions, Edits]:
-    """Return the edits that replace a member, and to which of the rows kept they belong."""
+    """Return the edits that replace a member, and for each the index of its row among the rows kept."""
     spans = decoded.spans[name]
     place = np.full(decoded.frame.height, -1)
     place[evaluated.kept] = np.arange(len(evaluated.kept))
@@ -138,7 +140,7 @@ def _appended(texts: pl.DataFrame, replaced: dict[str, Positions], empties: npt.
         else:
             members += [prefix, pl.col(name)]
     appended = texts.select(pl.concat_str(members).alias("appended")).to_series()
-    if empties.any():  # no comma after the brace of an empty object
+    if empties.any():  # no comma after the opening brace of an empty object
         appended = appended.zip_with(~pl.Series(empties), appended.str.strip_prefix(","))
     return [_to_arrow(appended)]
 
@@ -159,14 +161,14 @@ def _to_arrow(texts: pl.Series) -> pa.LargeBinaryArray:
 
 
 def splice(data: memoryview, edits: Edits) -> list[memoryview]:
-    """Return the bytes with the edits made, in pieces to be written one after the other."""
+    """Return the bytes after the edits, in pieces to be written one after the other."""
     count = len(edits.starts)
     if not count:
         return [data]
     if (edits.starts == edits.stops).all():
         cuts = np.concatenate([[0], edits.starts])
     else:
-        # kept and cut-out pieces alternate; the kept ones are taken
+        # Kept and replaced pieces alternate; below, only the kept ones are taken.
         cuts = np.empty(2 * count, np.int64)
         cuts[0] = 0
         cuts[1::2] = edits.starts

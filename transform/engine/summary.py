@@ -1,4 +1,4 @@
-"""What a run did, in numbers, and how far it has come: all it takes to resume it in another process on another day."""
+"""The summary of a run in numbers, and its state, from which another process can resume it later."""
 
 import copy
 from collections.abc import Iterator, Mapping
@@ -36,7 +36,7 @@ class Reason:
 
 @dataclass(slots=True)
 class Summary:
-    """What a run did.
+    """What a run has read, written, filtered and rejected.
 
     Attributes:
         source: The input.
@@ -146,7 +146,7 @@ class Summary:
 
     @classmethod
     def from_dict(cls, plain: Mapping[str, Any]) -> Self:
-        """Return the summary that `to_dict` has made plain data of."""
+        """Return the summary from the plain data that `to_dict` returned."""
         values = {name: value for name, value in copy.deepcopy(dict(plain)).items() if name != "mb_per_s"}
         values["schema"] = {name: (of["type"], of["from"]) for name, of in plain["schema"].items()}
         values["reject_reasons"] = {kind: Reason(**of) for kind, of in plain["reject_reasons"].items()}
@@ -173,7 +173,7 @@ class State:
 
     @property
     def position(self) -> Position | None:
-        """Where to go on reading, None for the start of the input."""
+        """Where to continue reading, None for the start of the input."""
         return Position(self.summary.bytes_in, self.codec) if self.summary.bytes_in else None
 
     @property
@@ -197,10 +197,10 @@ class State:
 
     @classmethod
     def from_dict(cls, plain: Mapping[str, Any]) -> Self:
-        """Return the state that `to_dict` has made plain data of.
+        """Return the state from the plain data that `to_dict` returned.
 
         Raises:
-            ValueError, KeyError, TypeError: The data is something else, or has an unknown type.
+            ValueError, KeyError, TypeError: The data is not that of a state, or has an unknown type.
         """
         widened = {name: read_type(text) for name, text in plain["widened"].items()}
         state = cls(Summary.from_dict(plain["summary"]), widened, plain["codec"])

@@ -1,4 +1,4 @@
-"""The first rows of the results of a calculation, as a frame; and the first lines of an input, for all of `explore`."""
+"""The first rows of the results of a calculation, as a frame; and `FirstLines` of an input, for the whole room."""
 
 from collections.abc import Iterator
 
@@ -15,14 +15,14 @@ from transform.io.sources import Source, open_source
 
 
 class FirstLines:
-    """Yields the chunks up to a number of lines, blank ones among them.
+    """Yields the chunks of an input up to a number of lines, including blank ones.
 
     Args:
         chunks: The chunks of a whole input.
         max_lines: The number of lines; None for all.
 
     Attributes:
-        whole: Whether that was the whole input; known at the end.
+        whole: Whether these were all lines of the input; known at the end.
     """
 
     def __init__(self, chunks: Iterator[Chunk | LongLine], max_lines: int | None) -> None:
@@ -60,7 +60,7 @@ def preview(spec: ExpressionSpec, source: Source, rows: int, rejected: list[str]
     Rejected lines are left out, as they are from the output.
 
     Args:
-        spec: What to do.
+        spec: The calculation.
         source: The input.
         rows: The maximum number of rows.
         rejected: A list to which messages about rejected lines are added, of those that were read.
@@ -69,11 +69,11 @@ def preview(spec: ExpressionSpec, source: Source, rows: int, rejected: list[str]
         RejectedError: Every line that was read was rejected.
     """
     frame, seen = retry_widened(source, lambda state: _first_rows(spec, source, rows, state))
-    tell_rejected(seen, rejected)
+    report_rejected(seen, rejected)
     return frame
 
 
-def tell_rejected(seen: Summary, rejected: list[str] | None) -> None:
+def report_rejected(seen: Summary, rejected: list[str] | None) -> None:
     """Add messages about the lines rejected in a preview to a list; raise if all lines were rejected."""
     Policy().check_all(seen)
     if rejected is not None and seen.rejected:

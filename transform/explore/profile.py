@@ -24,7 +24,7 @@ STAGES = ("lines", "decode", "evaluate", "splice", "write")
 _START_S = 1.0
 """How long a process takes before it helps, most of which is importing polars."""
 _ENOUGH_BYTES = 10_000_000
-"""With less, the constant cost of a chunk is most of the time."""
+"""With less input, most of the time is the constant cost of a chunk."""
 _ESTIMATED = (10**9, 10**11, 10**12)
 
 
@@ -41,8 +41,8 @@ class Profile:
         settle: Seconds to infer the types and to check the calculation, once for each input.
         stages: Seconds by stage: wall-clock time for `lines` and `write`, which wait for disks and networks; the time
             of one core for `decode`, `evaluate` and `splice`.
-        in_order: Whether the input has to be read from its start, as a compressed one or a pipe: then only one process
-            reads it, however many there are.
+        in_order: Whether the input can be read only from its start, as a compressed one or a pipe, so that only one
+            process reads it.
 
     Example:
         >>> import io
@@ -105,7 +105,7 @@ class Profile:
 
     def __repr__(self) -> str:
         rows = [f"  {name:<9}{seconds:>9.3f} s{share:>6.0%}{rate}" for name, seconds, share, rate in self._rows()]
-        return "\n".join([f"Profile of {self._told()}", *rows, f"  {self._advice()}"])
+        return "\n".join([f"Profile of {self._subject()}", *rows, f"  {self._advice()}"])
 
     def _repr_html_(self) -> str:
         rows = [
@@ -113,7 +113,7 @@ class Profile:
             for name, seconds, share, rate in self._rows()
         ]
         header = ("stage", "time", "share", "alone")
-        return html.render("Profile", self._told(), html.Table(rows, header), self._advice())
+        return html.render("Profile", self._subject(), html.Table(rows, header), self._advice())
 
     def _rows(self) -> Iterator[tuple[str, float, float, str]]:
         for name, seconds in self.stages.items():
@@ -121,7 +121,7 @@ class Profile:
             yield name, seconds, seconds / self.seconds if self.seconds else 0.0, rate
         yield "all", self.seconds, 1.0, f"{self.mb_per_s:>9,.0f} MB/s"
 
-    def _told(self) -> str:
+    def _subject(self) -> str:
         which = "all" if self.whole else "the first"
         return f"{which} {format_size(self.bytes_in)} ({self.lines:,} lines) of {self.source}, in one process"
 
@@ -168,7 +168,7 @@ def _transform(plan: ExpressionPlan, chunk: Chunk, sink: BinaryIO, timer: "_Time
 
 
 def _sync(sink: BinaryIO) -> None:
-    """Write to the disk what the system has buffered, as a run does before its output appears."""
+    """Write buffered data to the disk, as a run does before it publishes its output."""
     sink.flush()
     os.fsync(sink.fileno())
 
@@ -180,11 +180,11 @@ class _Timer:
         self.seconds = dict.fromkeys(STAGES, 0.0)
 
     def on_the_clock(self, stage: str, work: Callable[[], T]) -> T:
-        """Add the wall-clock time of work, waiting included; return its result."""
+        """Add the wall-clock time of work, including waits; return its result."""
         return self._count(stage, work, time.perf_counter)
 
     def of_the_core(self, stage: str, work: Callable[[], T]) -> T:
-        """Add the CPU time of work, the threads of polars included; return its result."""
+        """Add the CPU time of work, including the threads of polars; return its result."""
         return self._count(stage, work, time.process_time)
 
     def _count(self, stage: str, work: Callable[[], T], clock: Callable[[], float]) -> T:

@@ -1,12 +1,9 @@
-"""A frame of the columns read to the JSON texts of the results, row by row alike.
+"""Evaluates a calculation on a frame of the columns read, and formats the results as JSON. Start with `Evaluator`.
 
-Expressions computed on any number of rows in the way polars computes them on many.
-
-polars takes a column of one value for a constant, and divides by a constant by multiplying with its reciprocal: with
-`49.0 // 49` that gives 0, where among other rows it gives 1. The same goes for the elements of lists, where a frame has
-but one. And some functions fail for want of rows. So what is single is computed with a copy of itself beside it.
-
-How results are spelled as JSON.
+Each row has to get the same results in any frame. polars takes a column of one value for a constant, and divides by a
+constant by multiplying with its reciprocal: a single row with `49.0 // 49` gets 0, and among other rows it gets 1. The
+same applies to the elements of lists if there is only one in a frame, and some functions fail on a frame without rows.
+So `compute_padded` computes a single row together with a copy of itself.
 """
 
 import itertools
@@ -34,7 +31,7 @@ def looks_into_lists(exprs: Sequence[pl.Expr]) -> bool:
 
 
 def compute_padded(frame: pl.DataFrame, exprs: Sequence[pl.Expr], *, into_lists: bool) -> pl.DataFrame:
-    """Return the frame with the expressions' columns.
+    """Return the frame with the columns of the expressions, computed as on a frame of many rows.
 
     Args:
         frame: The rows.
@@ -56,21 +53,21 @@ def compute_padded(frame: pl.DataFrame, exprs: Sequence[pl.Expr], *, into_lists:
 
 
 def member_prefix(name: str) -> str:
-    """Return the start of a member: its name, and the colon."""
+    """Return the start of a member as JSON: its name and the colon."""
     return msgspec.json.encode(name).decode() + ":"
 
 
 def json_text(name: str, dtype: pl.DataType) -> pl.Expr:
-    """Return the expression that spells a result as JSON."""
+    """Return the expression that formats a result as JSON."""
     column = pl.col(name)
     if dtype.is_numeric() or isinstance(dtype, pl.Boolean):
-        # A third of the time that encoding takes. (And polars would encode decimals as strings.)
+        # Takes a third of the time of encoding. (And polars would encode decimals as strings.)
         return column.cast(pl.String).fill_null("null")
     return _encoded(column, dtype, name).alias(name)
 
 
 def _encoded(value: pl.Expr, dtype: Any, name: str) -> pl.Expr:
-    """Return the expression that spells a value as JSON, `null` for null."""
+    """Return the expression that formats a value as JSON, `null` for null."""
     if isinstance(dtype, pl.Decimal):
         return value.cast(pl.String).fill_null("null")
     if isinstance(dtype, pl.Struct) and (not dtype.fields or _has(dtype, pl.Decimal)):
@@ -122,31 +119,31 @@ def has_floats(dtype: Any) -> bool:
 
 
 def count_nonfinite(values: pl.Series) -> int:
-    """Return how many NaN and infinite numbers the values hold."""
+    """Return how many NaN and infinite numbers the values contain."""
     if isinstance(values.dtype, pl.List | pl.Array):
         return count_nonfinite(values.explode())
     if isinstance(values.dtype, pl.Struct):
         return sum(count_nonfinite(field) for field in values.struct.unnest() if has_floats(field.dtype))
     numbers = values.to_numpy()
-    return int(np.count_nonzero(~np.isfinite(numbers))) - values.null_count()  # numpy is given NaN for null
+    return int(np.count_nonzero(~np.isfinite(numbers))) - values.null_count()  # to_numpy makes NaN of null
 
 
 _PROBE_ROWS = 1000
 _MASK = "the filter"
-# A row is computed with a copy of itself beside it, of which nobody needs to know.
+# In an error about a single row, polars also lists the copy that it was padded with, which would only confuse.
 _TWICE = re.compile(r" for \d+ out of \d+ values: \[(?P<values>.+), (?P=values)\]$")
 
 
 @dataclass(frozen=True, slots=True)
 class Evaluated:
-    """What a calculation makes of a frame.
+    """The results of a calculation on a frame.
 
     Attributes:
         kept: The rows that pass the filters, in order.
-        filtered: How many do not.
-        texts: Each result's JSON texts, one for each row kept.
-        nonfinite: How many NaN and infinite numbers each result had; they are written as null.
-        failed: The rows for which polars raised an error.
+        filtered: How many rows do not.
+        texts: A column of JSON texts for each result, with one row for each row kept.
+        nonfinite: How many NaN and infinite numbers each result had, which are written as null.
+        failed: The errors of the rows for which polars raised one.
     """
 
     kept: Positions
@@ -160,13 +157,13 @@ class Evaluator:
     """Evaluates one calculation on frames of one schema.
 
     Args:
-        results: By name.
-        filters: A row is kept where all of them are true.
+        results: Expressions by name.
+        filters: A row is kept if all of them are true.
         schema: The columns of the frames.
-        pure: Whether Python functions in them were declared to be pure functions of one row.
+        pure: Whether Python functions in the expressions were declared to be pure functions of one row.
 
     Raises:
-        CalculationError: polars refuses an expression, it is not row-wise, or its type has no place in JSON.
+        CalculationError: polars refuses an expression, it is not row-wise, or JSON has no values of its type.
     """
 
     def __init__(
@@ -185,7 +182,7 @@ class Evaluator:
         self._overflow = _any(check for expr in exprs.values() for check in overflows(expr, schema))
         self._filter_overflow = _any(check for predicate in filters for check in overflows(predicate, schema))
         self._names = list(results)
-        # What a Python function raises comes as it is.
+        # polars does not wrap the exceptions of Python functions.
         self._failures: tuple[type[BaseException], ...] = (
             (Exception, *REFUSALS) if pure else (*REFUSALS, _BeyondInt128Error)
         )
@@ -201,7 +198,7 @@ class Evaluator:
         self._with_floats = [name for name, dtype in self.types.items() if has_floats(dtype)]
 
     def evaluate(self, frame: pl.DataFrame) -> Evaluated:
-        """Return the results for all rows; where polars fails on some row, the frame is halved to find it."""
+        """Return the results for all rows; if polars fails on a row, the frame is halved until the row is found."""
         try:
             return self._evaluate(frame)
         except self._failures as error:
@@ -218,10 +215,10 @@ class Evaluator:
         return compute_padded(kept, self._results, into_lists=self._into_lists)
 
     def probe(self, frame: pl.DataFrame) -> None:
-        """Raise if the first rows, evaluated whole and in pieces, give different results.
+        """Raise if the first rows give different results when they are evaluated together and in pieces.
 
         Raises:
-            CalculationError: They do, whatever the proof said.
+            CalculationError: They do, although `check_row_wise` has accepted the calculation.
         """
         frame = frame.head(_PROBE_ROWS)
         cuts = sorted({0, min(1, frame.height), frame.height // 3, frame.height})
@@ -229,7 +226,7 @@ class Evaluator:
             whole = self.compute(frame)
             pieces = [self.compute(frame.slice(start, stop - start)) for start, stop in itertools.pairwise(cuts)]
         except self._failures:
-            return  # some row fails, which is for its line to say
+            return  # a row fails: its line will be rejected later
         for name in whole.columns:
             parts = [piece[name] for piece in pieces]
             if parts and not (len({p.dtype for p in parts}) == 1 and whole[name].equals(pl.concat(parts))):
@@ -241,7 +238,7 @@ class Evaluator:
         return compute_padded(frame, self._results, into_lists=self._into_lists).select(self._names)
 
     def _mask(self, frame: pl.DataFrame) -> pl.Series:
-        assert self._filter is not None  # noqa: S101 - asked only where there is one
+        assert self._filter is not None  # noqa: S101 - called only if there is a filter
         return compute_padded(frame, [self._filter], into_lists=self._into_lists)[_MASK]
 
     def _evaluate(self, frame: pl.DataFrame) -> Evaluated:

@@ -1,8 +1,8 @@
-"""What polars leaves to do for Int128, which all integers are evaluated as: negation, and arithmetic beyond it.
+"""Integer arithmetic that polars gets wrong: results beyond Int128, and the negation of Int128.
 
-polars wraps silently. Sums, differences and products are exact modulo 2^128 whatever happens in between, so such a
-piece of an expression is right where its value is within Int128. Evaluating it once more in floats, which are off by a
-few units in the sixteenth place, tells.
+All integers are evaluated as Int128, and polars wraps around silently on overflow. Sums, differences and products are
+exact modulo 2^128, whatever happens in between, so such a part of an expression is correct if its value is within
+Int128. To find that out, `overflows` evaluates it once more in floats, whose error is a few units in the 16th digit.
 """
 
 import io
@@ -20,13 +20,13 @@ _REFUSALS = (pl.exceptions.PolarsError, pl.exceptions.PanicException, ValueError
 
 
 def with_negation(expr: pl.Expr, schema: Mapping[str, pl.DataType]) -> pl.Expr:
-    """Return the expression with the negation of Int128 values as their product with -1."""
+    """Return the expression with each negation of Int128 values replaced by a product with -1."""
     text = _serialised(expr)
     return _expression(_negate(json.loads(text), schema)) if '"Negate"' in text else expr
 
 
 def overflows(expr: pl.Expr, schema: Mapping[str, pl.DataType]) -> list[pl.Expr]:
-    """Return expressions that are true of rows for which integer arithmetic in the expression leaves Int128."""
+    """Return expressions that are true for rows on which integer arithmetic in the expression leaves Int128."""
     integers = {name for name, dtype in schema.items() if isinstance(dtype, pl.Int128)}
     found = []
     for piece, guards in _arithmetic(json.loads(_serialised(expr))):
@@ -40,17 +40,17 @@ def overflows(expr: pl.Expr, schema: Mapping[str, pl.DataType]) -> list[pl.Expr]
 def _serialised(expr: pl.Expr) -> str:
     try:
         return expr.meta.serialize(format="json")
-    except _REFUSALS:  # what that means is said where expressions are checked
+    except _REFUSALS:  # `check_row_wise` raises the error
         return "null"
 
 
 def _arithmetic(tree: Any, guards: _Guards = ()) -> Iterator[tuple[Any, _Guards]]:
-    """Yield the largest pieces of a serialised expression that are nothing but arithmetic, each with its guards.
+    """Yield the largest parts of a serialised expression that are only arithmetic, each with its guards.
 
-    Those are the conditions, and what they have to be for the piece to matter.
+    Guards are the conditions of `when` around the part, with the values for which the part is used.
     """
     match tree:
-        case {"Literal": _} | {"Eval": _} | {"StructEval": _}:  # the latter have columns of their own
+        case {"Literal": _} | {"Eval": _} | {"StructEval": _}:  # the last two have other columns
             return
         case {"BinaryExpr": _} | {"Function": _} if _is_arithmetic(tree):
             yield tree, guards
@@ -109,7 +109,7 @@ def _negate(tree: Any, schema: Mapping[str, pl.DataType]) -> Any:
 
 
 def _type(tree: Any, schema: Mapping[str, pl.DataType]) -> pl.DataType | None:
-    """Return the type of a piece of an expression, None if it has none by itself."""
+    """Return the type of a part of an expression, None if polars does not accept the part by itself."""
     try:
         return pl.LazyFrame(schema=schema).select(_expression(tree).alias("value")).collect_schema()["value"]
     except _REFUSALS:

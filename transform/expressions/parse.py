@@ -1,4 +1,4 @@
-"""What polars expressions say of themselves: their results' names, and the columns they read."""
+"""Expressions as a user gives them, in SQL or in polars: the names of their results, and the columns that they read."""
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
@@ -16,7 +16,7 @@ def name_results(exprs: Sequence[object], named: Mapping[str, object]) -> dict[s
     """Return the results by name, in order.
 
     Raises:
-        CalculationError: One is no expression, has no name of its own, makes several columns, or two have one name.
+        CalculationError: A value is not an expression, has no name or several columns, or two have the same name.
     """
     results: dict[str, pl.Expr] = {}
     pairs = [(None, value) for value in exprs] + [(str(name), value) for name, value in named.items()]
@@ -30,10 +30,14 @@ def name_results(exprs: Sequence[object], named: Mapping[str, object]) -> dict[s
 
 
 def to_expression(value: object, *, literal: bool = False) -> pl.Expr:
-    """Return a value as an expression of one column; a text names a column, other values may stand for themselves.
+    """Return a value as an expression of one column.
+
+    Args:
+        value: An expression, or the name of a column.
+        literal: Whether it may also be a number, a boolean or None.
 
     Raises:
-        CalculationError: It is none.
+        CalculationError: It is none of these, or has several columns.
     """
     if isinstance(value, pl.Expr):
         expr = value
@@ -46,7 +50,7 @@ def to_expression(value: object, *, literal: bool = False) -> pl.Expr:
     try:
         several = expr.meta.has_multiple_outputs()
     except pl.exceptions.PolarsError:
-        several = False  # it cannot be told without the columns, which a selector could be
+        several = False  # unknown without the columns, as for a selector
     if several:
         raise CalculationError(
             f"`{expr}` stands for several columns, or for columns by their place; name one column in each expression"
@@ -83,11 +87,11 @@ def columns_read(exprs: Iterable[pl.Expr]) -> list[str]:
 def parse_sql(text: str) -> list[pl.Expr]:
     """Return the expressions of a SQL text, separated as in a SELECT list.
 
-    polars parses one expression at a time, so the text is cut at its commas, and a piece that does not parse alone is
-    joined to the next: a comma in brackets or quotes leaves something open before it, which never parses.
+    polars parses one expression at a time, so the text is cut at its commas. A piece that does not parse is joined with
+    the next one: before a comma in brackets or quotes something is open, so that the piece does not parse.
 
     Raises:
-        CalculationError: polars does not understand it, or it reads the clock.
+        CalculationError: polars does not understand the text, or it reads the clock.
     """
     exprs: list[pl.Expr] = []
     rest, error = _COMMENT.sub(lambda found: found[1] or " ", text).split(","), None
@@ -111,10 +115,11 @@ def parse_sql(text: str) -> list[pl.Expr]:
 
 
 def _refuse_clock(text: str, expr: pl.Expr) -> None:
-    """Raise if a SQL expression reads the clock, of which the parsed one shows nothing: a literal of the time.
+    """Raise if a SQL expression reads the clock.
 
-    Each word that may name a clock is changed a little. What polars takes for a clock is then an unknown function or
-    one column more; texts, names in quotes, columns and comments stay what they are.
+    The parsed expression does not show it, because polars puts the current time there as a literal. So each word that
+    may name a clock is changed a little, and the text is parsed again. If polars took the word for a clock, it is now
+    an unknown function or one more column; strings, quoted names, columns and comments stay what they are.
     """
     changed, count = _CLOCK.subn(r"\1_", text)
     if not count:

@@ -1,18 +1,13 @@
-"""The proof that a calculation is a pure function of one row, before any row is read.
+"""Checks that a calculation is a pure function of one row, before any row is read. Start with `check_row_wise`.
 
-The input is evaluated in pieces, so an expression that looks at other rows would give answers that depend on how the
-input was cut. Two things have to agree that it doesn't, and whatever they don't know is refused: the expression's own
-tree, of which each node has to be of a kind that works row by row, and polars' streaming plan for it, where whatever is
-row-wise runs in one pass and anything else makes a node of its own. `Evaluator.probe` is the third.
+The input is evaluated in chunks, so the results of an expression that looks at other rows would depend on how the input
+is cut. Two checks have to agree that an expression does not, and whatever they do not know is refused. In its tree,
+each node has to be of a kind that works row by row. In the streaming plan of polars, row-wise expressions take one
+pass, and anything else is a node of its own. `Evaluator.probe` is a third check, on the first lines of the input.
 
-The tests hold a verdict on every function of polars against this.
-
-Where polars rounds one row's floats in a way that hangs on other rows, or on how many threads there are.
-
-Floats rounded after each addition depend on its order, and polars chooses the order by what else there is: it adds up
-lists in another way as soon as one of them holds a null, and columns side by side in as many groups as threads ask for.
-
-What polars makes of an expression before there is a row: its plan, and whether it evaluates it at all.
+Sums of floats depend on the order of the additions, which polars chooses by what else is in the frame: it adds lists in
+another way if one of them contains a null, and columns in as many groups as there are threads. `rounding_objection`
+refuses these. The tests compare this file with a verdict on every function of polars.
 """
 
 import json
@@ -50,16 +45,16 @@ _FUNCTIONS = {
     "Random": _RANDOM,
     "SetSortedFlag": "makes polars trust that the rows are sorted, and take short cuts that go wrong if they aren't",
 }
-"""What is_row_separable() calls row-wise though it isn't, and what deserves a reason of its own."""
+"""Functions that is_row_separable() accepts although they are not row-wise, or that have a more specific reason."""
 _BY_TYPE = {
     *("ArrayExpr.ToStruct", "LowerBound", "Reinterpret", "UpperBound"),
     *("Sql.Binary", "Sql.IsIn", "Sql.Round", "Sql.ToFloat"),
 }
-"""The functions of which is_row_separable() says nothing without the types: the plan tells."""
+"""The functions that is_row_separable() does not decide without types; the plan decides."""
 _TABLES = {"Boolean.IsIn", "Replace", "ReplaceStrict", "Sql.IsIn"}
 """The functions that look values up in a Series."""
 _BROADCASTS = {"Business.AddBusinessDay", "Business.BusinessDayCount", "Business.IsBusinessDay", "ListExpr.Concat"}
-"""The functions for which polars makes a Series of one value of a literal: holidays, a list."""
+"""The functions for which polars turns a literal into a Series of one value: holidays, a list."""
 _UNORDERED = {"Mode", "ValueCounts"}
 _ONE_FOR_ALL = {"ArrayExpr.CountMatches", "ListExpr.CountMatches"}
 _PYTHON_FUNCTIONS = {"CumFoldHorizontal", "CumReduceHorizontal", "FfiPlugin", "FoldHorizontal", "ReduceHorizontal"}
@@ -95,18 +90,18 @@ def check_row_wise(expr: pl.Expr, schema: Mapping[str, pl.DataType], *, pure: bo
         pure: Whether Python functions in it were declared to be pure functions of one row.
 
     Raises:
-        CalculationError: Names the part at fault, why, and what to do instead.
+        CalculationError: It is not; the message has the part at fault, the reason, and what to do instead.
     """
     tree = nodes(expr.alias("result"))
-    for place, node in enumerate(tree, 1):  # the innermost first, as that is where the reason is
+    for place, node in enumerate(tree, 1):  # the innermost first, where the reason is
         objection = _objection(node, schema, pure=pure)
         if objection:
             part = "it" if all(above.kind == "Alias" for above in tree[place:]) else _name(node)
-            advice = f"{_RULE}." if "; " in objection else _WHAT_TO_DO  # it may come with its own
+            advice = f"{_RULE}." if "; " in objection else _WHAT_TO_DO  # some objections contain their own advice
             raise CalculationError(f"{show(expr)} is not row-wise: {part} {objection}. {advice}")
     planned = plan_nodes(expr, schema) - _ROW_WISE_PLAN
     apart = planned & (_PLANNED_APART | _PLANNED_APART_PYTHON if pure else _PLANNED_APART)
-    if apart or any(_is_series(node) for node in tree):  # which are brought to the rows, or the rows to them
+    if apart or any(_is_series(node) for node in tree):  # the plan has further nodes to combine these with the rows
         planned -= apart | _BESIDE_PLANNED_APART
     if planned:
         raise CalculationError(
@@ -123,7 +118,7 @@ def calls_python(expr: pl.Expr) -> bool:
 
 
 def _objection(node: Node, schema: Mapping[str, pl.DataType], *, pure: bool) -> str | None:
-    """Return what speaks against a node's being row-wise, its inputs aside."""
+    """Return why a node is not row-wise, apart from its inputs; None if it is."""
     if node.kind not in (INPUTS_WITHIN if node.within else INPUTS):
         return _KINDS.get(node.kind, f"is of a kind ({node.kind}) that is not known to be row-wise")
     if _is_python(node):
@@ -167,12 +162,12 @@ def _function_objection(node: Node) -> str | None:
 
 
 def _separability_objection(node: Node) -> str | None:
-    """Return what polars itself has against a function's being row-wise, whatever it is given."""
+    """Return why a function is not row-wise by polars' own account, for any arguments; None if it is."""
     columns = [{"Column": ""}] * len(node.body["input"])
     alone = Node("Function", {**node.body, "input": columns}).as_expression().meta
     try:
         separable, preserving = alone.is_row_separable(), alone.is_length_preserving()
-    except REFUSALS:  # it wants single values, or knowledge of the types for who knows what
+    except REFUSALS:  # it needs single values, or the types
         return "looks at other rows, or makes a column of its own"
     if separable:
         return None if preserving else "gives more or fewer values than there are rows"
@@ -202,7 +197,7 @@ def _values(literal: Node) -> pl.Series:
 def _name(node: Node) -> str:
     try:
         return show(node.as_expression())
-    except REFUSALS:  # nested too deeply for polars to take it back
+    except REFUSALS:  # nested too deeply for polars to read it
         return f"a part of it ({node.kind})"
 
 
@@ -218,7 +213,7 @@ _LISTS = {
 
 
 def rounding_objection(node: Node, schema: Mapping[str, pl.DataType]) -> str | None:
-    """Return why a function or an aggregate gives a row another result in other company, None if it does not."""
+    """Return why a function or an aggregate rounds a row differently beside other rows; None if it does not."""
     names = node.names() or tuple(node.body)
     if node.within and _AGGREGATES.intersection(names) and _FILTERED.search(json.dumps(node.body)):
         return (
@@ -239,7 +234,7 @@ def rounding_objection(node: Node, schema: Mapping[str, pl.DataType]) -> str | N
 
 
 def _holds_floats(node: Node, schema: Mapping[str, pl.DataType]) -> bool:
-    """Return whether an input is of floats, or of a type that is not to be told."""
+    """Return whether an input has floats, or a type that is not known."""
     if node.within:
         return True
     inputs = [given.as_expression().alias(str(place)) for place, given in enumerate(node.inputs())]
@@ -256,12 +251,12 @@ _VALUES = {pl.String: "1", pl.Boolean: True, pl.Float64: 1.0, pl.Int128: 1}
 
 
 def plan_nodes(expr: pl.Expr, schema: Mapping[str, pl.DataType]) -> set[str]:
-    """Return the kinds of nodes in polars' streaming plan, with the functions that make some of them.
+    """Return the kinds of nodes in polars' streaming plan of an expression, some with the name of a function.
 
     Raises:
-        CalculationError: polars makes no plan of it.
+        CalculationError: polars refuses the expression.
     """
-    once = pl.QueryOptFlags(comm_subexpr_elim=False)  # what occurs twice would be a node of its own
+    once = pl.QueryOptFlags(comm_subexpr_elim=False)  # a part that occurs twice would be a node of its own
     try:
         plan = (
             pl.LazyFrame(schema=schema)
@@ -274,23 +269,23 @@ def plan_nodes(expr: pl.Expr, schema: Mapping[str, pl.DataType]) -> set[str]:
 
 
 def check_evaluates(expr: pl.Expr, schema: Mapping[str, pl.DataType]) -> None:
-    """Raise if polars refuses the types, as it does some as late as when there are values, or two rows.
+    """Raise if polars refuses the types; some it refuses only once there are values, or two rows.
 
     Raises:
-        CalculationError: It does.
+        CalculationError: polars refuses them.
     """
     nothing, one, two = (_error(expr, {name: [None] * height for name in schema}, schema) for height in range(3))
     valued = _error(expr, {name: [_value(dtype)] * 2 for name, dtype in schema.items()}, schema)
-    if two and (nothing or not one):  # else it may be for want of values
+    if two and (nothing or not one):  # otherwise the nulls may be the reason
         raise CalculationError(f"polars refuses {show(expr)}: {_describe_error(two, schema)}")
-    if valued and "not supported" in str(valued):  # else it may be the values
+    if valued and "not supported" in str(valued):  # otherwise the values may be the reason
         raise CalculationError(f"polars refuses {show(expr)}: {_describe_error(valued, schema)}")
 
 
 def _describe_error(error: BaseException, schema: Mapping[str, pl.DataType]) -> str:
-    """Return what polars says, with what it does not."""
+    """Return the message of polars, with a hint if there is one."""
     said = first_line(error)
-    if isinstance(error, pl.exceptions.StructFieldNotFoundError):  # it says the name only
+    if isinstance(error, pl.exceptions.StructFieldNotFoundError):  # the message is only the name
         near = near_names(said, _members_within(schema.values()))
         return f"the object has no member `{said}`.{near} If it comes later, declare the type of the column."
     if _PARSES.search(said):

@@ -1,4 +1,4 @@
-"""The tree of an expression, as polars serialises it: nodes of a kind, with what they are made of."""
+"""The tree of an expression, as polars serialises it: nodes, each with its kind and its content."""
 
 import io
 import json
@@ -13,7 +13,7 @@ from transform.errors import CalculationError
 from transform.expressions.parse import first_line
 
 REFUSALS = (pl.exceptions.PolarsError, pl.exceptions.PanicException)
-"""How polars says that it cannot do something."""
+"""What polars raises if it cannot do something."""
 
 _Keys = tuple[str | int | None, ...]
 INPUTS: Mapping[str, _Keys] = {
@@ -31,7 +31,7 @@ INPUTS: Mapping[str, _Keys] = {
     "StructEval": ("expr", "evaluation"),
     "Ternary": ("predicate", "truthy", "falsy"),
 }
-"""The kinds of node that can be row-wise, and under which keys their inputs are; None: as the whole."""
+"""The kinds of nodes that can be row-wise, with the keys of their inputs; None if the content itself is the input."""
 INPUTS_WITHIN: Mapping[str, _Keys] = {
     **INPUTS,
     "Agg": (),
@@ -44,20 +44,20 @@ INPUTS_WITHIN: Mapping[str, _Keys] = {
     "Sort": ("expr",),
     "SortBy": ("expr", "by"),
 }
-"""Likewise for what is evaluated on the elements of a list, which are all in one row."""
+"""The same for nodes that are evaluated on the elements of a list, which are all in one row."""
 
 _SHOWN_CHARACTERS = 300
 _NOT_FINITE = re.compile(r'"Float(32|64)?": null')
-"""What is left in JSON of a literal that is NaN or an infinity."""
+"""What a literal that is NaN or infinite becomes in JSON."""
 
 
 @dataclass(frozen=True, slots=True)
 class Node:
-    """A node.
+    """A node of the tree.
 
     Attributes:
-        kind: What polars calls it.
-        body: What it is made of; None for nothing.
+        kind: Its kind, as polars calls it.
+        body: Its content, None if it has no content.
         within: Whether it is evaluated on the elements of a list in one row.
     """
 
@@ -66,12 +66,12 @@ class Node:
     within: bool = False
 
     def as_expression(self) -> pl.Expr:
-        """Return the expression of which this is the top."""
+        """Return the expression that has this node at its top."""
         tree = self.kind if self.body is None else {self.kind: self.body}
         return pl.Expr.deserialize(io.StringIO(json.dumps(tree)), format="json")
 
     def names(self) -> tuple[str, ...]:
-        """Return what polars calls a function, and this variant of it: `("ListExpr", "ListExpr.Sample")`."""
+        """Return polars' names of a function and of its variant, such as `("ListExpr", "ListExpr.Sample")`."""
         if self.kind != "Function":
             return ()
         function = self.body["function"]
@@ -81,7 +81,7 @@ class Node:
         return name, f"{name}.{next(iter(part), '') if isinstance(part, dict) else part}"
 
     def inputs(self) -> Iterator["Node"]:
-        """Yield the nodes below; of a function, its arguments in order."""
+        """Yield the nodes directly below; for a function, its arguments in order."""
         for key in (INPUTS_WITHIN if self.within else INPUTS).get(self.kind, ()):
             found = self.body if key is None else self.body[key]
             # the fields of structs in lists are columns of the elements of all rows
@@ -98,7 +98,7 @@ def nodes(expr: pl.Expr) -> list[Node]:
     """Return the nodes of an expression, the top last.
 
     Raises:
-        CalculationError: It has no serialisation, is nested too deeply, or holds a literal that is not finite.
+        CalculationError: It cannot be serialised, is nested too deeply, or contains a literal that is not finite.
     """
     try:
         found = [_node(json.loads(expr.meta.serialize(format="json")))]
@@ -109,7 +109,7 @@ def nodes(expr: pl.Expr) -> list[Node]:
             f"{show(expr)} is nested too deeply to be checked; for long chains there are functions of many arguments, "
             "such as sum_horizontal and replace_strict"
         ) from None
-    for node in found:  # which grows on the way
+    for node in found:  # the list grows meanwhile
         found.extend(node.inputs())
         if node.kind == "Literal" and _NOT_FINITE.search(json.dumps(node.body)):
             raise CalculationError(
@@ -120,7 +120,7 @@ def nodes(expr: pl.Expr) -> list[Node]:
 
 
 def show(expr: pl.Expr) -> str:
-    """Return an expression as it stands in messages."""
+    """Return an expression as messages show it."""
     text = str(expr)
     return f"`{text if len(text) <= _SHOWN_CHARACTERS else text[: _SHOWN_CHARACTERS - 1] + '…'}`"
 

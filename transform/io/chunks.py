@@ -1,11 +1,11 @@
-r"""Input bytes cut into chunks of whole lines, and inputs of known size cut into byte ranges.
+r"""Cuts an input into chunks of whole lines, and an input with random access into byte ranges.
 
 A line ends with `\n` or with the input. `read_chunks` fills one buffer again and again, because the page faults of a
 fresh buffer cost as much as finding the line ends. A chunk is a view of that buffer, so it is valid only until the next
 chunk is requested. The lines are the same however the bytes are cut into chunks.
 
-Ranges can be transformed anywhere and in any order. A range owns the lines that start inside it: it begins with the
-first line that starts in it and ends with the line that is open where it stops.
+Ranges can be transformed by any process and in any order. The lines of a range are those that start inside it: from the
+first one that starts there to the one that is open where the range stops.
 """
 
 from collections.abc import Callable, Iterator
@@ -16,7 +16,7 @@ from transform.errors import InputError
 
 CHUNK_BYTES = 4 << 20
 CHUNK_LINES = 128 << 10  # maximum lines of a chunk of CHUNK_BYTES: a rejected line takes hundreds of bytes of memory
-_SAMPLES, _SAMPLE_BYTES = 8, 4 << 10
+_SAMPLES, _SAMPLE_BYTES = 8, 4 << 10  # of a buffer, to find out whether its lines are short
 MAX_LINE_BYTES = 256 << 20
 LONG_LINE_HEAD_BYTES = 64 << 10
 BOM = b"\xef\xbb\xbf"
@@ -235,7 +235,7 @@ def _refuse_array(data: memoryview) -> bool:
 
 
 RANGE_BYTES = 16 << 20
-MIN_RANGES = 4  # an input of fewer is done before another process has started
+MIN_RANGES = 4  # an input of so many or fewer is done before another process has started
 _LOOK_BYTES = 64 << 10  # read at a time where only the end of a line is searched for
 
 ReadAt = Callable[[memoryview, int], int]

@@ -24,7 +24,7 @@ else:
 
 _READ_BYTES = 256 << 10
 _HEADER_BYTES = 64 << 10  # given to a decompressor at once: isal loses its place if a header comes in pieces
-_HARMLESS_BYTES = 256 << 20  # always inflated: a short file of a few long lines is no bomb
+_HARMLESS_BYTES = 256 << 20  # always inflated: a short file of a few long lines is not a bomb
 _PADDED = ("gzip", "xz")  # formats that allow zeros after and between their streams
 _GZIP_WINDOW_BITS = 31  # of zlib: a deflate window of 15 bits, in a gzip wrapper
 _CORRUPT: tuple[type[Exception], ...] = (OSError, EOFError, ValueError, lzma.LZMAError, zstd.ZstdError, igzip_lib.error)  # type: ignore[assignment] # isal's is typed as an instance
@@ -97,7 +97,7 @@ MAGIC_BYTES = 6
 
 
 def codec_of_name(name: str) -> Codec | None:
-    """Return the format that a file's name promises, None for plain text.
+    """Return the format that the name of a file indicates, None for plain text.
 
     Args:
         name: A path, a key or a URI.

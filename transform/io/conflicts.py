@@ -30,7 +30,7 @@ def check_no_conflicts(locations: Mapping[str, object]) -> None:
 
 
 def _identity(role: str, location: object) -> object:
-    """Return what is equal for two names of one file or object; None for what can be used twice, such as a pipe."""
+    """Return a value that is equal for two names of one file or object; None if it can be used twice, as a pipe."""
     if is_uri(location):
         return str(location)
     is_named = isinstance(location, str | os.PathLike)

@@ -1,6 +1,8 @@
-"""Where output goes: a local file, an S3 object, a pipe. It appears whole or not at all, but in a pipe.
+"""Output: a local file, an S3 object, a pipe or a binary file object.
 
-Nothing is published but by `publish`; a sink left without it discards what it was given.
+`Output` opens the right sink for a target, compresses if the name of the target says so, and counts. Files and objects
+appear whole, when `publish` is called, or are discarded: a file by `FileSink`, an object by the sink in `s3_sink`. What
+is written to a pipe is sent at once.
 """
 
 import contextlib
@@ -34,7 +36,7 @@ _DESCRIPTOR = re.compile(r"/dev/std(in|out|err)|/(?:dev|proc/self)/fd/(\d+)")
 
 
 def is_stream(target: Target) -> bool:
-    """Return whether what is written to a target is gone at once, so that it has no place beside it either."""
+    """Return whether a target is sent to at once, such as a pipe, so that nothing can be kept beside it either."""
     if not isinstance(target, str | os.PathLike) or str(target) == "-":
         return True
     if s3.is_uri(target):
@@ -43,7 +45,7 @@ def is_stream(target: Target) -> bool:
 
 
 class Sink(Protocol):
-    """What takes the bytes."""
+    """The destination of the bytes of an output."""
 
     name: str
 
@@ -51,27 +53,27 @@ class Sink(Protocol):
         """Add to the content."""
 
     def publish(self) -> None:
-        """Make the content appear whole, in place of what was there."""
+        """Make the content appear whole, in place of an earlier one."""
 
     def discard(self) -> None:
-        """Leave no trace of the content."""
+        """Remove the content, if it can be removed."""
 
 
 class Output:
-    """An open output: compresses where its name says so, counts, and discards unless it was published.
+    """An open output: a context manager that discards the output unless it was published.
 
     Args:
-        target: Where to.
-        read_so_far: Tells how much of the input it comes of was read.
+        target: The file, object or stream.
+        read_so_far: Returns how much of the input was read.
         part_sizes: The sizes of the parts of an S3 object.
 
     Attributes:
-        name: What to call it in errors.
-        size: How many bytes of content it was given, before compression.
-        streams: Whether what it is given is gone, and cannot be discarded.
+        name: Its name in errors.
+        size: How many bytes of content were written, before compression.
+        streams: Whether content is sent at once, so that it cannot be discarded.
 
     Raises:
-        OutputError: It cannot be written there; by every method.
+        OutputError: The target cannot be written to; raised by every method.
     """
 
     def __init__(
@@ -97,7 +99,7 @@ class Output:
             self._sink.write(data)
 
     def publish(self) -> None:
-        """Make the content appear whole, in place of what was there."""
+        """Make the content appear whole, in place of an earlier one."""
         if self._compressor:
             self._sink.write(self._compressor.flush())
         self._sink.publish()
@@ -114,13 +116,13 @@ class Output:
 
 
 class FileSink:
-    """A file beside the target, which is renamed over it when it is whole and on disk."""
+    """A temporary file beside the target, which is renamed to it once it is complete and on disk."""
 
     def __init__(self, path: Path) -> None:
         self.name = str(path)
-        self._path = Path(os.path.realpath(path))  # what a symlink points to is replaced, not the link
+        self._path = Path(os.path.realpath(path))  # the file that a symlink points to is replaced, not the link
         directory = self._path.parent
-        # A hash, as a name beside a name of 255 bytes would be too long.
+        # A hash, because a name of 255 bytes cannot be made longer.
         prefix = f".transform-{hashlib.sha256(os.fsencode(self._path.name)).hexdigest()[:16]}-"
         with _translate_errors(self.name):
             mode = None
@@ -138,9 +140,9 @@ class FileSink:
             _write_all(self._descriptor, data)
 
     def publish(self) -> None:
-        """Make the content appear whole, in place of what was there."""
+        """Make the content appear whole, in place of an earlier one."""
         with _translate_errors(self.name):
-            os.fsync(self._descriptor)  # or a power cut could leave the new name on an empty file
+            os.fsync(self._descriptor)  # otherwise a power cut could leave the new name on an empty file
             self._temporary.replace(self._path)
             directory = os.open(self._path.parent, os.O_RDONLY)
             try:
@@ -150,13 +152,13 @@ class FileSink:
         os.close(self._descriptor)
 
     def discard(self) -> None:
-        """Leave no trace of the content."""
+        """Remove the temporary file."""
         self._temporary.unlink(missing_ok=True)
         os.close(self._descriptor)
 
 
 class StreamSink:
-    """A pipe or a device: what is written is gone, and only the exit status tells whether it was all."""
+    """A pipe or a device: content is sent at once, and only the exit status shows whether it is complete."""
 
     def __init__(self, name: str, stream: BinaryIO, *, close: bool) -> None:
         self.name = name
@@ -164,7 +166,7 @@ class StreamSink:
         self._close = close
 
     def write(self, data: memoryview | bytes) -> None:
-        """Send on."""
+        """Send the data."""
         with _translate_errors(self.name):
             view = memoryview(data)
             while view:
@@ -176,19 +178,19 @@ class StreamSink:
                 view = view[len(view) if count is None else count :]
 
     def publish(self) -> None:
-        """Flush, that an error shows while it can still be told."""
+        """Flush the stream, so that an error is raised while it can still be reported."""
         with _translate_errors(self.name):
             self._stream.flush()
         self.discard()
 
     def discard(self) -> None:
-        """Let go of the stream."""
+        """Close the stream if it was opened here; what was sent stays."""
         if self._close:
             self._stream.close()
 
 
 def remove(target: str) -> None:
-    """Remove what an earlier run has left at a path or URI, if anything.
+    """Remove the file or object that an earlier run has left at a path or URI, if there is one.
 
     Raises:
         OutputError: It cannot be removed.
@@ -212,7 +214,7 @@ def _open_sink(target: Target, read_so_far: Callable[[], ReadSoFar], part_sizes:
             raise OutputError("standard output is closed")
         return StreamSink("standard output", io.FileIO(sys.stdout.fileno(), "wb", closefd=False), close=True)
     path = Path(target)
-    if descriptor := _DESCRIPTOR.fullmatch(str(path)):  # opened by its name, a file behind it would be truncated
+    if descriptor := _DESCRIPTOR.fullmatch(str(path)):  # opening it by name would truncate a file behind it
         with _translate_errors(str(path)):
             number = {"in": 0, "out": 1, "err": 2}.get(descriptor[1]) if descriptor[1] else int(descriptor[2])
             return StreamSink(str(path), io.FileIO(cast("int", number), "wb", closefd=False), close=True)
@@ -220,7 +222,7 @@ def _open_sink(target: Target, read_so_far: Callable[[], ReadSoFar], part_sizes:
         if path.is_dir():
             raise IsADirectoryError(errno.EISDIR, "is a directory")
         if path.exists() and not path.is_file():
-            with _process.interruptible():  # for whoever reads from a pipe of that name
+            with _process.interruptible():  # opening a named pipe waits for a reader
                 return StreamSink(str(path), path.open("wb", buffering=0), close=True)
     return FileSink(path)
 

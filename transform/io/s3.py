@@ -15,14 +15,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class S3Object(os.PathLike[str]):
-    """An object as one version of it; it can stand wherever its URI can.
+    """One version of an object; accepted wherever its URI is.
 
     Args:
-        bucket: Where it is.
-        key: Which; whatever it holds is taken as it is.
-        etag: Of the version to be read, as S3 gives it but without quotes; None for the one that is there.
-        size: In bytes, where it is known: a small object is then asked for whole, and compared with its checksum, which
-            S3 does not tell with a range.
+        bucket: The name of its bucket.
+        key: Its key, not encoded; any characters are allowed.
+        etag: The ETag of the version to be read, without quotes; None for the current version.
+        size: Its size in bytes if known, else None. A small object is then requested as a whole and compared with its
+            checksum, which S3 does not send with a range.
 
     Example:
         >>> str(S3Object("bucket", "folder/in.jsonl", etag="9b2cf535f27731c974343645a3985328"))
@@ -50,7 +50,7 @@ def object_at(location: "str | S3Object") -> S3Object:
     """Return the object that a URI names.
 
     Raises:
-        InputError: It is no URI of an object.
+        InputError: It is not the URI of an object.
     """
     return location if isinstance(location, S3Object) else S3Object(*split_uri(location))
 
@@ -59,7 +59,7 @@ def split_uri(uri: str) -> tuple[str, str]:
     """Return the bucket and the key that a URI names.
 
     Raises:
-        InputError: It names none.
+        InputError: It is not the URI of an object.
     """
     bucket, _, key = uri.removeprefix("s3://").partition("/")
     if not bucket or not key or key.endswith("/"):
@@ -70,7 +70,7 @@ def split_uri(uri: str) -> tuple[str, str]:
 
 
 def filesystem() -> "s3fs.S3FileSystem":
-    """Return s3fs, for the endpoint in force."""
+    """Return the file system of s3fs for the endpoint in force."""
     import s3fs
 
     return s3fs.S3FileSystem(anon=False, endpoint_url=endpoint(), use_listings_cache=False)
@@ -132,7 +132,7 @@ class S3Failure(Enum):
 
     @property
     def is_missing(self) -> bool:
-        """Whether S3 answered that what was asked for does not exist."""
+        """Whether S3 answered that the bucket or object does not exist."""
         return self in (S3Failure.NO_BUCKET, S3Failure.NO_KEY, S3Failure.NOT_FOUND)
 
 

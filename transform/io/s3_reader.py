@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     import s3fs
 
 READ_BYTES = 16 << 20
-_TAIL_BYTES = 64 << 10  # read in addition, so that the line that is open where a range stops comes along with it
+_TAIL_BYTES = 64 << 10  # read in addition, so that the line that is open where a range stops is usually complete
 _TRIES = 5
 _FIRST_WAIT_S = 0.2
 _BLOCKS_AHEAD = 2  # one connection to S3 gives about 90 MB/s, and one process transforms twice as much
@@ -116,7 +116,7 @@ class BlockFetcher:
 
     Attributes:
         location: The object. If it has an ETag, requests are made with `If-Match`.
-        filesystem: What sends the requests.
+        filesystem: The file system of s3fs that sends the requests.
         options: How it is read.
     """
 
@@ -195,7 +195,7 @@ class ObjectReader:
 
     Args:
         fetcher: Requests the ranges.
-        first: What is known of the object.
+        first: The first response, or a substitute for it with the size of the object.
 
     Attributes:
         size: Of the object, in bytes.
@@ -217,7 +217,7 @@ class ObjectReader:
         """Request an object, as the version that is current or has the ETag of the location.
 
         Args:
-            location: A URI, or an `S3Object`; an object whose size that gives as small is read in one request.
+            location: A URI, or an `S3Object`. An object whose given size is small is read in one request.
             start: Offset to read from.
             options: How it is read.
 
@@ -270,7 +270,7 @@ class ObjectReader:
         answer = self._ahead.pop(offset, None)
         if answer is None:
             answer = self._fetcher.start(offset)
-        if offset == self._position and offset > 0:  # it is read from one end to the other
+        if offset == self._position and offset > 0:  # it is being read sequentially
             for number in range(_BLOCKS_AHEAD):
                 self.prefetch(offset + (number + 1) * self._fetcher.options.block_bytes)
         self._block = Block(0)  # the old one is not kept until the next has arrived

@@ -1,4 +1,7 @@
-"""The sink of an S3 object for the command and the library: published whole or not at all, and swept if killed."""
+"""The sink of an S3 object for the command and the library: published whole or not at all.
+
+While an upload is open, a file on this machine records it, so that the next run can abort it if this one is killed.
+"""
 
 import contextlib
 import json
@@ -27,8 +30,7 @@ _RUN = "transform-run"
 class ObjectSink:
     """An object being written: one multipart upload, or one PutObject if it is small.
 
-    s3fs's own file would publish what it has when an exception leaves its `with`, so the calls are made here. A record
-    on this machine names the upload while it is open, so that the next run can abort it if this one is killed.
+    The file objects of s3fs are not used, because they publish what they have when an exception leaves their `with`.
 
     Args:
         target: The object.
@@ -83,7 +85,7 @@ class ObjectSink:
             with translate_errors(self.name, OutputError):
                 self._upload.abort()
         except OutputError:
-            if self._record is not None:  # closed and not removed, it is the next run's to sweep
+            if self._record is not None:  # closed and not removed, so that the next run sweeps it
                 os.close(self._record[0])
             self._record = None
         self._remove_record()
@@ -92,7 +94,7 @@ class ObjectSink:
         try:
             self._upload.complete()
         except FileNotFoundError:
-            # Perhaps it was completed and the answer got lost, so that the next try found no upload.
+            # Perhaps it was completed and the answer was lost, so that the retry found no upload.
             found = self._call("head_object")
             if found.get("Metadata", {}).get(_RUN) != self._run:
                 raise
@@ -125,7 +127,7 @@ def open_object(uri: str, read_so_far: Callable[[], ReadSoFar], sizes: PartSizes
     with translate_errors(uri, OutputError):
         target = object_at(uri)
         s3 = filesystem()
-        with contextlib.suppress(PermissionError):  # it takes s3:ListBucket, which writing does not
+        with contextlib.suppress(PermissionError):  # it needs s3:ListBucket, which writing does not
             s3.call_s3("head_bucket", Bucket=target.bucket)
         _sweep(s3, target.bucket)
         return ObjectSink(target, s3, read_so_far, sizes)
@@ -134,7 +136,7 @@ def open_object(uri: str, read_so_far: Callable[[], ReadSoFar], sizes: PartSizes
 def _sweep(filesystem: Any, bucket: str) -> None:
     """Abort the uploads to a bucket that killed runs on this machine have left."""
     for path in find_abandoned(records_directory(), _RECORD_PREFIX):
-        with contextlib.suppress(ValueError):  # killed before the upload was noted
+        with contextlib.suppress(ValueError):  # the run was killed before it wrote the record
             record = json.loads(path.read_bytes())
             if record.pop("endpoint") != endpoint() or record["Bucket"] != bucket:
                 continue
@@ -160,5 +162,5 @@ def remove_object(uri: str) -> None:
         except FileNotFoundError:
             return
         except PermissionError:
-            pass  # without s3:ListBucket, S3 answers so for a missing object, too
+            pass  # without s3:ListBucket, this is also the answer for a missing object
         filesystem().call_s3("delete_object", Bucket=bucket, Key=key)

@@ -1,4 +1,7 @@
-"""One resumable multipart upload of an S3 object: its parts, how large they are, and sending several at a time."""
+"""One resumable multipart upload of an S3 object: `PartBuffer` collects its parts, `MultipartUpload` sends them.
+
+`transform run` uses it through `s3_sink`, the worker through `runner.job.upload`, which adds checkpoints.
+"""
 
 import threading
 from collections.abc import Callable, Mapping, Sequence
@@ -13,18 +16,18 @@ MAX_PART_BYTES = 5 << 30
 """From the quotas of S3 (Amazon S3 User Guide, "Amazon S3 multipart upload limits")."""
 
 ReadSoFar = tuple[int, int | None]
-"""How many bytes of an input were read, and how many it has, None where only its end tells."""
+"""How many bytes of an input were read, and its size, None if that is not known."""
 
-_SPARE = 2  # half of the parts that are left are kept for output that comes to more than it seems now
+_SPARE = 2  # half of the remaining parts are kept for an output that becomes larger than estimated
 
 
 @dataclass(frozen=True, slots=True)
 class PartSizes:
     """The sizes of the parts of an upload.
 
-    A part is kept in memory, so none is larger than it has to be: what is still to come, estimated from the input read
-    so far, has to fit into the parts that are left. For an output of 1 TB that is 200 MB at most. If the size of the
-    input is not known, the size doubles after each 1,000 parts.
+    A part is kept in memory, so it is not larger than necessary: the rest of the output, estimated from the input read
+    so far, has to fit into the remaining parts. For an output of 1 TB the largest part has 200 MB. If the size of the
+    input is not known, the size of the parts doubles after each 1,000 parts.
 
     Attributes:
         first: Size of the parts of an output that is not huge, in bytes.
@@ -47,7 +50,7 @@ class PartSizes:
         Args:
             parts: How many parts there are already.
             written: How many bytes of output there are so far, in parts or not.
-            read: How much of the input this output comes from.
+            read: How much of the input was read for this output, and the size of the input.
         """
         position, size = read
         tenth = max(1, self.max_parts // 10)
@@ -55,14 +58,14 @@ class PartSizes:
             return min(self.first << (parts // tenth), MAX_PART_BYTES)
         parts_left = max(1, self.max_parts - parts)
         even = _SPARE * written * max(0, size - position) // (position * parts_left)
-        # If most output comes at the end of the input, the last tenth of the parts grows whatever was estimated.
+        # Most of the output may come from the end of the input, so the last tenth of the parts grows in any case.
         last = self.first << (max(0, parts - self.max_parts + tenth) // max(1, tenth // 10))
         return min(max(self.first, even, last), MAX_PART_BYTES)
 
 
 @dataclass(frozen=True, slots=True)
 class UploadedPart:
-    """A part of a multipart upload that S3 has.
+    """A part of a multipart upload that has arrived at S3.
 
     Attributes:
         number: Its number, from 1 on.
@@ -121,7 +124,7 @@ class PartBuffer:
         """Return whether there is enough for a part.
 
         Args:
-            read: How many bytes of the input the output so far comes from, and how many the input has, if known.
+            read: How much of the input was read for the output so far, and the size of the input.
         """
         written = self._bytes_in_parts + self.size
         return self.size >= self._sizes.next_size(self._parts, written, read)
@@ -131,7 +134,7 @@ class PartBuffer:
         return self._collected.getvalue()
 
     def take(self) -> bytes:
-        """Return what is collected, as the next part, and collect anew."""
+        """Return what is collected, as the next part, and start to collect another one."""
         content, self._collected = self._collected.getvalue(), BytesIO()
         self._parts += 1
         self._bytes_in_parts += len(content)
@@ -199,10 +202,10 @@ class MultipartUpload:
         return self.id
 
     def send(self, content: bytes, note: Callable[[], None] | None = None) -> None:
-        """Begin to send the next part; wait first while too much is in flight. Raises what an earlier part raised.
+        """Start to send the next part; wait first while too much is in flight. Raises what an earlier part raised.
 
         Args:
-            content: The part. It is sent from where it is, so it has to stay as it is.
+            content: The part. It is sent without a copy, so it must not change.
             note: Called once this part and all before it have arrived, from another thread and one at a time; meanwhile
                 `parts` ends with this part. If more parts arrive while an earlier note is being made, only the note of
                 the last of these is called.
@@ -232,7 +235,7 @@ class MultipartUpload:
         self._wait_until(self._is_idle)
 
     def wait(self) -> None:
-        """Wait until nothing is in flight, whatever becomes of it."""
+        """Wait until nothing is in flight, whether it arrived or not."""
         with self._changed:
             self._changed.wait_for(self._is_idle)
 
@@ -240,7 +243,7 @@ class MultipartUpload:
         """Make the object appear, once all parts have arrived; return its ETag.
 
         Args:
-            condition: Arguments that say under which condition: `IfMatch` or `IfNoneMatch`.
+            condition: The condition of the request, as arguments: `IfMatch` or `IfNoneMatch`; None for none.
         """
         self.finish()
         parts = [{"PartNumber": part.number, "ETag": part.etag} for part in self.parts]
@@ -248,7 +251,7 @@ class MultipartUpload:
         return str(self._call("complete_multipart_upload", **arguments)["ETag"])
 
     def abort(self) -> None:
-        """Remove the upload with its parts. It is fine if it is gone already."""
+        """Remove the upload with its parts; does nothing if it is gone already."""
         self.wait()  # S3 may keep a part that arrives after the upload was aborted
         upload, self.id = self.id, None
         if upload is None:
@@ -273,12 +276,12 @@ class MultipartUpload:
                 raise self._failure
 
     def _put(self, number: int, content: bytes) -> UploadedPart:
-        # As bytes, which become a stream; a bytearray would be sent at one go, and hold up other requests.
+        # As bytes, which become a stream; a bytearray would be sent in one go, and block other requests.
         answer = self._call("upload_part", UploadId=self.id, PartNumber=number, Body=content)
         return UploadedPart(number, str(answer["ETag"]), len(content))
 
     def _send(self, number: int, content: bytes, note: Callable[[], None] | None) -> None:
-        """Send a part; runs in a thread of its own."""
+        """Send a part; runs in a thread for each part."""
         part, failure = None, None
         try:
             part = self._put(number, content)
@@ -296,9 +299,9 @@ class MultipartUpload:
             self._changed.notify_all()
 
     def _make_notes(self, note: Callable[[], None] | None) -> None:
-        """Make a note, and those for what arrives meanwhile; runs in a thread of its own.
+        """Call a note, and the notes of the parts that arrive meanwhile; runs in a separate thread.
 
-        A note that fails does not keep the next from being made: what has arrived need not be sent again.
+        If a note fails, the next one is called all the same, so that its parts need not be sent again.
         """
         while note is not None:
             failure = None
@@ -313,7 +316,7 @@ class MultipartUpload:
                 self._changed.notify_all()
 
     def _advance(self) -> Callable[[], None] | None:
-        """Add to `parts` what has arrived without a gap; return the note of the last."""
+        """Add to `parts` the parts that have arrived without a gap; return the note of the last one."""
         note = None
         while following := self._arrived.pop(len(self.parts) + 1, None):
             self.parts.append(following[0])
@@ -322,9 +325,9 @@ class MultipartUpload:
 
 
 def _start(function: Callable[..., None], *arguments: object) -> None:
-    """Start a thread that the interpreter, unlike those of an executor, does not wait for at its end.
+    """Start a daemon thread, for which the interpreter does not wait at its end as it does for those of an executor.
 
-    Who interrupts a command again and again does not want to wait for S3.
+    A user who interrupts a command repeatedly does not want to wait for S3.
     """
     threading.Thread(target=function, args=arguments, name="upload", daemon=True).start()
 
@@ -350,11 +353,11 @@ class _PartStream(BytesIO):
 
 
 def _send_without_copying(filesystem: Any) -> None:
-    """Have parts that are given as bytes sent from where they are.
+    """Make botocore send parts that are bytes without copying them.
 
-    botocore makes a stream of them, and aiohttp asks that for its buffer, which copies it: for each part in flight as
-    much memory again, and a seventh of the time that sending takes. This is done for each request, as s3fs may send one
-    several times: a stream that was read would be empty the next time.
+    botocore turns them into a stream, and aiohttp asks the stream for its buffer, which copies it. For each part in
+    flight that takes its size in memory again, and a seventh of the time of sending. Each request gets a new stream,
+    because s3fs may send a request several times, and a stream that was read would be empty the next time.
     """
     filesystem.s3.meta.events.register_first("before-parameter-build.s3.UploadPart", _to_stream, "transform-stream")
 

@@ -45,11 +45,11 @@ Identity = tuple[object, ...]
 
 @dataclass(frozen=True, slots=True)
 class InputVersion:
-    """An input as it was when it was opened, so that others can open the same.
+    """An input as it was when it was opened, so that other processes can open the same version.
 
     Attributes:
         location: The path or the object.
-        identity: What it is compared by.
+        identity: The properties by which versions are compared.
     """
 
     location: str | S3Object
@@ -219,7 +219,7 @@ def _open_standard_input() -> Iterator[Reader]:
     with FileIO(sys.stdin.fileno(), closefd=False) as raw:
         stored = StoredInput("standard input", raw)
         status = _status(stored.name, raw)
-        # Of a file that is standard input, a part may have been read before, so its size tells nothing.
+        # A file that is standard input may have been read in part before, so its size is not the size of the input.
         check_unchanged = _change_check(stored.name, status, lambda: os.fstat(raw.fileno()))
         yield Reader(stored, stored.read_into, check_unchanged=check_unchanged)
 
