@@ -104,7 +104,7 @@ def test_reason_is_one_that_the_code_gives(quoted: str) -> None:
 @pytest.mark.parametrize(
     ("places", "names"),
     [
-        (("runner/job",), ("ImpossibleError",)),
+        (("runner/job", "transform/io/compression"), ("ImpossibleError", "InputError")),
         (("runner/worker",), ("_open", "broken")),
         (("transform/engine",), ("RejectedError",)),
         (("transform/io/compression", "transform/io/chunks"), ("InputError",)),

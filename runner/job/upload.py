@@ -1,6 +1,7 @@
 """The upload of an output: collected into parts of a multipart upload, or put with one request if it is small.
 
-`Target` is the object that it becomes, with the content type, encoding, storage class and tags of the input.
+`Target` is the object that it becomes, with the content type, storage class and tags of the input, and its encoding as
+far as that is a compression.
 """
 
 from __future__ import annotations
@@ -10,7 +11,6 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlencode
 
-from runner.errors import ImpossibleError
 from transform import MultipartUpload, PartBuffer, codec_of_encoding, codec_of_name
 
 if TYPE_CHECKING:
@@ -22,8 +22,7 @@ if TYPE_CHECKING:
     from transform import Codec, PartSizes, UploadedPart
 
 
-_KEPT = ("ContentType", "ContentEncoding", "StorageClass")
-_NO_CODING = {"", "aws-chunked", "identity"}
+_KEPT = ("ContentType", "StorageClass")
 
 
 MAX_PARTS_IN_FLIGHT = 4  # with fewer, the job would wait for the answers of S3
@@ -61,28 +60,33 @@ class Target:
             origin: The origin of the output, for its metadata.
 
         Raises:
-            ImpossibleError: The Content-Encoding of the input is not supported.
             DeniedError, StoreError: S3 does not return the tags.
         """
         kept = {name: headers[name] for name in _KEPT if headers.get(name)} | {"Metadata": origin.to_metadata()}
         if headers.get("TagCount"):
             answer = context.source.call("get_object_tagging", Key=identity.event.key)
             kept["Tagging"] = urlencode({tag["Key"]: tag["Value"] for tag in answer["TagSet"]})
-        codec = codec_of_name(identity.output_key) or _codec_of_encoding(headers.get("ContentEncoding", ""))
+        codec, encoding = _compression(identity.output_key, headers.get("ContentEncoding") or "")
+        if encoding:
+            kept["ContentEncoding"] = encoding
         return cls(context.store, identity.output_key, kept, codec, context.part_sizes)
 
 
-def _codec_of_encoding(encoding: str) -> Codec | None:
-    """Return the format that a `Content-Encoding` names.
+def _compression(key: str, encoding: str) -> tuple[Codec | None, str]:
+    """Return the format of an output, None for none, and its `Content-Encoding`, "" for none.
 
-    Raises:
-        ImpossibleError: It is not supported.
+    How the content of the input was really stored does not matter: the output is what its own key and headers say. If
+    they would contradict each other, the key decides, and the encoding is left out.
+
+    Args:
+        key: The output's key.
+        encoding: The input's `Content-Encoding`, "" for none.
     """
-    tokens = [token.strip() for token in encoding.split(",") if token.strip().lower() not in _NO_CODING]
-    codecs = [codec_of_encoding(token) for token in tokens]
-    if len(codecs) > 1 or None in codecs:
-        raise ImpossibleError(f"the object's Content-Encoding is `{encoding}`; gzip, zstd, bzip2 and xz can be read")
-    return codecs[0] if codecs else None
+    named = codec_of_name(key)
+    coded = [(codec, token.strip()) for token in encoding.split(",") if (codec := codec_of_encoding(token))]
+    if len(coded) == 1 and named in (None, coded[0][0]):
+        return coded[0]
+    return named, ""
 
 
 class Upload:

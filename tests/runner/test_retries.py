@@ -131,7 +131,9 @@ def test_what_cannot_succeed_is_a_dead_letter_at_once(deployment: Deployment, tm
         "lines/all rejected": b"bad\n" * 10,
         "lines/corrupt.gz": packed[:100] + b"\xff" * 100 + packed[200:],
         "lines/truncated.gz": packed[: len(packed) // 2],
+        "lines/misnamed.gz": b"PK\x03\x04" + lines(10),
         "lines/encoded": b"\x0b\x02\x80{}\x03",
+        "lines/encoded twice": b"\x0b\x02\x80{}\x03",
     }
     for key in reasons:
         encoding = {"lines/encoded": "br", "lines/encoded twice": "gzip, br"}.get(key)

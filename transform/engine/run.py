@@ -156,7 +156,8 @@ class Stream:
         plan, chunks = self._spec.prepare(
             chunks, options.max_line_bytes, resumed.widened, resumed.columns, options.sample_size
         )
-        self.summary.schema, self.summary.notes = plan.describe_schema(), list(self._spec.notes)
+        self.summary.schema = plan.describe_schema()
+        self.summary.notes = [*self._reader.notes, *self._spec.notes]
         return chunk_results(plan, self._reader, chunks, options, self.summary.notes)
 
     def _rejects(self, result: ChunkResult) -> Iterator[bytes]:

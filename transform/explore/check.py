@@ -85,7 +85,7 @@ def _check(spec: Spec, source: Source, lines: int | None, state: State) -> Check
     with open_source(source) as reader:
         plan, chunks = spec.prepare(read_chunks(reader.read_into), MAX_LINE_BYTES, state.widened)
         types = plan.result_types if isinstance(plan, ExpressionPlan) else {}
-        summary = Summary(source=reader.name, schema=plan.describe_schema(), notes=list(spec.notes))
+        summary = Summary(source=reader.name, schema=plan.describe_schema(), notes=[*reader.notes, *spec.notes])
         looked_at = FirstLines(chunks, lines)
         for chunk in looked_at:
             summary.count(_transform(plan, chunk, nulls))

@@ -19,7 +19,7 @@ from transform import _process
 from transform.errors import InputError, SourceChangedError
 from transform.io import s3
 from transform.io.chunks import RandomAccess, ReadInto, fill
-from transform.io.compression import MAGIC_BYTES, Codec, Inflater, codec_of_content, codec_of_name
+from transform.io.compression import HEAD_BYTES, MAGIC_BYTES, Codec, Inflater, Labels
 from transform.io.conflicts import no_place
 from transform.io.s3 import S3Object
 from transform.io.s3_reader import ObjectReader
@@ -123,6 +123,7 @@ class Reader:
         start: Where its content is read from, None for its start.
         codec: The format that it is compressed in, None if it is not compressed.
         headers: The properties of an object, by the names that boto3 uses.
+        notes: Notes for the user on how it is stored.
         check_unchanged: Raises InputError if the input is no longer what was opened.
     """
 
@@ -133,6 +134,7 @@ class Reader:
     start: Position | None = None
     codec: Codec | None = None
     headers: Mapping[str, Any] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
     check_unchanged: Callable[[], None] = _never_changes
 
     @property
@@ -179,13 +181,14 @@ def open_source(source: Source, start: Position | None = None, max_inflation: in
     if start is not None and _is_stream(source):
         raise InputError(f"{source}: can't be gone on with: it is not a file or an object, which can be read again")
     with _open_stored(source, start) as opened:
-        # Only the name of a file or an object promises a format; a pipe may have any name.
-        promised = codec_of_name(opened.name) if opened.version is not None else None
+        # Only the name of a file or an object says something; a pipe may have any name.
+        is_named = opened.version is not None
+        labels = Labels.of(opened.name, opened.headers.get("ContentEncoding") or "") if is_named else Labels()
         if start is not None and start.codec is None:
-            _seek(opened, start.offset, promised)
-            yield replace(opened, start=start)
+            _seek(opened, start.offset, labels)
+            yield replace(opened, start=start, notes=tuple(labels.notes(None)))
             return
-        reader = _decompress(opened, promised, max_inflation)
+        reader = _decompress(opened, labels, max_inflation)
         if start is not None:
             _skip(reader, start)
         yield replace(reader, start=start)
@@ -263,34 +266,42 @@ def _change_check(name: str, opened: os.stat_result, current: Callable[[], os.st
     return check if S_ISREG(opened.st_mode) else _never_changes
 
 
-def _seek(opened: Reader, offset: int, promised: Codec | None) -> None:
+def _seek(opened: Reader, offset: int, labels: Labels) -> None:
     """Go to an offset of an input that was not compressed when it was read before."""
-    raw, found = opened.stored.raw, promised
+    raw = opened.stored.raw
     if isinstance(raw, FileIO):  # an object was opened at the offset, and a look at its start would take a request
-        found = found or codec_of_content(os.pread(raw.fileno(), MAGIC_BYTES, 0))
-    if found is not None:
-        raise SourceChangedError(f"{opened.name}: is not what was read before")
-    if isinstance(raw, FileIO):
+        if labels.codec_of(os.pread(raw.fileno(), MAGIC_BYTES, 0)) is not None:
+            raise SourceChangedError(f"{opened.name}: is not what was read before")
         raw.seek(offset)
         opened.stored.position = offset
 
 
-def _decompress(opened: Reader, promised: Codec | None, max_inflation: int | None) -> Reader:
+def _decompress(opened: Reader, labels: Labels, max_inflation: int | None) -> Reader:
     """Return a reader of the content, decompressed if it is compressed.
 
     Raises:
-        InputError: It is not in the format that its name promises.
+        InputError: It is corrupt, or it is not what it is said to be, and not JSON lines either.
     """
-    magic = memoryview(bytearray(MAGIC_BYTES))
-    magic = magic[: fill(opened.read_into, magic)]
-    found = codec_of_content(bytes(magic))
-    if promised and found is not promised and not promised.magics[0].startswith(bytes(magic)):
-        raise InputError(f"{opened.name}: named like {promised.name}, but the content is not in that format")
-    read_into, codec = _prefixed(magic, opened.read_into), promised or found
-    if codec is None:
-        return replace(opened, read_into=read_into)
-    inflater = Inflater(read_into, codec, opened.name, max_inflation)
-    return replace(opened, read_into=inflater.read_into, codec=codec, version=None)
+    magic, reader = _peek(opened, MAGIC_BYTES)
+    codec = labels.codec_of(magic)
+    if codec is not None:
+        inflater = Inflater(reader.read_into, codec, opened.name, max_inflation)
+        reader = replace(reader, read_into=inflater.read_into, codec=codec, version=None)
+    if not magic or labels.agree(codec):
+        return reader
+    head, reader = _peek(reader, HEAD_BYTES)
+    try:
+        labels.check(codec, head)
+    except InputError as error:
+        raise InputError(f"{opened.name}: {error}") from None
+    return replace(reader, notes=tuple(labels.notes(codec)))
+
+
+def _peek(reader: Reader, count: int) -> tuple[bytes, Reader]:
+    """Return the next bytes, fewer only if there are no more, and a reader that reads them as well."""
+    start = memoryview(bytearray(count))
+    start = start[: fill(reader.read_into, start)]
+    return bytes(start), replace(reader, read_into=_prefixed(start, reader.read_into))
 
 
 def _skip(reader: Reader, start: Position) -> None:

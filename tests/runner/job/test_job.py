@@ -111,9 +111,9 @@ def test_the_output_keeps_what_is_said_of_the_input(jobs: Jobs) -> None:
     assert found["Metadata"]["transform-source"] == jobs.origin().source
 
 
-def test_an_encoding_that_cannot_be_written_fails_the_job_and_leaves_nothing(jobs: Jobs) -> None:
+def test_an_encoding_that_cannot_be_read_fails_the_job_and_leaves_nothing(jobs: Jobs) -> None:
     s3, deployment = jobs.deployment.s3, jobs.deployment
-    s3.put_object(Bucket=deployment.input, Key=KEY, Body=SMALL, ContentEncoding="br")
+    s3.put_object(Bucket=deployment.input, Key=KEY, Body=b"\x0b\x02\x80{}\x03", ContentEncoding="br")
     outcome = jobs.do()
     assert outcome.kind is JobResult.FAILED
     assert "Content-Encoding is `br`" in outcome.reason

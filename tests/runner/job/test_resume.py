@@ -140,11 +140,15 @@ def test_a_job_killed_time_and_again_reads_and_uploads_nothing_twice(jobs: Jobs,
 
 
 @pytest.mark.parametrize("kind", ["named", "encoded"])
-def test_what_is_compressed_is_inflated_again_and_not_uploaded_again(jobs: Jobs, proxy: Proxy, kind: str) -> None:
+@pytest.mark.parametrize("really", [True, False], ids=["compressed", "plain"])
+def test_what_is_compressed_or_said_to_be_is_not_uploaded_again(
+    jobs: Jobs, proxy: Proxy, kind: str, really: bool
+) -> None:
+    """What is compressed is inflated again; the output is compressed in any case."""
     wanted, chance = example(3200), random.Random(kind)
     key = f"{KEY}.gz" if kind == "named" else KEY
     options = {} if kind == "named" else {"ContentEncoding": "gzip"}
-    jobs.deployment.put(key, gzip.compress(wanted.content, 1), **options)
+    jobs.deployment.put(key, gzip.compress(wanted.content, 1) if really else wanted.content, **options)
     outcome, attempts = None, 0
     while outcome is None:
         with suppress(Killed):

@@ -332,13 +332,15 @@ def test_an_input_that_changed_since_the_stop_is_an_error(change: str, workers: 
         list(stream)
 
 
-def test_a_file_that_is_now_named_like_a_compressed_one_is_an_error(tmp_path: Path) -> None:
-    source = tmp_path / "input"
-    source.write_bytes(CONTENT)
-    state = stopped_after(CALCULATION, source, 5)
-    source = source.rename(tmp_path / "input.gz")
-    with pytest.raises(SourceChangedError), CALCULATION.stream(source, state):
-        pass
+@pytest.mark.parametrize("workers", [1, 2])
+@pytest.mark.parametrize("format_name", FORMATS)
+def test_a_file_with_a_wrong_name_can_be_gone_on_with(format_name: str, workers: int, tmp_path: Path) -> None:
+    source = tmp_path / ("input.xz" if format_name != "xz" else "input.gz")
+    source.write_bytes(packed(CONTENT, format_name))
+    whole = uninterrupted(CALCULATION, source, tmp_path)
+    assert whole.output == transformed(200)
+    options = {"chunk_bytes": 500, "range_bytes": 500, "workers": workers}
+    assert stopped(CALCULATION, source, [3, 2], **options) == whole
 
 
 def test_what_can_be_read_once_only_cannot_be_gone_on_with(tmp_path: Path) -> None:

@@ -238,7 +238,7 @@ def test_a_compressed_stream_comes_through_standard_input(name: str, command: Co
 @pytest.mark.parametrize("named", [True, False], ids=["named", "not named"])
 def test_a_cut_off_file_is_never_taken_for_a_shorter_one(name: str, named: bool, tmp_path: Path) -> None:
     members = [COMPRESS[name](member) for member in MEMBERS]
-    good, data, content = dict[int, bytes](), b"", b""
+    good, data, content = {0: b""}, b"", b""
     for member, plain in zip(members, MEMBERS, strict=True):
         data, content = data + member, content + plain
         good[len(data)] = content
@@ -248,7 +248,7 @@ def test_a_cut_off_file_is_never_taken_for_a_shorter_one(name: str, named: bool,
         if cut in good:
             assert read(path) == good[cut], cut
         else:
-            with pytest.raises(InputError, match=r"input.*: (truncated|named like)"):
+            with pytest.raises(InputError, match=r"input.*: truncated"):
                 read(path)
 
 
@@ -309,19 +309,13 @@ def test_a_format_within_another_is_not_unpacked_twice(name: str, tmp_path: Path
 
 
 @every_format
-def test_an_empty_file_with_the_name_of_a_format_is_an_error(name: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("content", [b"\x1f\x8a\x8b", b"\0", b"x\0", b"\xff\xfe", b"PK\x03\x04", b"caf\xe9\n"])
+def test_what_is_neither_in_the_format_of_its_name_nor_text_is_an_error(
+    name: str, content: bytes, tmp_path: Path
+) -> None:
     path = tmp_path / f"input{SUFFIXES[name]}"
-    path.touch()
-    with pytest.raises(InputError, match=rf"input.*: truncated: the {name} data ends before its end mark"):
-        read(path)
-
-
-@every_format
-@pytest.mark.parametrize("content", [b"{}\n", b"\n", b"", b"[", b"x" * 1000, b"BZip", b"\x1f\x8a\x8b"])
-def test_a_name_that_promises_another_format_is_an_error(name: str, content: bytes, tmp_path: Path) -> None:
-    path = tmp_path / f"input{SUFFIXES[name]}"
-    path.write_bytes(content or COMPRESS["xz" if name != "xz" else "gzip"](CONTENT))
-    with pytest.raises(InputError, match=rf"^{path}: named like {name}, but the content is not in that format$"):
+    path.write_bytes(content)
+    with pytest.raises(InputError, match=rf"^{path}: named like {name}, but the content is neither {name} nor text$"):
         read(path)
 
 

@@ -405,7 +405,7 @@ def test_a_compressed_file_is_gone_on_with_from_an_offset_in_its_content(offset:
     ("name", "content", "start"),
     [
         ("input", gzip.compress(CONTENT), Position(5, None)),
-        ("input.gz", CONTENT, Position(5, None)),
+        ("input.gz", gzip.compress(CONTENT), Position(5, None)),
         ("input", CONTENT, Position(5, "gzip")),
         ("input", CONTENT, Position(0, "gzip")),
         ("input", gzip.compress(CONTENT), Position(5, "zstd")),
