@@ -4,8 +4,8 @@ What a chunk of lines becomes.
 """
 
 import base64
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
 import msgspec
 
@@ -64,6 +64,8 @@ class ChunkResult:
         blank: How many were blank.
         nonfinite: By result, how many NaN and infinite numbers were written as null.
         stop: Where the chunk ends in the input.
+        seen: Names to drop or select that a line which is kept has.
+        near: By name to drop or select that no such line has, the nearest names of members near the input's start.
     """
 
     output: Sequence[memoryview]
@@ -74,3 +76,5 @@ class ChunkResult:
     blank: int
     nonfinite: dict[str, int]
     stop: int
+    seen: frozenset[str] = frozenset()
+    near: Mapping[str, Sequence[str]] = field(default_factory=dict)
