@@ -13,8 +13,8 @@ from transform.decode.decoder import Decoded, Decoder
 from transform.decode.line_index import Positions
 from transform.decode.rejects import ChunkResult, Reject, reject_long
 from transform.decode.schema import Column
-from transform.engine.projection import Projection
 from transform.engine.named_members import NamesFound, find_names
+from transform.engine.projection import Projection
 from transform.engine.splice import Cuts, plan_cuts, plan_edits, splice
 from transform.expressions.evaluate import Evaluated, Evaluator
 from transform.io.chunks import Chunk, LongLine

@@ -71,7 +71,7 @@ def _checked(names: Iterable[object]) -> frozenset[str]:
 
 
 def parse_names(text: str) -> list[str]:
-    r"""Return the names in a list of names of members, as options and settings have it.
+    """Return the names in a list of names of members, as options and settings have it.
 
     Names are separated by commas; white space around a name is ignored, and so is nothing between two commas. A name
     that contains a comma or a double quote, that starts or ends with white space, or that is empty, is given in double
@@ -81,8 +81,8 @@ def parse_names(text: str) -> list[str]:
         OptionError: The text is not such a list, or has no name.
 
     Example:
-        >>> parse_names('email, phone,"a,b", "say ""hi"""')
-        ['email', 'phone', 'a,b', 'say "hi"']
+        >>> parse_names('email, phone, "a,b", "say ""hi"" twice"')
+        ['email', 'phone', 'a,b', 'say "hi" twice']
     """
     names, position = [], 0
     while position <= len(text):
@@ -100,6 +100,6 @@ def parse_names(text: str) -> list[str]:
     return names
 
 
-_ITEM = re.compile(r'''\s*+(?:"(?P<quoted>(?:[^"]|"")*+)"\s*+|(?P<plain>[^,"]*+))(?=,|\Z)''')
+_ITEM = re.compile(r"""\s*+(?:"(?P<quoted>(?:[^"]|"")*+)"\s*+|(?P<plain>[^,"]*+))(?=,|\Z)""")
 _EXPECTED = 'expected names separated by commas, a name with a comma or a quote in double quotes, as "a,b"'
 _LONE_SURROGATE = re.compile("[\ud800-\udfff]")

@@ -87,8 +87,8 @@ class Edits:
 def plan_edits(decoded: Decoded, evaluated: Evaluated, cuts: Cuts | None = None) -> Edits:
     """Return the edits that turn a chunk into its output.
 
-    Lines without a row are cut out, and of the others the members that do not stay, as `cuts` says. Each result replaces the value of
-    the member of its name where the line has one, else it is appended before the closing brace.
+    Lines without a row are cut out, and of the others the members that do not stay, as `cuts` says. Each result
+    replaces the value of the member of its name where the line has one, else it is appended before the closing brace.
     """
     kept = evaluated.kept
     stays = np.zeros(len(decoded.line_index.stops), dtype=bool)
