@@ -110,8 +110,11 @@ def parse_sql(text: str) -> list[pl.Expr]:
             rest, error = rest[size:], None
             break
         else:
+            left = ",".join(rest).strip()
+            if not left:
+                raise CalculationError(f"the SQL `{text.strip()}` has no expression at its end")
             reason = _describe_unclosed(text) or first_line(error)
-            raise CalculationError(f"polars does not understand the SQL `{','.join(rest).strip()}`: {reason}")
+            raise CalculationError(f"polars does not understand the SQL `{left}`: {reason}")
     return exprs
 
 
