@@ -311,6 +311,7 @@ def test_sql_texts_are_parsed_each_on_its_own(texts: list[str] | str, names: tup
         (["coalesce(a", "b) AS c"], "expression 1 of 2: {}`coalesce(a`: "),
         (["a,", "b"], "expression 1 of 2: the SQL `a,` has no expression at its end"),
         (["a", " "], "expression 2 of 2: the SQL `` has no expression at its end"),
+        (["s AS -- it's"], "{}`s AS`: unable to parse"),
         (["a AS b -- it's", "s AS"], "expression 2 of 2: {}`s AS`: unable to parse"),
     ],
 )

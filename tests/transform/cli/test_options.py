@@ -34,7 +34,11 @@ def run(command: Command, directory: Path, content: bytes, *options: str) -> tup
         (["--drop", '"email"'], b'{"id":1,"phone":"5","v":2}\n', []),
         (["--drop", "Email"], PERSON, [NOTE.format("Email", "drop") + " Did you mean `email`?"]),
         (["--drop", '"""email"""'], PERSON, [NOTE.format('"email"', "drop") + " Did you mean `email`?"]),
-        (["--drop", '"email,phone"'], PERSON, [NOTE.format("email,phone", "drop") + " Did you mean `phone` or `email`?"]),
+        (
+            ["--drop", '"email,phone"'],
+            PERSON,
+            [NOTE.format("email,phone", "drop") + " Did you mean `phone` or `email`?"],
+        ),
         (["--select", "id,v"], b'{"id":1,"v":2}\n', []),
         (["--select", "id", "--select", "v"], b'{"id":1,"v":2}\n', []),
         (["--select", "ID"], b"{}\n", [NOTE.format("ID", "select") + " Did you mean `id`?"]),

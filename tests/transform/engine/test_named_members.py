@@ -95,6 +95,9 @@ def note(name: str, verb: str = "drop", near: str = "") -> str:
 
 @settings(max_examples=200, deadline=None)
 @given(data=inputs, drop=names, select=st.none() | names, chunk_bytes=st.sampled_from([1, 30, 100, 1 << 20]))
+@example(
+    data=b'{"email":1,"open":true}\n{"EMAIL":1,"open":true}', drop=frozenset({"Email"}), select=None, chunk_bytes=1
+)
 @example(data=b'{"email":1}\n{"open":true}', drop=frozenset({"email"}), select=None, chunk_bytes=1)
 @example(data=b'{"email":1,"open":"x"}\n{"open":true}', drop=frozenset({"email"}), select=None, chunk_bytes=1 << 20)
 def test_notes_are_those_of_plain_python(
@@ -154,10 +157,12 @@ def test_any_number_of_workers_gives_the_same_notes(workers: int, packed: bool, 
 
 def test_near_names_are_those_of_lines_that_start_near_the_start() -> None:
     for start, near in ((NEAR_BYTES, "`email`"), (NEAR_BYTES + 1, "")):
-        head = b'{"pad":"' + b"x" * (start - 11) + b'"}\n'
+        small = b'{"pad":"' + b"x" * 989 + b'"}\n'
+        head = small * (start // len(small) - 1)
+        head += b'{"pad":"' + b"x" * (start - len(head) - 11) + b'"}\n'
         data = head + b'{"email":1}\n{"other":1}\n'
         assert data.index(b'{"email"') == start
-        for chunk_bytes in (1, 1000, NEAR_BYTES - 1, 1 << 20):
+        for chunk_bytes in (1, 1000, 70_000, NEAR_BYTES - 1, 1 << 20):
             assert notes_of(Calculation().drop("Email"), data, chunk_bytes=chunk_bytes) == [note("Email", near=near)]
 
 
