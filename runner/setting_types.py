@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, BeforeValidator
 from pydantic_settings import NoDecode
 
-from transform import parse_size
+from transform import parse_names, parse_size
 
 _SIZE_UNITS = "kmg"
 _SIZE_DIGITS = re.compile(r"[0-9]{1,15}(\.[0-9]{1,9})?\D*")
@@ -45,7 +45,7 @@ def _parse_size(value: object) -> object:
 
 
 def _parse_names(value: object) -> object:
-    return [name.strip() for name in value.split(",") if name.strip()] if isinstance(value, str) else value
+    return parse_names(value) if isinstance(value, str) else value
 
 
 def _parse_types(value: object) -> object:
@@ -82,7 +82,12 @@ Bus = Annotated[
     "the name or ARN of an event bus, such as arn:aws:events:eu-central-1:111122223333:event-bus/outcomes",
 ]
 Region = Annotated[str, _matches(r"[a-z0-9]+(-[a-z0-9]+)+"), "a region such as eu-central-1"]
-Names = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_parse_names), "names separated by commas"]
+Names = Annotated[
+    tuple[str, ...],
+    NoDecode,
+    BeforeValidator(_parse_names),
+    'names separated by commas, one with a comma in double quotes, as "a,b"',
+]
 Types = Annotated[
     Mapping[str, str],
     NoDecode,

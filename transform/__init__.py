@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from transform._process import available_cores
     from transform.by_prefix import CalculationsByPrefix
     from transform.calculation import Calculation
+    from transform.engine.projection import parse_names
     from transform.engine.reject_file import read_rejects
     from transform.engine.run import Stream
     from transform.engine.summary import Reason, State, Summary
@@ -86,6 +87,7 @@ __all__ = [
     "load",
     "lookup",
     "parse_duration",
+    "parse_names",
     "parse_size",
     "read_rejects",
 ]
@@ -117,6 +119,7 @@ _MODULES = {
     "load": "loading",
     "lookup": "lookup_tables",
     "parse_duration": "sizes",
+    "parse_names": "engine.projection",
     "parse_size": "sizes",
     "read_rejects": "engine.reject_file",
 }

@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Any
 from transform.decode.schema import check_declared, parse_type
 from transform.engine.spec import ExpressionSpec
 from transform.errors import CalculationError
-from transform.expressions.parse import name_results, parse_sql, to_expression
+from transform.expressions.parse import joined_text, name_results, parse_sql, parse_texts, to_expression
 from transform.runnable import Runnable
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
     from typing import NoReturn, Self
 
     import polars as pl
@@ -54,11 +54,12 @@ class Calculation(Runnable):
         self._set(ExpressionSpec(name_results(exprs, named_exprs)))
 
     @classmethod
-    def from_sql(cls, expressions: str = "", where: str = "") -> Self:
+    def from_sql(cls, expressions: str | Sequence[str] = "", where: str = "") -> Self:
         """Return the calculation that SQL text describes.
 
         Args:
-            expressions: As in a SELECT list: `stars * review_count AS review_score, lower(city) AS city`.
+            expressions: As in a SELECT list: `stars * review_count AS review_score, lower(city) AS city`; or several
+                such texts, each of which is parsed on its own.
             where: A condition: `is_open = 1`.
 
         Raises:
@@ -68,8 +69,11 @@ class Calculation(Runnable):
             >>> Calculation.from_sql("stars * 2 AS double", where="is_open = 1").columns
             ('stars', 'is_open')
         """
-        calculation = cls(*parse_sql(expressions)) if expressions.strip() else cls()
-        calculation = calculation.made_from((b"sql", expressions.encode()))
+        texts = [expressions] if isinstance(expressions, str) else list(expressions)
+        exprs = parse_texts(texts) if len(texts) > 1 or any(text.strip() for text in texts) else []
+        joined = joined_text(texts, exprs)  # a calculation has one identity, however its text is divided
+        origin = texts if joined is None else [joined]
+        calculation = cls(*exprs).made_from((b"sql", *(text.encode() for text in origin)))
         if not where.strip():
             return calculation
         predicates = parse_sql(where)

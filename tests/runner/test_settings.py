@@ -140,6 +140,16 @@ def test_what_goes_beside_sql() -> None:
     assert (settings.drop, settings.select) == (("address", "postal_code"), ("name",))
 
 
+def test_names_are_those_that_the_command_takes() -> None:
+    settings = read_settings({**LEAST, "DROP": ' "a,b" , "say ""hi""", e-mail ', "SELECT": '" x "'})
+    assert (settings.drop, settings.select) == (("a,b", 'say "hi"', "e-mail"), (" x ",))
+    expected = 'expected names separated by commas, a name with a comma or a quote in double quotes, as "a,b"'
+    assert wrong(DROP='a, "b', SELECT=" ,") == [
+        f"DROP: found 'a, \"b', {expected}; the quote at character 4 does not fit",
+        f"SELECT: found ',', {expected}, and at least one",
+    ]
+
+
 def test_what_goes_beside_sql_does_not_go_beside_a_reference() -> None:
     lines = wrong(CALCULATION="calculation.py", WHERE="a > 1", SCHEMA="a=Int64", DROP="b", SELECT="c")
     assert [line.partition(":")[0] for line in lines] == ["WHERE", "SCHEMA", "DROP", "SELECT"]

@@ -279,6 +279,64 @@ def test_bad_sql_is_refused_with_the_part_at_fault(text: str, start: str) -> Non
     assert "\n" not in str(caught.value)
 
 
+SEPARATE = [
+    (["a AS b --note", "s AS d"], ("b", "d")),
+    (["a AS b --note", "s AS d --note, 1 AS e"], ("b", "d")),
+    (["a AS b /* it's */ -- 'x", "'--' AS d"], ("b", "d")),
+    (["a AS x, b", "s"], ("x", "b", "s")),
+    (["a AS b --note"], ("b",)),
+    (["a AS b", "s AS d", "1 AS e"], ("b", "d", "e")),
+    ([], ()),
+    ([""], ()),
+    ("a AS b", ("b",)),
+]
+
+
+@pytest.mark.parametrize(("texts", "names"), SEPARATE)
+def test_sql_texts_are_parsed_each_on_its_own(texts: list[str] | str, names: tuple[str, ...]) -> None:
+    assert Calculation.from_sql(texts).results == names
+
+
+@pytest.mark.parametrize(
+    ("texts", "message"),
+    [
+        (['a AS "b', 's AS d"'], """expression 1 of 2: {}`a AS "b`: the quote that starts with `"b` is not closed"""),
+        (["a AS b", "'c AS d"], "expression 2 of 2: {}`'c AS d`: the quote that starts with `'c AS d` is not closed"),
+        (["a AS `b", "c`"], "expression 1 of 2: {}`a AS `b`: the quote that starts with ``b` is not closed"),
+        (
+            ["a AS b /*", "*/, 1 AS c"],
+            "expression 1 of 2: {}`a AS b /*`: the comment that starts with `/*` is not closed",
+        ),
+        (["'it''s' AS x, 'a'' AS b"], "{}`'a'' AS b`: the quote that starts with `'a'' AS b` is not closed"),
+        (["coalesce(a", "b) AS c"], "expression 1 of 2: {}`coalesce(a`: "),
+        (["a,", "b"], "expression 1 of 2: the SQL `a,` has no expression at its end"),
+        (["a", " "], "expression 2 of 2: the SQL `` has no expression at its end"),
+        (["s AS -- it's"], "{}`s AS`: unable to parse"),
+        (["a AS b -- it's", "s AS"], "expression 2 of 2: {}`s AS`: unable to parse"),
+    ],
+)
+def test_sql_text_that_is_not_complete_is_refused(texts: list[str], message: str) -> None:
+    with pytest.raises(CalculationError) as caught:
+        Calculation.from_sql(texts)
+    assert str(caught.value).startswith(message.format("polars does not understand the SQL "))
+
+
+def test_a_where_that_is_not_complete_says_so() -> None:
+    with pytest.raises(CalculationError, match="the quote that starts with `'x` is not closed"):
+        Calculation.from_sql(where="a > 'x")
+
+
+def test_the_identity_is_of_the_joined_text_where_that_means_the_same() -> None:
+    two = ["a AS b", "s AS d --note"]
+    assert Calculation.from_sql(two).digest == Calculation.from_sql("a AS b, s AS d --note").digest
+    assert Calculation.from_sql(two).spec_for("").origin == (b"sql", b"a AS b, s AS d --note"), "as ever"
+    assert Calculation.from_sql([]).digest == Calculation.from_sql("").digest == Calculation.from_sql([""]).digest
+    hidden = ["a AS b --note", "s AS d"]
+    others = [hidden, hidden[::-1], [", ".join(hidden)], [*hidden, "1 AS e"], ["a AS b --note, s AS d"], two]
+    digests = {Calculation.from_sql(texts).digest for texts in others}
+    assert len(digests) == 5, "the joined text and that of one line are the same"
+
+
 def test_where_takes_one_condition() -> None:
     with pytest.raises(CalculationError, match=r"^expected one condition, got 2: `a = 1, b = 2`; join them with AND$"):
         Calculation.from_sql(where="a = 1, b = 2")

@@ -128,7 +128,8 @@ def check(
     """Check how the calculation REF fares on INPUT, without an output.
 
     REF is path/file.py:name or package.module:name. Lines that are rejected, results that are not finite, or null in
-    every line, and filters that drop everything are problems, for which the exit status is 3.
+    every line, filters that drop everything, and names to drop or select that no line has are problems, for which the
+    exit status is 3.
     """
     from transform import load
     from transform.cli import report

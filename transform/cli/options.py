@@ -62,8 +62,8 @@ def takes_calculation(command: Callable[..., None]) -> Callable[..., None]:
 
     @click.option("-e", "--expr", "exprs", metavar="SQL", multiple=True, help="What to compute, as `a * b AS c, ...`.")
     @click.option("-w", "--where", metavar="SQL", help="Keep only the lines for which this is true.")
-    @click.option("--drop", metavar="NAME", multiple=True, help="Take a member out of the lines.")
-    @click.option("--select", metavar="NAME", multiple=True, help="Keep only these members, and the results.")
+    @click.option("--drop", metavar="NAMES", multiple=True, help="Take members out of the lines, as `email, phone`.")
+    @click.option("--select", metavar="NAMES", multiple=True, help="Keep only these members, and the results.")
     @click.option(
         "-c",
         "--calculation",
@@ -106,8 +106,8 @@ def _calculation(
 ) -> "Calculation":
     from transform import Calculation
 
-    what = Calculation.from_sql(", ".join(exprs), where or "").drop(*drop)
-    what = what.select(*select) if select else what
+    what = Calculation.from_sql(exprs, where or "").drop(*_names("--drop", drop))
+    what = what.select(*_names("--select", select)) if select else what
     types = {}
     for declaration in schema:
         name, equals, text = declaration.rpartition("=")
@@ -115,6 +115,17 @@ def _calculation(
             raise click.BadParameter(f"{declaration!r} is not NAME=TYPE, as stars=Float64", param_hint="--schema")
         types[name] = text
     return what.with_schema(types)
+
+
+def _names(option: str, lists: tuple[str, ...]) -> list[str]:
+    """Return the names in the lists that an option was given."""
+    from transform import parse_names
+    from transform.errors import OptionError
+
+    try:
+        return [name for text in lists for name in parse_names(text)]
+    except OptionError as error:
+        raise click.BadParameter(str(error), param_hint=option) from None
 
 
 @contextlib.contextmanager

@@ -109,7 +109,11 @@ def print_check(check: Check, problems: list[str]) -> None:
     summary = check.summary
     which = "all" if check.whole else "the first"
     console.print(Text(f"{which} {summary.lines_in:,} lines of {summary.source}: {summary.lines_out:,} in the output"))
-    rows = [(name, number, note if name != "rejected" else "") for name, number, note in summary.rows()]
+    rows = [
+        (name, number, note if name != "rejected" else "")
+        for name, number, note in summary.rows()
+        if note not in problems
+    ]
     _print_grid(console, (row for row in rows if row[0] not in ("lines in", "lines out", "time")))
     for text in summary.first_rejects:
         console.print(Text(f"rejected {text}", style="yellow"))

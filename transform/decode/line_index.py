@@ -7,7 +7,7 @@ the marks outside strings at depth one separate the members. The positions are c
 """
 
 import itertools
-from collections.abc import Collection, Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import msgspec
@@ -245,23 +245,30 @@ def _scan_block(line_index: LineIndex, start: int, stop: int) -> tuple[Positions
     return line + start, strings[before - 2] + base, strings[before - 1] + base, after + base
 
 
-def named(line_index: LineIndex, members: MemberTable, names: Collection[str]) -> npt.NDArray[np.bool_]:
-    """Return which of the members have one of the names."""
-    found = np.zeros(len(members.lines), dtype=bool)
+def match_names(line_index: LineIndex, members: MemberTable, names: Sequence[str]) -> Positions:
+    """Return for each of the members which of the names it has, as an index, and -1 if none."""
+    found = np.full(len(members.lines), -1, dtype=np.int64)
     lengths = members.names - members.starts - 1
-    for name in names:
+    for index, name in enumerate(names):
         text = np.frombuffer(name.encode("utf-8", "surrogatepass"), np.uint8)
         candidates = np.flatnonzero(lengths == len(text))
         for place, byte in enumerate(text):
             candidates = candidates[line_index.data[members.starts[candidates] + 1 + place] == byte]
-        found[candidates] = True
-    for escaped in _escaped(line_index, members):
-        escapes = bytes(line_index.view[members.starts[escaped] : members.names[escaped] + 1])
-        try:
-            found[escaped] = msgspec.json.decode(escapes) in names
-        except (msgspec.DecodeError, UnicodeDecodeError):  # a lone surrogate, which no name has, or an invalid line
-            found[escaped] = False
+        found[candidates] = index
+    escaped = _escaped(line_index, members)
+    indexes: dict[str | None, int] = {name: index for index, name in enumerate(names)} if escaped else {}
+    for member in escaped:
+        found[member] = indexes.get(name_of(line_index, members, member), -1)
     return found
+
+
+def name_of(line_index: LineIndex, members: MemberTable, member: int) -> str | None:
+    """Return the name of a member; None if it has a lone surrogate, or if its line is not valid."""
+    try:
+        name: str = msgspec.json.decode(line_index.view[members.starts[member] : members.names[member] + 1], type=str)
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return None
+    return name
 
 
 def _escaped(line_index: LineIndex, members: MemberTable) -> list[int]:

@@ -5,8 +5,8 @@ line as it is kept in a file of rejects.
 """
 
 import base64
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
 import msgspec
 
@@ -65,6 +65,8 @@ class ChunkResult:
         blank: How many of these are blank.
         nonfinite: How many NaN and infinite numbers were written as null, by result.
         stop: Where the chunk ends in the input.
+        seen: Names to drop or select that a line which is kept has.
+        near: By name to drop or select that no such line has, the nearest names of members near the input's start.
     """
 
     output: Sequence[memoryview]
@@ -75,3 +77,5 @@ class ChunkResult:
     blank: int
     nonfinite: dict[str, int]
     stop: int
+    seen: frozenset[str] = frozenset()
+    near: Mapping[str, Sequence[str]] = field(default_factory=dict)

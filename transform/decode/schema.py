@@ -6,7 +6,8 @@ objects of these.
 
 import ast
 import difflib
-from collections.abc import Iterable, Mapping
+import heapq
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -26,6 +27,9 @@ _TYPE_NAMES: dict[str, type[pl.DataType]] = {
     "str": pl.String,
     "bool": pl.Boolean,
 }
+
+_MAX_NEAR = 3
+_LEAST_LIKENESS = 0.6  # of two names, from 0 to 1, as difflib has it by default
 
 
 @dataclass(frozen=True, slots=True)
@@ -206,8 +210,31 @@ def _instance(dtype: Any) -> pl.DataType:
 
 def near_names(name: str, names: Iterable[str]) -> str:
     """Return ` Did you mean …?` with the names that are similar, "" if none is."""
-    near = difflib.get_close_matches(name, list(names), n=3)
+    return did_you_mean(nearest(name, names))
+
+
+def did_you_mean(near: Sequence[str]) -> str:
+    """Return ` Did you mean …?` for the names in it, "" for none."""
     return f" Did you mean {' or '.join(f'`{n}`' for n in near)}?" if near else ""
+
+
+def nearest(name: str, names: Iterable[str]) -> list[str]:
+    """Return the few names that are most like a name, in any case of letters, the nearest first.
+
+    The nearest of several sets of names are the nearest among the nearest of each.
+
+    Example:
+        >>> nearest("ID", ["id", "ide", "name"])
+        ['id', 'ide']
+    """
+    matcher = difflib.SequenceMatcher(b=name.casefold())
+    found = []
+    for candidate in set(names):
+        matcher.set_seq1(candidate.casefold())
+        bounds = (matcher.real_quick_ratio, matcher.quick_ratio, matcher.ratio)  # upper bounds first, as they are cheap
+        if all(bound() >= _LEAST_LIKENESS for bound in bounds):
+            found.append((matcher.ratio(), candidate))
+    return [candidate for _, candidate in heapq.nlargest(_MAX_NEAR, found)]
 
 
 def check_all_read(declared: Mapping[str, pl.DataType], read: Iterable[str]) -> None:

@@ -36,6 +36,11 @@ class FunctionSpec:
             "the same as polars expressions, `calculation = Calculation(name=pl.col(…) …)`, takes a fraction of that",
         )
 
+    @property
+    def named_members(self) -> dict[str, str]:
+        """The members to drop or select: a function has none."""
+        return {}
+
     def prepare(
         self,
         chunks: Iterator[Chunk | LongLine],

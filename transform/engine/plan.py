@@ -13,8 +13,9 @@ from transform.decode.decoder import Decoded, Decoder
 from transform.decode.line_index import Positions
 from transform.decode.rejects import ChunkResult, Reject, reject_long
 from transform.decode.schema import Column
+from transform.engine.named_members import NamesFound, find_names
 from transform.engine.projection import Projection
-from transform.engine.splice import plan_edits, splice
+from transform.engine.splice import Cuts, plan_cuts, plan_edits, splice
 from transform.expressions.evaluate import Evaluated, Evaluator
 from transform.io.chunks import Chunk, LongLine
 
@@ -140,8 +141,10 @@ class ExpressionPlan:
     def splice(self, found: EvaluatedChunk) -> ChunkResult:
         """Return what an evaluated chunk becomes: its lines with the results in them."""
         chunk, decoded, evaluated = found.chunk, found.decoded, found.evaluated
+        cuts = plan_cuts(decoded.line_index, self._projection) if self._projection else None
+        names = self._find_names(found, cuts)
         return ChunkResult(
-            output=splice(chunk.data, plan_edits(decoded, evaluated, self._projection)),
+            output=splice(chunk.data, plan_edits(decoded, evaluated, cuts)),
             rejects=found.rejects,
             lines=len(decoded.line_index.stops),
             kept=len(evaluated.kept),
@@ -149,7 +152,15 @@ class ExpressionPlan:
             blank=decoded.blank,
             nonfinite=evaluated.nonfinite,
             stop=chunk.offset + len(chunk.data),
+            seen=names.seen,
+            near=names.near,
         )
+
+    def _find_names(self, found: EvaluatedChunk, cuts: Cuts | None) -> NamesFound:
+        """Return which of the names to drop or select an evaluated chunk has."""
+        if cuts is None:
+            return NamesFound()
+        return find_names(found.decoded.line_index, cuts.members, cuts.names, self._projection.names, found.kept_lines)
 
     def values(self, found: EvaluatedChunk, max_rows: int) -> pl.DataFrame:
         """Return the columns read and the results, as values, for the first rows that are kept.

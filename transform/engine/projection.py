@@ -4,11 +4,12 @@ This file imports neither numpy nor pyarrow, so that a calculation can be define
 finds the bytes to cut out.
 """
 
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Self
 
-from transform.errors import CalculationError
+from transform.errors import CalculationError, OptionError
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +41,11 @@ class Projection:
         selected = _checked(names)
         return type(self)(self.drop, selected if self.select is None else selected & self.select)
 
+    @property
+    def names(self) -> tuple[str, ...]:
+        """All names to drop or select, each once, in order."""
+        return tuple(sorted(self.drop | (self.select or frozenset())))
+
     def keeps(self, name: str) -> bool:
         """Return whether members of a name stay."""
         return name not in self.drop and (self.select is None or name in self.select)
@@ -58,5 +64,42 @@ def _checked(names: Iterable[object]) -> frozenset[str]:
     for name in names:
         if not isinstance(name, str):
             raise CalculationError(f"expected the names of members, got {type(name).__name__}: {name!r:.80}")
+        if _LONE_SURROGATE.search(name):
+            raise CalculationError(f"expected the names of members, got {name!r:.80}, which is not valid Unicode")
         found.append(name)
     return frozenset(found)
+
+
+def parse_names(text: str) -> list[str]:
+    """Return the names in a list of names of members, as options and settings have it.
+
+    Names are separated by commas; white space around a name is ignored, and so is nothing between two commas. A name
+    that contains a comma or a double quote, that starts or ends with white space, or that is empty, is given in double
+    quotes, as identifiers are in SQL: `""` within them is one quote.
+
+    Raises:
+        OptionError: The text is not such a list, or has no name.
+
+    Example:
+        >>> parse_names('email, phone, "a,b", "say ""hi"" twice"')
+        ['email', 'phone', 'a,b', 'say "hi" twice']
+    """
+    names, position = [], 0
+    while position <= len(text):
+        item = _ITEM.match(text, position)
+        if item is None:
+            quote = text.index('"', position)  # without one before the next comma, it is a name
+            raise OptionError(f"{_EXPECTED}; the quote at character {quote + 1} does not fit")
+        if item["quoted"] is not None:
+            names.append(item["quoted"].replace('""', '"'))
+        elif plain := item["plain"].strip():
+            names.append(plain)
+        position = item.end() + 1
+    if not names:
+        raise OptionError(f"{_EXPECTED}, and at least one")
+    return names
+
+
+_ITEM = re.compile(r"""\s*+(?:"(?P<quoted>(?:[^"]|"")*+)"\s*+|(?P<plain>[^,"]*+))(?=,|\Z)""")
+_EXPECTED = 'expected names separated by commas, a name with a comma or a quote in double quotes, as "a,b"'
+_LONE_SURROGATE = re.compile("[\ud800-\udfff]")

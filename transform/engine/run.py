@@ -51,6 +51,10 @@ class Spec(Protocol):
     def notes(self) -> tuple[str, ...]:
         """Notes for the user on how the run was done."""
 
+    @property
+    def named_members(self) -> Mapping[str, str]:
+        """The members that lines are expected to have, by name, and what is to be done to them: drop or select."""
+
     def prepare(
         self,
         chunks: Chunks,
@@ -142,6 +146,7 @@ class Stream:
                 self._options.progress(self._reader.position, self._reader.size)
         self._reader.check_whole()
         self._options.policy.check_all(self.summary)
+        self.summary.notes += self.summary.notes_on_absent(self._spec.named_members)
 
     def _results(self) -> contextlib.AbstractContextManager[Iterator[ChunkResult]]:
         """Return what each chunk of the rest of the input becomes."""
@@ -158,6 +163,8 @@ class Stream:
         )
         self.summary.schema = plan.describe_schema()
         self.summary.notes = [*self._reader.notes, *self._spec.notes]
+        if resumed.position is None:
+            self.summary.expect(self._spec.named_members)
         return chunk_results(plan, self._reader, chunks, options, self.summary.notes)
 
     def _rejects(self, result: ChunkResult) -> Iterator[bytes]:

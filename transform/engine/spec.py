@@ -73,6 +73,16 @@ class ExpressionSpec:
         return columns_read([*self.results.values(), *self.filters])
 
     @property
+    def named_members(self) -> dict[str, str]:
+        """The members that lines are expected to have, by name, and what is to be done to them: drop or select.
+
+        A result that is selected is there in any case.
+        """
+        projection = self.projection
+        expected = (name for name in projection.names if name in projection.drop or name not in self.results)
+        return {name: "drop" if name in projection.drop else "select" for name in expected}
+
+    @property
     def notes(self) -> tuple[str, ...]:
         """Notes for the user on how the run was done."""
         if any(calls_python(expr) for expr in (*self.results.values(), *self.filters)):

@@ -15,19 +15,30 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from transform.decode.decoder import Decoded
-from transform.decode.line_index import LineIndex, Positions, named, scan_members
+from transform.decode.line_index import LineIndex, MemberTable, Positions, match_names, scan_members
 from transform.engine.projection import Projection
 from transform.expressions.evaluate import Evaluated, member_prefix
 
 
 @dataclass(frozen=True, slots=True)
 class Cuts:
-    """Bytes to cut out, with the line of each; and for each line whether no members are left."""
+    """Bytes to cut out of the lines of a chunk.
+
+    Attributes:
+        lines: Of which line, for each cut.
+        starts: Where the cut starts.
+        stops: Where it stops.
+        emptied: By line, whether it has no members left.
+        members: The members of the lines.
+        names: Which of the names to drop or select each member has, as an index, and -1 if none.
+    """
 
     lines: Positions
     starts: Positions
     stops: Positions
     emptied: npt.NDArray[np.bool_]
+    members: MemberTable
+    names: Positions
 
 
 def plan_cuts(line_index: LineIndex, projection: Projection) -> Cuts:
@@ -38,10 +49,8 @@ def plan_cuts(line_index: LineIndex, projection: Projection) -> Cuts:
     before the closing brace stays.
     """
     members = scan_members(line_index)
-    stays = np.ones(len(members.lines), dtype=bool)
-    if projection.select is not None:
-        stays = named(line_index, members, projection.select)
-    stays &= ~named(line_index, members, projection.drop)
+    names = match_names(line_index, members, projection.names)
+    stays = np.array([*map(projection.keeps, projection.names), projection.select is None])[names]  # -1 is the last
     bounds = np.searchsorted(members.lines, np.arange(len(line_index.stops) + 1))
     kept = np.concatenate([[0], np.cumsum(stays)])
     kept_before = kept[:-1] - kept[bounds[:-1]][members.lines]
@@ -52,10 +61,7 @@ def plan_cuts(line_index: LineIndex, projection: Projection) -> Cuts:
     next_start = members.starts[np.minimum(gone + 1, len(members.starts) - 1)]
     stops = np.where(follows | is_last[gone], members.stops[gone], next_start)
     emptied = (kept[bounds[1:]] == kept[bounds[:-1]]) & (bounds[1:] > bounds[:-1])
-    return Cuts(members.lines[gone], starts, stops, emptied)
-
-
-_ALL = Projection()
+    return Cuts(members.lines[gone], starts, stops, emptied, members, names)
 
 
 def _scalar(text: str) -> Any:
@@ -80,19 +86,19 @@ class Edits:
     texts: Sequence[Any]
 
 
-def plan_edits(decoded: Decoded, evaluated: Evaluated, projection: Projection = _ALL) -> Edits:
+def plan_edits(decoded: Decoded, evaluated: Evaluated, cuts: Cuts | None = None) -> Edits:
     """Return the edits that turn a chunk into its output.
 
-    Lines without a row are cut out, and so are the members of other lines that do not stay. Each result replaces the
-    value of the member of its name; if the line has no such member, it is appended before the closing brace.
+    Lines without a row are cut out, and so are the members of other lines that do not stay, as `cuts` says. Each
+    result replaces the value of the member of its name; if the line has no such member, it is appended before the
+    closing brace.
     """
     kept = evaluated.kept
     stays = np.zeros(len(decoded.line_index.stops), dtype=bool)
     stays[decoded.lines[kept]] = True
     empties = decoded.empties[kept]
     edits = []
-    if projection:
-        cuts = plan_cuts(decoded.line_index, projection)
+    if cuts is not None:
         edits.append(_cut_out(cuts.starts[stays[cuts.lines]], cuts.stops[stays[cuts.lines]]))
         empties |= cuts.emptied[decoded.lines[kept]]
     replaced = {name: _replacements(decoded, evaluated, name) for name in decoded.spans}

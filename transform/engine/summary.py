@@ -1,14 +1,14 @@
 """The summary of a run in numbers, and its state, from which another process can resume it later."""
 
 import copy
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any, Self
 
 import polars as pl
 
 from transform.decode.rejects import ChunkResult, Reject
-from transform.decode.schema import Column, read_type
+from transform.decode.schema import Column, did_you_mean, nearest, read_type
 from transform.io.sources import Position
 
 _FIRST_REJECTS = 3
@@ -53,6 +53,7 @@ class Summary:
         nonfinite: The number of NaN and infinite numbers that were written as null, by result.
         schema: The type of each column read, and whether it was `declared` or `inferred`, by name.
         notes: Notes for the user on how the run was done.
+        absent: The names to drop or select that no line in the output has had, each with the nearest names of members.
         rejects: Where the rejected lines are, None if there are none or they were not kept.
         seconds: Time from the start until the output was published.
 
@@ -78,6 +79,7 @@ class Summary:
     nonfinite: dict[str, int] = field(default_factory=dict)
     schema: dict[str, tuple[str, str]] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
+    absent: dict[str, list[str]] = field(default_factory=dict)
     rejects: str | None = None
     seconds: float = 0.0
 
@@ -96,6 +98,26 @@ class Summary:
         self.bytes_out += sum(len(part) for part in result.output)
         for name, count in result.nonfinite.items():
             self.nonfinite[name] = self.nonfinite.get(name, 0) + count
+        for name in self.absent.keys() & result.seen:
+            del self.absent[name]
+        for name in self.absent.keys() & result.near.keys():
+            self.absent[name] = nearest(name, [*self.absent[name], *result.near[name]])
+
+    def expect(self, names: Iterable[str]) -> None:
+        """Note the names to drop or select, before the first line."""
+        self.absent = {name: [] for name in names}
+
+    def notes_on_absent(self, named_members: Mapping[str, str]) -> list[str]:
+        """Return a sentence for each name to drop or select that no line in the output has had, if there is a line.
+
+        Args:
+            named_members: What was to be done, by name: `drop` or `select`.
+        """
+        return [
+            f"no line that was kept has a member `{name}` to {named_members[name]}.{did_you_mean(near)}"
+            for name, near in self.absent.items()
+            if self.lines_out and name in named_members
+        ]
 
     def count(self, result: ChunkResult) -> None:
         """Add the counts of a chunk, with its rejects."""

@@ -24,12 +24,14 @@ class Check:
         whole: Whether the whole input was read.
         types: The type of each result, by name; those of a function are not known.
         nulls: The number of lines in which each result is null, by name.
+        absent: A sentence for each name to drop or select that no line in the output has had.
     """
 
     summary: Summary
     whole: bool = False
     types: dict[str, str] = field(default_factory=dict)
     nulls: dict[str, int] = field(default_factory=dict)
+    absent: tuple[str, ...] = ()
 
     def problems(self, max_rejects: str = "0", max_nulls: str | None = None) -> list[str]:
         """Return the problems found, a sentence for each.
@@ -50,6 +52,7 @@ class Check:
             found.append(f"{counted.rejected:,} of {lines:,} lines are rejected")
         if not counted.lines_out and counted.filtered:
             found.append("the filters drop every line")
+        found += self.absent
         for name, count in counted.nonfinite.items():
             found.append(f"`{name}` is NaN or infinite {count:,} times, which is written as null")
         for name, count in self.nulls.items():
@@ -86,13 +89,16 @@ def _check(spec: Spec, source: Source, lines: int | None, state: State) -> Check
         plan, chunks = spec.prepare(read_chunks(reader.read_into), MAX_LINE_BYTES, state.widened)
         types = plan.result_types if isinstance(plan, ExpressionPlan) else {}
         summary = Summary(source=reader.name, schema=plan.describe_schema(), notes=[*reader.notes, *spec.notes])
+        summary.expect(spec.named_members)
         looked_at = FirstLines(chunks, lines)
         for chunk in looked_at:
             summary.count(_transform(plan, chunk, nulls))
         if looked_at.whole:
             reader.check_whole()
+    absent = summary.notes_on_absent(spec.named_members)
+    summary.notes += absent
     names = {name: str(dtype) for name, dtype in types.items()}
-    return Check(summary, looked_at.whole, names, {name: nulls.get(name, 0) for name in names})
+    return Check(summary, looked_at.whole, names, {name: nulls.get(name, 0) for name in names}, tuple(absent))
 
 
 def _transform(plan: Plan, chunk: Chunk | LongLine, nulls: dict[str, int]) -> ChunkResult:

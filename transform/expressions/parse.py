@@ -8,6 +8,12 @@ import polars as pl
 from transform.errors import CalculationError
 
 _COMMENT = re.compile(r"""('(?:[^']|'')*'|"(?:[^"]|"")*"|`[^`]*`)|--[^\n]*|/\*.*?\*/""", re.DOTALL)
+# All that is closed, then what is left: a quote or a comment that is not, and all that follows it.
+_QUOTED = re.compile(
+    r"""'(?:[^']|'')*+'|"(?:[^"]|"")*+"|`(?:[^`]|``)*+`|(\$\w*\$).*?\1|--[^\n]*|/\*.*?\*/|(?P<open>(?:['"`]|/\*).*)""",
+    re.DOTALL,
+)
+_SHOWN_CHARACTERS = 40
 _CLOCK = re.compile(r"\b(now|current_date|current_time|current_timestamp|localtime|localtimestamp)\b", re.IGNORECASE)
 _REFUSALS = (pl.exceptions.PolarsError, pl.exceptions.PanicException)
 
@@ -108,10 +114,48 @@ def parse_sql(text: str) -> list[pl.Expr]:
             rest, error = rest[size:], None
             break
         else:
-            raise CalculationError(
-                f"polars does not understand the SQL `{','.join(rest).strip()}`: {first_line(error)}"
-            )
+            left = ",".join(rest).strip()
+            if not left:
+                raise CalculationError(f"the SQL `{text.strip()}` has no expression at its end")
+            reason = _describe_unclosed(text) or first_line(error)
+            raise CalculationError(f"polars does not understand the SQL `{left}`: {reason}")
     return exprs
+
+
+def _describe_unclosed(text: str) -> str:
+    """Return which quote or comment of a SQL text is not closed, nothing if all are."""
+    opened = next((found["open"] for found in _QUOTED.finditer(text) if found["open"]), "")
+    what = "comment" if opened.startswith("/*") else "quote"
+    return f"the {what} that starts with `{opened[:_SHOWN_CHARACTERS]}` is not closed" if opened else ""
+
+
+def parse_texts(texts: Sequence[str]) -> list[pl.Expr]:
+    """Return the expressions of several SQL texts, each parsed on its own: a comment in one does not reach the next.
+
+    Raises:
+        CalculationError: As `parse_sql` does, saying which text is at fault.
+    """
+    exprs: list[pl.Expr] = []
+    for number, text in enumerate(texts, 1):
+        try:
+            exprs += parse_sql(text)
+        except CalculationError as error:
+            which = f"expression {number} of {len(texts)}: " if len(texts) > 1 else ""
+            raise CalculationError(f"{which}{error}") from None
+    return exprs
+
+
+def joined_text(texts: Sequence[str], exprs: Sequence[pl.Expr]) -> str | None:
+    """Return SQL texts as one, joined with commas; None if that does not stand for the same expressions."""
+    text = ", ".join(texts)
+    if len(texts) < 2:
+        return text
+    try:
+        joined = parse_sql(text)
+    except CalculationError:
+        return None
+    same = len(joined) == len(exprs) and all(one.meta.eq(other) for one, other in zip(joined, exprs, strict=True))
+    return text if same else None
 
 
 def _refuse_clock(text: str, expr: pl.Expr) -> None:

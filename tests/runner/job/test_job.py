@@ -96,6 +96,13 @@ def test_a_job_that_was_begun_before_looks_at_its_checkpoint_and_its_output_firs
     assert "GetObject in" not in requests_of(proxy), "what is published already is not read again"
 
 
+def test_a_name_to_drop_that_no_line_has_is_among_the_notes(jobs: Jobs) -> None:
+    jobs.deployment.put(KEY, b'{"a":1,"email":"e","x,y":1}\n{"a":2}\n')
+    outcome = jobs.do(DROP='Email, "x,y"')
+    assert (outcome.kind, jobs.output()) == (JobResult.DONE, b'{"a":1,"email":"e","b":2}\n{"a":2,"b":3}\n')
+    assert outcome.summary["notes"] == ["no line that was kept has a member `Email` to drop. Did you mean `email`?"]
+
+
 def test_the_output_keeps_what_is_said_of_the_input(jobs: Jobs) -> None:
     s3, deployment = jobs.deployment.s3, jobs.deployment
     s3.put_object(

@@ -67,6 +67,14 @@ def test_what_goes_on_is_told_to_nobody_and_stays(kind: JobResult) -> None:
     assert settled.around.channels.events == []
 
 
+def test_notes_on_the_job_are_logged() -> None:
+    settled = Settled()
+    told = "no line that was kept has a member `Email` to drop. Did you mean `email`?"
+    outcome = Outcome(JobResult.DONE, "", {"lines_in": 7, "notes": [told]}, job="j1")
+    settled.settlement.settle(make_message(), outcome, event=EVENT, seconds=2.0)
+    assert [line["notes"] for line in settled.around.log("done")] == [[told]]
+
+
 # Retries
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import polars as pl
@@ -37,6 +38,7 @@ summaries = st.builds(
     nonfinite=st.dictionaries(texts, counts, max_size=3),
     schema=st.dictionaries(names, st.tuples(types.map(str), st.sampled_from(["declared", "inferred"])), max_size=4),
     notes=st.lists(texts, max_size=2),
+    absent=st.dictionaries(texts, st.lists(texts, max_size=2), max_size=2),
     rejects=st.none() | texts,
     seconds=st.floats(0, allow_infinity=False),
 )
@@ -73,6 +75,13 @@ def test_a_summary_comes_through(summary: Summary) -> None:
 
 
 @given(summary=summaries)
+def test_a_summary_of_a_version_that_did_not_look_for_absent_names_is_read(summary: Summary) -> None:
+    plain = summary.to_dict()
+    del plain["absent"]
+    assert Summary.from_dict(json.loads(json.dumps(plain))) == replace(summary, absent={})
+
+
+@given(summary=summaries)
 def test_a_summary_shares_nothing_with_what_it_was_made_of(summary: Summary) -> None:
     plain = summary.to_dict()
     before = json.dumps(plain)
@@ -83,6 +92,8 @@ def test_a_summary_shares_nothing_with_what_it_was_made_of(summary: Summary) -> 
     again.reject_reasons["x"] = Reason(1, 2)
     for reason in again.reject_reasons.values():
         reason.count += 1
+    for near in again.absent.values():
+        near.append("x")
     assert json.dumps(plain) == before
     assert json.dumps(summary.to_dict()) == before
 

@@ -96,6 +96,32 @@ def test_a_filter_that_drops_everything_is_a_problem(here: Path, command: Comman
     assert (result.returncode, b"problem: the filters drop every line" in result.stdout) == (PROBLEMS, True)
 
 
+@pytest.mark.parametrize(
+    ("calculation", "problems"),
+    [
+        (".drop('A', 'b')", ["no line that was kept has a member `A` to drop. Did you mean `a`?"]),
+        (".select('z')", ["no line that was kept has a member `z` to select."]),
+        (".select('a')", []),
+        (".filter(pl.col('a') > 5).drop('z')", ["the filters drop every line"]),
+        (".filter(pl.col('a') > 1).drop('only')", ["no line that was kept has a member `only` to drop."]),
+    ],
+)
+def test_a_name_to_drop_or_select_that_no_line_has_is_a_problem(
+    here: Path, command: Command, calculation: str, problems: list[str]
+) -> None:
+    (here / "calc.py").write_text(f"{HEAD}calculation = Calculation(){calculation}\n")
+    (here / "in.jsonl").write_bytes(GOOD + b'{"a":0,"only":1}\n')
+    result = command("check", "calc.py", "in.jsonl")
+    assert result.returncode == (PROBLEMS if problems else OK)
+    assert [line.removeprefix("problem: ") for line in result.stdout.decode().splitlines() if "problem: " in line] == (
+        problems
+    )
+    assert result.stdout.count(b"no line that was kept") == sum("no line" in problem for problem in problems), "once"
+    told = json.loads(command("check", "calc.py", "in.jsonl", "--json").stdout)
+    assert (told["ok"], told["problems"]) == (not problems, problems)
+    assert told["summary"]["notes"] == [problem for problem in problems if "no line" in problem]
+
+
 def test_a_column_that_turns_out_to_hold_floats_is_no_problem(here: Path) -> None:
     (here / "in.jsonl").write_bytes(GOOD * 600 + b'{"a":1.5,"b":2}\n')
     checked = check(load(str(here / "calc.py")).spec_for(here / "in.jsonl"), here / "in.jsonl")

@@ -1,0 +1,73 @@
+"""The options that say what to compute mean what they say, or are refused."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from tests.conftest import Command
+
+PERSON = b'{"id":1,"email":"a@example.org","phone":"5","v":2}\n'
+NOTE = "no line that was kept has a member `{}` to {}."
+
+
+def run(command: Command, directory: Path, content: bytes, *options: str) -> tuple[int, bytes | None, list[str], str]:
+    """Run the command; return its exit status, the output, the notes, and what it printed."""
+    (directory / "in.jsonl").write_bytes(content)
+    result = command("run", "in.jsonl", "out.jsonl", *options, "--summary", "summary.json")
+    output, summary = directory / "out.jsonl", directory / "summary.json"
+    notes = json.loads(summary.read_bytes())["notes"] if summary.exists() else []
+    return result.returncode, output.read_bytes() if output.exists() else None, notes, result.stderr.decode()
+
+
+@pytest.mark.parametrize(
+    ("options", "output", "notes"),
+    [
+        (["--drop", "email,phone"], b'{"id":1,"v":2}\n', []),
+        (["--drop", " email , phone "], b'{"id":1,"v":2}\n', []),
+        (["--drop", "email", "--drop", "phone,"], b'{"id":1,"v":2}\n', []),
+        (["--drop", '"email"'], b'{"id":1,"phone":"5","v":2}\n', []),
+        (["--drop", "Email"], PERSON, [NOTE.format("Email", "drop") + " Did you mean `email`?"]),
+        (["--drop", '"""email"""'], PERSON, [NOTE.format('"email"', "drop") + " Did you mean `email`?"]),
+        (
+            ["--drop", '"email,phone"'],
+            PERSON,
+            [NOTE.format("email,phone", "drop") + " Did you mean `phone` or `email`?"],
+        ),
+        (["--select", "id,v"], b'{"id":1,"v":2}\n', []),
+        (["--select", "id", "--select", "v"], b'{"id":1,"v":2}\n', []),
+        (["--select", "ID"], b"{}\n", [NOTE.format("ID", "select") + " Did you mean `id`?"]),
+        (["--select", "id,z", "-w", "v > 1"], b'{"id":1}\n', [NOTE.format("z", "select")]),
+    ],
+)
+def test_names_are_lists_and_what_no_line_has_is_reported(
+    tmp_path: Path, command: Command, options: list[str], output: bytes, notes: list[str]
+) -> None:
+    status, found, told, text = run(command, tmp_path, PERSON, *options)
+    assert (status, found, told) == (0, output, notes)
+    assert [line.removeprefix("note").strip() for line in text.splitlines() if line.startswith("note")] == notes
+
+
+@pytest.mark.parametrize("option", ["--drop", "--select"])
+@pytest.mark.parametrize("names", ['"email', 'e"mail', "", " , "])
+def test_what_is_no_list_of_names_is_wrong_usage(tmp_path: Path, command: Command, option: str, names: str) -> None:
+    status, output, _, text = run(command, tmp_path, PERSON, option, names)
+    assert (status, output) == (2, None)
+    assert f"Invalid value for {option}: expected names separated by commas" in text
+
+
+def test_a_comment_ends_with_its_expression(tmp_path: Path, command: Command) -> None:
+    status, output, *_ = run(command, tmp_path, b'{"a":1,"c":2}\n', "-e", "a AS b --note", "-e", "c AS d")
+    assert (status, output) == (0, b'{"a":1,"c":2,"b":1,"d":2}\n')
+
+
+def test_what_is_not_closed_is_refused_with_the_expression(tmp_path: Path, command: Command) -> None:
+    status, output, _, text = run(command, tmp_path, b'{"a":1}\n', "-e", "a AS b", "-e", "a AS c /* note")
+    assert (status, output) == (1, None)
+    assert text.startswith("transform: expression 2 of 2: ")
+    assert "the comment that starts with `/* note` is not closed" in text
