@@ -11,15 +11,13 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from runner.aws.message import BATCH_BYTES, Message, attributes_of, batches, compose, read_message
+from runner.aws.message import Message, attributes_of, batches, compose, read_message
 from runner.aws.sqs import ask_sqs, find_queue, name_of, read_redrive_policy, to_error
 from runner.errors import LeaseLostError, SettingsError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-
-__all__ = ["BATCH_BYTES", "MAX_DELAY_S", "MAX_VISIBILITY_S", "MAX_WAIT_S", "Message", "Queue"]
 
 MAX_WAIT_S = 20
 MAX_VISIBILITY_S = 43_200

@@ -13,7 +13,7 @@ from runner.errors import DeniedError, LeaseLostError, RunnerError
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from runner.aws.queue import Message
+    from runner.aws.message import Message
     from runner.worker.context import WorkerContext
 
 _BEATS = 3  # for each visibility timeout, so that one of them may fail

@@ -12,7 +12,8 @@ from runner.errors import DeniedError, RunnerError
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from runner.aws.queue import Message, Queue
+    from runner.aws.message import Message
+    from runner.aws.queue import Queue
 
 _FIRST_WAIT_S, _LONGEST_WAIT_S = 1.0, 30.0
 

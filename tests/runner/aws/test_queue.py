@@ -9,7 +9,8 @@ import boto3
 import pytest
 from botocore.config import Config
 
-from runner.aws.queue import BATCH_BYTES, Message, Queue
+from runner.aws.message import BATCH_BYTES, Message
+from runner.aws.queue import Queue
 from runner.errors import DeniedError, LeaseLostError, QueueError, SettingsError
 from tests.conftest import ministack
 from tests.support.queues import answering, arn_of, create_queue, name_of, redrive_policy, take_all, texts_of

@@ -74,7 +74,7 @@ def test_the_heart_stops_with_the_job() -> None:
     fake = Touched()
     fake.beat()
     count = len(fake.asked)
-    assert not any(thread.name == "keeper" for thread in threading.enumerate())
+    assert not any(thread.name == "checkpoint" for thread in threading.enumerate())
     assert len(fake.asked) == count
 
 
