@@ -7,6 +7,7 @@ import logging
 import os
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 import zlib
@@ -163,14 +164,16 @@ def _work(calculation: str, endpoint: str) -> int:
     _say("The worker", f"$ {shell} \\\n    runner worker --drain")
     # Without the AWS variables of this environment, such as a profile, and the setting AWSRegion.
     others = {name: value for name, value in os.environ.items() if not name.upper().startswith("AWS")}
+    environ = {**others, **_KEYS, **settings, "AWS_ENDPOINT_URL": endpoint, "POLL_WAIT_S": "1"}
     try:
-        worker = subprocess.run(
-            [sys.executable, "-m", "runner", "worker", "--drain"],
-            env={**others, **_KEYS, **settings, "AWS_ENDPOINT_URL": endpoint, "POLL_WAIT_S": "1"},
-            stdout=subprocess.PIPE,
-            timeout=_TIMEOUT_S,
-            check=False,
-        )
+        with tempfile.TemporaryDirectory() as directory:
+            worker = subprocess.run(
+                [sys.executable, "-m", "runner", "worker", "--drain"],
+                env=environ | {"HEALTH_FILE": f"{directory}/health.json"},  # not that of another worker
+                stdout=subprocess.PIPE,
+                timeout=_TIMEOUT_S,
+                check=False,
+            )
     except subprocess.TimeoutExpired:
         raise RunnerError(f"the worker is not done after {_TIMEOUT_S} s; take a smaller file for the demo") from None
     for line in worker.stdout.decode().splitlines():

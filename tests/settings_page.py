@@ -32,8 +32,8 @@ under two names, both have to say the same (but for the region, where the first 
 set to nothing is not set, but for `OUTPUT_PREFIX`: set to nothing, outputs have the keys of their inputs. One that is
 nearly named as a setting is logged as a warning when the worker starts.
 
-`runner status`, `submit`, `redrive`, `cancel` and `sweep` read the same settings, and need no `CALCULATION`. Beside
-these, the AWS SDK's own variables count, `AWS_ENDPOINT_URL` and `AWS_PROFILE` among them.
+`runner status`, `submit`, `letters`, `redrive`, `discard`, `cancel` and `sweep` read the same settings, and need no
+`CALCULATION`. Beside these, the AWS SDK's own variables count, `AWS_ENDPOINT_URL` and `AWS_PROFILE` among them.
 """
 
 

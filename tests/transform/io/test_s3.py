@@ -61,14 +61,6 @@ def medium(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def place(s3: Any, bucket: str, scratch: Path) -> ObjectPlace:
-    """Where the output goes, with one of an earlier run."""
-    place = ObjectPlace(s3, bucket, scratch)
-    place.put(OLD)
-    return place
-
-
-@pytest.fixture
 def source(s3: Any, scratch: Path) -> ObjectPlace:
     """Where input comes from: another bucket."""
     s3.create_bucket(Bucket="input-" + scratch.name)

@@ -15,7 +15,7 @@ import pytest
 from tests.support import proxy as proxies
 from tests.support.example import CALCULATION, lines
 from tests.support.places import OLD, ObjectPlace
-from tests.support.proxy import Hold, Refuse, proxy_of
+from tests.support.proxy import Hold, Refuse
 from transform import OutputError
 from transform.io.outputs import Output
 
@@ -31,23 +31,6 @@ SOON_S = 0.3
 """How long to wait for a request that should not come."""
 
 DENIED = Refuse(403, "AccessDenied")
-
-
-@pytest.fixture
-def place(s3: Any, bucket: str, scratch: Path) -> ObjectPlace:
-    """Where the output goes, with one of an earlier run."""
-    place = ObjectPlace(s3, bucket, scratch)
-    place.put(OLD)
-    return place
-
-
-@pytest.fixture
-def proxy(aws: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Proxy]:
-    """A proxy that what is tested goes through, and the test's own client does not."""
-    with proxy_of(aws) as proxy:
-        monkeypatch.setenv("AWS_ENDPOINT_URL", proxy.endpoint)
-        monkeypatch.setenv("AWS_MAX_ATTEMPTS", "1")
-        yield proxy
 
 
 @pytest.fixture

@@ -11,11 +11,11 @@ import pytest
 
 from tests.support.example import BIG, BIG_TRANSFORMED, CALCULATION, lines, transformed, wait_until
 from tests.support.places import OLD, ObjectPlace
-from tests.support.proxy import Cut, Hold, Refuse, Shorten, proxy_of
+from tests.support.proxy import Cut, Hold, Refuse, Shorten
 from transform import InputError, S3Object, SourceChangedError, State, UnavailableError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
     from pathlib import Path
 
     from tests.support.proxy import Fault, Proxy, Request
@@ -37,15 +37,6 @@ def output(tmp_path: Path) -> Path:
     path = tmp_path / "output.jsonl"
     path.write_bytes(OLD)
     return path
-
-
-@pytest.fixture
-def proxy(aws: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Proxy]:
-    """A proxy that what is tested goes through, and the test's own client does not."""
-    with proxy_of(aws) as proxy:
-        monkeypatch.setenv("AWS_ENDPOINT_URL", proxy.endpoint)
-        monkeypatch.setenv("AWS_MAX_ATTEMPTS", "1")
-        yield proxy
 
 
 def of_reads(fault: Fault, numbers: Callable[[int], bool] = lambda _number: True) -> Callable[[Request], Fault | None]:
