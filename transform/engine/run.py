@@ -242,7 +242,7 @@ def run(
             Output(target, lambda: stream.position) as output,
             RejectFile(rejects_target) as reject_file,
         ):
-            _write(stream, output, reject_file)
+            _write(stream, source, output, reject_file)
             return _publish(stream.summary, output, reject_file)
 
     summary = retry_widened(source, attempt)
@@ -250,8 +250,8 @@ def run(
     return summary
 
 
-def _write(stream: Stream, output: Output, reject_file: RejectFile) -> None:
-    """Write all parts of a run; if it fails, publish the lines that were rejected until then."""
+def _write(stream: Stream, source: Source, output: Output, reject_file: RejectFile) -> None:
+    """Write all parts of a run; if it fails for good, publish the lines that were rejected until then."""
     try:
         for part in stream:
             for data in part.output:
@@ -259,13 +259,24 @@ def _write(stream: Stream, output: Output, reject_file: RejectFile) -> None:
             for line in part.rejects:
                 reject_file.write(line)
     except WidenError as error:
+        if not reopenable(source):
+            raise _with_rejects(_cannot_restart(error, "the input is a pipe"), reject_file) from None
         if output.streams and output.size:
-            raise _cannot_restart(error, "a part of the output is in a pipe already") from None
+            why = "a part of the output is in a pipe already"
+            raise _with_rejects(_cannot_restart(error, why), reject_file) from None
         raise
     except TransformError as error:
-        if reject_file.publish():
-            raise type(error)(f"{error}. The rejected lines are in {reject_file.target}") from error
-        raise
+        failure = _with_rejects(error, reject_file)
+        if failure is error:
+            raise
+        raise failure from error
+
+
+def _with_rejects(error: TransformError, reject_file: RejectFile) -> TransformError:
+    """Publish the lines that were rejected until a run failed; return the error, which says where they are."""
+    if not reject_file.publish():
+        return error
+    return type(error)(f"{error}. The rejected lines are in {reject_file.target}")
 
 
 def _publish(summary: Summary, output: Output, reject_file: RejectFile) -> Summary:

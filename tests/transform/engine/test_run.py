@@ -102,6 +102,18 @@ def test_a_run_cannot_restart_on_a_pipe(directory: Path) -> None:
     assert files(directory) == {"output": OLD}
 
 
+def test_a_run_that_cannot_restart_keeps_its_rejects(source: Path, directory: Path) -> None:
+    """On a pipe as the input, and with a pipe as the output."""
+    content, rejects = BAD + SAMPLED + b'{"a":1.5}\n', directory / f"output{SUFFIX}"
+    source.write_bytes(content)
+    options = {**ONE_PROCESS, "chunk_bytes": 1000}
+    for source_, target in ((io.BytesIO(content), directory / "output"), (source, io.BytesIO())):
+        rejects.unlink(missing_ok=True)
+        with pytest.raises(SchemaError, match=rf"cannot start again .*\. The rejected lines are in {rejects}$"):
+            INFERRED.run(source_, target, rejects=rejects, **options)
+        assert kept(rejects.read_bytes()) == [1]
+
+
 def test_a_run_cannot_restart_after_writing_to_a_pipe(source: Path) -> None:
     source.write_bytes(SAMPLED + b'{"a":1.5}\n')
     target = io.BytesIO()
