@@ -89,7 +89,7 @@ class Origin:
             return None
 
     def decide(self, there: Origin | None) -> PublishDecision:
-        """Return whether to publish an output of this origin in place of an existing one; None if there is none."""
+        """Return whether to publish an output of this origin in place of `there`, which is None if nothing is there."""
         # A newer source replaces an older one with the same content, too: between the two there may have been another
         # content, whose output is still on its way, and has to find a newer output here than its own.
         if there is None or self.is_newer_than(there):

@@ -231,7 +231,7 @@ class Job:
             upload.wait()
 
     def _create_upload(self, upload: Upload, state: State) -> None:
-        """Create the upload if there is none; note it at once, or it would stay open if this process was killed."""
+        """Create the upload on first use and note it at once, or it would stay open if this process was killed."""
         if upload.id is not None:
             return
         upload.create()

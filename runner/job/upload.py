@@ -125,7 +125,7 @@ class Upload:
 
     @property
     def id(self) -> str | None:
-        """Id of the multipart upload, None if there is none."""
+        """Id of the multipart upload, or None."""
         return self._multipart.id
 
     @property

@@ -48,8 +48,8 @@ def raw(status: int, code: str) -> ClientError:
 
 
 Row = tuple[Exception, type[Exception], S3Failure, type[TransformError], type[TransformError], type[RunnerError]]
-"""An error; its type; what it stands for; what it is where an object is read, where one known to exist is; and to the
-worker. Where an object is written it is always an `OutputError`."""
+"""For each error: its type, its `S3Failure`, and the class it becomes for a read, for a read of an object that is known
+to exist, and for the worker. For a write it is always an `OutputError`."""
 
 TABLE: list[Row] = [
     (answer(403, "AccessDenied"), PermissionError, S3Failure.DENIED, AccessDeniedError, AccessDeniedError, DeniedError),

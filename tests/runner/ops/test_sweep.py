@@ -47,7 +47,7 @@ def test_an_old_checkpoint_goes_with_its_upload(abandoned: Jobs) -> None:
     assert kinds(told) == ["checkpoint", "upload"]
     assert [one["about"] for one in told["swept"]] == [f"s3://{abandoned.deployment.input}/{KEY}", ""]
     assert abandoned.left() == []
-    assert abandoned.do(again=True).kind is JobResult.DONE, "it begins anew"
+    assert abandoned.do(again=True).kind is JobResult.DONE, "it starts over"
     check(abandoned.deployment, example())
 
 
