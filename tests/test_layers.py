@@ -28,13 +28,14 @@ ROOMS = {
 
 OUTSIDE_FOLDERS = {
     "transform": {
-        "api": {"calculation", "by_prefix", "line_function", "loading", "lookup_tables", "runnable"},
-        "base": {"_process", "errors", "html", "sizes"},
+        "api": {"calculation", "by_prefix", "line_function", "loading", "local_imports", "lookup_tables", "runnable"},
+        "base": {"_process", "errors", "html", "sizes", "terminal_text"},
     },
     "runner": {
         "cli": {"__main__", "cli", "demo"},
         "base": {
-            *("errors", "health", "log", "metrics", "permissions", "setting_texts", "setting_types", "settings"),
+            *("errors", "health", "log", "machine", "metrics", "permissions", "setting_texts", "setting_types"),
+            "settings",
         },
     },
 }
@@ -276,3 +277,31 @@ def test_errors_are_one_hierarchy() -> None:
 def test_name_that_is_not_public_is_no_attribute() -> None:
     with pytest.raises(AttributeError, match=r"^module 'transform' has no attribute 'Claculation'$"):
         _ = transform.Claculation
+
+
+PRINTS = {"transform.cli.terminal", "runner.ops.terminal"}
+"""These make control characters visible."""
+ALSO_PRINTS = {
+    "runner.demo": {"click.secho"},  # titles
+    "runner.ops.commands": {"Console", "Text"},  # the progress of `submit`
+    "transform.cli.commands": {"click.echo", "click.style"},  # errors, with colours
+    "transform.cli.report": {"Console", "Text"},  # tables
+}
+"""What else writes to a terminal, or makes text for it; each passes what is not its own through `printable`."""
+WRITES = {
+    "print",
+    "click.echo",
+    "click.secho",
+    "click.style",
+    "sys.stdout.write",
+    "sys.stderr.write",
+    "Console",
+    "Text",
+}
+
+
+@pytest.mark.parametrize("name", [name for name in MODULES if name not in PRINTS])
+def test_texts_reach_the_terminal_where_control_characters_are_made_visible(name: str) -> None:
+    calls = {ast.unparse(node.func) for node in ast.walk(TREES[name]) if isinstance(node, ast.Call)}
+    assert calls & WRITES == ALSO_PRINTS.get(name, set())
+    assert name not in ALSO_PRINTS or "printable" in calls

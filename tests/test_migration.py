@@ -17,7 +17,7 @@ import polars as pl
 import pytest
 
 from transform import Calculation
-from transform.decode.members import LineError
+from transform.decode.line_errors import LineError
 from transform.engine.function import FunctionPlan
 from transform.line_function import LineFunction
 
@@ -190,7 +190,7 @@ def test_policy_that_the_page_writes() -> None:
     said = io.StringIO()
     with contextlib.redirect_stdout(said):
         exec(code[1], {})
-    assert "arn:aws:s3:::my-output/*" in said.getvalue()
+    assert "arn:aws:s3:::my-output/output/*" in said.getvalue()
     assert {statement["Effect"] for statement in json.loads(said.getvalue())["Statement"]} == {"Allow"}
 
 

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
         AccessDeniedError,
         CalculationError,
         InputError,
+        OptionError,
         OutputError,
         RejectedError,
         SchemaError,
@@ -42,12 +43,13 @@ if TYPE_CHECKING:
     from transform.explore.profile import Profile
     from transform.io.compression import Codec, codec_of_encoding, codec_of_name
     from transform.io.s3 import S3Failure, S3Object
-    from transform.io.s3_writer import MultipartUpload, PartBuffer, PartSizes, UploadedPart
+    from transform.io.s3_writer import MultipartUpload, PartBuffer, PartSizes, UploadedPart, send_without_copying
     from transform.line_function import LineFunction
     from transform.loading import load
     from transform.lookup_tables import lookup
     from transform.runnable import Runnable
     from transform.sizes import format_duration, format_exact_size, format_size, parse_duration, parse_size
+    from transform.terminal_text import printable, printable_json
 
 __all__ = [
     "AccessDeniedError",
@@ -59,6 +61,7 @@ __all__ = [
     "InputError",
     "LineFunction",
     "MultipartUpload",
+    "OptionError",
     "OutputError",
     "PartBuffer",
     "PartSizes",
@@ -89,7 +92,10 @@ __all__ = [
     "parse_duration",
     "parse_names",
     "parse_size",
+    "printable",
+    "printable_json",
     "read_rejects",
+    "send_without_copying",
 ]
 
 _MODULES = {
@@ -121,7 +127,10 @@ _MODULES = {
     "parse_duration": "sizes",
     "parse_names": "engine.projection",
     "parse_size": "sizes",
+    "printable": "terminal_text",
+    "printable_json": "terminal_text",
     "read_rejects": "engine.reject_file",
+    "send_without_copying": "io.s3_writer",
 }
 
 

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 
 import polars as pl
 
+from transform.engine.module_sources import Modules
 from transform.engine.run import Spec
 from transform.engine.spec import digest
 from transform.errors import CalculationError
@@ -45,6 +46,19 @@ class CalculationsByPrefix(Runnable):
     def made_from(self, origin: tuple[bytes, ...]) -> "CalculationsByPrefix":
         """Return the same with the text that they were made from, as their identity."""
         return CalculationsByPrefix({prefix: found.made_from(origin) for prefix, found in self._calculations.items()})
+
+    def with_modules(self, modules: Modules) -> "CalculationsByPrefix":
+        """Return the same with the modules beside their file, from which worker processes import."""
+        return CalculationsByPrefix({prefix: one.with_modules(modules) for prefix, one in self._calculations.items()})
+
+    def check_schema(self) -> None:
+        """Raise if one of them declares a type for a column that nothing reads.
+
+        Raises:
+            SchemaError: There is such a column.
+        """
+        for calculation in self._calculations.values():
+            calculation.check_schema()
 
     def of(self, source: Source) -> Runnable:
         """Return the calculation for an input.
@@ -88,6 +102,7 @@ class CalculationsByPrefix(Runnable):
 
 
 def _key(source: Source) -> str:
-    if is_uri(source):
-        return str(source).removeprefix("s3://").partition("/")[2]
-    return str(source) if isinstance(source, str | os.PathLike) else str(getattr(source, "name", ""))
+    if not isinstance(source, str | os.PathLike):
+        return str(getattr(source, "name", ""))
+    place = os.fspath(source)
+    return place.removeprefix("s3://").partition("/")[2] if is_uri(place) else place

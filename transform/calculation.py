@@ -2,17 +2,29 @@
 
 from __future__ import annotations
 
+import pickle
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from transform.decode.near_names import unread_types
 from transform.decode.schema import check_declared, parse_type
+from transform.engine.module_sources import Modules, import_missing_from
 from transform.engine.spec import ExpressionSpec
-from transform.errors import CalculationError
-from transform.expressions.parse import joined_text, name_results, parse_sql, parse_texts, to_expression
+from transform.errors import CalculationError, OptionError, SchemaError
+from transform.expressions.parse import (
+    in_sql,
+    joined_text,
+    name_results,
+    parse_sql,
+    parse_texts,
+    shown_pieces,
+    to_expression,
+)
 from transform.runnable import Runnable
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Sequence
     from typing import NoReturn, Self
 
     import polars as pl
@@ -63,32 +75,51 @@ class Calculation(Runnable):
             where: A condition: `is_open = 1`.
 
         Raises:
-            CalculationError: polars does not understand the text.
+            OptionError: One of them is no text.
+            CalculationError: The text is not understood.
 
         Example:
             >>> Calculation.from_sql("stars * 2 AS double", where="is_open = 1").columns
             ('stars', 'is_open')
         """
-        texts = [expressions] if isinstance(expressions, str) else list(expressions)
+        texts = [expressions] if isinstance(expressions, str) else expressions
+        if not isinstance(texts, list | tuple) or not all(isinstance(text, str) for text in texts):
+            raise OptionError(f"expressions is SQL text, or a list of such texts, not {expressions!r:.80}")
+        if not isinstance(where, str):
+            raise OptionError(f"where is SQL text, not {where!r:.80}; without a condition, leave it out")
         exprs = parse_texts(texts) if len(texts) > 1 or any(text.strip() for text in texts) else []
         joined = joined_text(texts, exprs)  # a calculation has one identity, however its text is divided
         origin = texts if joined is None else [joined]
-        calculation = cls(*exprs).made_from((b"sql", *(text.encode() for text in origin)))
-        if not where.strip():
-            return calculation
-        predicates = parse_sql(where)
-        if len(predicates) != 1:
-            raise CalculationError(f"expected one condition, got {len(predicates)}: `{where}`; join them with AND")
-        return calculation.filter(*predicates)
+        written = shown_pieces(texts)
+        try:
+            calculation = cls(*exprs)
+        except CalculationError as error:
+            raise CalculationError(in_sql(str(error), exprs, written)) from None
+        sql: dict[str | int, str] = dict(zip(calculation.results, written, strict=False))
+        if where.strip():
+            predicates = parse_sql(where)
+            if len(predicates) != 1:
+                raise CalculationError(f"expected one condition, got {len(predicates)}: `{where}`; join them with AND")
+            calculation, sql[0] = calculation.filter(*predicates), where.strip()
+        return calculation.made_from((b"sql", *(text.encode() for text in origin)), sql)
 
     @property
     def digest(self) -> str:
         """Its identity: a SHA-256 over its text or expressions, declared types and options."""
         return self._spec.digest
 
-    def made_from(self, origin: tuple[bytes, ...]) -> Self:
-        """Return the same calculation with the text that it was made from, as its identity."""
-        return self._with(origin=origin)
+    def made_from(self, origin: tuple[bytes, ...], sql: Mapping[str | int, str] | None = None) -> Self:
+        """Return the same calculation with the text that it was made from, as its identity.
+
+        Args:
+            origin: The text, or the bytes of the file.
+            sql: The SQL of the results, by name, and of the filters, by place, as messages show it.
+        """
+        return self._with(origin=origin, sql=self._spec.sql if sql is None else dict(sql))
+
+    def with_modules(self, modules: Modules) -> Self:
+        """Return the same with the modules beside its file, from which worker processes import."""
+        return self._with(modules={**modules, **self._spec.modules})
 
     @property
     def columns(self) -> tuple[str, ...]:
@@ -116,7 +147,10 @@ class Calculation(Runnable):
 
         Raises:
             SchemaError: A type is not a type of JSON values.
+            OptionError: The types are not by column.
         """
+        if not isinstance(schema, Mapping) or not all(isinstance(name, str) for name in schema):
+            raise OptionError(f"schema is a mapping from names of columns to types, not {schema!r:.80}")
         declared = {
             name: parse_type(name, dtype) if isinstance(dtype, str) else check_declared(name, dtype)
             for name, dtype in schema.items()
@@ -208,7 +242,11 @@ class Calculation(Runnable):
         return compare_spec(self.spec_for(source), called, source, lines, rel_tol)
 
     def profile(
-        self, source: Source, max_bytes: int | None = PROFILED_BYTES, *, most_bytes: int | None = PROFILED_BYTES
+        self,
+        source: Source,
+        max_bytes: int | str | None = PROFILED_BYTES,
+        *,
+        most_bytes: int | str | None = PROFILED_BYTES,
     ) -> Profile:
         r"""Run the calculation in this process, without an output, and return where the time goes.
 
@@ -216,7 +254,7 @@ class Calculation(Runnable):
 
         Args:
             source: As for `run`; to include the time that S3 takes, an object.
-            max_bytes: How much of the input to read; None for all.
+            max_bytes: How much of the input to read, as a number of bytes or a text such as `64MiB`; None for all.
             most_bytes: The former name of `max_bytes`.
 
         Raises:
@@ -232,6 +270,21 @@ class Calculation(Runnable):
         from transform.explore.profile import profile as profile_spec
 
         return profile_spec(self.spec_for(source), source, max_bytes if most_bytes == PROFILED_BYTES else most_bytes)
+
+    def check_schema(self) -> None:
+        """Raise if a type is declared for a column that no expression or filter reads.
+
+        Raises:
+            SchemaError: There is such a column; the message has the nearest names.
+
+        Example:
+            >>> calculation = Calculation.from_sql("stars * 2 AS double").with_schema({"starz": "Int64"})
+            >>> calculation.check_schema()  # doctest: +ELLIPSIS
+            Traceback (most recent call last):
+            transform.errors.SchemaError: the schema declares `starz`, but ... reads it. Did you mean `stars`?
+        """
+        for problem in unread_types(self._spec.schema, self._spec.declarable):
+            raise SchemaError(problem)
 
     def spec_for(self, source: Source) -> ExpressionSpec:  # noqa: ARG002 - the same for every input
         """Return the spec of a run on an input.
@@ -253,6 +306,21 @@ class Calculation(Runnable):
 
         return describe_html(self._spec)
 
+    def __reduce__(self) -> tuple[object, ...]:
+        """Return how to make an equal calculation.
+
+        Raises:
+            CalculationError: A Python function in an expression cannot be pickled.
+        """
+        try:
+            content = pickle.dumps(self._spec)
+        except Exception as error:  # polars raises several types, whatever the function refers to
+            found = " ".join(str(error).split())
+            raise CalculationError(
+                f"a Python function in the expressions cannot be pickled, nor what it refers to: {found:.200}"
+            ) from error
+        return _unpickled, (type(self), content, self._spec.modules)
+
     def __setattr__(self, name: str, value: object) -> NoReturn:
         raise AttributeError(f"a Calculation is immutable; cannot set {name}")
 
@@ -266,3 +334,10 @@ class Calculation(Runnable):
 
     def _set(self, spec: ExpressionSpec) -> None:
         object.__setattr__(self, "_spec", spec)
+
+
+def _unpickled(cls: type[Calculation], content: bytes, modules: Modules = {}) -> Calculation:  # noqa: B006 - not changed
+    import_missing_from(modules)
+    calculation = object.__new__(cls)
+    calculation._set(pickle.loads(content))  # noqa: S301 - pickled by the class itself
+    return calculation

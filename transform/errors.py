@@ -19,7 +19,15 @@ class TransformError(Exception):
 
 
 class OptionError(TransformError, ValueError):
-    """An option, an input or an output has an invalid value."""
+    """An option, an input or an output has an invalid value.
+
+    Example:
+        >>> import io
+        >>> from transform import Calculation
+        >>> Calculation.from_sql("a AS b").run(io.BytesIO(b'{"a":1}'), io.BytesIO(), workers=0)
+        Traceback (most recent call last):
+        transform.errors.OptionError: workers is a whole number from 1 to 1024, not 0
+    """
 
 
 class CalculationError(TransformError):

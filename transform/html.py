@@ -3,6 +3,8 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from transform.terminal_text import printable
+
 _STYLE = """
 .jsonl-transform { color: var(--jp-content-font-color1, var(--vscode-editor-foreground, inherit)); overflow-x: auto;
   font: 13px/1.45 var(--jp-content-font-family, system-ui, sans-serif); --bad: #d64545 }
@@ -91,4 +93,4 @@ def _cell(cell: Cell) -> str:
 def _escape(text: str) -> str:
     import html  # noqa: PLC0415 - it loads a table of all entities, which only notebooks need
 
-    return html.escape(text)
+    return html.escape(printable(text, keep="\n"))

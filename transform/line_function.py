@@ -1,16 +1,22 @@
 """A plain Python function, called line by line: slow, for calculations that already exist as a function."""
 
+import pickle
+
 import msgspec
 import polars as pl
 
 from transform.engine.function import Function, FunctionPlan, FunctionSpec
+from transform.engine.module_sources import Modules, import_missing_from
 from transform.engine.spec import digest
 from transform.engine.summary import Summary
+from transform.errors import CalculationError
 from transform.explore.preview import report_rejected
 from transform.io.chunks import read_chunks
 from transform.io.sources import Source, open_source
 from transform.runnable import Runnable
+from transform.sizes import count_option
 
+_NO_MODULES: Modules = {}
 _PREVIEW_CHUNK_BYTES = 64 << 10
 
 
@@ -23,6 +29,7 @@ class LineFunction(Runnable):
     Args:
         function: The function; it has to be pure.
         origin: The text that it was made from, as its identity.
+        modules: The modules beside its file, from which worker processes import.
 
     Example:
         >>> def calculation(json_obj):
@@ -32,24 +39,44 @@ class LineFunction(Runnable):
         LineFunction(calculation)
     """
 
-    __slots__ = ("_function", "_origin")
+    __slots__ = ("_function", "_modules", "_origin")
 
-    def __init__(self, function: Function, origin: tuple[bytes, ...] = ()) -> None:
+    def __init__(self, function: Function, origin: tuple[bytes, ...] = (), modules: Modules = _NO_MODULES) -> None:
         self._function = function
         self._origin = origin
+        self._modules = modules
 
     @property
     def digest(self) -> str:
         """Its identity: a SHA-256 over its text, or over the pickled function."""
-        if self._origin:
-            return digest(self._origin)
+        return digest(self._origin or (self._pickled(),))
+
+    def _pickled(self) -> bytes:
         import cloudpickle  # noqa: PLC0415 - a function that is loaded from a file has its text
 
-        return digest((cloudpickle.dumps(self._function),))
+        try:
+            pickled: bytes = cloudpickle.dumps(self._function)
+        except Exception as error:  # whatever the function refers to
+            found = " ".join(str(error).split())
+            raise CalculationError(f"{self!r} cannot be pickled, nor what it refers to: {found:.200}") from error
+        return pickled
+
+    def __reduce__(self) -> tuple[object, ...]:
+        """Return how to make an equal one, also of a function that only this process can import.
+
+        Raises:
+            CalculationError: The function cannot be pickled.
+        """
+        pickled = self._pickled()
+        return _unpickled, (pickled, self._origin or (pickled,), self._modules)
 
     def made_from(self, origin: tuple[bytes, ...]) -> "LineFunction":
         """Return the same with the text that it was made from, as its identity."""
-        return LineFunction(self._function, origin)
+        return LineFunction(self._function, origin, self._modules)
+
+    def with_modules(self, modules: Modules) -> "LineFunction":
+        """Return the same with the modules beside its file, from which worker processes import."""
+        return LineFunction(self._function, self._origin, {**modules, **self._modules})
 
     def preview(self, source: Source, rows: int = 10, *, rejected: list[str] | None = None) -> pl.DataFrame:
         """Return the objects that the function returns for the first lines.
@@ -62,6 +89,7 @@ class LineFunction(Runnable):
         Raises:
             TransformError: As `run` does.
         """
+        rows = count_option("rows", rows, 0)
         found: list[object] = []
         plan, seen = FunctionPlan(self._function), Summary()
         with open_source(source) as reader:
@@ -82,7 +110,7 @@ class LineFunction(Runnable):
 
     def spec_for(self, source: Source) -> "FunctionSpec":  # noqa: ARG002 - the same for every input
         """Return the spec of a run on an input."""
-        return FunctionSpec(self._function)
+        return FunctionSpec(self._function, self._modules)
 
     def __repr__(self) -> str:
         return f"LineFunction({getattr(self._function, '__name__', self._function)})"
@@ -92,3 +120,8 @@ class LineFunction(Runnable):
 
         name = getattr(self._function, "__name__", str(self._function))
         return html.render("LineFunction", html.Table([("function", html.Code(name)), ("runs", "line by line")]))
+
+
+def _unpickled(pickled: bytes, origin: tuple[bytes, ...], modules: Modules = _NO_MODULES) -> LineFunction:
+    import_missing_from(modules)
+    return LineFunction(pickle.loads(pickled), origin, modules)  # noqa: S301 - pickled by the class itself

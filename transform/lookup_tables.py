@@ -2,6 +2,7 @@
 
 import contextlib
 import contextvars
+import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,18 +10,18 @@ from typing import Any, overload
 
 import polars as pl
 
-from transform.decode.schema import near_names
-from transform.errors import CalculationError
+from transform.decode.near_names import near_names
+from transform.errors import CalculationError, OptionError
 from transform.expressions.parse import first_line
 
 _tables_read: contextvars.ContextVar[dict[str, bytes] | None] = contextvars.ContextVar("tables read", default=None)
 
 
 @overload
-def lookup(path: str | Path, key: str) -> list[Any]: ...
+def lookup(path: str | os.PathLike[str], key: str) -> list[Any]: ...
 @overload
-def lookup(path: str | Path, key: str, value: str) -> dict[Any, Any]: ...
-def lookup(path: str | Path, key: str, value: str | None = None) -> list[Any] | dict[Any, Any]:
+def lookup(path: str | os.PathLike[str], key: str, value: str) -> dict[Any, Any]: ...
+def lookup(path: str | os.PathLike[str], key: str, value: str | None = None) -> list[Any] | dict[Any, Any]:
     """Return the values of a column of a table, or a mapping from one column to another.
 
     Args:
@@ -31,6 +32,7 @@ def lookup(path: str | Path, key: str, value: str | None = None) -> list[Any] | 
 
     Raises:
         CalculationError: The file or a column does not exist, or a key has two values.
+        OptionError: The path is neither text nor a path.
 
     Example:
         >>> import tempfile
@@ -43,6 +45,8 @@ def lookup(path: str | Path, key: str, value: str | None = None) -> list[Any] | 
         >>> regions
         {'AZ': 'west', 'PA': 'east'}
     """
+    if not isinstance(path, str | os.PathLike):
+        raise OptionError(f"a table is named by a path, not {path!r:.80}")
     caller = sys._getframe(1).f_globals.get("__file__")  # noqa: SLF001 - paths are relative to the caller's file
     found = Path(caller).parent / path if caller else Path(path)
     table = _read(found)
@@ -60,7 +64,7 @@ def lookup(path: str | Path, key: str, value: str | None = None) -> list[Any] | 
 
 @contextlib.contextmanager
 def noting_tables() -> Iterator[dict[str, bytes]]:
-    """Note the tables that are read within the context; yield their content by name."""
+    """Note the tables that are read within the context; yield their content by path."""
     tables: dict[str, bytes] = {}
     token = _tables_read.set(tables)
     try:
@@ -76,7 +80,7 @@ def _read(path: Path) -> pl.DataFrame:
         raise CalculationError(f"{path}: {(error.strerror or str(error)).lower()}") from None
     tables = _tables_read.get()
     if tables is not None:
-        tables[path.name] = content
+        tables[str(path.absolute())] = content
     try:
         if path.suffix in (".json", ".jsonl", ".ndjson"):
             return pl.read_ndjson(content, infer_schema_length=None)

@@ -14,11 +14,12 @@ if TYPE_CHECKING:
 
     import polars as pl
 
+    from transform.engine.module_sources import Modules
     from transform.engine.options import Progress, RunOptions
     from transform.engine.run import Spec, Stream
     from transform.engine.summary import State, Summary
     from transform.io.outputs import Target
-    from transform.io.sources import Source
+    from transform.io.sources import OpenSource, Source
 
 
 class Runnable(ABC):
@@ -36,6 +37,14 @@ class Runnable(ABC):
     """
 
     __slots__ = ()
+
+    def __copy__(self) -> Self:
+        """Return itself, as it does not change."""
+        return self
+
+    def __deepcopy__(self, memo: dict[int, object]) -> Self:
+        """Return itself, as it does not change."""
+        return self
 
     def run(
         self,
@@ -59,16 +68,18 @@ class Runnable(ABC):
                     first one.
                 max_rejects: The maximum number of rejected lines, or their maximum share as `5%`: the run fails if
                     there are more. By default there is no limit.
-                max_line_bytes: A longer line is rejected; by default 256 MiB.
+                max_line_bytes: A longer line is rejected; by default 256 MiB. This and the other sizes are numbers of
+                    bytes, or texts such as `64MiB`, `10MB` or `5000`.
                 max_inflation: A compressed input fails the run if it holds more than this many times its size, and
                     more than 256 MiB. By default there is no limit.
-                workers: The maximum number of processes; by default the number of cores of this process.
-                chunk_bytes: How much is read at a time, by default 4 MiB. It does not change the output.
+                workers: The maximum number of processes, up to 1,024; by default the number of cores of this process.
+                chunk_bytes: How much is read at a time, up to 1 GiB, by default 4 MiB. It does not change the output.
                 range_bytes: The size of the ranges that processes take, by default 16 MiB. It does not change the
                     output.
 
         Raises:
             TransformError: The run failed. Nothing was published; an existing output is unchanged.
+            OptionError: An option, the input or the output has an invalid value; a subclass of the above.
 
         Example:
             >>> import io
@@ -80,13 +91,20 @@ class Runnable(ABC):
         """
         from transform.engine.options import EngineOptions
         from transform.engine.run import run
+        from transform.io.conflicts import located
 
         checked = EngineOptions.from_run_options(options, "Runnable.run", progress)
+        source = located("input", source)
         with _process.defer_interrupts():
             return run(self.spec_for(source), source, target, rejects, checked)
 
     def stream(
-        self, source: Source, state: State | None = None, **options: Unpack[RunOptions]
+        self,
+        source: Source,
+        state: State | None = None,
+        *,
+        open_input: OpenSource | None = None,
+        **options: Unpack[RunOptions],
     ) -> contextlib.AbstractContextManager[Stream]:
         """Transform an input for a caller that writes the output itself; return a context manager of the run.
 
@@ -94,7 +112,8 @@ class Runnable(ABC):
 
         Args:
             source: As for `run`.
-            state: The `state` of an earlier run that was stopped, to resume it; by default the run starts anew.
+            state: The `state` of an earlier run that was stopped, to resume it; by default it starts anew.
+            open_input: Opens the source, as `open_source` does, which is the default.
             **options: The options of `run`, which describes them, with the same defaults:
 
                 on_error: Whether the run continues after a bad line.
@@ -112,9 +131,24 @@ class Runnable(ABC):
         from transform.engine.options import EngineOptions
         from transform.engine.run import open_stream
         from transform.engine.summary import State
+        from transform.errors import OptionError
+        from transform.io.conflicts import located
+        from transform.io.sources import open_source
 
         checked = EngineOptions.from_run_options(options, "Runnable.stream")
-        return open_stream(self.spec_for(source), source, state or State(), checked)
+        source = located("input", source)
+        if not isinstance(state, State | None):
+            raise OptionError(f"state is the `state` of an earlier run, not {state!r:.80}")
+        return open_stream(self.spec_for(source), source, state or State(), checked, open_input or open_source)
+
+    def check_schema(self) -> None:  # noqa: B027 - most have no schema
+        """Raise if a type is declared for a column that nothing reads, which most likely is a typing error.
+
+        A run only has a note about it.
+
+        Raises:
+            SchemaError: There is such a column.
+        """
 
     @property
     @abstractmethod
@@ -124,6 +158,10 @@ class Runnable(ABC):
     @abstractmethod
     def made_from(self, origin: tuple[bytes, ...]) -> Self:
         """Return the same with the text that it was made from, as its identity."""
+
+    def with_modules(self, modules: Modules) -> Self:  # noqa: ARG002 - for those that send code to other processes
+        """Return the same with the modules beside its file, from which worker processes import."""
+        return self
 
     @abstractmethod
     def preview(self, source: Source, rows: int = 10, *, rejected: list[str] | None = None) -> pl.DataFrame:

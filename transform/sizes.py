@@ -3,8 +3,12 @@
 Its import is cheap: the runner uses it in processes that do not import polars.
 """
 
+import operator
 import re
 from fractions import Fraction
+from typing import Any
+
+from transform.errors import OptionError
 
 _UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12, "ki": 2**10, "mi": 2**20, "gi": 2**30, "ti": 2**40}
 _SIZE = re.compile(r"(\d{1,300}(?:\.\d{1,300})?)\s*([kmgt]i?)?b?", re.IGNORECASE)
@@ -35,6 +39,59 @@ def parse_size(text: str, units: str = "kmgt") -> int | None:
     unit = (match[2] or "").lower()
     # Without regard to case, `i` also matches letters of other alphabets, which make no unit.
     return int(Fraction(match[1]) * _UNITS[unit]) if unit in _UNITS and unit[:1] in units else None
+
+
+def size_option(name: str, value: Any, most: int | None = None) -> int:
+    """Return the number of bytes that an option was given, as a number or as `parse_size` reads it.
+
+    Args:
+        name: The name of the option, for the error.
+        value: What it was given.
+        most: The largest size that is allowed.
+
+    Raises:
+        OptionError: It is not a size of at least one byte, or is too large.
+
+    Example:
+        >>> size_option("chunk_bytes", "64KiB")
+        65536
+    """
+    size = parse_size(value) if isinstance(value, str) else _whole_number(value)
+    if size is None or size < 1 or (most is not None and size > most):
+        limit = "" if most is None else f", at most {format_exact_size(most)}"
+        raise OptionError(f"{name} is a size such as 64MiB, 10MB or 5000{limit}, not {value!r:.80}")
+    return size
+
+
+def count_option(name: str, value: Any, least: int = 1, most: int | None = None) -> int:
+    """Return the whole number that an option was given.
+
+    Args:
+        name: The name of the option, for the error.
+        value: What it was given.
+        least: The smallest number that is allowed.
+        most: The largest number that is allowed, None for any.
+
+    Raises:
+        OptionError: It is not a whole number, or not one that is allowed.
+
+    Example:
+        >>> count_option("workers", 2)
+        2
+    """
+    count = _whole_number(value)
+    if count is None or count < least or (most is not None and count > most):
+        limit = f"of at least {least}" if most is None else f"from {least} to {most}"
+        raise OptionError(f"{name} is a whole number {limit}, not {value!r:.80}")
+    return count
+
+
+def _whole_number(value: Any) -> int | None:
+    """Return an integer, also of numpy, as one of Python; None for anything else, such as a float or a boolean."""
+    try:
+        return None if isinstance(value, bool) else operator.index(value)
+    except TypeError:
+        return None
 
 
 def format_size(size: float, *, fixed: bool = False) -> str:

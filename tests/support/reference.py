@@ -9,6 +9,7 @@ list of pieces: bytes that must stand as they are, and the `Number`s and `Text`s
 
 from __future__ import annotations
 
+import codecs
 import json
 import math
 import re
@@ -58,7 +59,7 @@ class Spec:
     """A calculation: the columns it reads with their types, its results by name, its filter, and the limits."""
 
     columns: dict[str, str]
-    results: tuple[tuple[str, Callable[[dict[str, object]], object]], ...] = ()
+    results: tuple[tuple[str, Callable[[dict[str, object]], object] | Unchanged], ...] = ()
     keep: Callable[[dict[str, object]], bool | None] | None = None
     max_line_bytes: int = 1 << 28
     max_depth: int = 512
@@ -68,6 +69,27 @@ class Spec:
     def stays(self, name: str) -> bool:
         """Tell whether members of that name stay in the line."""
         return name not in self.drop and (self.select is None or name in self.select)
+
+
+@dataclass(frozen=True)
+class Unchanged:
+    """A result that is the member at a path as it is: its bytes, or `null` if it is missing."""
+
+    path: tuple[str, ...]
+
+    def text(self, line: bytes, document: Document) -> bytes:
+        """Give the bytes. Raises `Rejected` where something else than an object is on the way."""
+        for at, name in enumerate(self.path):
+            member = document.last(name)
+            if member is None:
+                return b"null"
+            line = line[member.start : member.end]
+            if at == len(self.path) - 1 or line == b"null":
+                return line
+            document = scan(line)
+            if not document.is_object:
+                raise Rejected("type")
+        raise ValueError(self.path)
 
 
 @dataclass(frozen=True)
@@ -141,6 +163,8 @@ class Token(NamedTuple):
 
 def transform(data: bytes, spec: Spec) -> Expected:
     """Do the calculation. Raises `JsonArray` where the whole input is refused."""
+    if is_wide(data):
+        raise JsonArray
     if data.removeprefix(BOM).lstrip(BLANK + b"\n").startswith(b"["):
         raise JsonArray
     expected = Expected()
@@ -154,6 +178,7 @@ def transform(data: bytes, spec: Spec) -> Expected:
                 continue
             document = parse(line, spec)
             values = read(line, document, spec.columns)
+            texts = {name: of.text(line, document) for name, of in spec.results if isinstance(of, Unchanged)}
         except Rejected as rejected:
             expected.rejected += 1
             expected.rejects.append(Reject(offset, number, str(rejected), line))
@@ -162,10 +187,28 @@ def transform(data: bytes, spec: Spec) -> Expected:
             expected.filtered += 1
             continue
         expected.lines_out += 1
-        emit(expected, line, document, [(name, result(values)) for name, result in spec.results], spec)
+        emit(
+            expected,
+            line,
+            document,
+            [(name, texts[name] if isinstance(of, Unchanged) else of(values)) for name, of in spec.results],
+            spec,
+        )
         expected.output.append(end)
     expected.output = joined(expected.output)
     return expected
+
+
+def is_wide(data: bytes) -> bool:
+    """Tell whether the first 64 bytes show text in UTF-16 or UTF-32: by a mark, or by ASCII that starts as JSON."""
+    head = data[:64]
+    if head.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE, codecs.BOM_UTF32_BE)):
+        return True
+    for codec in ("utf-16-le", "utf-16-be", "utf-32-le", "utf-32-be"):
+        text = head.decode(codec, "replace").lstrip(" \t\r\n")[:2]
+        if len(text) == 2 and text[0] in "{[" and (" " <= text[1] <= "~" or text[1] in "\t\r\n"):
+            return True
+    return False
 
 
 def split(data: bytes) -> Iterator[tuple[int, bytes, bytes]]:
@@ -376,7 +419,9 @@ def emit(expected: Expected, line: bytes, document: Document, results: list[tupl
 
 
 def spelled(value: object) -> Piece:
-    """Turn a result into what must be written for it."""
+    """Turn a result into what must be written for it; bytes stay as they are."""
+    if isinstance(value, bytes):
+        return value
     if value is None or (isinstance(value, float) and not math.isfinite(value)):
         return b"null"
     if isinstance(value, bool):

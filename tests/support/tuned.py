@@ -11,6 +11,7 @@ from transform.engine.options import EngineOptions, PoolOptions
 from transform.engine.remote_worker import RemoteWorker
 from transform.engine.run import Spec, Stream, open_stream, run
 from transform.engine.summary import State
+from transform.io.sources import open_source
 from transform.runnable import Runnable
 
 if TYPE_CHECKING:
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
     from transform import Summary
     from transform.engine.options import Progress, RunOptions
     from transform.io.outputs import Target
-    from transform.io.sources import Source
+    from transform.io.sources import OpenSource, Source
 
 READY_WAIT_S = 60.0
 WAITING = PoolOptions(min_chunks=1, start_worker=partial(RemoteWorker, ready_wait_s=READY_WAIT_S))
@@ -58,9 +59,15 @@ class Tuned(Runnable):
         return run(self.spec_for(source), source, target, rejects, self._tune(options, progress))
 
     def stream(
-        self, source: Source, state: State | None = None, **options: Unpack[RunOptions]
+        self,
+        source: Source,
+        state: State | None = None,
+        *,
+        open_input: OpenSource | None = None,
+        **options: Unpack[RunOptions],
     ) -> AbstractContextManager[Stream]:
-        return open_stream(self.spec_for(source), source, state or State(), self._tune(options))
+        tuned = self._tune(options)
+        return open_stream(self.spec_for(source), source, state or State(), tuned, open_input or open_source)
 
     def _tune(self, options: RunOptions, progress: Progress | None = None) -> EngineOptions:
         checked = EngineOptions.from_run_options(options, progress=progress)

@@ -18,8 +18,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.support import reference
-from tests.support.reference import JsonArray, Spec
+from tests.support.reference import JsonArray, Spec, Unchanged
 from tests.support.strategies import AWKWARD, SMALL_LIMIT_BYTES, inputs
+from tests.support.typed import typed
 from tests.transform.test_reference import REJECTED
 from transform import Calculation, Summary, TransformError
 from transform.decode.rejects import to_json_line
@@ -73,7 +74,7 @@ class Outcome:
 
 def case(
     columns: dict[str, str],
-    results: dict[str, tuple[pl.Expr, Callable[[dict[str, Any]], object]]],
+    results: dict[str, tuple[pl.Expr, Callable[[dict[str, Any]], object] | Unchanged]],
     keep: tuple[pl.Expr, Callable[[dict[str, Any]], bool | None]] | None = None,
 ) -> Case:
     expressions = [expression.alias(name) for name, (expression, _) in results.items()]
@@ -135,7 +136,7 @@ CASES = {
     ),
     "filter": case(
         {"stars": "float", "count": "integer"},
-        {"copy": (count, copied("count"))},
+        {"copy": (count, Unchanged(("count",)))},
         keep=(stars >= 3, strict(lambda a: a >= 3, "stars")),
     ),
     "filter alone": case({"open": "boolean"}, {}, keep=(is_open, lambda row: row["open"])),
@@ -144,16 +145,16 @@ CASES = {
         {
             "stars": (stars * 2, strict(lambda a: a * 2, "stars")),
             "new": (stars > 3, strict(lambda a: a > 3, "stars")),
-            "name": (name, copied("name")),
+            "name": (name, Unchanged(("name",))),
         },
     ),
     "replaced by each other": case(
         {"count": "integer", "name": "string", "open": "boolean"},
         {
-            "name": (count, copied("count")),
-            "open": (name, copied("name")),
+            "name": (count, Unchanged(("count",))),
+            "open": (name, Unchanged(("name",))),
             "count": (~is_open, strict(lambda a: not a, "open")),
-            "stars": (is_open, copied("open")),
+            "stars": (is_open, Unchanged(("open",))),
         },
     ),
     "all columns": case(
@@ -161,20 +162,24 @@ CASES = {
         {
             # False and null is false.
             "nameless": (name.is_null() & is_open, lambda row: row["open"] if row["name"] is None else False),
-            "count": (stars, copied("stars")),
-            "copy": (count, copied("count")),
+            "count": (stars, Unchanged(("stars",))),
+            "copy": (count, Unchanged(("count",))),
+            **{f"typed {column}": (typed(column), copied(column)) for column in ("stars", "count", "name", "open")},
         },
     ),
     "awkward name": case(
         {"count": "UInt8", AWKWARD: "string"},
         {
             AWKWARD: (count + 1, strict(lambda a: a + 1, "count")),
-            "nested": (awkward, copied(AWKWARD)),
+            "nested": (awkward, Unchanged((AWKWARD,))),
         },
     ),
     "unusual names": case(
         {"count": "integer"},
-        {name: (count, copied("count")) for name in ("", "名", "😀", "x.y", "a/b", "$", "stars ", "line", "__class__")},
+        {
+            name: (count, Unchanged(("count",)))
+            for name in ("", "名", "😀", "x.y", "a/b", "$", "stars ", "line", "__class__")
+        },
     ),
 }
 

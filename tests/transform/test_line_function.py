@@ -123,3 +123,16 @@ def test_a_run_in_which_every_line_fails_fails(tmp_path: Path) -> None:
     with pytest.raises(TransformError, match="every line was rejected"):
         LineFunction(scored).run(tmp_path / "in", tmp_path / "out")
     assert not (tmp_path / "out").exists()
+
+
+def forgetful(json_obj: dict[str, Any]) -> None:
+    json_obj["review_score"] = 1
+
+
+@pytest.mark.parametrize("keep", [0, 1])
+def test_a_function_that_returns_nothing_for_every_line_is_told(keep: int) -> None:
+    function = (lambda json_obj: json_obj if json_obj["a"] < keep else None) if keep else forgetful
+    outcome = attempt(lines(*(f'{{"a":{number}}}' for number in range(3))), LineFunction(function))
+    told = [note for note in outcome.summary.notes if "returned None for every line" in note]
+    assert len(told) == 1 - keep
+    assert all(note.startswith("forgetful(…) ") for note in told)

@@ -15,7 +15,9 @@ import click
 
 from transform import _process
 from transform.cli.options import MaxRejects, PathOrUri, Size, takes_calculation
+from transform.cli.terminal import echo, echo_json, show_traceback, show_usage_error
 from transform.errors import OptionError, TransformError
+from transform.terminal_text import printable
 
 if TYPE_CHECKING:
     from transform.runnable import Runnable
@@ -64,7 +66,7 @@ def cli() -> None:
     "--max-inflation", type=click.IntRange(1), metavar="N", help="Fail if compressed input grows more than N times."
 )
 @click.option(
-    "--workers", type=click.IntRange(1), metavar="N", help="Processes to use.  [default: the cores there are]"
+    "--workers", type=click.IntRange(1, 1024), metavar="N", help="Processes to use.  [default: the cores there are]"
 )
 @click.option("--summary", "summary_path", type=PathOrUri(), metavar="PATH", help="Write the summary as JSON, too.")
 @click.option("-q", "--quiet", is_flag=True, help="No progress bar and no summary.")
@@ -139,11 +141,11 @@ def check(
         found = check_spec(load(reference).spec_for(source), source, lines)
     except TransformError as error:
         if as_json:
-            report.print_json({"ok": False, "error": str(error)})
+            echo_json({"ok": False, "error": str(error)})
         raise
     problems = found.problems(max_rejects, max_nulls)
     if as_json:
-        report.print_json(found.to_dict(problems))
+        echo_json(found.to_dict(problems))
     else:
         report.print_check(found, problems)
     if problems:
@@ -169,22 +171,20 @@ def new(name: str, source: str | None, lines: int) -> None:
         made = scaffold(Path(name), source, lines)
     except OptionError as error:
         raise click.BadParameter(str(error), param_hint="NAME") from None
-    click.echo(f"{made.calculation}  says what to compute")
-    click.echo(f"{made.test}  tests it: pytest {made.test}")
+    echo(f"{made.calculation}  says what to compute")
+    echo(f"{made.test}  tests it: pytest {made.test}")
     left_out = f"; {made.left_out:,} that are no JSON objects were left out" if made.left_out else ""
-    click.echo(f"{made.sample}  has {made.lines:,} lines to try it on{left_out}")
-    click.echo(f"\nNext: transform preview {made.sample} -c {made.calculation}")
+    echo(f"{made.sample}  has {made.lines:,} lines to try it on{left_out}")
+    echo("", f"Next: transform preview {made.sample} -c {made.calculation}")
 
 
 def _print_error(message: str) -> None:
     """Print an error: wrapped between words on a terminal, unchanged elsewhere."""
     name = "transform:"
-    text = f"{name} {message}"
+    text = f"{name} {printable(message)}"
     if sys.stderr.isatty():
         width = shutil.get_terminal_size().columns
-        text = "\n".join(
-            textwrap.fill(line, width, break_long_words=False, break_on_hyphens=False) for line in text.splitlines()
-        )
+        text = textwrap.fill(text, width, break_long_words=False, break_on_hyphens=False)
         if not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb":
             text = text.replace(name, click.style(name, fg="red", bold=True), 1)
     click.echo(text, err=True)
@@ -192,6 +192,7 @@ def _print_error(message: str) -> None:
 
 def main() -> NoReturn:
     """Run the command and exit."""
+    sys.excepthook = show_traceback
     _process.install_interrupts()
     _process.keep_freed_memory()
     # The work is distributed over processes, and this is one of them: more threads here would compete with the others.
@@ -200,7 +201,7 @@ def main() -> NoReturn:
     try:
         cli(standalone_mode=False)
     except click.ClickException as error:
-        error.show()
+        show_usage_error(error)
         sys.exit(error.exit_code)
     except TransformError as error:
         _print_error(str(error))

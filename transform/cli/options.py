@@ -61,14 +61,17 @@ def takes_calculation(command: Callable[..., None]) -> Callable[..., None]:
     """Add the options that define a calculation to a command, which receives the calculation as `what`."""
 
     @click.option("-e", "--expr", "exprs", metavar="SQL", multiple=True, help="What to compute, as `a * b AS c, ...`.")
-    @click.option("-w", "--where", metavar="SQL", help="Keep only the lines for which this is true.")
+    @click.option(
+        "-w", "--where", "wheres", metavar="SQL", multiple=True, help="Keep only the lines for which this is true."
+    )
     @click.option("--drop", metavar="NAMES", multiple=True, help="Take members out of the lines, as `email, phone`.")
     @click.option("--select", metavar="NAMES", multiple=True, help="Keep only these members, and the results.")
     @click.option(
         "-c",
         "--calculation",
-        "reference",
+        "references",
         type=PathOrUri(),
+        multiple=True,
         metavar="REF",
         help="path/file.py:name or package.module:name.",
     )
@@ -77,13 +80,15 @@ def takes_calculation(command: Callable[..., None]) -> Callable[..., None]:
     def wrapped(
         *args: object,
         exprs: tuple[str, ...],
-        where: str | None,
+        wheres: tuple[str, ...],
         drop: tuple[str, ...],
         select: tuple[str, ...],
-        reference: str | None,
+        references: tuple[str, ...],
         schema: tuple[str, ...],
         **options: object,
     ) -> None:
+        where = _only("--where", wheres, "; join the conditions with AND")
+        reference = _only("--calculation", references)
         if reference and (exprs or where or drop or select or schema):
             raise click.UsageError("with --calculation, say everything else in its file")
         if not (reference or exprs or where or drop or select):
@@ -95,6 +100,14 @@ def takes_calculation(command: Callable[..., None]) -> Callable[..., None]:
             command(*args, what=what, **options)
 
     return wrapped
+
+
+def _only(option: str, values: tuple[str, ...], hint: str = "") -> str | None:
+    """Return the value of an option, None if it was not given; two would mean that one of them is ignored."""
+    if len(values) > 1:
+        shown = " and ".join(f"`{value}`" for value in values[:2])
+        raise click.BadParameter(f"it can be given once, not as {shown}{hint}", param_hint=option)
+    return values[0] if values else None
 
 
 def _calculation(

@@ -1,10 +1,8 @@
 """What the command shows: progress, summaries, frames and schemas."""
 
 import contextlib
-import json
 import sys
 from collections.abc import Callable, Iterable, Iterator
-from typing import Any
 
 import polars as pl
 from rich.console import Console
@@ -20,7 +18,9 @@ from rich.progress import (
 from rich.table import Table
 from rich.text import Text
 
-from transform.decode.inference import SAMPLE_LINES, infer_columns, take_sample
+from transform.cli.terminal import echo, to_json
+from transform.decode.inference import SAMPLE_LINES, infer_type, take_sample
+from transform.decode.schema import Read
 from transform.engine.options import Progress as OnProgress
 from transform.engine.reject_file import default_target
 from transform.engine.summary import Summary
@@ -30,6 +30,7 @@ from transform.io.chunks import read_chunks
 from transform.io.conflicts import check_no_conflicts
 from transform.io.outputs import Output
 from transform.io.sources import open_source
+from transform.terminal_text import printable
 
 _WIDE = 200
 
@@ -42,14 +43,14 @@ def progress(name: str, *, quiet: bool) -> Iterator[OnProgress | None]:
         yield None
         return
     columns = (
-        TextColumn("{task.description}"),
+        TextColumn("{task.description}", markup=False),
         BarColumn(),
         DownloadColumn(),
         TransferSpeedColumn(),
         TimeRemainingColumn(),
     )
     with Progress(SpinnerColumn(), *columns, console=console, transient=True) as bar:
-        task = bar.add_task(name[-30:], total=None)
+        task = bar.add_task(printable(name)[-30:], total=None)
         yield lambda done, total: bar.update(task, completed=done, total=total)
 
 
@@ -61,7 +62,7 @@ def print_summary(summary: Summary) -> None:
     _print_grid(console, summary.rows())
     if summary.rejected and not summary.rejects:
         for text in summary.first_rejects:
-            console.print(Text(f"rejected {text}"))
+            console.print(_text(f"rejected {text}"))
 
 
 def _print_grid(console: Console, rows: Iterable[tuple[str, str, str]]) -> None:
@@ -71,11 +72,11 @@ def _print_grid(console: Console, rows: Iterable[tuple[str, str, str]]) -> None:
     table.add_column(justify="right")
     table.add_column()
     for name, number, note in rows:
-        table.add_row(name, number, Text(note))
+        table.add_row(name, number, _text(note))
     with console.capture() as captured:
         console.print(table)
     for line in captured.get().splitlines():
-        console.print(Text(line.rstrip()))
+        console.print(_text(line.rstrip()))
 
 
 @contextlib.contextmanager
@@ -92,15 +93,10 @@ def summary_file(path: str | None, places: dict[str, str | None]) -> Iterator[Ca
     with Output(path) as output:
 
         def write(summary: Summary) -> None:
-            output.write(json.dumps(summary.to_dict(), indent=2, ensure_ascii=False).encode() + b"\n")
+            output.write(to_json(summary.to_dict()).encode() + b"\n")
             output.publish()
 
         yield write
-
-
-def print_json(plain: dict[str, Any]) -> None:
-    """Print plain data as JSON on standard output."""
-    sys.stdout.write(json.dumps(plain, indent=2, ensure_ascii=False) + "\n")
 
 
 def print_check(check: Check, problems: list[str]) -> None:
@@ -108,7 +104,7 @@ def print_check(check: Check, problems: list[str]) -> None:
     console = Console(width=_width(), highlight=False)
     summary = check.summary
     which = "all" if check.whole else "the first"
-    console.print(Text(f"{which} {summary.lines_in:,} lines of {summary.source}: {summary.lines_out:,} in the output"))
+    console.print(_text(f"{which} {summary.lines_in:,} lines of {summary.source}: {summary.lines_out:,} in the output"))
     rows = [
         (name, number, note if name != "rejected" else "")
         for name, number, note in summary.rows()
@@ -116,32 +112,44 @@ def print_check(check: Check, problems: list[str]) -> None:
     ]
     _print_grid(console, (row for row in rows if row[0] not in ("lines in", "lines out", "time")))
     for text in summary.first_rejects:
-        console.print(Text(f"rejected {text}", style="yellow"))
+        console.print(_text(f"rejected {text}", style="yellow"))
     if check.types:
         table = Table("result", "type", "null", "not finite", box=None, pad_edge=False, header_style="bold")
         for column in table.columns[2:]:
             column.justify = "right"
         for name, dtype in check.types.items():
             nonfinite = summary.nonfinite.get(name, 0)
-            table.add_row(Text(name), Text(dtype), f"{check.nulls[name]:,}", f"{nonfinite:,}")
+            table.add_row(_text(name), _text(dtype), f"{check.nulls[name]:,}", f"{nonfinite:,}")
         console.print(table)
     for problem in problems:
-        console.print(Text(f"problem: {problem}", style="bold red"))
+        console.print(_text(f"problem: {problem}", style="bold red"))
     if not problems:
-        console.print(Text("no problems", style="green"))
+        console.print(_text("no problems", style="green"))
 
 
 def print_frame(frame: pl.DataFrame) -> None:
     """Print a whole frame on standard output."""
     with pl.Config(tbl_cols=-1, tbl_rows=-1, fmt_str_lengths=40, tbl_width_chars=_width()):
-        sys.stdout.write(f"{frame}\n")
+        echo(*str(_printable_frame(frame)).split("\n"))
+
+
+def _printable_frame(frame: pl.DataFrame) -> pl.DataFrame:
+    """Return a frame with the texts made printable, so that its cells still align; those in lists are left."""
+    texts = {name: map(_printable_or_null, frame[name]) for name, dtype in frame.schema.items() if dtype == pl.String}
+    frame = frame.with_columns(pl.Series(name, [*column], pl.String) for name, column in texts.items())
+    names = [printable(name) for name in frame.columns]
+    return frame.rename(dict(zip(frame.columns, names, strict=True))) if len({*names}) == len(names) else frame
+
+
+def _printable_or_null(text: str | None) -> str | None:
+    return None if text is None else printable(text)
 
 
 def print_rejected(rejected: Iterable[str]) -> None:
     """Print messages about rejected lines on standard error."""
     console = Console(stderr=True, highlight=False, soft_wrap=not sys.stderr.isatty())
     for text in rejected:
-        console.print(Text(f"rejected {text}", style="yellow"))
+        console.print(_text(f"rejected {text}", style="yellow"))
 
 
 def print_schema(source: str) -> None:
@@ -155,17 +163,23 @@ def print_schema(source: str) -> None:
         column.justify = "right"
     for name, member in sample.members.items():
         try:
-            dtype = str(infer_columns([name], {}, sample, {})[name].dtype)
+            dtype = str(infer_type(name, Read((name,)), sample))
         except SchemaError:
-            dtype = "only null" if set(member.kinds) == {"null"} else "mixed"
+            dtype = "only null" if set(member.kinds) == {"null"} else "too deep" if member.too_deep else "mixed"
         table.add_row(
-            Text(name), Text(dtype), f"{member.present:,}", *(f"{member.kinds[kind] or ''}" for kind in kinds)
+            _text(name), _text(dtype), f"{member.present:,}", *(f"{member.kinds[kind] or ''}" for kind in kinds)
         )
     console = Console(width=_width(), highlight=False)
     console.print(table)
     what = "the whole input" if sample.whole else f"the first {SAMPLE_LINES:,}"
     left_out = f"; {sample.other_lines:,} without a JSON object left out ({sample.first_error})"
-    console.print(Text(f"\n{sample.lines:,} lines sampled ({what}){left_out if sample.other_lines else ''}"))
+    console.print()
+    console.print(_text(f"{sample.lines:,} lines sampled ({what}){left_out if sample.other_lines else ''}"))
+
+
+def _text(text: str, style: str = "") -> Text:
+    """Return a text for a console as it is: without markup, and with control characters made visible."""
+    return Text(printable(text), style)
 
 
 def _width() -> int:

@@ -10,13 +10,17 @@ from pathlib import Path
 
 import polars as pl
 
-from transform.decode.inference import Sample, infer_columns
-from transform.decode.members import LineError, read_members
+from transform.decode.inference import Sample, infer_type
+from transform.decode.line_errors import LineError
+from transform.decode.members import read_members
+from transform.decode.schema import Read
 from transform.errors import InputError, OptionError, OutputError, TransformError
 from transform.explore.check import check
 from transform.io.chunks import Chunk, read_chunks
+from transform.io.conflicts import mode_at
 from transform.io.sources import Source, open_source
 from transform.loading import load
+from transform.terminal_text import printable
 
 SAMPLE_LINES = 100
 _TAKEN = {*sys.stdlib_module_names, *keyword.kwlist, "polars", "transform", "pytest"}
@@ -116,7 +120,7 @@ def scaffold(path: Path, source: Source | None = None, lines: int = SAMPLE_LINES
         raise OptionError(f"`{name}`: {why}; take one such as review_scores")
     made = [path.with_name(f"{name}.py"), path.with_name(f"test_{name}.py"), path.with_name(f"{name}.sample.jsonl")]
     for file in made:
-        if file.exists():
+        if mode_at(file) is not None:
             raise OutputError(f"{file} is there already, and is not overwritten; take another name, or remove it")
     found, left_out = _lines_of(source, lines)
     content = b"".join(line + b"\n" for line in found)
@@ -177,7 +181,7 @@ def _ideas(lines: list[bytes], source: Source | None) -> Iterator[_Idea]:
     ideas = []
     for name, member in sample.members.items():
         try:
-            dtype = infer_columns([name], {}, sample, {})[name].dtype
+            dtype = infer_type(name, Read((name,)), sample)
         except TransformError:  # no single type holds its values
             continue
         missing = member.present - member.kinds["null"] < sample.lines
@@ -205,7 +209,8 @@ def _idea(name: str, dtype: pl.DataType, sample: Sample, *, missing: bool) -> _I
 
 
 def _quoted(text: str) -> str:
-    return json.dumps(text, ensure_ascii=False)
+    """Return a text as a literal of Python, in which nothing is invisible."""
+    return printable(json.dumps(text, ensure_ascii=False))
 
 
 def _free(result: str, sample: Sample) -> str:

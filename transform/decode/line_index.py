@@ -16,7 +16,16 @@ import numpy.typing as npt
 import polars as pl
 import pyarrow as pa
 
-from transform.decode.members import MAX_DEPTH, LineError
+from transform.decode.line_errors import LineError
+from transform.decode.members import (
+    BLOCK_BYTES,
+    MAX_DEPTH,
+    count_openers,
+    depth_steps,
+    find_marks,
+    first_invalid_utf8,
+    scan_line,
+)
 from transform.decode.rejects import Reject
 from transform.io.chunks import Chunk
 
@@ -26,8 +35,8 @@ OPEN, CLOSE, NEWLINE = 0x7B, 0x7D, 0x0A
 _IS_SPACE = np.zeros(256, dtype=bool)
 _IS_SPACE[[0x20, 0x09, 0x0D]] = True
 _SPACES = b" \t\r"
+_FEW_NAMES = 40  # up to this number, looking for one after the other in all members takes less time
 _FEW_LINES = 16  # up to this number, checking one by one is faster
-_BLOCK_BYTES = 256 << 10
 _TRIM_STEPS = 4  # a line with more white space than this at an end is trimmed by itself
 
 
@@ -57,7 +66,11 @@ class LineIndex:
 
     def line(self, index: int) -> bytes:
         r"""Return the bytes of a line, without its `\n`."""
-        return bytes(self.view[self.bounds[index] : self.stops[index]])
+        return bytes(self.text(index))
+
+    def text(self, index: int) -> memoryview:
+        r"""Return a view of the bytes of a line, without its `\n`."""
+        return self.view[self.bounds[index] : self.stops[index]]
 
     def trim(self, starts: Positions, stops: Positions) -> Positions:
         """Return where the texts from `starts` to `stops` end without the white space after them."""
@@ -89,21 +102,20 @@ def _positions_of(byte: int, data: npt.NDArray[np.uint8]) -> Positions:
     The search goes block by block, so that intermediate results stay in the cache: processes that run side by side
     share the memory bandwidth, and would wait for it.
     """
-    found = np.empty(_BLOCK_BYTES, dtype=bool)
+    found = np.empty(BLOCK_BYTES, dtype=bool)
     words = found.view("<u8")
-    hits, values = [np.empty(0, np.int64)], [np.empty(0, "<u8")]
-    for start in range(0, len(data), _BLOCK_BYTES):
-        block = data[start : start + _BLOCK_BYTES]
+    hits = [np.empty(0, np.int64)]
+    for start in range(0, len(data), BLOCK_BYTES):
+        block = data[start : start + BLOCK_BYTES]
         found[len(block) :] = False
         np.equal(block, byte, out=found[: len(block)])
         there = np.flatnonzero(words != 0)
-        values.append(words[there])
-        hits.append(there + start // 8)
-    value = np.concatenate(values)
-    if (value & (value - 1)).any():  # two in one word
-        return np.flatnonzero(data == byte)
-    # A word whose nth byte is 1 has the value 256 ** n, so its exponent gives n.
-    positions: Positions = 8 * np.concatenate(hits) + (np.frexp(value.astype(np.float64))[1] - 1) // 8
+        value = words[there]
+        if (value & (value - 1)).any():  # two in one word
+            hits.append(np.flatnonzero(found) + start)
+        else:  # A word whose nth byte is 1 has the value 256 ** n, so its exponent gives n.
+            hits.append(8 * there + (np.frexp(value.astype(np.float64))[1] - 1) // 8 + start)
+    positions: Positions = np.concatenate(hits)
     return positions
 
 
@@ -139,13 +151,21 @@ def end_in(line_index: LineIndex, byte: int, starts: Positions, stops: Positions
 
 def many_openers(line_index: LineIndex, lengths: Positions) -> list[int]:
     """Return the lines that have more than `MAX_DEPTH` opening brackets: only these can be nested too deeply."""
+    found = [int(line) for line in np.flatnonzero(lengths > BLOCK_BYTES)]
+    long = set(found)
+    found = [line for line in found if count_openers(line_index.text(line)) > MAX_DEPTH]
     if not (lengths > 2 * MAX_DEPTH).any():
-        return []
-    found = np.bitwise_and(line_index.data, 0xDF)
-    np.equal(found, 0x5B, out=found.view(bool))  # `[` and `{` differ in that one bit
-    openers = np.flatnonzero(found.view(bool))
-    counts = np.diff(np.searchsorted(openers, line_index.bounds))
-    return [int(line) for line in np.flatnonzero(counts > MAX_DEPTH)]
+        return found
+    for start, stop in _blocks(line_index):
+        if stop - start == 1 and start in long:
+            continue
+        bounds = line_index.bounds[start : stop + 1]
+        folded = np.bitwise_and(line_index.data[bounds[0] : bounds[-1]], 0xDF)
+        np.equal(folded, 0x5B, out=folded.view(bool))  # `[` and `{` differ in that one bit
+        openers = np.flatnonzero(folded.view(bool))
+        counts = np.diff(np.searchsorted(openers, bounds - bounds[0]))
+        found += [int(line) + start for line in np.flatnonzero(counts > MAX_DEPTH)]
+    return found
 
 
 def invalid_utf8(line_index: LineIndex) -> list[int]:
@@ -155,7 +175,7 @@ def invalid_utf8(line_index: LineIndex) -> list[int]:
 
 def _invalid_utf8(line_index: LineIndex, start: int, stop: int) -> list[int]:
     if stop - start <= _FEW_LINES:
-        return [line for line in range(start, stop) if not _is_utf8(line_index.line(line))]
+        return [line for line in range(start, stop) if first_invalid_utf8(line_index.text(line)) is not None]
     if _are_utf8(line_index, start, stop):
         return []
     middle = (start + stop) // 2
@@ -175,17 +195,10 @@ def _are_utf8(line_index: LineIndex, start: int, stop: int) -> bool:
     return True
 
 
-def _is_utf8(line: bytes) -> bool:
-    try:
-        line.decode()
-    except UnicodeDecodeError:
-        return False
-    return True
-
-
 _QUOTE, _COMMA, _COLON, _BACKSLASH = 0x22, 0x2C, 0x3A, 0x5C
-_OPENING, _CLOSING = 0x7B, 0x7D  # `{` and `}`; `[` and `]` are the same but for one bit
-_CASE_BIT = 0x20
+_ONE_LINE = np.zeros(1, np.int64)
+_OPEN_MARKS = 8  # a member that has no end yet has six marks at most: `{"name":"value"`
+_CLOSING, _CASE_BIT = 0x7D, 0x20  # `}` and `]` differ in that one bit
 
 
 @dataclass(frozen=True, slots=True)
@@ -197,65 +210,159 @@ class MemberTable:
         starts: The position of the opening quote of its name.
         names: The position of the closing quote of its name.
         stops: Where its value ends.
+        escaped: Whether its name may have an escape.
     """
 
     lines: Positions
     starts: Positions
     names: Positions
     stops: Positions
+    escaped: npt.NDArray[np.bool_]
+
+    def __getitem__(self, some: slice | Positions) -> "MemberTable":
+        """Return some of the members."""
+        return MemberTable(self.lines[some], self.starts[some], self.names[some], self.stops[some], self.escaped[some])
+
+    @classmethod
+    def join(cls, tables: Sequence["MemberTable"]) -> "MemberTable":
+        """Return the members of several tables, in order."""
+        return cls(
+            np.concatenate([table.lines for table in tables]),
+            np.concatenate([table.starts for table in tables]),
+            np.concatenate([table.names for table in tables]),
+            np.concatenate([table.stops for table in tables]),
+            np.concatenate([table.escaped for table in tables]),
+        )
 
 
-def scan_members(line_index: LineIndex) -> MemberTable:
-    """Return the top-level members of all lines; for invalid lines the result is arbitrary."""
-    parts = [_scan_block(line_index, *lines) for lines in _blocks(line_index)]
-    lines, starts, names, stops = (np.concatenate(column) for column in zip(*parts, strict=True))
-    return MemberTable(lines, starts, names, line_index.trim(names + 1, stops))
+_NONE = np.empty(0, np.int64)
+NO_MEMBERS = MemberTable(_NONE, _NONE, _NONE, _NONE, np.empty(0, np.bool_))
 
 
-def _blocks(line_index: LineIndex) -> Iterator[tuple[int, int]]:
-    """Yield ranges of lines that are small enough for intermediate results to stay in the processor's cache."""
-    cuts = np.searchsorted(line_index.bounds, np.arange(0, len(line_index.data), _BLOCK_BYTES))
-    for start, stop in itertools.pairwise(np.unique(np.append(cuts, len(line_index.stops)))):
+def long_lines(line_index: LineIndex, block_bytes: int = BLOCK_BYTES) -> list[int]:
+    """Return the lines that are longer than a block; a table of all members of one could take many times its size."""
+    return [int(line) for line in np.flatnonzero(np.diff(line_index.bounds) > block_bytes)]
+
+
+def scan_members(line_index: LineIndex, block_bytes: int = BLOCK_BYTES) -> MemberTable:
+    """Return the top-level members of all lines but the long ones; for invalid lines the result is arbitrary.
+
+    Args:
+        line_index: The lines of a chunk.
+        block_bytes: How much to look at at a time. `scan_long` finds the members of a longer line.
+    """
+    long = set(long_lines(line_index, block_bytes))
+    blocks = _blocks(line_index, block_bytes)
+    return MemberTable.join(
+        [NO_MEMBERS, *(_scan_block(line_index, *block) for block in blocks if block[0] not in long)]
+    )
+
+
+def _blocks(line_index: LineIndex, block_bytes: int = BLOCK_BYTES) -> Iterator[tuple[int, int]]:
+    """Yield ranges of lines that are small enough for intermediate results to stay in the processor's cache.
+
+    A line that is longer than a block is a range of its own.
+    """
+    cuts = np.searchsorted(line_index.bounds, np.arange(0, len(line_index.data), block_bytes))
+    long = np.array(long_lines(line_index, block_bytes), np.int64)
+    for start, stop in itertools.pairwise(np.unique(np.concatenate([cuts, long, long + 1, [len(line_index.stops)]]))):
         yield int(start), int(stop)
 
 
-def _scan_block(line_index: LineIndex, start: int, stop: int) -> tuple[Positions, Positions, Positions, Positions]:
+def _scan_block(line_index: LineIndex, start: int, stop: int) -> MemberTable:
     bounds = line_index.bounds[start : stop + 1] - line_index.bounds[start]
     data = line_index.data[line_index.bounds[start] : line_index.bounds[stop]]
-    marks = _marks(data)
+    marks, backslashes = find_marks(data)
     kinds = data[marks]
     quotes = kinds == _QUOTE
     first = np.searchsorted(marks, bounds)  # the first mark of each line
     within = _since(quotes, first) & 1
     outside = np.flatnonzero((within == 0) & ~quotes)  # marks that are not in a string
     kinds = kinds[outside]
-    folded = kinds | _CASE_BIT
-    closing = folded == _CLOSING
-    depth = _since((folded == _OPENING).view(np.int8) - closing.view(np.int8), np.searchsorted(outside, first))
-    top = depth == 1
+    depth = _since(depth_steps(kinds), np.searchsorted(outside, first))
+    table = _members(bounds, marks[outside], kinds, depth, marks[quotes], backslashes)
+    return _moved(line_index, table, start)
+
+
+def _members(
+    bounds: Positions,
+    marks: Positions,
+    kinds: npt.NDArray[np.uint8],
+    depths: npt.NDArray[np.int32],
+    quotes: Positions,
+    backslashes: Positions,
+) -> MemberTable:
+    """Return the members that end at one of the marks, which are outside strings; lines start at `bounds`."""
+    top = depths == 1
     colons = np.flatnonzero(top & (kinds == _COLON))
-    ends = np.flatnonzero((top & (kinds == _COMMA)) | (closing & (depth == 0)))
+    closing = (kinds | _CASE_BIT) == _CLOSING
+    ends = np.flatnonzero((top & (kinds == _COMMA)) | (closing & (depths == 0)))
     after = np.searchsorted(ends, colons)  # a value ends before the first end after its colon
-    strings = marks[quotes]
-    before = np.searchsorted(strings, marks[outside[colons]])  # the number of quotes; the last two enclose the name
+    before = np.searchsorted(quotes, marks[colons])  # the number of quotes; the last two enclose the name
     there = (after < len(ends)) & (before >= 2)
-    colons, after, before = outside[colons[there]], marks[outside[ends[after[there]]]], before[there]
-    line = np.searchsorted(first, colons, side="right") - 1
-    base = line_index.bounds[start]
-    return line + start, strings[before - 2] + base, strings[before - 1] + base, after + base
+    lines = np.searchsorted(bounds, marks[colons[there]], side="right") - 1
+    before, stops = before[there], marks[ends[after[there]]]
+    starts, names = quotes[before - 2], quotes[before - 1]
+    escaped = np.searchsorted(backslashes, names) > np.searchsorted(backslashes, starts)
+    return MemberTable(lines, starts, names, stops, escaped)
+
+
+def _moved(line_index: LineIndex, table: MemberTable, first: int) -> MemberTable:
+    """Return the members of the lines from `first` on with their positions in the chunk, and without white space."""
+    base = line_index.bounds[first]
+    names = table.names + base
+    stops = line_index.trim(names + 1, table.stops + base)
+    return MemberTable(table.lines + first, table.starts + base, names, stops, table.escaped)
+
+
+def scan_long(line_index: LineIndex, line: int, block_bytes: int = BLOCK_BYTES) -> Iterator[MemberTable]:
+    """Yield the top-level members of one line in pieces; for an invalid line the result is arbitrary.
+
+    Args:
+        line_index: The lines of a chunk.
+        line: The index of the line.
+        block_bytes: How much of the line to look at at a time.
+    """
+    text = line_index.text(line)
+    data = np.frombuffer(text, np.uint8)
+    positions, kinds, depths = np.empty(0, np.int64), np.empty(0, np.uint8), np.empty(0, np.int32)
+    for marks in scan_line(text, block_bytes):
+        top = (marks.depths == 1) | ((marks.depths == 0) & (marks.kinds != _QUOTE))
+        # Marks since the last comma belong to a member that goes on: four or fewer, if the line is valid.
+        positions = np.concatenate([positions[-_OPEN_MARKS:], marks.positions[top]])
+        kinds = np.concatenate([kinds[-_OPEN_MARKS:], marks.kinds[top]])
+        depths = np.concatenate([depths[-_OPEN_MARKS:], marks.depths[top]])
+        quotes = kinds == _QUOTE
+        outside = ~quotes
+        table = _members(
+            _ONE_LINE, positions[outside], kinds[outside], depths[outside], positions[quotes], marks.backslashes
+        )
+        ends = np.flatnonzero(~quotes & (kinds != _COLON) & ((depths == 0) | (kinds == _COMMA)))
+        rest = int(ends[-1]) + 1 if len(ends) else 0
+        positions, kinds, depths = positions[rest:], kinds[rest:], depths[rest:]
+        # The first name may have started in an earlier block.
+        table.escaped[:1] = [
+            (data[a:b] == _BACKSLASH).any() for a, b in zip(table.starts[:1], table.names[:1], strict=True)
+        ]
+        yield _moved(line_index, table, line)
 
 
 def match_names(line_index: LineIndex, members: MemberTable, names: Sequence[str]) -> Positions:
     """Return for each of the members which of the names it has, as an index, and -1 if none."""
     found = np.full(len(members.lines), -1, dtype=np.int64)
-    lengths = members.names - members.starts - 1
-    for index, name in enumerate(names):
-        text = np.frombuffer(name.encode("utf-8", "surrogatepass"), np.uint8)
-        candidates = np.flatnonzero(lengths == len(text))
-        for place, byte in enumerate(text):
-            candidates = candidates[line_index.data[members.starts[candidates] + 1 + place] == byte]
-        found[candidates] = index
-    escaped = _escaped(line_index, members)
+    texts = [name.encode("utf-8", "surrogatepass") for name in names]
+    if len(texts) > _FEW_NAMES:
+        known, view = {text: index for index, text in enumerate(texts)}, line_index.view
+        spans = zip((members.starts + 1).tolist(), members.names.tolist(), strict=True)
+        found[:] = [known.get(bytes(view[start:stop]), -1) for start, stop in spans]
+    else:
+        lengths = members.names - members.starts - 1
+        for index, text in enumerate(texts):
+            candidates = np.flatnonzero(lengths == len(text))
+            for place, byte in enumerate(text):
+                candidates = candidates[line_index.data[members.starts[candidates] + 1 + place] == byte]
+            found[candidates] = index
+    escaped = np.flatnonzero(members.escaped).tolist()
     indexes: dict[str | None, int] = {name: index for index, name in enumerate(names)} if escaped else {}
     for member in escaped:
         found[member] = indexes.get(name_of(line_index, members, member), -1)
@@ -269,37 +376,6 @@ def name_of(line_index: LineIndex, members: MemberTable, member: int) -> str | N
     except (msgspec.DecodeError, UnicodeDecodeError):
         return None
     return name
-
-
-def _escaped(line_index: LineIndex, members: MemberTable) -> list[int]:
-    backslashes = np.flatnonzero(line_index.data == _BACKSLASH)
-    if not len(backslashes):
-        return []
-    within = np.searchsorted(backslashes, members.names) - np.searchsorted(backslashes, members.starts)
-    return [int(member) for member in np.flatnonzero(within)]
-
-
-def _marks(data: npt.NDArray[np.uint8]) -> Positions:
-    """Return the positions of quotes that begin or end a string, and of brackets, commas and colons."""
-    folded = data | _CASE_BIT
-    found = (folded == _OPENING) | (folded == _CLOSING)
-    found |= data == _COMMA
-    found |= data == _COLON
-    quotes = data == _QUOTE
-    if (backslashes := np.flatnonzero(data == _BACKSLASH)).size:
-        quotes[_after_odd_runs(backslashes, len(data))] = False
-    found |= quotes
-    marks: Positions = np.flatnonzero(found)
-    return marks
-
-
-def _after_odd_runs(backslashes: Positions, size: int) -> Positions:
-    """Return the positions that a backslash escapes: those after a run of backslashes of odd length."""
-    run_starts = np.flatnonzero(np.diff(backslashes, prepend=-2) != 1)
-    lengths = np.diff(run_starts, append=len(backslashes))
-    after = backslashes[run_starts] + lengths
-    escaped: Positions = after[(lengths % 2 == 1) & (after < size)]
-    return escaped
 
 
 def _since(steps: npt.NDArray[np.int8] | npt.NDArray[np.bool_], first: Positions) -> npt.NDArray[np.int32]:

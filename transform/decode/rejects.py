@@ -5,12 +5,17 @@ line as it is kept in a file of rejects.
 """
 
 import base64
+import codecs
+import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import msgspec
 
 from transform.io.chunks import LONG_LINE_HEAD_BYTES
+
+_BLOCK_BYTES = 192 << 10  # a multiple of 3, as base64 has no padding then
+_MAX_ESCAPED = 2  # a line that takes more times its size as a string of JSON is kept in base64: quotes take two
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,15 +46,44 @@ def reject_long(line: int, offset: int, head: bytes, length: int, max_line_bytes
 
 
 def to_json_line(reject: Reject, line: int) -> bytes:
-    """Return a reject as a line of JSON; `line` is its number in the input, from 1 on."""
-    kept: dict[str, object] = {"offset": reject.offset, "line": line, "reason": reject.reason}
-    try:
-        kept["raw"] = reject.raw.decode()
-    except UnicodeDecodeError:
-        kept["raw_base64"] = base64.b64encode(reject.raw).decode()
+    """Return a reject as a line of JSON; `line` is its number in the input, from 1 on.
+
+    The text is made in blocks, because a line may be long. A control character takes six bytes in a string of JSON, so
+    a line of many of them is kept in base64 too.
+    """
+    start = msgspec.json.encode({"offset": reject.offset, "line": line, "reason": reject.reason})[:-1]
+    text = io.BytesIO()
+    text.write(start)
+    if not _write_text(text, reject.raw):
+        text.seek(len(start))
+        text.truncate()
+        text.write(b',"raw_base64":"')
+        for at in range(0, len(reject.raw), _BLOCK_BYTES):
+            text.write(base64.b64encode(reject.raw[at : at + _BLOCK_BYTES]))
+        text.write(b'"')
     if reject.length is not None and reject.length > len(reject.raw):
-        kept |= {"truncated": True, "length": reject.length}
-    return msgspec.json.encode(kept) + b"\n"
+        text.write(b',"truncated":true,"length":%d' % reject.length)
+    text.write(b"}\n")
+    return text.getvalue()
+
+
+def _write_text(text: io.BytesIO, raw: bytes) -> bool:
+    """Write bytes as a member `raw`; return False, and leave it incomplete, if base64 suits them better."""
+    text.write(b',"raw":"')
+    limit = text.tell() + _MAX_ESCAPED * max(len(raw), _BLOCK_BYTES)
+    view, at = memoryview(raw), 0
+    while at < len(raw):
+        block = view[at : at + _BLOCK_BYTES]
+        try:
+            characters, taken = codecs.utf_8_decode(block, "strict", at + len(block) == len(raw))
+        except UnicodeDecodeError:
+            return False
+        text.write(msgspec.json.encode(characters)[1:-1])
+        at += taken
+        if text.tell() > limit:
+            return False
+    text.write(b'"')
+    return True
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +98,7 @@ class ChunkResult:
         filtered: How many of these the filters dropped.
         blank: How many of these are blank.
         nonfinite: How many NaN and infinite numbers were written as null, by result.
+        inexact: How many integers beyond 2^53 were read as floats, by column.
         stop: Where the chunk ends in the input.
         seen: Names to drop or select that a line which is kept has.
         near: By name to drop or select that no such line has, the nearest names of members near the input's start.
@@ -77,5 +112,6 @@ class ChunkResult:
     blank: int
     nonfinite: dict[str, int]
     stop: int
+    inexact: dict[str, int] = field(default_factory=dict)
     seen: frozenset[str] = frozenset()
     near: Mapping[str, Sequence[str]] = field(default_factory=dict)

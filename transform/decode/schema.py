@@ -6,13 +6,15 @@ objects of these.
 
 import ast
 import difflib
-import heapq
-from collections.abc import Iterable, Mapping, Sequence
+import enum
+import itertools
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
 import polars as pl
 
+from transform.decode.near_names import near_names
 from transform.errors import SchemaError
 
 INTEGER_BOUNDS: dict[type[pl.DataType], tuple[int, int]] = {
@@ -28,44 +30,126 @@ _TYPE_NAMES: dict[str, type[pl.DataType]] = {
     "bool": pl.Boolean,
 }
 
-_MAX_NEAR = 3
-_LEAST_LIKENESS = 0.6  # of two names, from 0 to 1, as difflib has it by default
+MAX_TYPE_DEPTH = 64
+"""How deep the arrays and objects of a column may be nested.
+
+polars takes time with the fourth power of the depth: milliseconds at 64 levels, and a second at 140. Beyond that, the
+types themselves exhaust the stack of Python.
+"""
+
+
+Path = tuple[str, ...]
+"""The names that lead to a member: the name of a member of the line, then of a member of that object, and so on."""
+
+
+Paths = frozenset[Path] | None
+"""Paths within an object or the elements of an array; None for the whole of it."""
+
+
+class Use(enum.Enum):
+    """What expressions need of a member."""
+
+    VALUE = enum.auto()
+    """Its value, which needs a type."""
+    PRESENCE = enum.auto()
+    """Whether it is there and not null, which needs no type."""
+    BYTES = enum.auto()
+    """Its bytes, because it is a result as it is; this needs no type either."""
+
+
+@dataclass(frozen=True, slots=True)
+class Read:
+    """A member that a calculation reads.
+
+    Attributes:
+        path: Where it is in the line.
+        use: What is needed of it.
+        elements: For an array of which expressions only use these members of its elements: their paths within an
+            element. Without any path, only the number of elements is used. None if the whole value is used.
+    """
+
+    path: Path
+    use: Use = Use.VALUE
+    elements: Paths = None
+
+    @property
+    def whole(self) -> bool:
+        """Whether the whole value is used, with everything in it."""
+        return self.use is Use.VALUE and self.elements is None
 
 
 @dataclass(frozen=True, slots=True)
 class Column:
-    """A column that is read.
+    """A column of the frame that expressions are evaluated on.
 
     Attributes:
         dtype: As declared, or as inferred.
         inferred: Whether it was inferred from the sample.
+        read: The member that it is read from; None for the member of the line that has the column's name.
     """
 
     dtype: pl.DataType
     inferred: bool = False
+    read: Read | None = None
 
     @property
     def evaluated(self) -> pl.DataType:
         """The type expressions see: every integer as Int128, so that products of 64-bit columns are exact."""
         return _evaluated(self.dtype)
 
+    @property
+    def typed(self) -> bool:
+        """Whether values have to be of the type; otherwise nothing is read but their presence or number."""
+        read = self.read
+        return not self.inferred or read is None or (read.use is Use.VALUE and read.elements != frozenset())
+
+    @property
+    def paths(self) -> Paths:
+        """The paths within its objects that are used, None for all; see `python_type`."""
+        if self.read is None or self.read.whole:
+            return None
+        return self.read.elements or frozenset()
+
+    @property
+    def closed(self) -> bool:
+        """Whether objects in it may have no other members than its type, as those would be lost."""
+        return self.typed and _has_objects(self.dtype, self.paths)
+
+
+def path_of(name: str, column: Column) -> Path:
+    """Return the path of the member that a column is read from."""
+    return column.read.path if column.read is not None else (name,)
+
 
 class MixedKindsError(Exception):
     """No single type holds all values of a column."""
 
 
-def check_declared(name: str, dtype: object) -> pl.DataType:
+class TooDeepError(MixedKindsError):
+    """A value is nested deeper than `MAX_TYPE_DEPTH`."""
+
+
+def check_declared(name: str, dtype: object, depth: int = 0) -> pl.DataType:
     """Return a declared type as an instance.
+
+    Args:
+        name: The name of the column, with the path to the type in it.
+        dtype: The type.
+        depth: How many lists and structs it is in.
 
     Raises:
         SchemaError: It is not a polars type, or not a type of JSON values.
     """
+    if depth > MAX_TYPE_DEPTH:
+        raise too_deep(name.partition(".")[0])
     if isinstance(dtype, type) and issubclass(dtype, pl.DataType) and not dtype.is_nested():
         dtype = dtype()
     if isinstance(dtype, pl.List):
-        return pl.List(check_declared(name, dtype.inner))
+        return pl.List(check_declared(name, dtype.inner, depth + 1))
     if isinstance(dtype, pl.Struct) and dtype.fields:
-        return pl.Struct({field.name: check_declared(f"{name}.{field.name}", field.dtype) for field in dtype.fields})
+        return pl.Struct(
+            {field.name: check_declared(f"{name}.{field.name}", field.dtype, depth + 1) for field in dtype.fields}
+        )
     if isinstance(dtype, _SCALARS):
         return dtype
     hint = "."
@@ -85,6 +169,9 @@ def parse_type(name: str, text: str) -> pl.DataType:
     Raises:
         SchemaError: The text is not a type.
     """
+    steps = ((character in "([{") - (character in ")]}") for character in text)
+    if max(itertools.accumulate(steps), default=0) > 2 * MAX_TYPE_DEPTH:  # two brackets for each struct
+        raise too_deep(name)
     try:
         dtype = _parse_type_node(ast.parse(text.strip(), mode="eval").body)
     except (SyntaxError, ValueError):
@@ -95,6 +182,14 @@ def parse_type(name: str, text: str) -> pl.DataType:
             "Int8 to Int128, UInt8 to UInt64, List(…) and Struct({…})."
         ) from None
     return check_declared(name, dtype)
+
+
+def too_deep(name: str) -> SchemaError:
+    """Return the error for a column whose arrays and objects are nested too deeply for a type."""
+    return SchemaError(
+        f"column `{name}` is nested deeper than {MAX_TYPE_DEPTH} levels, which is the limit for reading a column as a "
+        f"whole: read a path in it instead, such as {name}.x in SQL"
+    )
 
 
 def read_type(text: str) -> pl.DataType:
@@ -142,12 +237,19 @@ def kind_of(text: bytes) -> str:
     return "float" if set(text) & set(b".eE") else "integer"
 
 
-def type_of(value: object) -> pl.DataType:
+def type_of(value: object, depth: int = 0) -> pl.DataType:
     """Return the type of a decoded JSON value.
+
+    Args:
+        value: The value.
+        depth: How many arrays and objects it is in.
 
     Raises:
         MixedKindsError: It contains an array whose elements have no common type.
+        TooDeepError: It is nested too deeply.
     """
+    if depth > MAX_TYPE_DEPTH:
+        raise TooDeepError
     match value:
         case None:
             return pl.Null()
@@ -160,9 +262,9 @@ def type_of(value: object) -> pl.DataType:
         case str():
             return pl.String()
         case list():
-            return pl.List(merge_types(type_of(element) for element in value))
+            return pl.List(merge_types(type_of(element, depth + 1) for element in value))
         case dict():
-            return pl.Struct({name: type_of(element) for name, element in value.items()})
+            return pl.Struct({name: type_of(element, depth + 1) for name, element in value.items()})
     raise TypeError(type(value))
 
 
@@ -203,49 +305,52 @@ def _evaluated(dtype: pl.DataType) -> pl.DataType:
     return pl.Int128() if type(dtype) in INTEGER_BOUNDS else dtype
 
 
+def used_type(name: str, dtype: Any, paths: Paths) -> pl.DataType:
+    """Return the part of a declared type that is used.
+
+    Raises:
+        SchemaError: A path is not in the type.
+    """
+    if paths is None or not paths:
+        return _instance(dtype)
+    if isinstance(dtype, pl.List):
+        return pl.List(used_type(f"{name}[]", dtype.inner, paths))
+    fields = {field.name: field.dtype for field in dtype.fields} if isinstance(dtype, pl.Struct) else {}
+    for path in sorted(paths):
+        if path[0] not in fields:
+            raise SchemaError(
+                f"`{name}` is declared as {dtype}, which has no member `{path[0]}`.{near_names(path[0], fields)}"
+            )
+    return pl.Struct(
+        {field: used_type(f"{name}.{field}", fields[field], within(paths, field)) for field, *_ in sorted(paths)}
+    )
+
+
+def within(paths: Paths, name: str) -> Paths:
+    """Return the paths within the member of a name; None if all of it is used."""
+    if paths is None or (name,) in paths:
+        return None
+    return frozenset(path[1:] for path in paths if path[0] == name)
+
+
+def _has_objects(dtype: Any, paths: Paths) -> bool:
+    """Return whether a type has an object that is used as a whole."""
+    if isinstance(dtype, pl.List):
+        return _has_objects(dtype.inner, paths)
+    if isinstance(dtype, pl.Struct):
+        return paths is None or any(_has_objects(field.dtype, within(paths, field.name)) for field in dtype.fields)
+    return False
+
+
+def has_floats(dtype: Any) -> bool:
+    """Return whether values of a type can hold floats."""
+    if isinstance(dtype, pl.List | pl.Array):
+        return has_floats(dtype.inner)
+    if isinstance(dtype, pl.Struct):
+        return any(has_floats(field.dtype) for field in dtype.fields)
+    return bool(dtype.is_float())
+
+
 def _instance(dtype: Any) -> pl.DataType:
     instance: pl.DataType = dtype() if isinstance(dtype, type) else dtype
     return instance
-
-
-def near_names(name: str, names: Iterable[str]) -> str:
-    """Return ` Did you mean …?` with the names that are similar, "" if none is."""
-    return did_you_mean(nearest(name, names))
-
-
-def did_you_mean(near: Sequence[str]) -> str:
-    """Return ` Did you mean …?` for the names in it, "" for none."""
-    return f" Did you mean {' or '.join(f'`{n}`' for n in near)}?" if near else ""
-
-
-def nearest(name: str, names: Iterable[str]) -> list[str]:
-    """Return the few names that are most like a name, in any case of letters, the nearest first.
-
-    The nearest of several sets of names are the nearest among the nearest of each.
-
-    Example:
-        >>> nearest("ID", ["id", "ide", "name"])
-        ['id', 'ide']
-    """
-    matcher = difflib.SequenceMatcher(b=name.casefold())
-    found = []
-    for candidate in set(names):
-        matcher.set_seq1(candidate.casefold())
-        bounds = (matcher.real_quick_ratio, matcher.quick_ratio, matcher.ratio)  # upper bounds first, as they are cheap
-        if all(bound() >= _LEAST_LIKENESS for bound in bounds):
-            found.append((matcher.ratio(), candidate))
-    return [candidate for _, candidate in heapq.nlargest(_MAX_NEAR, found)]
-
-
-def check_all_read(declared: Mapping[str, pl.DataType], read: Iterable[str]) -> None:
-    """Raise if a column is declared that no expression reads, which is most likely a typing error.
-
-    Raises:
-        SchemaError: There is such a column.
-    """
-    read = list(read)
-    for name in declared:
-        if name not in read:
-            raise SchemaError(
-                f"the schema declares `{name}`, but no expression or filter reads it.{near_names(name, read)}"
-            )

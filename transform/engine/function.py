@@ -2,17 +2,20 @@
 
 import json
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import msgspec
 import polars as pl
 
 from transform.decode.inference import SampleSize
+from transform.decode.line_errors import LineError
 from transform.decode.line_index import index_lines
-from transform.decode.members import LineError, is_deep, read_members
+from transform.decode.members import is_deep, read_members
 from transform.decode.rejects import ChunkResult, Reject, reject_long
 from transform.decode.schema import Column
+from transform.engine.module_sources import Modules
+from transform.engine.summary import Summary
 from transform.io.chunks import MAX_LINE_BYTES, Chunk, LongLine
 
 Function = Callable[[dict[str, Any]], object]
@@ -23,9 +26,15 @@ _ENCODER = msgspec.json.Encoder(decimal_format="number")  # as the results of ex
 
 @dataclass(frozen=True, slots=True)
 class FunctionSpec:
-    """A function to be called for each line."""
+    """A function to be called for each line.
+
+    Attributes:
+        function: The function.
+        modules: The modules beside its file, which worker processes need.
+    """
 
     function: Function
+    modules: Modules = field(default_factory=dict)
 
     @property
     def notes(self) -> tuple[str, ...]:
@@ -40,6 +49,13 @@ class FunctionSpec:
     def named_members(self) -> dict[str, str]:
         """The members to drop or select: a function has none."""
         return {}
+
+    def final_notes(self, summary: Summary) -> list[str]:
+        """Return notes for the user on what was found in all lines."""
+        if not summary.filtered or summary.lines_out:
+            return []
+        name = getattr(self.function, "__name__", "the function")
+        return [f"{name}(…) returned None for every line, which drops it: does it end with `return`, and the object?"]
 
     def prepare(
         self,

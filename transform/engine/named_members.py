@@ -12,12 +12,16 @@ import numpy as np
 import numpy.typing as npt
 
 from transform.decode.line_index import LineIndex, MemberTable, Positions, name_of
-from transform.decode.schema import nearest
+from transform.decode.near_names import nearest
 
 NEAR_BYTES = 256 << 10
 """Lines that start so far from the start of an input, or nearer, show which names it has."""
-_MAX_MEMBERS = 1000
+MAX_MEMBERS = 1000
 """Of a line, so many members are looked at for near names."""
+
+
+_MAX_NEAR_NAMES = 100
+"""Of the names to drop or select, so many get near names, each of which takes time in proportion to the members."""
 
 
 class NamesFound(NamedTuple):
@@ -52,7 +56,7 @@ def find_names(
     if len(seen) == len(names) or line_index.offset > NEAR_BYTES:
         return NamesFound(seen)
     there = _member_names(line_index, members, kept)
-    near = {name: nearest(name, there) for name in names if name not in seen}
+    near = {name: nearest(name, there) for name in names[:_MAX_NEAR_NAMES] if name not in seen}
     return NamesFound(seen, {name: found for name, found in near.items() if found})
 
 
@@ -62,7 +66,7 @@ def _member_names(line_index: LineIndex, members: MemberTable, kept: npt.NDArray
     lines = members.lines[: np.searchsorted(members.lines, count)]
     ordinals = np.arange(len(lines)) - np.searchsorted(lines, lines)
     texts: dict[bytes, int] = {}
-    for member in np.flatnonzero(kept[lines] & (ordinals < _MAX_MEMBERS)).tolist():
+    for member in np.flatnonzero(kept[lines] & (ordinals < MAX_MEMBERS)).tolist():
         texts.setdefault(bytes(line_index.view[members.starts[member] : members.names[member]]), member)
     found = {name_of(line_index, members, member) for member in texts.values()}
     return {name for name in found if name is not None}

@@ -1,5 +1,6 @@
 """The options of a run: `RunOptions` as a caller gives them, and `EngineOptions` checked and complete."""
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from fractions import Fraction
@@ -7,10 +8,12 @@ from typing import TYPE_CHECKING, Literal, Self, TypedDict
 
 from transform._process import available_cores
 from transform.decode.inference import SAMPLE_SIZE, SampleSize
+from transform.decode.line_errors import CUT_KIND
 from transform.decode.rejects import Reject
 from transform.engine.summary import Summary
 from transform.errors import OptionError, RejectedError
 from transform.io.chunks import CHUNK_BYTES, MAX_LINE_BYTES, RANGE_BYTES
+from transform.sizes import count_option, size_option
 
 if TYPE_CHECKING:
     from transform.engine.pool import Worker
@@ -25,14 +28,19 @@ class RunOptions(TypedDict, total=False):
 
     on_error: Literal["reject", "fail"]
     max_rejects: int | str | None
-    max_line_bytes: int
+    max_line_bytes: int | str
     max_inflation: int | None
     workers: int | None
-    chunk_bytes: int
-    range_bytes: int
+    chunk_bytes: int | str
+    range_bytes: int | str
 
 
-_NO_OBJECTS = {"not valid JSON", "not a JSON object"}
+MAX_WORKERS = 1024
+_MAX_CHUNK_BYTES = 1 << 30  # a chunk is held in memory, several times over
+_MAX_REJECTS = re.compile(r"[0-9]+|(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)%")
+
+
+_NO_OBJECTS = {"not valid JSON", "not a JSON object", CUT_KIND}
 _NO_LINES = "; JSON lines have one object on each line: `jq -c .` makes them of an indented file"
 
 
@@ -56,13 +64,15 @@ class Policy:
             OptionError: An option has no valid value.
         """
         if on_error not in ("reject", "fail"):
-            raise OptionError(f"on_error is `reject` or `fail`, not {on_error!r}")
+            raise OptionError(f"on_error is `reject` or `fail`, not {on_error!r:.80}")
         if on_error == "fail":
             return cls(max_lines=0)
         if max_rejects is None:
             return cls()
         text = str(max_rejects).strip()
         try:
+            if not _MAX_REJECTS.fullmatch(text):
+                raise ValueError
             if not text.endswith("%"):
                 max_lines = int(text)
                 if max_lines >= 0:
@@ -71,7 +81,7 @@ class Policy:
                 return cls(max_share=share)
         except ValueError:
             pass
-        raise OptionError(f"max_rejects is a number of lines or a share such as 5%, not {max_rejects!r}")
+        raise OptionError(f"max_rejects is a number of lines or a share such as 5%, not {max_rejects!r:.80}")
 
     def check(self, summary: Summary, reject: Reject, line: int) -> None:
         """Raise RejectedError if the line that was just rejected is one too many."""
@@ -88,10 +98,16 @@ class Policy:
         reasons = "; ".join(f"{reason.count} × {kind}" for kind, reason in summary.reject_reasons.items())
         if summary.rejected and summary.rejected == lines:
             hint = _NO_LINES if summary.reject_reasons.keys() <= _NO_OBJECTS else ""
-            raise RejectedError(f"every line was rejected ({reasons}){hint}")
+            raise RejectedError(f"every line was rejected ({reasons}){hint}{_first(summary)}")
         if self.max_share is not None and summary.rejected > self.max_share * lines:
             limit = f"{float(100 * self.max_share):g}%"
-            raise RejectedError(f"{summary.rejected} of {lines} lines were rejected, more than {limit} ({reasons})")
+            raise RejectedError(
+                f"{summary.rejected} of {lines} lines were rejected, more than {limit} ({reasons}){_first(summary)}"
+            )
+
+
+def _first(summary: Summary) -> str:
+    return f". The first is {summary.first_rejects[0]}" if summary.first_rejects else ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,18 +162,21 @@ class EngineOptions:
             progress: Called after each chunk.
 
         Raises:
-            OptionError: `on_error` or `max_rejects` has no valid value.
+            OptionError: An option has no valid value.
             TypeError: There is no such option.
         """
         for name in options:
             if name not in RunOptions.__annotations__:
                 raise TypeError(f"{caller}() got an unexpected keyword argument {name!r}")
+        if progress is not None and not callable(progress):
+            raise OptionError(f"progress is a function, not {progress!r:.80}")
+        inflation, workers = options.get("max_inflation"), options.get("workers")
         return cls(
             policy=Policy.from_options(options.get("on_error", "reject"), options.get("max_rejects")),
-            max_line_bytes=options.get("max_line_bytes", MAX_LINE_BYTES),
-            max_inflation=options.get("max_inflation"),
-            workers=options.get("workers") or available_cores(),
-            chunk_bytes=options.get("chunk_bytes", CHUNK_BYTES),
-            range_bytes=options.get("range_bytes", RANGE_BYTES),
+            max_line_bytes=size_option("max_line_bytes", options.get("max_line_bytes", MAX_LINE_BYTES)),
+            max_inflation=None if inflation is None else count_option("max_inflation", inflation),
+            workers=available_cores() if workers is None else count_option("workers", workers, most=MAX_WORKERS),
+            chunk_bytes=size_option("chunk_bytes", options.get("chunk_bytes", CHUNK_BYTES), _MAX_CHUNK_BYTES),
+            range_bytes=size_option("range_bytes", options.get("range_bytes", RANGE_BYTES)),
             progress=progress,
         )

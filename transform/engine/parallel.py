@@ -15,6 +15,7 @@ from transform.io.chunks import MIN_RANGES, Chunk, LongLine, RandomAccess, Range
 from transform.io.sources import InputVersion, Reader, open_version
 
 if TYPE_CHECKING:
+    from transform.engine.module_sources import Modules
     from transform.engine.pool import Pool
 
 
@@ -31,7 +32,12 @@ class Transforms(Protocol):
 
 @contextlib.contextmanager
 def chunk_results(
-    plan: Transforms, reader: Reader, chunks: Iterator[Chunk | LongLine], options: EngineOptions, notes: list[str]
+    plan: Transforms,
+    reader: Reader,
+    chunks: Iterator[Chunk | LongLine],
+    options: EngineOptions,
+    notes: list[str],
+    modules: "Modules",
 ) -> Iterator[Iterator[ChunkResult]]:
     """Yield the results of an input, in order.
 
@@ -45,18 +51,19 @@ def chunk_results(
         chunks: The rest of the input, read by this process.
         options: How many processes to use, and how large ranges and chunks are.
         notes: A list to which a note is added if only this process could be used.
+        modules: The modules that other processes need.
     """
     pickled = _pickle(plan, notes) if options.workers > 1 else None
     start = reader.start.offset if reader.start is not None else 0
     if pickled is None:
         yield map(plan.transform, chunks)
     elif reader.version is None or reader.size is None:
-        with _open_pool(plan, pickled, options) as pool:
+        with _open_pool(plan, pickled, modules, options) as pool:
             yield pool.results(chunks)
     elif reader.size - start <= MIN_RANGES * options.range_bytes:
         yield map(plan.transform, chunks)
     else:
-        with _open_pool(plan, pickled, options, reader.version) as pool:
+        with _open_pool(plan, pickled, modules, options, reader.version) as pool:
             yield reader.follow(pool.results(cut(reader.size, options.range_bytes, start)))
 
 
@@ -74,14 +81,14 @@ def _pickle(plan: Transforms, notes: list[str]) -> bytes | None:
 
 @contextlib.contextmanager
 def _open_pool(
-    plan: Transforms, pickled: bytes, options: EngineOptions, version: InputVersion | None = None
+    plan: Transforms, pickled: bytes, modules: "Modules", options: EngineOptions, version: InputVersion | None = None
 ) -> Iterator["Pool"]:
     """Open a pool: for ranges of a version of the input, or without one for chunks."""
     from transform.engine.pool import Pool  # noqa: PLC0415 - only inputs that take several processes need it
     from transform.engine.pool_worker import WorkerSetup  # noqa: PLC0415 - likewise
-    from transform.engine.remote_worker import RemoteWorker  # noqa: PLC0415 - likewise
+    from transform.engine.remote_worker import RemoteWorker, import_path  # noqa: PLC0415 - likewise
 
-    setup = WorkerSetup(pickled, version, options.chunk_bytes, plan.max_line_bytes)
+    setup = WorkerSetup(pickled, version, options.chunk_bytes, plan.max_line_bytes, modules, import_path())
     start_worker = functools.partial(options.pool.start_worker or RemoteWorker, setup)
     with contextlib.ExitStack() as stack:
         source = stack.enter_context(open_version(version)) if version is not None else None

@@ -3,8 +3,9 @@
 The stages of a chunk are methods, in order: `decode`, `evaluate` and `splice`; `transform` is all of them.
 """
 
+import dataclasses
 import functools
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import polars as pl
@@ -12,7 +13,7 @@ import polars as pl
 from transform.decode.decoder import Decoded, Decoder
 from transform.decode.line_index import Positions
 from transform.decode.rejects import ChunkResult, Reject, reject_long
-from transform.decode.schema import Column
+from transform.decode.schema import Column, Path
 from transform.engine.named_members import NamesFound, find_names
 from transform.engine.projection import Projection
 from transform.engine.splice import Cuts, plan_cuts, plan_edits, splice
@@ -57,12 +58,14 @@ class ExpressionPlan:
     A plan can be pickled, so that any process can transform any chunk.
 
     Args:
-        results: Expressions by name.
+        results: The results, by name in order: the expression of each; None for one that is a member as it is.
         filters: A line stays where all of them are true.
         columns: The columns read, with their types.
         max_line_bytes: A longer line is rejected.
+        unchanged: The paths of the members that are results as they are, by the name of the result.
         projection: Which members stay.
         pure: Whether Python functions in the expressions were declared pure.
+        sql: The SQL that expressions were made from, by the name of the result or the place of the filter.
 
     Raises:
         CalculationError: The calculation does not work on columns of these types.
@@ -70,38 +73,52 @@ class ExpressionPlan:
 
     def __init__(
         self,
-        results: dict[str, pl.Expr],
+        results: Mapping[str, pl.Expr | None],
         filters: Sequence[pl.Expr],
         columns: dict[str, Column],
         max_line_bytes: int,
         *,
+        unchanged: Mapping[str, Path] = {},
         projection: Projection = _ALL,
         pure: bool = False,
+        sql: Mapping[str | int, str] = {},
     ) -> None:
         # For pickling: the decoder and the evaluator cannot be pickled, and are made again.
         self._arguments = results, filters, columns, max_line_bytes
-        self._constructor = functools.partial(ExpressionPlan, projection=projection, pure=pure)
+        self._constructor = functools.partial(
+            ExpressionPlan, unchanged=unchanged, projection=projection, pure=pure, sql=sql
+        )
         self.columns = columns
         self.max_line_bytes = max_line_bytes
+        self.unchanged = dict(unchanged)
         self._projection = projection
-        self._decoder = Decoder(columns, [name for name in results if projection.keeps(name)], max_line_bytes)
+        self._names = list(results)
+        targets = [name for name in results if projection.keeps(name)]
+        self._decoder = Decoder(columns, targets, max_line_bytes, unchanged)
         self._schema = {name: column.evaluated for name, column in columns.items()}
-        self._evaluator = Evaluator(results, filters, self._schema, pure=pure)
+        computed = {name: expr for name, expr in results.items() if expr is not None}
+        self._evaluator = Evaluator(computed, filters, self._schema, pure=pure, sql=sql)
 
     def __reduce__(self) -> tuple[object, ...]:
         """Return how to make an equal plan."""
         return self._constructor, self._arguments
 
     @property
-    def result_types(self) -> dict[str, pl.DataType]:
-        """The type of each result, by name."""
-        return self._evaluator.types
+    def result_types(self) -> dict[str, pl.DataType | None]:
+        """The type of each result, by name; None for one that is a member as it is."""
+        return {name: self._evaluator.types.get(name) for name in self._names}
+
+    @property
+    def closed(self) -> list[str]:
+        """The columns whose objects may have no other members than their type, as those would be lost."""
+        return [name for name, column in self.columns.items() if column.closed]
 
     def describe_schema(self) -> dict[str, tuple[str, str]]:
         """Return the type of each column read, by name, and whether it was declared or inferred."""
         return {
             name: (str(column.dtype), "inferred" if column.inferred else "declared")
             for name, column in self.columns.items()
+            if column.typed
         }
 
     def probe(self, chunk: Chunk | LongLine) -> None:
@@ -136,7 +153,12 @@ class ExpressionPlan:
         """
         if decoded is None:
             decoded = self.decode(chunk)
-        return EvaluatedChunk(chunk, decoded, self._evaluator.evaluate(decoded.frame))
+        evaluated = self._evaluator.evaluate(decoded.frame)
+        if self.unchanged:
+            unchanged = _take(decoded.unchanged, evaluated.kept)
+            texts = evaluated.texts.hstack(unchanged.get_columns()) if evaluated.texts.width else unchanged
+            evaluated = dataclasses.replace(evaluated, texts=texts.select(self._names))
+        return EvaluatedChunk(chunk, decoded, evaluated)
 
     def splice(self, found: EvaluatedChunk) -> ChunkResult:
         """Return what an evaluated chunk becomes: its lines with the results in them."""
@@ -151,6 +173,7 @@ class ExpressionPlan:
             filtered=evaluated.filtered,
             blank=decoded.blank,
             nonfinite=evaluated.nonfinite,
+            inexact=decoded.inexact,
             stop=chunk.offset + len(chunk.data),
             seen=names.seen,
             near=names.near,
@@ -166,10 +189,22 @@ class ExpressionPlan:
         """Return the columns read and the results, as values, for the first rows that are kept.
 
         An evaluated chunk has the results as JSON texts only, which is all that a run needs; so the values of the few
-        rows that are asked for are computed here.
+        rows that are asked for are computed here. Results that are members as they are stay JSON texts.
         """
-        return self._evaluator.compute(found.decoded.frame[found.evaluated.kept[:max_rows]])
+        rows = found.evaluated.kept[:max_rows]
+        unchanged = found.decoded.unchanged[rows] if self.unchanged else pl.DataFrame()
+        return self._with_unchanged(self._evaluator.compute(found.decoded.frame[rows]), unchanged)
 
     def empty_values(self) -> pl.DataFrame:
         """Return the columns read and the results, with their types, for no row."""
-        return self._evaluator.compute(pl.DataFrame(schema=self._schema))
+        unchanged = pl.DataFrame(schema=dict.fromkeys(self.unchanged, pl.String))
+        return self._with_unchanged(self._evaluator.compute(pl.DataFrame(schema=self._schema)), unchanged)
+
+    def _with_unchanged(self, frame: pl.DataFrame, unchanged: pl.DataFrame) -> pl.DataFrame:
+        frame = frame.with_columns(unchanged.get_columns()) if frame.width else unchanged
+        typed = [name for name, column in self.columns.items() if column.typed and name not in self._names]
+        return frame.select(*typed, *self._names)
+
+
+def _take(frame: pl.DataFrame, rows: Positions) -> pl.DataFrame:
+    return frame if len(rows) == frame.height else frame[rows]

@@ -12,11 +12,12 @@ import sys
 import traceback
 from collections import deque
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from multiprocessing.connection import Connection
 from typing import TYPE_CHECKING
 
 from transform._process import keep_freed_memory
+from transform.engine.module_sources import Modules, import_from
 from transform.io.chunks import Chunk, LongLine, Range, prefetch_range, read_range
 
 if TYPE_CHECKING:
@@ -43,12 +44,16 @@ class WorkerSetup:
         version: The input, if the requests are for ranges of it; otherwise None.
         chunk_bytes: How much of a range to read at a time.
         max_line_bytes: A longer line is rejected.
+        modules: The modules beside the calculation's file, to be imported as they were when it was loaded.
+        path: Where the process that sends this finds other modules.
     """
 
     plan: bytes
     version: "InputVersion | None"
     chunk_bytes: int
     max_line_bytes: int
+    modules: Modules = field(default_factory=dict)
+    path: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,6 +112,9 @@ def main() -> None:
         setup: WorkerSetup = connection.recv()
         with contextlib.ExitStack() as stack:
             try:
+                # At the end: the current directory may be among them, and the engine's own modules do not come from it.
+                sys.path += [place for place in setup.path if place not in sys.path]
+                import_from(setup.modules)
                 worker = _Worker(setup, connection, memory, stack)
             except Exception as error:  # noqa: BLE001 - the process that started this one raises it
                 connection.send(_failure(error))

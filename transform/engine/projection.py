@@ -63,7 +63,10 @@ def _checked(names: Iterable[object]) -> frozenset[str]:
     found = []
     for name in names:
         if not isinstance(name, str):
-            raise CalculationError(f"expected the names of members, got {type(name).__name__}: {name!r:.80}")
+            raise CalculationError(
+                f"expected the names of members, got {type(name).__name__}: {name!r:.80}; write them one by one, as in "
+                '.drop("a", "b")'
+            )
         if _LONE_SURROGATE.search(name):
             raise CalculationError(f"expected the names of members, got {name!r:.80}, which is not valid Unicode")
         found.append(name)

@@ -10,6 +10,7 @@ import re
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
+from stat import S_ISDIR
 from typing import Any, Self
 
 import msgspec
@@ -17,9 +18,11 @@ import polars as pl
 
 from transform.errors import InputError
 from transform.io.chunks import Chunk, read_chunks
+from transform.io.conflicts import located, mode_at
 from transform.io.outputs import Output, Target, is_stream, remove
 from transform.io.s3 import filesystem, is_uri, translate_errors
 from transform.io.sources import open_source
+from transform.sizes import count_option
 
 REJECTS_SUFFIX = ".rejects.jsonl"
 _MAX_NAME_BYTES = 255
@@ -70,6 +73,11 @@ class RejectFile:
         self._output.publish()
         return True
 
+    @property
+    def sent(self) -> bool:
+        """Whether rejected lines were written to a pipe, from which they cannot be taken back."""
+        return self._output is not None and self._output.streams and self._count > 0
+
     def remove_old(self) -> None:
         """Remove the file of an earlier run."""
         if self.target is not None and self._output is not None and not self._output.streams:
@@ -84,7 +92,7 @@ class RejectFile:
         self._stack.close()
 
 
-_NUMBERED = re.compile(r"\d{8}\.jsonl")
+_NUMBERED = re.compile(r"\d{8}(-\w+)?\.jsonl")
 _SHOWN_FOLDERS = 5
 
 
@@ -125,6 +133,7 @@ def read_rejects(path: str | os.PathLike[str], rows: int | None = None) -> pl.Da
 
     Raises:
         InputError: There is nothing to read, or its lines are not rejected lines.
+        OptionError: The path or the number of rows is nothing of the kind.
 
     Example:
         >>> import tempfile
@@ -136,6 +145,8 @@ def read_rejects(path: str | os.PathLike[str], rows: int | None = None) -> pl.Da
         ...     read_rejects(summary.rejects).select("line", "raw").to_dicts()
         [{'line': 2, 'raw': 'nope'}]
     """
+    if rows is not None:
+        rows = count_option("rows", rows, 0)
     found = [reject for place in _places(path) for reject in itertools.islice(_rejects(place), rows)][:rows]
     columns = {name: [getattr(reject, name) for reject in found] for name in _SCHEMA}
     return pl.DataFrame(columns, schema=_SCHEMA)
@@ -143,11 +154,12 @@ def read_rejects(path: str | os.PathLike[str], rows: int | None = None) -> pl.Da
 
 def _places(path: str | os.PathLike[str]) -> list[str]:
     """Return the files or objects to read, in order."""
-    text = os.fspath(path)
+    text = str(located("rejects", path, streams=False))
     if is_uri(text):
         return _objects(text) if text.endswith("/") else [text]
-    if not Path(text).is_dir():
-        if not Path(text).exists():
+    mode = mode_at(text)
+    if not S_ISDIR(mode or 0):
+        if mode is None:
             raise InputError(f"{text}: there is no such file; a run of which no line was rejected leaves none")
         return [text]
     names = sorted(entry.name for entry in Path(text).iterdir())

@@ -19,6 +19,7 @@ from collections.abc import Iterator
 from contextvars import ContextVar
 from dataclasses import replace
 from multiprocessing.connection import Connection, Pipe
+from pathlib import Path
 
 from transform import _process
 from transform.decode.rejects import ChunkResult
@@ -49,7 +50,7 @@ class WorkerProcess:
         with _shared_file() as memory:
             self.memory = memoryview(mmap.mmap(memory, MEMORY_BYTES))
             self.process = subprocess.Popen(  # noqa: S603 - our own interpreter, on our own module
-                [sys.executable, "-c", _MAIN, str(theirs.fileno()), str(memory)],
+                [sys.executable, "-P", "-c", _MAIN, str(theirs.fileno()), str(memory)],
                 pass_fds=(theirs.fileno(), memory),
                 stdin=subprocess.DEVNULL,
                 env=_environment(),
@@ -85,13 +86,27 @@ def _shared_file() -> Iterator[int]:
 
 
 def _environment() -> dict[str, str]:
-    """Return the environment of a worker: it finds the modules that this process finds, and uses one core."""
+    """Return the environment of a worker: it finds the modules that this process finds, and uses one core.
+
+    The current directory is left out, which `-P` leaves out as well: a file in it with the name of a library would be
+    executed. Where this process looks there, the worker does so after everything else; see `import_path`.
+    """
     return {
         **os.environ,
         "POLARS_MAX_THREADS": "1",
         "OPENBLAS_NUM_THREADS": "1",
-        "PYTHONPATH": os.pathsep.join(filter(None, sys.path)),
+        "PYTHONPATH": os.pathsep.join(filter(os.path.isabs, sys.path)),
     }
+
+
+def import_path() -> tuple[str, ...]:
+    """Return where this process finds modules, in directories that are the same ones for any process."""
+    absolute = tuple(filter(os.path.isabs, sys.path))
+    try:
+        here = Path.cwd()
+    except FileNotFoundError:  # it was removed
+        return absolute
+    return (*absolute, *(str(here / place) for place in sys.path if not os.path.isabs(place)))  # noqa: PTH117 - as above
 
 
 _STARTED: ContextVar[tuple[WorkerProcess, ...]] = ContextVar("started", default=())

@@ -23,15 +23,16 @@ from transform import _process
 from transform.decode.inference import SampleSize
 from transform.decode.rejects import ChunkResult, to_json_line
 from transform.decode.schema import Column
+from transform.engine.module_sources import Modules
 from transform.engine.options import EngineOptions
 from transform.engine.parallel import Transforms, chunk_results
 from transform.engine.reject_file import RejectFile, default_target
 from transform.engine.summary import State, Summary
 from transform.errors import SchemaError, TransformError, WidenError
 from transform.io.chunks import Chunk, LongLine, read_chunks
-from transform.io.conflicts import check_no_conflicts
+from transform.io.conflicts import check_no_conflicts, located
 from transform.io.outputs import Output, Target
-from transform.io.sources import Reader, Source, open_source, reopenable
+from transform.io.sources import OpenSource, Reader, Source, open_source, reopenable
 
 Chunks = Iterator[Chunk | LongLine]
 T = TypeVar("T")
@@ -48,12 +49,19 @@ class Spec(Protocol):
     """A calculation before anything is known about its input; `prepare` makes a plan of it."""
 
     @property
+    def modules(self) -> Modules:
+        """The modules beside the calculation's file, which worker processes need."""
+
+    @property
     def notes(self) -> tuple[str, ...]:
         """Notes for the user on how the run was done."""
 
     @property
     def named_members(self) -> Mapping[str, str]:
         """The members that lines are expected to have, by name, and what is to be done to them: drop or select."""
+
+    def final_notes(self, summary: Summary) -> list[str]:
+        """Return notes for the user on what was found in all lines."""
 
     def prepare(
         self,
@@ -106,7 +114,7 @@ class Stream:
     def __init__(
         self, spec: Spec, reader: Reader, state: State, options: EngineOptions, stack: contextlib.ExitStack
     ) -> None:
-        self.summary = Summary.from_dict(state.summary.to_dict())
+        self.summary = state.summary.copy()
         self.summary.source = reader.name
         self.headers: Mapping[str, Any] = reader.headers
         self._spec = spec
@@ -146,7 +154,7 @@ class Stream:
                 self._options.progress(self._reader.position, self._reader.size)
         self._reader.check_whole()
         self._options.policy.check_all(self.summary)
-        self.summary.notes += self.summary.notes_on_absent(self._spec.named_members)
+        self.summary.notes += self._spec.final_notes(self.summary)
 
     def _results(self) -> contextlib.AbstractContextManager[Iterator[ChunkResult]]:
         """Return what each chunk of the rest of the input becomes."""
@@ -165,7 +173,7 @@ class Stream:
         self.summary.notes = [*self._reader.notes, *self._spec.notes]
         if resumed.position is None:
             self.summary.expect(self._spec.named_members)
-        return chunk_results(plan, self._reader, chunks, options, self.summary.notes)
+        return chunk_results(plan, self._reader, chunks, options, self.summary.notes, self._spec.modules)
 
     def _rejects(self, result: ChunkResult) -> Iterator[bytes]:
         """Count the rejected lines of a chunk, and yield them as JSON lines."""
@@ -177,11 +185,13 @@ class Stream:
 
     def _current_state(self) -> State:
         codec = self._reader.codec.name if self._reader.codec else None
-        return State(Summary.from_dict(self.summary.to_dict()), self._resumed.widened, codec)
+        return State(self.summary.copy(), self._resumed.widened, codec)
 
 
 @contextlib.contextmanager
-def open_stream(spec: Spec, source: Source, state: State, options: EngineOptions) -> Iterator[Stream]:
+def open_stream(
+    spec: Spec, source: Source, state: State, options: EngineOptions, open_input: OpenSource = open_source
+) -> Iterator[Stream]:
     """Open an input, and yield the run.
 
     Args:
@@ -189,11 +199,12 @@ def open_stream(spec: Spec, source: Source, state: State, options: EngineOptions
         source: The input.
         state: How far an earlier run has come that is resumed; the initial state for a new one.
         options: How to read and transform the input.
+        open_input: Opens the input.
 
     Raises:
         TransformError: The input cannot be read.
     """
-    with open_source(source, state.position, options.max_inflation) as reader, contextlib.ExitStack() as stack:
+    with open_input(source, state.position, options.max_inflation) as reader, contextlib.ExitStack() as stack:
         yield Stream(spec, reader, state, options, stack)
 
 
@@ -233,7 +244,8 @@ def run(
 ) -> Summary:
     """Transform an input into an output; see `Calculation.run`."""
     started = time.perf_counter()
-    rejects_target = str(rejects) if rejects is not None else default_target(target)
+    source, target = located("input", source), located("output", target)
+    rejects_target = default_target(target) if rejects is None else str(located("rejects", rejects, streams=False))
     check_no_conflicts({"input": source, "output": target, "rejects": rejects_target})
 
     def attempt(state: State) -> Summary:
@@ -263,6 +275,9 @@ def _write(stream: Stream, source: Source, output: Output, reject_file: RejectFi
             raise _with_rejects(_cannot_restart(error, "the input is a pipe"), reject_file) from None
         if output.streams and output.size:
             why = "a part of the output is in a pipe already"
+            raise _with_rejects(_cannot_restart(error, why), reject_file) from None
+        if reject_file.sent:
+            why = "rejected lines are in a pipe already"
             raise _with_rejects(_cannot_restart(error, why), reject_file) from None
         raise
     except TransformError as error:

@@ -6,34 +6,60 @@ digest give the same output for the same input.
 
 from __future__ import annotations
 
+import functools
 import hashlib
+import importlib
 import itertools
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from transform.decode.schema import check_all_read
+from transform.decode.near_names import unread_types
 from transform.engine.projection import Projection
-from transform.expressions.parse import columns_read
-from transform.expressions.row_wise import calls_python
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping
 
     import polars as pl
 
     from transform.decode.inference import SampleSize
     from transform.decode.schema import Column
+    from transform.engine.module_sources import Modules
     from transform.engine.plan import ExpressionPlan
+    from transform.engine.summary import Summary
+    from transform.expressions.reads import Bound
     from transform.io.chunks import Chunk, LongLine
 
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 """Increased whenever the engine would write other bytes for the same calculation and input."""
 
 
-def digest(parts: Iterable[bytes]) -> str:
-    """Return the SHA-256 of parts, in hexadecimal; it also depends on how the bytes are divided into parts."""
-    total = hashlib.sha256(f"transform {FORMAT_VERSION}".encode())
+VALUE_LIBRARIES = ("msgspec", "numpy", "polars", "pyarrow")
+"""The libraries that values in outputs come from: another version of one may write other bytes."""
+
+
+@functools.cache
+def library_version(name: str) -> str:
+    """Return the version of an installed library."""
+    from importlib.metadata import PackageNotFoundError, version
+
+    try:
+        return version(name)
+    except PackageNotFoundError:  # it was put on the path without its metadata
+        return str(importlib.import_module(name).__version__)
+
+
+def digest(parts: Iterable[bytes], version_of: Callable[[str], str] = library_version) -> str:
+    """Return the SHA-256 of parts, in hexadecimal; it also depends on how the bytes are divided into parts.
+
+    It depends on the versions of the engine's format and of the libraries that values come from, too.
+
+    Args:
+        parts: What the calculation is made from.
+        version_of: Returns the version of a library.
+    """
+    versions = " ".join(f"{name}={version_of(name)}" for name in VALUE_LIBRARIES)
+    total = hashlib.sha256(f"transform {FORMAT_VERSION} {versions}".encode())
     for part in parts:
         total.update(hashlib.sha256(part).digest())
     return total.hexdigest()
@@ -50,6 +76,8 @@ class ExpressionSpec:
         projection: Which members stay.
         pure: Whether Python functions in the expressions were declared pure.
         origin: The text that the results were made from, if any.
+        sql: The SQL that expressions were made from, by the name of the result or the place of the filter.
+        modules: The modules beside its file, which worker processes need; they are part of the origin.
     """
 
     results: dict[str, pl.Expr]
@@ -58,6 +86,9 @@ class ExpressionSpec:
     projection: Projection = field(default_factory=Projection)
     pure: bool = False
     origin: tuple[bytes, ...] = ()
+    sql: dict[str | int, str] = field(default_factory=dict)
+    modules: Modules = field(default_factory=dict)
+    _bound: Bound | None = field(default=None, init=False, repr=False, compare=False)
 
     @property
     def digest(self) -> str:
@@ -68,9 +99,26 @@ class ExpressionSpec:
         return digest([*results, b"where", *filters, options.encode()])
 
     @property
+    def bound(self) -> Bound:
+        """The expressions, bound to the members that they read."""
+        from transform.expressions.reads import bind
+
+        if self._bound is None:
+            object.__setattr__(self, "_bound", bind(self.results, self.filters))
+        assert self._bound is not None  # noqa: S101 - it was just set
+        return self._bound
+
+    @property
     def columns(self) -> list[str]:
-        """The columns read."""
-        return columns_read([*self.results.values(), *self.filters])
+        """The members of the lines that are read, or of which a part is."""
+        return list(dict.fromkeys(read.path[0] for read in self.bound.reads.values()))
+
+    @property
+    def declarable(self) -> list[str]:
+        """The names for which types can be declared: of the members read, and of the objects that they are in."""
+        reads = self.bound.reads
+        inside = {".".join(read.path[:size]): None for read in reads.values() for size in range(1, len(read.path))}
+        return list(reads | inside)
 
     @property
     def named_members(self) -> dict[str, str]:
@@ -85,11 +133,18 @@ class ExpressionSpec:
     @property
     def notes(self) -> tuple[str, ...]:
         """Notes for the user on how the run was done."""
+        from transform.expressions.row_wise import calls_python
+
+        notes = unread_types(self.schema, self.declarable)
         if any(calls_python(expr) for expr in (*self.results.values(), *self.filters)):
-            return (
-                "Python functions ran in the expressions, which were declared pure: they are not checked, and slow",
+            notes.append(
+                "Python functions ran in the expressions, which were declared pure: they are not checked, and slow"
             )
-        return ()
+        return tuple(notes)
+
+    def final_notes(self, summary: Summary) -> list[str]:
+        """Return notes for the user on what was found in all lines."""
+        return summary.notes_on_absent(self.named_members)
 
     def prepare(
         self,
@@ -104,41 +159,70 @@ class ExpressionSpec:
         Raises:
             SchemaError, CalculationError: The calculation does not fit the input.
         """
+        from transform.decode.inference import resume_columns
         from transform.engine.plan import ExpressionPlan
 
-        check_all_read(self.schema, self.columns)
+        bound = self.bound
         if known_columns is None:
-            columns, first = self._infer(chunks, max_line_bytes, widened, sample_size)
+            columns, first = self._infer(bound, chunks, max_line_bytes, widened, sample_size)
         else:
-            columns, first = dict(known_columns), _first(chunks)
-        if self.columns and not columns:  # there is nothing to compute: every line is blank or will be rejected
+            columns, first = resume_columns(bound.reads, known_columns), _first(chunks)
+        if columns is None:  # there is nothing to compute: every line is blank or will be rejected
             return ExpressionPlan({}, (), {}, max_line_bytes), itertools.chain(first, chunks)
-        plan = ExpressionPlan(
-            self.results, self.filters, columns, max_line_bytes, projection=self.projection, pure=self.pure
-        )
+        plan = self._plan(bound, columns, max_line_bytes)
         for chunk in first[:1]:
             plan.probe(chunk)
         return plan, itertools.chain(first, chunks)
 
+    def declared_plan(self) -> ExpressionPlan | None:
+        """Return the plan that follows from the declared types alone, None if they are not enough.
+
+        Raises:
+            SchemaError, CalculationError: The calculation does not fit the declared types.
+        """
+        from transform.decode.inference import Sample, declared_type, infer_columns
+        from transform.io.chunks import MAX_LINE_BYTES
+
+        bound = self.bound
+        if any(declared_type(name, read, self.schema) is None for name, read in bound.reads.items()):
+            return None
+        return self._plan(bound, infer_columns(bound.reads, self.schema, Sample(), {}), MAX_LINE_BYTES)
+
+    def _plan(self, bound: Bound, columns: dict[str, Column], max_line_bytes: int) -> ExpressionPlan:
+        from transform.engine.plan import ExpressionPlan
+
+        return ExpressionPlan(
+            {name: bound.results.get(name) for name in self.results},
+            bound.filters,
+            columns,
+            max_line_bytes,
+            unchanged=bound.unchanged,
+            projection=self.projection,
+            pure=self.pure,
+            sql=self.sql,
+        )
+
     def _infer(
         self,
+        bound: Bound,
         chunks: Iterator[Chunk | LongLine],
         max_line_bytes: int,
         widened: Mapping[str, pl.DataType],
         sample_size: SampleSize | None,
-    ) -> tuple[dict[str, Column], list[Chunk | LongLine]]:
+    ) -> tuple[dict[str, Column] | None, list[Chunk | LongLine]]:
         """Return the columns with their types, and the chunks that were read to infer them.
 
-        Without lines to infer types from, there are no columns.
+        Without lines to infer types from, there are no columns: None.
         """
-        from transform.decode.inference import SAMPLE_SIZE, Sample, infer_columns, take_sample
+        from transform.decode.inference import SAMPLE_SIZE, Sample, declared_type, infer_columns, take_sample
 
-        if set(self.columns) <= set(self.schema):
-            return infer_columns(self.columns, self.schema, Sample(), widened), _first(chunks)
-        sample, taken = take_sample(chunks, max_line_bytes, sample_size or SAMPLE_SIZE)
+        unknown = {name: r for name, r in bound.reads.items() if declared_type(name, r, self.schema) is None}
+        if not unknown:
+            return infer_columns(bound.reads, self.schema, Sample(), widened), _first(chunks)
+        sample, taken = take_sample(chunks, max_line_bytes, sample_size or SAMPLE_SIZE, unknown)
         if sample.whole and not sample.lines:
-            return {}, taken
-        return infer_columns(self.columns, self.schema, sample, widened), taken
+            return None, taken
+        return infer_columns(bound.reads, self.schema, sample, widened), taken
 
 
 def _first(chunks: Iterator[Chunk | LongLine]) -> list[Chunk | LongLine]:

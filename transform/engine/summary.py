@@ -2,16 +2,21 @@
 
 import copy
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Self
 
+import msgspec
 import polars as pl
 
+from transform.decode.near_names import did_you_mean, nearest
 from transform.decode.rejects import ChunkResult, Reject
-from transform.decode.schema import Column, did_you_mean, nearest, read_type
+from transform.decode.schema import Column, read_type
 from transform.io.sources import Position
 
 _FIRST_REJECTS = 3
+MAX_REASONS = 100
+"""How many different reasons of rejected lines are counted separately; a reason may have a name from the input."""
+OTHER_REASONS = "other reasons"
 
 
 @dataclass(slots=True)
@@ -51,10 +56,12 @@ class Summary:
         reject_reasons: The number of rejected lines and the first of them, by reason.
         first_rejects: The first few rejected lines, as text.
         nonfinite: The number of NaN and infinite numbers that were written as null, by result.
+        inexact: The number of integers beyond 2^53 that were computed with as floats, by column.
         schema: The type of each column read, and whether it was `declared` or `inferred`, by name.
         notes: Notes for the user on how the run was done.
         absent: The names to drop or select that no line in the output has had, each with the nearest names of members.
         rejects: Where the rejected lines are, None if there are none or they were not kept.
+        rejects_left_out: How many rejected lines were counted but not kept, because the worker keeps a limited number.
         seconds: Time from the start until the output was published.
 
     Example:
@@ -77,10 +84,12 @@ class Summary:
     reject_reasons: dict[str, Reason] = field(default_factory=dict)
     first_rejects: list[str] = field(default_factory=list)
     nonfinite: dict[str, int] = field(default_factory=dict)
+    inexact: dict[str, int] = field(default_factory=dict)
     schema: dict[str, tuple[str, str]] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
     absent: dict[str, list[str]] = field(default_factory=dict)
     rejects: str | None = None
+    rejects_left_out: int = 0
     seconds: float = 0.0
 
     @property
@@ -96,8 +105,9 @@ class Summary:
         self.blank += result.blank
         self.bytes_in = result.stop
         self.bytes_out += sum(len(part) for part in result.output)
-        for name, count in result.nonfinite.items():
-            self.nonfinite[name] = self.nonfinite.get(name, 0) + count
+        for counts, more in ((self.nonfinite, result.nonfinite), (self.inexact, result.inexact)):
+            for name, count in more.items():
+                counts[name] = counts.get(name, 0) + count
         for name in self.absent.keys() & result.seen:
             del self.absent[name]
         for name in self.absent.keys() & result.near.keys():
@@ -128,7 +138,8 @@ class Summary:
     def count_reject(self, reject: Reject, line: int) -> None:
         """Add a rejected line, whose number in the input is `line`."""
         self.rejected += 1
-        reason = self.reject_reasons.setdefault(reject.kind, Reason(0, reject.offset))
+        full = len(self.reject_reasons) >= MAX_REASONS and reject.kind not in self.reject_reasons
+        reason = self.reject_reasons.setdefault(OTHER_REASONS if full else reject.kind, Reason(0, reject.offset))
         reason.count += 1
         if len(self.first_rejects) < _FIRST_REJECTS:
             self.first_rejects.append(f"line {line} (offset {reject.offset}): {reject.reason}")
@@ -146,6 +157,8 @@ class Summary:
             yield "", f"{reason.count:,}", f"{kind} (first at offset {reason.first_offset:,})"
         for name, count in self.nonfinite.items():
             yield "not finite", f"{count:,}", f"in {name}, written as null"
+        for name, count in self.inexact.items():
+            yield "not exact", f"{count:,}", f"integers beyond 2^53 in {name}, computed with as floats"
         columns = ", ".join(f"{name} {dtype} ({origin})" for name, (dtype, origin) in self.schema.items())
         yield "columns read", "", columns or "none"
         for note in self.notes:
@@ -160,9 +173,22 @@ class Summary:
         bad = [html.Bad(f"rejected {text}") for text in self.first_rejects]
         return html.render("Summary", what, html.Table(rows), *bad)
 
+    def copy(self) -> Self:
+        """Return a copy that does not change when this one does."""
+        return replace(
+            self,
+            reject_reasons={kind: replace(reason) for kind, reason in self.reject_reasons.items()},
+            first_rejects=[*self.first_rejects],
+            nonfinite={**self.nonfinite},
+            inexact={**self.inexact},
+            schema={**self.schema},
+            notes=[*self.notes],
+            absent={name: [*near] for name, near in self.absent.items()},
+        )
+
     def to_dict(self) -> dict[str, Any]:
         """Return the summary as plain data, for JSON."""
-        plain = asdict(self)
+        plain: dict[str, Any] = msgspec.to_builtins(self)
         plain["schema"] = {name: {"type": dtype, "from": origin} for name, (dtype, origin) in self.schema.items()}
         return plain | {"mb_per_s": self.mb_per_s}
 

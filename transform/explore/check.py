@@ -5,14 +5,18 @@ from typing import Any
 
 import polars as pl
 
+from transform.decode.near_names import unread_types
 from transform.decode.rejects import ChunkResult
 from transform.engine.options import Policy
 from transform.engine.plan import EvaluatedChunk, ExpressionPlan
 from transform.engine.run import Plan, Spec, retry_widened
+from transform.engine.spec import ExpressionSpec
 from transform.engine.summary import State, Summary
+from transform.explore.describe import type_name
 from transform.explore.preview import FirstLines
 from transform.io.chunks import MAX_LINE_BYTES, Chunk, LongLine, read_chunks
 from transform.io.sources import Source, open_source
+from transform.sizes import count_option
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,14 +28,18 @@ class Check:
         whole: Whether the whole input was read.
         types: The type of each result, by name; those of a function are not known.
         nulls: The number of lines in which each result is null, by name.
-        absent: A sentence for each name to drop or select that no line in the output has had.
+        found: A sentence for each problem that all lines show: a name to drop or select that none has had, say.
+        closed: The columns read whole, whose objects may have no other members than their type.
+        unread: A sentence for each column that is declared and that no expression or filter reads.
     """
 
     summary: Summary
     whole: bool = False
     types: dict[str, str] = field(default_factory=dict)
     nulls: dict[str, int] = field(default_factory=dict)
-    absent: tuple[str, ...] = ()
+    found: tuple[str, ...] = ()
+    closed: tuple[str, ...] = ()
+    unread: tuple[str, ...] = ()
 
     def problems(self, max_rejects: str = "0", max_nulls: str | None = None) -> list[str]:
         """Return the problems found, a sentence for each.
@@ -46,15 +54,17 @@ class Check:
         counted = self.summary
         lines = counted.lines_in - counted.blank
         if not lines:
-            return ["there are no lines to check it on"]
-        found = []
+            return [*self.unread, "there are no lines to check it on"]
+        found = [*self.unread]
         if _exceeds(counted.rejected, lines, max_rejects):
             found.append(f"{counted.rejected:,} of {lines:,} lines are rejected")
-        if not counted.lines_out and counted.filtered:
+        if not counted.lines_out and counted.filtered and not self.found:
             found.append("the filters drop every line")
-        found += self.absent
+        found += self.found
         for name, count in counted.nonfinite.items():
             found.append(f"`{name}` is NaN or infinite {count:,} times, which is written as null")
+        for name, count in counted.inexact.items():
+            found.append(f"`{name}` holds {count:,} integers beyond 2^53, which are computed with as floats")
         for name, count in self.nulls.items():
             limit = str(counted.lines_out - 1) if max_nulls is None else max_nulls
             if counted.lines_out and _exceeds(count, counted.lines_out, limit):
@@ -80,7 +90,8 @@ def check(spec: Spec, source: Source, lines: int | None = None) -> Check:
     Raises:
         TransformError: The calculation does not fit the input, or the input cannot be read.
     """
-    return retry_widened(source, lambda state: _check(spec, source, lines, state))
+    at_most = None if lines is None else count_option("lines", lines)
+    return retry_widened(source, lambda state: _check(spec, source, at_most, state))
 
 
 def _check(spec: Spec, source: Source, lines: int | None, state: State) -> Check:
@@ -95,10 +106,18 @@ def _check(spec: Spec, source: Source, lines: int | None, state: State) -> Check
             summary.count(_transform(plan, chunk, nulls))
         if looked_at.whole:
             reader.check_whole()
-    absent = summary.notes_on_absent(spec.named_members)
-    summary.notes += absent
-    names = {name: str(dtype) for name, dtype in types.items()}
-    return Check(summary, looked_at.whole, names, {name: nulls.get(name, 0) for name in names}, tuple(absent))
+    found = spec.final_notes(summary)
+    summary.notes += found
+    unread = unread_types(spec.schema, spec.declarable) if isinstance(spec, ExpressionSpec) else ()
+    names = {name: type_name(dtype) for name, dtype in types.items()}
+    closed = plan.closed if isinstance(plan, ExpressionPlan) else []
+    summary.notes += [
+        f"objects in `{name}` are used as a whole: a line where one has a member that is not in its type "
+        f"({summary.schema[name][0]}) is rejected, as the member would be lost"
+        for name in closed
+    ]
+    counts = {name: nulls.get(name, 0) for name in names}
+    return Check(summary, looked_at.whole, names, counts, tuple(found), tuple(closed), tuple(unread))
 
 
 def _transform(plan: Plan, chunk: Chunk | LongLine, nulls: dict[str, int]) -> ChunkResult:

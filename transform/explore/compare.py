@@ -5,6 +5,7 @@ The objects that both return are compared member by member; missing and null dif
 
 import json
 import math
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
@@ -12,15 +13,18 @@ from typing import Any
 import polars as pl
 
 from transform import html
-from transform.decode.members import LineError
+from transform.decode.line_errors import LineError
 from transform.engine.function import Function, FunctionPlan
 from transform.engine.plan import ExpressionPlan
 from transform.engine.run import retry_widened
 from transform.engine.spec import ExpressionSpec
 from transform.engine.summary import State
+from transform.errors import OptionError
 from transform.explore.preview import FirstLines
 from transform.io.chunks import MAX_LINE_BYTES, Chunk, LongLine, read_chunks
 from transform.io.sources import Source, open_source
+from transform.sizes import count_option
+from transform.terminal_text import printable
 
 ONLY_OURS = "only the expressions give it"
 ONLY_THEIRS = "only the function gives it"
@@ -91,20 +95,38 @@ def _integer(text: str) -> int | float:
         return float(text)
 
 
+_Pair = tuple[Any, Any, str]
+"""Two values to compare, and the member that they belong to."""
+
+
 def _value_differences(ours: Any, theirs: Any, member: str, rel_tol: float) -> Iterator[Difference]:
+    """Yield how two values differ, depth first; without recursion, as they may be nested deeply."""
+    pending = [_steps(ours, theirs, member, rel_tol)]
+    while pending:
+        found = next(pending[-1], None)
+        if found is None:
+            pending.pop()
+        elif isinstance(found, Difference):
+            yield found
+        else:
+            pending.append(_steps(*found, rel_tol))
+
+
+def _steps(ours: Any, theirs: Any, member: str, rel_tol: float) -> Iterator[Difference | _Pair]:
+    """Yield how two values differ, and the pairs of values in them that are still to be compared."""
     if isinstance(ours, _Object) and isinstance(theirs, _Object):
-        yield from _member_differences(ours, theirs, member, rel_tol)
+        yield from _member_steps(ours, theirs, member)
     elif type(ours) is list and type(theirs) is list:
         if len(ours) != len(theirs):
             yield Difference(member, LENGTH, _text(ours), _text(theirs))
         for one, other in zip(ours, theirs, strict=False):
-            yield from _value_differences(one, other, f"{member}[]", rel_tol)
+            yield one, other, f"{member}[]"
     elif (kind := _kind_of_difference(ours, theirs, rel_tol)) is not None:
         yield Difference(member, kind, _text(ours), _text(theirs), _relative(ours, theirs))
 
 
-def _member_differences(ours: _Object, theirs: _Object, member: str, rel_tol: float) -> Iterator[Difference]:
-    names, others = [name for name, _ in ours], [name for name, _ in theirs]
+def _member_steps(ours: _Object, theirs: _Object, member: str) -> Iterator[Difference | _Pair]:
+    names, others = Counter(name for name, _ in ours), Counter(name for name, _ in theirs)
     values, wanted = dict(ours), dict(theirs)  # of duplicates, the last counts
     for name in dict.fromkeys([*names, *others]):
         path = f"{member}.{name}" if member else name
@@ -113,11 +135,12 @@ def _member_differences(ours: _Object, theirs: _Object, member: str, rel_tol: fl
         elif name not in wanted:
             yield Difference(path, ONLY_OURS, ours=_text(values[name]))
         else:
-            if names.count(name) != others.count(name):
-                yield Difference(path, DUPLICATES, str(names.count(name)), str(others.count(name)))
-            yield from _value_differences(values[name], wanted[name], path, rel_tol)
+            if names[name] != others[name]:
+                yield Difference(path, DUPLICATES, str(names[name]), str(others[name]))
+            yield values[name], wanted[name], path
     if [name for name in values if name in wanted] != [name for name in wanted if name in values]:
-        yield Difference(member, ORDER, shorten(", ".join(names)), shorten(", ".join(others)))
+        in_order = [shorten(", ".join(name for name, _ in members)) for members in (ours, theirs)]
+        yield Difference(member, ORDER, in_order[0], in_order[1])
 
 
 def _kind_of_difference(ours: Any, theirs: Any, rel_tol: float) -> str | None:
@@ -145,10 +168,12 @@ def _text(value: Any) -> str:
     return shorten(json.dumps(_plain(value), ensure_ascii=False))
 
 
-def _plain(value: Any) -> Any:
+def _plain(value: Any, depth: int = 0) -> Any:
+    if depth > _SHOWN_CHARACTERS:  # what comes now is not shown
+        return None
     if isinstance(value, _Object):
-        return {name: _plain(of) for name, of in value}
-    return [_plain(of) for of in value] if isinstance(value, list) else value
+        return {name: _plain(of, depth + 1) for name, of in value}
+    return [_plain(of, depth + 1) for of in value] if isinstance(value, list) else value
 
 
 _EXAMPLES = 3
@@ -241,7 +266,7 @@ class Comparison:
                 f"{example.function or 'nothing'} by {self.function}(…)"
                 for example in found.examples
             ]
-        return "\n".join(lines)
+        return "\n".join(printable(line) for line in lines)
 
     def _repr_html_(self) -> str:
         rows: list[tuple[html.Cell, ...]] = []
@@ -262,6 +287,9 @@ class Comparison:
 
 def compare(spec: ExpressionSpec, function: Function, source: Source, lines: int | None, rel_tol: float) -> Comparison:
     """Compare the results of the expressions and of a function for the lines of an input; see `Calculation.compare`."""
+    lines = None if lines is None else count_option("lines", lines)
+    if isinstance(rel_tol, bool) or not isinstance(rel_tol, int | float) or not 0 <= rel_tol <= 1:
+        raise OptionError(f"rel_tol is a share from 0 to 1, not {rel_tol!r:.80}")
     call = FunctionPlan(function).call
 
     def attempt(state: State) -> Comparison:

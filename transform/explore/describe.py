@@ -5,12 +5,10 @@ from collections.abc import Iterator
 import polars as pl
 
 from transform import html
-from transform.decode.schema import Column
-from transform.engine.plan import ExpressionPlan
 from transform.engine.spec import ExpressionSpec
 from transform.errors import TransformError
-from transform.expressions.parse import columns_read
-from transform.io.chunks import MAX_LINE_BYTES
+from transform.expressions.reads import bind
+from transform.terminal_text import printable
 
 _UNKNOWN = "follows from the columns"
 
@@ -19,13 +17,17 @@ def describe(spec: ExpressionSpec) -> str:
     """Return the calculation as text."""
     types = _types(spec)
     lines = [
-        f"  {name} = {_without_alias(expr)}\n    reads {_reads(expr)}; type {types.get(name, _UNKNOWN)}"
+        line
         for name, expr in spec.results.items()
+        for line in (
+            f"  {name} = {_without_alias(expr)}",
+            f"    reads {_reads(expr)}; type {types.get(name, _UNKNOWN)}",
+        )
     ]
     lines += [f"  where {predicate}" for predicate in spec.filters]
     lines += [f"  {what} {', '.join(names)}" for what, names in _projection(spec)]
     lines += [f"  schema {name}: {dtype}" for name, dtype in spec.schema.items()]
-    return "\n".join(["Calculation", *lines])
+    return "\n".join(["Calculation", *(printable(line) for line in lines)])
 
 
 def describe_html(spec: ExpressionSpec) -> str:
@@ -43,7 +45,7 @@ def describe_html(spec: ExpressionSpec) -> str:
 
 
 def _reads(expr: pl.Expr) -> str:
-    return ", ".join(columns_read([expr])) or "nothing"
+    return ", ".join(bind({"": expr}, ()).reads) or "nothing"
 
 
 def _projection(spec: ExpressionSpec) -> Iterator[tuple[str, list[str]]]:
@@ -55,14 +57,16 @@ def _projection(spec: ExpressionSpec) -> Iterator[tuple[str, list[str]]]:
 
 def _types(spec: ExpressionSpec) -> dict[str, str]:
     """Return the types of the results, by name, if all columns read are declared."""
-    columns = {name: Column(dtype) for name, dtype in spec.schema.items() if name in spec.columns}
-    if set(columns) != set(spec.columns):
-        return {}
     try:
-        plan = ExpressionPlan(spec.results, spec.filters, columns, MAX_LINE_BYTES, pure=spec.pure)
+        plan = spec.declared_plan()
     except TransformError:
         return {}
-    return {name: str(dtype) for name, dtype in plan.result_types.items()}
+    return {name: type_name(dtype) for name, dtype in plan.result_types.items()} if plan is not None else {}
+
+
+def type_name(dtype: pl.DataType | None) -> str:
+    """Return the type of a result as text; None stands for a member as it is."""
+    return "as it is" if dtype is None else str(dtype)
 
 
 def _without_alias(expr: pl.Expr) -> pl.Expr:

@@ -1,5 +1,6 @@
 """The first rows of the results of a calculation, as a frame; and `FirstLines` of an input, for the whole room."""
 
+import json
 from collections.abc import Iterator
 
 import numpy as np
@@ -10,8 +11,10 @@ from transform.engine.options import Policy
 from transform.engine.run import retry_widened
 from transform.engine.spec import ExpressionSpec
 from transform.engine.summary import State, Summary
+from transform.errors import OptionError
 from transform.io.chunks import MAX_LINE_BYTES, Chunk, LongLine, read_chunks
 from transform.io.sources import Source, open_source
+from transform.sizes import count_option
 
 
 class FirstLines:
@@ -67,7 +70,11 @@ def preview(spec: ExpressionSpec, source: Source, rows: int, rejected: list[str]
 
     Raises:
         RejectedError: Every line that was read was rejected.
+        OptionError: An argument has an invalid value.
     """
+    rows = count_option("rows", rows, 0)
+    if rejected is not None and not isinstance(rejected, list):
+        raise OptionError(f"rejected is a list, not {rejected!r:.80}")
     frame, seen = retry_widened(source, lambda state: _first_rows(spec, source, rows, state))
     report_rejected(seen, rejected)
     return frame
@@ -96,4 +103,13 @@ def _first_rows(spec: ExpressionSpec, source: Source, rows: int, state: State) -
                 seen.count(plan.transform(chunk))
             if sum(frame.height for frame in found) >= rows:
                 break
-    return pl.concat(found).head(rows), seen
+    frame = pl.concat(found).head(rows)
+    return frame.with_columns(*(_as_values(frame[name]) for name in plan.unchanged)), seen
+
+
+def _as_values(texts: pl.Series) -> pl.Series:
+    """Return JSON texts as values if they have one type, and else as they are."""
+    try:
+        return pl.Series(texts.name, [json.loads(text) for text in texts], strict=True)
+    except (TypeError, ValueError, OverflowError, RecursionError, pl.exceptions.PolarsError):
+        return texts

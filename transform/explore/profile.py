@@ -16,7 +16,8 @@ from transform.engine.summary import State
 from transform.errors import OptionError
 from transform.io.chunks import MAX_LINE_BYTES, Chunk, LongLine, read_chunks
 from transform.io.sources import Reader, Source, open_source
-from transform.sizes import format_estimate, format_size, parse_size
+from transform.sizes import count_option, format_estimate, format_size, size_option
+from transform.terminal_text import printable
 
 T = TypeVar("T")
 
@@ -91,11 +92,9 @@ class Profile:
             >>> round(profile.estimate("100 GB", cores=4))
             26
         """
-        wanted = parse_size(str(size))
-        if not wanted:
-            raise OptionError(f"expected a size such as 5000000 or `2 TB`, got {size!r}")
-        if cores is not None and cores < 1:
-            raise OptionError(f"expected at least one core, got {cores!r}")
+        wanted = size_option("size", size)
+        if cores is not None:
+            cores = count_option("cores", cores)
         if not self.bytes_in:
             raise OptionError(f"{self.source} has no content, so there is nothing to estimate from")
         cores, times = cores or available_cores(), wanted / self.bytes_in
@@ -105,7 +104,7 @@ class Profile:
 
     def __repr__(self) -> str:
         rows = [f"  {name:<9}{seconds:>9.3f} s{share:>6.0%}{rate}" for name, seconds, share, rate in self._rows()]
-        return "\n".join([f"Profile of {self._subject()}", *rows, f"  {self._advice()}"])
+        return "\n".join([f"Profile of {printable(self._subject())}", *rows, f"  {self._advice()}"])
 
     def _repr_html_(self) -> str:
         rows = [
@@ -133,9 +132,10 @@ class Profile:
         return f"on {cores} core{'s' if cores > 1 else ''}, at best: {found}; more with .estimate(size, cores)"
 
 
-def profile(spec: ExpressionSpec, source: Source, max_bytes: int | None) -> Profile:
+def profile(spec: ExpressionSpec, source: Source, max_bytes: int | str | None) -> Profile:
     """Measure the time of each stage; see `Calculation.profile`."""
-    return retry_widened(source, lambda state: _profile(spec, source, max_bytes, state))
+    at_most = None if max_bytes is None else size_option("max_bytes", max_bytes)
+    return retry_widened(source, lambda state: _profile(spec, source, at_most, state))
 
 
 def _profile(spec: ExpressionSpec, source: Source, max_bytes: int | None, state: State) -> Profile:

@@ -1,4 +1,5 @@
-"""Expressions: parsed, checked to be row-wise, evaluated on a frame, and their results formatted as JSON.
+"""Expressions: parsed, checked, evaluated on a frame, and their results formatted as JSON.
 
-`row_wise` refuses whatever is not known to be safe. Other rooms use `parse`, `row_wise` and `evaluate`.
+`row_wise` refuses whatever is not known to be safe, `mixtures` values of types that do not go together. Other packages
+use `parse`, `reads`, `row_wise` and `evaluate`.
 """

@@ -1,14 +1,15 @@
 """Evaluates a calculation on a frame of the columns read, and formats the results as JSON. Start with `Evaluator`.
 
-Each row has to get the same results in any frame. polars takes a column of one value for a constant, and divides by a
-constant by multiplying with its reciprocal: a single row with `49.0 // 49` gets 0, and among other rows it gets 1. The
-same applies to the elements of lists if there is only one in a frame, and some functions fail on a frame without rows.
-So `compute_padded` computes a single row together with a copy of itself.
+Each row has to get the same results in any frame. polars takes a column of one value for a constant, and some
+functions treat constants in another way: `s.str.replace_all("a", t)` raises an error where the constant `t` is null,
+and gives null among other rows. The same applies to the elements of lists if there is only one in a frame, and some
+functions fail on a frame without rows. So `compute_padded` computes a single row together with a copy of itself.
+(Arithmetic does not need that: `49.0 // 49` is 1 in any frame, see `arithmetic`.)
 """
 
 import itertools
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,13 +17,17 @@ import msgspec
 import numpy as np
 import polars as pl
 
+from transform.decode.line_errors import LineError
 from transform.decode.line_index import Positions
-from transform.decode.members import LineError
+from transform.decode.schema import has_floats
 from transform.errors import CalculationError
-from transform.expressions.overflow import overflows, with_negation
+from transform.expressions.arithmetic import sql_literals, with_exact_arithmetic, without_negation
+from transform.expressions.mixtures import check_types
 from transform.expressions.parse import first_line
+from transform.expressions.reads import columns_read
+from transform.expressions.rewrite import Overflow
 from transform.expressions.row_wise import check_row_wise
-from transform.expressions.tree import REFUSALS, nodes
+from transform.expressions.tree import REFUSALS, nodes, show
 
 
 def looks_into_lists(exprs: Sequence[pl.Expr]) -> bool:
@@ -92,30 +97,25 @@ def _spell_temporal(value: pl.Expr, dtype: Any, name: str) -> pl.Expr:
         raise CalculationError(f"the result `{name}` is {dtype}, which has no place in JSON; make it a string first")
     if isinstance(dtype, pl.Date | pl.Time | pl.Datetime | pl.Duration):
         return value.dt.to_string("iso:strict")
-    if isinstance(dtype, pl.List | pl.Array):
+    if isinstance(dtype, pl.List | pl.Array) and _has(dtype, *_SPELT):
         elements = _spell_temporal(pl.element(), dtype.inner, name)
         return value.list.eval(elements) if isinstance(dtype, pl.List) else value.arr.eval(elements)
-    if isinstance(dtype, pl.Struct) and dtype.fields:
+    if isinstance(dtype, pl.Struct) and _has(dtype, *_SPELT):  # made anew only then, which takes polars long
         fields = [_spell_temporal(value.struct.field(f.name), f.dtype, name).alias(f.name) for f in dtype.fields]
         return pl.when(value.is_not_null()).then(pl.struct(fields))
     return value
 
 
-def _has(dtype: Any, kind: type[pl.DataType]) -> bool:
-    if isinstance(dtype, pl.List | pl.Array):
-        return _has(dtype.inner, kind)
-    if isinstance(dtype, pl.Struct):
-        return any(_has(field.dtype, kind) for field in dtype.fields)
-    return isinstance(dtype, kind)
+_SPELT = (pl.Date, pl.Time, pl.Datetime, pl.Duration, pl.Binary, pl.Object)
+"""The types that `_spell_temporal` changes or refuses."""
 
 
-def has_floats(dtype: Any) -> bool:
-    """Return whether values of a type can hold floats."""
+def _has(dtype: Any, *kinds: type[pl.DataType]) -> bool:
     if isinstance(dtype, pl.List | pl.Array):
-        return has_floats(dtype.inner)
+        return _has(dtype.inner, *kinds)
     if isinstance(dtype, pl.Struct):
-        return any(has_floats(field.dtype) for field in dtype.fields)
-    return bool(dtype.is_float())
+        return any(_has(field.dtype, *kinds) for field in dtype.fields)
+    return isinstance(dtype, kinds)
 
 
 def count_nonfinite(values: pl.Series) -> int:
@@ -161,6 +161,7 @@ class Evaluator:
         filters: A row is kept if all of them are true.
         schema: The columns of the frames.
         pure: Whether Python functions in the expressions were declared to be pure functions of one row.
+        sql: The SQL that expressions were made from, by the name of the result or the place of the filter.
 
     Raises:
         CalculationError: polars refuses an expression, it is not row-wise, or JSON has no values of its type.
@@ -173,27 +174,32 @@ class Evaluator:
         schema: Mapping[str, pl.DataType],
         *,
         pure: bool = False,
+        sql: Mapping[str | int, str] = {},
     ) -> None:
-        filters = [with_negation(predicate, schema) for predicate in filters]
-        exprs = {name: with_negation(expr, schema) for name, expr in results.items()}
-        for expr in (*exprs.values(), *filters):
-            check_row_wise(expr, schema, pure=pure)
-        self._results = [expr.alias(name) for name, expr in exprs.items()]
-        self._overflow = _any(check for expr in exprs.values() for check in overflows(expr, schema))
-        self._filter_overflow = _any(check for predicate in filters for check in overflows(predicate, schema))
+        shown = [f"`{sql[place]}`" if place in sql else f"`{expr}`" for place, expr in enumerate(filters)]
+        exprs, self._overflow = _exact(results, schema, pure=pure, sql=sql)
+        filters, self._filter_overflow = _exact(dict(enumerate(filters)), schema, pure=pure, sql=sql)
+        self._results = [expr.alias(name) for name, expr in zip(results, exprs, strict=True)]
         self._names = list(results)
         # polars does not wrap the exceptions of Python functions.
         self._failures: tuple[type[BaseException], ...] = (
-            (Exception, *REFUSALS) if pure else (*REFUSALS, _BeyondInt128Error)
+            (Exception, *REFUSALS) if pure else (*REFUSALS, _RefusedRowError)
         )
         self._filter = pl.all_horizontal(*filters).fill_null(value=False).alias(_MASK) if filters else None
         self._into_lists = looks_into_lists([*self._results, *filters])
         empty = pl.DataFrame(schema=schema)
-        self.types: dict[str, pl.DataType] = dict(self._compute(empty).schema)
-        for predicate in filters:
+        try:
+            self.types: dict[str, pl.DataType] = dict(self._compute(empty).schema)
+        except self._failures as error:
+            named = ", ".join(f"`{name}`" for name in self._names)
+            raise CalculationError(f"{named} cannot be computed, whatever the line: {first_line(error)}") from None
+        for predicate, text in zip(filters, shown, strict=True):
             found = empty.select(predicate).dtypes[0]
             if found not in (pl.Boolean, pl.Null):
-                raise CalculationError(f"the filter `{predicate}` gives {found}, not true or false")
+                raise CalculationError(
+                    f"the filter {text} gives {found}, not true or false: write a comparison, as in `a = 1`, in Python "
+                    "pl.col('a') == 1"
+                )
         self._texts = [json_text(name, dtype) for name, dtype in self.types.items()]
         self._with_floats = [name for name, dtype in self.types.items() if has_floats(dtype)]
 
@@ -203,7 +209,7 @@ class Evaluator:
             return self._evaluate(frame)
         except self._failures as error:
             if frame.height == 1:
-                failed = {0: LineError("the calculation failed", _describe_error(error))}
+                failed = {0: LineError("the calculation failed", _failure(error))}
                 none = self._compute(frame.clear()).select(self._texts)
                 return Evaluated(np.empty(0, np.int64), 0, none, {}, failed)
         middle = frame.height // 2
@@ -227,7 +233,7 @@ class Evaluator:
             pieces = [self.compute(frame.slice(start, stop - start)) for start, stop in itertools.pairwise(cuts)]
         except self._failures:
             return  # a row fails: its line will be rejected later
-        for name in whole.columns:
+        for name in self._names:
             parts = [piece[name] for piece in pieces]
             if parts and not (len({p.dtype for p in parts}) == 1 and whole[name].equals(pl.concat(parts))):
                 raise CalculationError(
@@ -251,6 +257,7 @@ class Evaluator:
             rows = frame
         _refuse(rows, self._overflow)
         results = compute_padded(rows, self._results, into_lists=self._into_lists) if self._results else rows
+        _check_types(results.schema, self.types)
         nonfinite = {name: count for name in self._with_floats if (count := count_nonfinite(results[name]))}
         for name in nonfinite:
             if results.schema[name].is_float():
@@ -258,23 +265,50 @@ class Evaluator:
         return Evaluated(kept, frame.height - rows.height, results.select(self._texts), nonfinite, {})
 
 
-class _BeyondInt128Error(Exception):
-    """Integer arithmetic leaves Int128 on some row."""
+class _RefusedRowError(Exception):
+    """Some row fails a check, as where integer arithmetic leaves Int128."""
 
 
-def _any(checks: Iterable[pl.Expr]) -> pl.Expr | None:
-    checks = list(checks)
-    return pl.any_horizontal(*checks).any() if checks else None
+def _exact(
+    exprs: Mapping[Any, pl.Expr], schema: Mapping[str, pl.DataType], *, pure: bool, sql: Mapping[str | int, str]
+) -> tuple[list[pl.Expr], Overflow]:
+    """Return expressions with exact arithmetic, once they are known to be row-wise and of types that go together."""
+    found = []
+    for key, given in exprs.items():
+        expr = sql_literals(given)
+        read = [name for name in columns_read([expr]) if name in schema] or list(schema)[:1]
+        columns = {name: schema[name] for name in read}
+        checked = without_negation(expr)
+        check_types(expr, columns, text=sql.get(key))
+        try:
+            check_row_wise(checked, columns, pure=pure)
+        except CalculationError as error:
+            if key not in sql:
+                raise
+            written = f"`{sql[key]}`"
+            raise CalculationError(str(error).replace(show(checked), written)) from None
+        found.append(with_exact_arithmetic(expr, columns))
+    return [expr for expr, _ in found], Overflow([check for _, checks in found for check in checks])
 
 
-def _refuse(frame: pl.DataFrame, overflow: pl.Expr | None) -> None:
-    if overflow is not None and frame.select(overflow).item():
-        raise _BeyondInt128Error("integer arithmetic goes beyond Int128")
+def _check_types(found: Mapping[str, pl.DataType], planned: Mapping[str, pl.DataType]) -> None:
+    """Raise if results are of other types than planned, by which they are formatted as JSON."""
+    for name, dtype in planned.items():
+        if found[name] != dtype:
+            raise CalculationError(
+                f"the result `{name}` is {found[name]} on some lines, where polars had planned {dtype}. Convert its "
+                "parts to one type, with CAST(… AS …) or in Python .cast(…)"
+            )
 
 
-def _describe_error(error: BaseException) -> str:
+def _refuse(frame: pl.DataFrame, overflow: Overflow) -> None:
+    if reason := overflow.occurs(frame):
+        raise _RefusedRowError(reason)
+
+
+def _failure(error: BaseException) -> str:
     text = _TWICE.sub(r": \g<values>", first_line(error))
-    known = isinstance(error, (*REFUSALS, _BeyondInt128Error))
+    known = isinstance(error, (*REFUSALS, _RefusedRowError))
     return text if known else f"{type(error).__name__}: {text}"
 
 

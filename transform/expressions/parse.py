@@ -1,21 +1,19 @@
 """Expressions as a user gives them, in SQL or in polars: the names of their results, and the columns that they read."""
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 import polars as pl
 
 from transform.errors import CalculationError
+from transform.expressions import sql
+from transform.expressions.sql_tokens import pieces, shown
 
-_COMMENT = re.compile(r"""('(?:[^']|'')*'|"(?:[^"]|"")*"|`[^`]*`)|--[^\n]*|/\*.*?\*/""", re.DOTALL)
-# All that is closed, then what is left: a quote or a comment that is not, and all that follows it.
-_QUOTED = re.compile(
-    r"""'(?:[^']|'')*+'|"(?:[^"]|"")*+"|`(?:[^`]|``)*+`|(\$\w*\$).*?\1|--[^\n]*|/\*.*?\*/|(?P<open>(?:['"`]|/\*).*)""",
-    re.DOTALL,
-)
-_SHOWN_CHARACTERS = 40
 _CLOCK = re.compile(r"\b(now|current_date|current_time|current_timestamp|localtime|localtimestamp)\b", re.IGNORECASE)
-_REFUSALS = (pl.exceptions.PolarsError, pl.exceptions.PanicException)
+NEGATIVE_DIGITS = 1_000_000
+"""What is added to the number of digits of ROUND in SQL where it is negative; polars parses only positive ones."""
+_SQL_PART = re.compile(r"""'(?:[^']|'')*'|"(?:[^"]|"")*"|`[^`]*`|\bround\s*\(|[(\[\]),]""", re.IGNORECASE)
+_NEGATIVE = re.compile(r"\s*-\s*(\d{1,5})\s*")
 
 
 def name_results(exprs: Sequence[object], named: Mapping[str, object]) -> dict[str, pl.Expr]:
@@ -52,7 +50,9 @@ def to_expression(value: object, *, literal: bool = False) -> pl.Expr:
     elif literal and (value is None or isinstance(value, bool | int | float)):
         expr = pl.lit(value)
     else:
-        raise CalculationError(f"expected a polars expression, got {type(value).__name__}: {value!r:.80}")
+        raise CalculationError(
+            f"expected a polars expression, got {type(value).__name__}: {value!r:.80}; write a value as pl.lit(…)"
+        )
     try:
         several = expr.meta.has_multiple_outputs()
     except pl.exceptions.PolarsError:
@@ -85,48 +85,37 @@ def _own_name(expr: pl.Expr) -> str:
     return name
 
 
-def columns_read(exprs: Iterable[pl.Expr]) -> list[str]:
-    """Return the names of the columns that the expressions read, each once, in order of appearance."""
-    return list(dict.fromkeys(name for expr in exprs for name in expr.meta.root_names()))
-
-
 def parse_sql(text: str) -> list[pl.Expr]:
     """Return the expressions of a SQL text, separated as in a SELECT list.
 
-    polars parses one expression at a time, so the text is cut at its commas. A piece that does not parse is joined with
-    the next one: before a comma in brackets or quotes something is open, so that the piece does not parse.
-
     Raises:
-        CalculationError: polars does not understand the text, or it reads the clock.
+        CalculationError: polars does not understand the text, it calls a function that is not taken, or it reads the
+            clock.
     """
     exprs: list[pl.Expr] = []
-    rest, error = _COMMENT.sub(lambda found: found[1] or " ", text).split(","), None
-    while rest:
-        for size in range(1, len(rest) + 1):
-            piece = ",".join(rest[:size])
-            try:
-                expr = pl.sql_expr(piece)
-            except _REFUSALS as found:
-                error = found
-                continue
-            _refuse_clock(piece, expr)
-            exprs.append(expr)
-            rest, error = rest[size:], None
-            break
-        else:
-            left = ",".join(rest).strip()
-            if not left:
-                raise CalculationError(f"the SQL `{text.strip()}` has no expression at its end")
-            reason = _describe_unclosed(text) or first_line(error)
-            raise CalculationError(f"polars does not understand the SQL `{left}`: {reason}")
+    cut = list(pieces(text))
+    for place, piece in enumerate(cut, 1):
+        found = shown(piece)
+        if not found:
+            where = "at its end" if place == len(cut) else "before a comma"
+            raise CalculationError(f"the SQL `{text.strip()}` has no expression {where}")
+        try:
+            expr = sql.read(piece, _readable)
+        except sql.SqlError as error:
+            raise CalculationError(_describe(found, error)) from None
+        _refuse_clock(found)
+        try:
+            sql.check_functions(piece)
+        except sql.SqlError as error:
+            raise CalculationError(_describe(found, error)) from None
+        exprs.append(_without_decimals(expr))
     return exprs
 
 
-def _describe_unclosed(text: str) -> str:
-    """Return which quote or comment of a SQL text is not closed, nothing if all are."""
-    opened = next((found["open"] for found in _QUOTED.finditer(text) if found["open"]), "")
-    what = "comment" if opened.startswith("/*") else "quote"
-    return f"the {what} that starts with `{opened[:_SHOWN_CHARACTERS]}` is not closed" if opened else ""
+def _describe(text: str, error: sql.SqlError) -> str:
+    if isinstance(error, sql.RefusedError):
+        return f"`{text}` {error}" if str(error).startswith("is not row-wise: ") else f"the SQL `{text}`: {error}"
+    return f"polars does not understand the SQL `{text}`: {error}"
 
 
 def parse_texts(texts: Sequence[str]) -> list[pl.Expr]:
@@ -145,6 +134,18 @@ def parse_texts(texts: Sequence[str]) -> list[pl.Expr]:
     return exprs
 
 
+def shown_pieces(texts: Sequence[str]) -> list[str]:
+    """Return the pieces of SQL texts, one for each expression, as messages show them."""
+    return [shown(piece) for text in texts for piece in pieces(text)]
+
+
+def in_sql(message: str, exprs: Sequence[pl.Expr], written: Sequence[str]) -> str:
+    """Return a message with the SQL of expressions as it was written."""
+    for expr, text in zip(exprs, written, strict=False):
+        message = message.replace(f"`{expr}`", f"`{text}`")
+    return message
+
+
 def joined_text(texts: Sequence[str], exprs: Sequence[pl.Expr]) -> str | None:
     """Return SQL texts as one, joined with commas; None if that does not stand for the same expressions."""
     text = ", ".join(texts)
@@ -158,7 +159,7 @@ def joined_text(texts: Sequence[str], exprs: Sequence[pl.Expr]) -> str | None:
     return text if same else None
 
 
-def _refuse_clock(text: str, expr: pl.Expr) -> None:
+def _refuse_clock(text: str) -> None:
     """Raise if a SQL expression reads the clock.
 
     The parsed expression does not show it, because polars puts the current time there as a literal. So each word that
@@ -169,9 +170,10 @@ def _refuse_clock(text: str, expr: pl.Expr) -> None:
     if not count:
         return
     try:
-        if len(pl.sql_expr(changed).meta.root_names()) == len(expr.meta.root_names()):
+        parsed, again = (pl.sql_expr(_readable(given)).meta.root_names() for given in (text, changed))
+        if len(parsed) == len(again):
             return
-    except _REFUSALS:
+    except sql.REFUSALS:
         pass
     raise CalculationError(
         f"the SQL `{text.strip()}` reads the clock: the output would depend on when it ran, and one tried again would "
@@ -182,3 +184,32 @@ def _refuse_clock(text: str, expr: pl.Expr) -> None:
 def first_line(error: object) -> str:
     """Return the first line of an error's text; polars appends its resolved plan and hints."""
     return str(error).strip().partition("\n")[0]
+
+
+def _readable(text: str) -> str:
+    """Return SQL with the negative numbers of digits in ROUND replaced by ones that polars parses."""
+    negative: list[tuple[int, int, int]] = []
+    open_brackets: list[tuple[bool, int]] = []
+    for found in _SQL_PART.finditer(text):
+        part = found[0]
+        if part[-1] in "([":
+            open_brackets.append((part[0] in "rR", 0))
+        elif part == "," and open_brackets:
+            open_brackets[-1] = open_brackets[-1][0], found.end()
+        elif part in (")", "]") and open_brackets:
+            rounds, start = open_brackets.pop()
+            digits = _NEGATIVE.fullmatch(text, start, found.start()) if rounds and start else None
+            if digits:
+                negative.append((start, found.start(), NEGATIVE_DIGITS + int(digits[1])))
+    for start, stop, number in reversed(negative):
+        text = f"{text[:start]} {number}{text[stop:]}"
+    return text
+
+
+def _without_decimals(expr: pl.Expr) -> pl.Expr:
+    """Return an expression of SQL with doubles in place of the decimals that polars makes of literals."""
+    if not any(name in expr.meta.serialize() for name in (b"Decimal", b"List", b"Series")):
+        return expr
+    from transform.expressions.arithmetic import sql_literals  # noqa: PLC0415 - takes more libraries
+
+    return sql_literals(expr, every=True)

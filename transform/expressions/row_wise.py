@@ -10,6 +10,7 @@ another way if one of them contains a null, and columns in as many groups as the
 refuses these. The tests compare this file with a verdict on every function of polars.
 """
 
+import itertools
 import json
 import re
 from collections.abc import Iterable, Iterator, Mapping
@@ -17,9 +18,11 @@ from typing import Any
 
 import polars as pl
 
-from transform.decode.schema import near_names
+from transform.decode.near_names import near_names
 from transform.errors import CalculationError
+from transform.expressions.literals import literal_objection
 from transform.expressions.parse import first_line
+from transform.expressions.reads import columns_read
 from transform.expressions.tree import INPUTS, INPUTS_WITHIN, REFUSALS, Node, nodes, show
 
 _OTHER_ROWS = "looks at other rows"
@@ -77,6 +80,7 @@ _PLANNED_APART_PYTHON = {
     f"columnar-function {name}" for name in ("cum_fold", "cum_reduce", "fold", "python_udf", "reduce")
 }
 _BESIDE_PLANNED_APART = {"input-independent-select", "map", "multiplexer", "select", "zip-broadcast"}
+_MAX_CHARACTERS = 65_000  # of an expression as polars shows it: Rust formats at most 65,535 in one piece, and panics
 _RULE = "A line's result may depend on that line only"
 _WHAT_TO_DO = f"{_RULE}: compute totals and the like beforehand, give them as literals."
 
@@ -93,12 +97,24 @@ def check_row_wise(expr: pl.Expr, schema: Mapping[str, pl.DataType], *, pure: bo
         CalculationError: It is not; the message has the part at fault, the reason, and what to do instead.
     """
     tree = nodes(expr.alias("result"))
+    if (size := len(str(expr))) > _MAX_CHARACTERS:
+        raise CalculationError(
+            f"{show(expr)} is too long: polars shows it in {size:,} characters, and can plan {_MAX_CHARACTERS:,}. Many "
+            "functions of SQL repeat their arguments, so that each one around them doubles the text: nest fewer of "
+            "them, or write that part as a Python function"
+        )
+    schema = _columns_of(expr, schema)
+    for node in tree:
+        if wrong := literal_objection(node, schema):
+            raise CalculationError(f"{show(expr)} is refused: it {wrong}")
     for place, node in enumerate(tree, 1):  # the innermost first, where the reason is
         objection = _objection(node, schema, pure=pure)
         if objection:
             part = "it" if all(above.kind == "Alias" for above in tree[place:]) else _name(node)
             advice = f"{_RULE}." if "; " in objection else _WHAT_TO_DO  # some objections contain their own advice
             raise CalculationError(f"{show(expr)} is not row-wise: {part} {objection}. {advice}")
+    if all(node.kind in ("Alias", "Column") for node in tree):
+        return
     planned = plan_nodes(expr, schema) - _ROW_WISE_PLAN
     apart = planned & (_PLANNED_APART | _PLANNED_APART_PYTHON if pure else _PLANNED_APART)
     if apart or any(_is_series(node) for node in tree):  # the plan has further nodes to combine these with the rows
@@ -110,6 +126,12 @@ def check_row_wise(expr: pl.Expr, schema: Mapping[str, pl.DataType], *, pure: bo
         )
     if not any(_is_python(node) for node in tree):
         check_evaluates(expr, schema)
+
+
+def _columns_of(expr: pl.Expr, schema: Mapping[str, pl.DataType]) -> Mapping[str, pl.DataType]:
+    """Return the part of a schema that an expression reads, so that a check costs the same beside any other columns."""
+    read = {name: schema[name] for name in columns_read([expr]) if name in schema}
+    return read or dict(itertools.islice(schema.items(), 1))  # polars takes literals alone for a column of one row
 
 
 def calls_python(expr: pl.Expr) -> bool:
@@ -247,6 +269,8 @@ def _holds_floats(node: Node, schema: Mapping[str, pl.DataType]) -> bool:
 
 _PLAN_NODE = re.compile(r'label="([a-z-]+)(?:\\n\w+ = (\w+)\(\.\.\.\))?')
 _PARSES = re.compile(r"casting from string to (date|datetime.*|time) is not supported")
+_NEGATIVE_POWER = re.compile(r"conversion from `i\d+` to `u32` failed")
+_INDEXED = re.compile(r"expected List data type for list operation, got: Struct")
 _VALUES = {pl.String: "1", pl.Boolean: True, pl.Float64: 1.0, pl.Int128: 1}
 
 
@@ -264,7 +288,7 @@ def plan_nodes(expr: pl.Expr, schema: Mapping[str, pl.DataType]) -> set[str]:
             .show_graph(engine="streaming", plan_stage="physical", raw_output=True, show=False, optimizations=once)
         )
     except REFUSALS as error:
-        raise CalculationError(f"polars refuses {show(expr)}: {_describe_error(error, schema)}") from None
+        raise CalculationError(f"polars refuses {show(expr)}: {_reason(error, expr, schema)}") from None
     return {" ".join(filter(None, found)) for found in _PLAN_NODE.findall(plan or "")}
 
 
@@ -274,23 +298,57 @@ def check_evaluates(expr: pl.Expr, schema: Mapping[str, pl.DataType]) -> None:
     Raises:
         CalculationError: polars refuses them.
     """
-    nothing, one, two = (_error(expr, {name: [None] * height for name in schema}, schema) for height in range(3))
-    valued = _error(expr, {name: [_value(dtype)] * 2 for name, dtype in schema.items()}, schema)
+    nulls = pl.DataFrame(schema=schema).clear(2)
+    nothing, one, two = (_error(expr, nulls.head(height)) for height in range(3))
+    valued = _error(expr, pl.DataFrame({name: [_value(dtype)] * 2 for name, dtype in schema.items()}, schema))
     if two and (nothing or not one):  # otherwise the nulls may be the reason
-        raise CalculationError(f"polars refuses {show(expr)}: {_describe_error(two, schema)}")
+        raise CalculationError(f"polars refuses {show(expr)}: {_reason(two, expr, schema)}")
     if valued and "not supported" in str(valued):  # otherwise the values may be the reason
-        raise CalculationError(f"polars refuses {show(expr)}: {_describe_error(valued, schema)}")
+        raise CalculationError(f"polars refuses {show(expr)}: {_reason(valued, expr, schema)}")
 
 
-def _describe_error(error: BaseException, schema: Mapping[str, pl.DataType]) -> str:
+def _reason(error: BaseException, expr: pl.Expr, schema: Mapping[str, pl.DataType]) -> str:
     """Return the message of polars, with a hint if there is one."""
     said = first_line(error)
     if isinstance(error, pl.exceptions.StructFieldNotFoundError):  # the message is only the name
-        near = near_names(said, _members_within(schema.values()))
+        whole, dtype = _taken_apart(said, expr, schema)
+        if isinstance(dtype, pl.List):
+            return (
+                f"{whole} is a list, and its elements have the member `{said}`, if any: in SQL, `l[1] -> '{said}'` is "
+                f"that of the first element; in Python, .list.get(0, null_on_oob=True).struct.field({said!r}), and of "
+                f"all of them, as a list, .list.eval(pl.element().struct.field({said!r}))"
+            )
+        if dtype is not None and not isinstance(dtype, pl.Struct):
+            return (
+                f"{whole} is no object, but {dtype}, so it has no member `{said}`. A name with a point in it is one "
+                'column if it is quoted: "a.b" in SQL, pl.col("a.b") in Python'
+            )
+        near = near_names(said, _members_within([dtype] if dtype is not None else schema.values()))
         return f"the object has no member `{said}`.{near} If it comes later, declare the type of the column."
     if _PARSES.search(said):
         return f"{said.rstrip('.')}: give the format, as in .str.to_date('%Y-%m-%d') or DATE(name, '%Y-%m-%d') in SQL"
+    if _NEGATIVE_POWER.search(said) and ".pow(" in str(expr):
+        return (
+            f"{said.rstrip('.')}: a power of integers is an integer; write POWER(CAST(a AS DOUBLE), b) for other powers"
+        )
+    if _INDEXED.search(said):
+        return f"{said}. A member of an object is written `o.k` in SQL, .struct.field('k') in Python"
     return said
+
+
+def _taken_apart(name: str, expr: pl.Expr, schema: Mapping[str, pl.DataType]) -> tuple[str, pl.DataType | None]:
+    """Return the expression, and its type, of which a member of a name is taken that it does not have."""
+    for node in nodes(expr):
+        match node.body:
+            case {"function": {"StructExpr": {"FieldByName": found}}} if found == name and not node.within:
+                (whole,) = (given.as_expression() for given in node.inputs())
+                try:
+                    (dtype,) = pl.LazyFrame(schema=schema).select(whole.alias("")).collect_schema().dtypes()
+                except REFUSALS:
+                    continue
+                if not (isinstance(dtype, pl.Struct) and name in {field.name for field in dtype.fields}):
+                    return show(whole), dtype
+    return "", None
 
 
 def _members_within(types: Iterable[Any]) -> Iterator[str]:
@@ -303,9 +361,9 @@ def _members_within(types: Iterable[Any]) -> Iterator[str]:
                 yield from _members_within([field.dtype])
 
 
-def _error(expr: pl.Expr, rows: Mapping[str, Any], schema: Mapping[str, pl.DataType]) -> BaseException | None:
+def _error(expr: pl.Expr, rows: pl.DataFrame) -> BaseException | None:
     try:
-        pl.DataFrame(rows, schema).with_columns(expr.alias("result"))
+        rows.with_columns(expr.alias("result"))
     except REFUSALS as error:
         return error
     return None

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import msgspec
 import polars as pl
 
 from transform.errors import CalculationError
@@ -46,6 +47,11 @@ INPUTS_WITHIN: Mapping[str, _Keys] = {
 }
 """The same for nodes that are evaluated on the elements of a list, which are all in one row."""
 
+TOO_DEEP = (
+    "is nested too deeply to be checked; for long chains there are functions of many arguments, such as IN in SQL, "
+    "sum_horizontal and replace_strict"
+)
+"""What is wrong with an expression that exhausts the stack."""
 _SHOWN_CHARACTERS = 300
 _NOT_FINITE = re.compile(r'"Float(32|64)?": null')
 """What a literal that is NaN or infinite becomes in JSON."""
@@ -105,10 +111,7 @@ def nodes(expr: pl.Expr) -> list[Node]:
     except REFUSALS as error:
         raise CalculationError(f"{show(expr)} cannot be checked: {first_line(error)}") from None
     except RecursionError:
-        raise CalculationError(
-            f"{show(expr)} is nested too deeply to be checked; for long chains there are functions of many arguments, "
-            "such as sum_horizontal and replace_strict"
-        ) from None
+        raise CalculationError(f"{show(expr)} {TOO_DEEP}") from None
     for node in found:  # the list grows meanwhile
         found.extend(node.inputs())
         if node.kind == "Literal" and _NOT_FINITE.search(json.dumps(node.body)):
@@ -138,3 +141,58 @@ def _aggregated(body: Mapping[str, Any]) -> Any:
     if isinstance(found, list):
         return found[0]
     return found.get("input", found) if isinstance(found, dict) else found
+
+
+def load(expr: pl.Expr) -> Any:
+    """Return the tree of an expression as MessagePack has it: integers of 128 bits are bytes there; see `integer`.
+
+    Raises:
+        CalculationError: It cannot be serialised, or is nested too deeply.
+    """
+    try:
+        return msgspec.msgpack.decode(expr.meta.serialize())
+    except REFUSALS as error:
+        raise CalculationError(f"{show(expr)} cannot be checked: {first_line(error)}") from None
+    except RecursionError:
+        raise CalculationError(f"{show(expr)} {TOO_DEEP}") from None
+
+
+def expression(tree: Any) -> pl.Expr:
+    """Return the expression of a tree.
+
+    It is made of MessagePack, because polars refuses JSON that is nested more than 128 levels deep.
+    """
+    try:
+        return pl.Expr.deserialize(io.BytesIO(msgspec.msgpack.encode(tree)), format="binary")
+    except RecursionError:
+        raise CalculationError(f"an expression {TOO_DEEP}") from None
+
+
+def integer(value: int | bytes) -> int:
+    """Return an integer of a tree."""
+    return int.from_bytes(value, "big", signed=True) if isinstance(value, bytes) else value
+
+
+def call(function: Any, *inputs: Any) -> Any:
+    """Return the tree of a function of trees."""
+    return {"Function": {"input": list(inputs), "function": function}}
+
+
+def operation(left: Any, operator: str, right: Any) -> Any:
+    """Return the tree of an operator of two trees."""
+    return {"BinaryExpr": {"left": left, "op": operator, "right": right}}
+
+
+def cast_to(tree: Any, dtype: Any) -> Any:
+    """Return the tree of a strict cast."""
+    return {"Cast": {"expr": tree, "dtype": {"Literal": dtype}, "options": "Strict"}}
+
+
+def scalar(kind: str, value: Any) -> Any:
+    """Return the tree of a literal of a type."""
+    return {"Literal": {"Scalar": {kind: value}}}
+
+
+def at_least(tree: Any, limit: float) -> Any:
+    """Return the tree of a comparison with a float."""
+    return operation(tree, "GtEq", scalar("Float64", limit))

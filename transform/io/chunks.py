@@ -8,6 +8,7 @@ Ranges can be transformed by any process and in any order. The lines of a range 
 first one that starts there to the one that is open where the range stops.
 """
 
+import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Protocol, cast
@@ -20,6 +21,20 @@ _SAMPLES, _SAMPLE_BYTES = 8, 4 << 10  # of a buffer, to find out whether its lin
 MAX_LINE_BYTES = 256 << 20
 LONG_LINE_HEAD_BYTES = 64 << 10
 BOM = b"\xef\xbb\xbf"
+_START_BYTES = 64  # of an input, by which its encoding is known
+_WIDE_BOMS = {
+    b"\xff\xfe\0\0": "UTF-32",
+    b"\0\0\xfe\xff": "UTF-32",
+    b"\xff\xfe": "UTF-16",
+    b"\xfe\xff": "UTF-16",
+}
+# Without a byte order mark: white space, then a bracket and another character of JSON, each with its NUL bytes.
+_WIDE_STARTS = {
+    "UTF-16LE": re.compile(rb"(?:[ \t\r\n]\0)*[{\[]\0[\t\r\n -~]\0"),
+    "UTF-16BE": re.compile(rb"(?:\0[ \t\r\n])*\0[{\[]\0[\t\r\n -~]"),
+    "UTF-32LE": re.compile(rb"(?:[ \t\r\n]\0\0\0)*[{\[]\0\0\0[\t\r\n -~]\0\0\0"),
+    "UTF-32BE": re.compile(rb"(?:\0\0\0[ \t\r\n])*\0\0\0[{\[]\0\0\0[\t\r\n -~]"),
+}
 
 ReadInto = Callable[[memoryview], int]
 """Fills a part of a view; returns the number of bytes, 0 at the end."""
@@ -83,7 +98,8 @@ class ChunkReader:
         only_blank: Whether the input holds only white space before `start`, so that an array may still begin.
 
     Raises:
-        InputError: While iterating: the input starts with `[`, so it is a JSON array and not JSON lines.
+        InputError: While iterating: the input starts with `[`, so it is a JSON array and not JSON lines, or it is text
+            in UTF-16 or UTF-32.
 
     Example:
         >>> import io
@@ -114,26 +130,29 @@ class ChunkReader:
 
     def __iter__(self) -> Iterator[Chunk | LongLine]:
         if self._offset == 0:
-            self._read_bom()
+            self._read_start()
         while not self._at_end:
             self._fill_buffer()
             stop = self._filled if self._at_end else self._last_line_end()
             if stop:
-                yield from _split_short_lines(self._buffer, stop, self._offset)
+                start = 0
+                for end in _cut_long_lines(self._buffer, stop, self._chunk_bytes):
+                    yield from _split_short_lines(self._buffer[start:end], self._offset + start)
+                    start = end
                 self._keep_rest(stop)
             elif self._filled > self._max_line_bytes + 1:
                 yield self._skip_line()
             else:
                 self._read_more()
 
-    def _read_bom(self) -> None:
-        """Read the first bytes, and carry them unless they are a BOM."""
-        start = memoryview(bytearray(len(BOM)))
+    def _read_start(self) -> None:
+        """Read the first bytes, which show the encoding, and put them back without a BOM."""
+        start = memoryview(bytearray(_START_BYTES))
         start = start[: fill(self._read_into, start)]
-        if start == BOM:
+        _refuse_wide(bytes(start))
+        if start[: len(BOM)] == BOM:
             self._offset = len(BOM)
-        else:
-            self._carry = start
+        self._read_into = put_back(start[self._offset :], self._read_into)
 
     def _fill_buffer(self) -> None:
         """Put the carry at the start of the buffer, and fill the rest of it."""
@@ -200,18 +219,49 @@ def fill(read_into: ReadInto, view: memoryview) -> int:
     return filled
 
 
-def _split_short_lines(buffer: memoryview, stop: int, offset: int) -> Iterator[Chunk]:
+def put_back(start: memoryview, read_into: ReadInto) -> ReadInto:
+    """Return a function that reads bytes that were read already, and then the rest."""
+
+    def read(view: memoryview) -> int:
+        nonlocal start
+        if not start:
+            return read_into(view)
+        count = min(len(start), len(view))
+        view[:count] = start[:count]
+        start = start[count:]
+        return count
+
+    return read
+
+
+def _cut_long_lines(buffer: memoryview, stop: int, chunk_bytes: int) -> Iterator[int]:
+    """Yield where to cut lines into chunks, so that a chunk is at most about `chunk_bytes` long, or a single line.
+
+    A buffer is longer than that if a line is; then it holds other lines too, which may be many.
+    """
+    data, start = cast("bytearray", buffer.obj), 0
+    while stop - start > chunk_bytes:
+        end = data.rfind(b"\n", start, start + chunk_bytes) + 1 or data.find(b"\n", start + chunk_bytes, stop) + 1
+        if not end:
+            break
+        yield end
+        start = end
+    if start < stop:
+        yield stop
+
+
+def _split_short_lines(buffer: memoryview, offset: int) -> Iterator[Chunk]:
     """Yield the lines as one chunk, or as several if they are so short that one would hold too many of them.
 
     Counting all line ends would take a tenth of the time of everything else, so only samples are looked at first.
     """
-    data, start = cast("bytearray", buffer.obj), 0
+    start, stop = 0, len(buffer)
     max_line_ends = _SAMPLE_BYTES * CHUNK_LINES // CHUNK_BYTES
     for sample in range(0, stop, max(stop // _SAMPLES, 1)):
-        if data.count(b"\n", sample, min(sample + _SAMPLE_BYTES, stop)) > max_line_ends:
+        if bytes(buffer[sample : sample + _SAMPLE_BYTES]).count(b"\n") > max_line_ends:
             import numpy as np  # noqa: PLC0415 - its import takes longer than everything else that the command needs
 
-            ends = np.flatnonzero(np.frombuffer(buffer[:stop], np.uint8) == ord("\n"))[CHUNK_LINES - 1 :: CHUNK_LINES]
+            ends = np.flatnonzero(np.frombuffer(buffer, np.uint8) == ord("\n"))[CHUNK_LINES - 1 :: CHUNK_LINES]
             for end in ends:
                 yield Chunk(buffer[start : end + 1], offset + start)
                 start = int(end) + 1
@@ -232,6 +282,18 @@ def _refuse_array(data: memoryview) -> bool:
         if text:
             return False
     return True
+
+
+def _refuse_wide(start: bytes) -> None:
+    """Raise if an input that starts like this is text in UTF-16 or UTF-32."""
+    by_mark = (encoding for mark, encoding in _WIDE_BOMS.items() if start.startswith(mark))
+    by_text = (encoding for encoding, pattern in _WIDE_STARTS.items() if pattern.match(start))
+    encoding = next(by_mark, None) or next(by_text, None)
+    if encoding is not None:
+        raise InputError(
+            f"the input is text in {encoding}, and JSON lines are in UTF-8. "
+            f"Convert it first, for example with: iconv -f {encoding} -t UTF-8"
+        )
 
 
 RANGE_BYTES = 16 << 20

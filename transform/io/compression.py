@@ -36,6 +36,14 @@ _PADDED = ("gzip", "xz")  # formats that allow zeros after and between their str
 _GZIP_WINDOW_BITS = 31  # of zlib: a deflate window of 15 bits, in a gzip wrapper
 _CORRUPT: tuple[type[Exception], ...] = (OSError, EOFError, ValueError, lzma.LZMAError, zstd.ZstdError, igzip_lib.error)  # type: ignore[assignment] # isal's is typed as an instance
 
+DECOMPRESSOR_BYTES = 128 << 20
+"""How much memory a decompressor may take.
+
+An xz stream may ask for 4 GiB, and `xz -9` makes ones that ask for 65 MiB; of zstd this is the size of the window. gzip
+takes 32 KiB, and bz2 4 MB.
+"""
+_ZSTD_WINDOW_LOG = DECOMPRESSOR_BYTES.bit_length() - 1
+
 HEAD_BYTES = 64
 """Number of bytes at the start of the content that show whether it is text."""
 
@@ -98,7 +106,7 @@ CODECS = (
         "zstd",
         (".zst", ".zstd"),
         (b"\x28\xb5\x2f\xfd", *(bytes([0x50 + i]) + b"\x2a\x4d\x18" for i in range(16))),
-        zstd.ZstdDecompressor,
+        lambda: zstd.ZstdDecompressor(options={zstd.DecompressionParameter.window_log_max: _ZSTD_WINDOW_LOG}),
         _zstd_compressor,
     ),
     Codec("bz2", (".bz2",), (b"BZh",), bz2.BZ2Decompressor, bz2.BZ2Compressor),
@@ -106,7 +114,7 @@ CODECS = (
         "xz",
         (".xz",),
         (b"\xfd7zXZ\x00",),
-        lambda: lzma.LZMADecompressor(format=lzma.FORMAT_XZ),
+        lambda: lzma.LZMADecompressor(format=lzma.FORMAT_XZ, memlimit=DECOMPRESSOR_BYTES),
         lzma.LZMACompressor,
     ),
 )
@@ -294,10 +302,7 @@ class Inflater:
             try:
                 data, self._pending = self._decompressor.decompress(self._pending, max_length=len(view)), b""
             except _CORRUPT as error:
-                if "too much memory" in str(error):
-                    raise InputError(
-                        f"{self._name}: its zstd data need a window of more than 128 MiB; compress it without --long"
-                    ) from None
+                self._check_memory(str(error))
                 raise InputError(f"{self._name}: corrupt {self._codec.name} data: {error}") from None
             if self._decompressor.eof:
                 self._pending = bytes(self._decompressor.unused_data)
@@ -305,6 +310,17 @@ class Inflater:
                 self._check_inflation(len(data))
                 view[: len(data)] = data
                 return len(data)
+
+    def _check_memory(self, error: str) -> None:
+        """Raise if a decompressor failed because its stream needs more than `DECOMPRESSOR_BYTES`."""
+        if "too much memory" in error:
+            raise InputError(
+                f"{self._name}: its zstd data need a window of more than 128 MiB; compress it without --long"
+            ) from None
+        if "Memory usage limit exceeded" in error:
+            raise InputError(
+                f"{self._name}: its xz data need more than 128 MiB of memory; compress it with xz -9 or less"
+            ) from None
 
     def _check_inflation(self, more: int) -> None:
         """Count more bytes of content; raise if they are too many."""

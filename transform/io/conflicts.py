@@ -1,4 +1,4 @@
-"""Checks that a run overwrites neither its input nor one of its outputs with another."""
+"""Checks where a run reads and writes: that places are given as they can be used, and that none overwrites another."""
 
 import io
 import os
@@ -7,9 +7,55 @@ from collections.abc import Mapping
 from itertools import combinations
 from pathlib import Path
 from stat import S_ISREG
+from typing import Any
 
 from transform.errors import OptionError, OutputError
-from transform.io.s3 import is_uri
+from transform.io.s3 import S3Object, is_uri
+
+
+def located(role: str, location: Any, *, streams: bool = True) -> Any:
+    """Return a location as the engine uses it: a path or URI as text, an `S3Object` or a stream as it is.
+
+    Args:
+        role: Its role, such as `input` or `output`, for the error.
+        location: As it was given.
+        streams: Whether it can be a binary file object.
+
+    Raises:
+        OptionError: It can be neither read nor written, or is a path in bytes.
+    """
+    if isinstance(location, S3Object):
+        return location
+    if not isinstance(location, str | os.PathLike):
+        return _stream(role, location, streams=streams)
+    text = os.fspath(location)
+    if not isinstance(text, str):
+        raise OptionError(f"the {role} is a path in bytes: {text!r:.80}; os.fsdecode(…) makes text of it")
+    if not text or "\0" in text:
+        raise OptionError(f"the {role} is not the name of a file or an object: {text!r:.80}")
+    if not isinstance(location, str) and text.startswith("s3:/") and not text.startswith("s3://"):
+        raise OptionError(
+            f"the {role} is an S3 URI as a Path, which cannot hold one; give it as text: 's3://{text[4:]}'"
+        )
+    return text
+
+
+def _stream(role: str, location: Any, *, streams: bool) -> Any:
+    if streams and isinstance(location, io.TextIOBase):
+        raise OptionError(f"the {role} is a text stream; open it in binary mode, or give its `.buffer`")
+    if not streams or not hasattr(location, "readinto" if role == "input" else "write"):
+        raise _no_place(role, location, streams=streams)
+    if getattr(location, "closed", False) is True:
+        raise OptionError(f"the {role} is a file object that is closed")
+    return location
+
+
+def mode_at(path: str | os.PathLike[str]) -> int | None:
+    """Return the type and permissions of the file at a path, None if there is none that can be reached."""
+    try:
+        return Path(path).stat().st_mode
+    except (OSError, ValueError):
+        return None
 
 
 def check_no_conflicts(locations: Mapping[str, object]) -> None:
@@ -22,7 +68,8 @@ def check_no_conflicts(locations: Mapping[str, object]) -> None:
         OutputError: Two are the same; the message names them.
         OptionError: One can be neither read nor written.
     """
-    identities = {role: _identity(role, location) for role, location in locations.items() if location is not None}
+    locations = {role: located(role, location) for role, location in locations.items() if location is not None}
+    identities = {role: _identity(role, location) for role, location in locations.items()}
     for (role, identity), (other_role, other) in combinations(identities.items(), 2):
         if identity is not None and identity == other:
             name = locations[other_role] if str(locations[role]) == "-" else locations[role]
@@ -33,11 +80,6 @@ def _identity(role: str, location: object) -> object:
     """Return a value that is equal for two names of one file or object; None if it can be used twice, as a pipe."""
     if is_uri(location):
         return str(location)
-    is_named = isinstance(location, str | os.PathLike)
-    if not is_named and not hasattr(location, "readinto" if role == "input" else "write"):
-        raise no_place(role, location)
-    if isinstance(location, io.TextIOBase):
-        raise OptionError(f"the {role} is a text stream; open it in binary mode, or give its `.buffer`")
     try:
         status = Path(str(location)).stat() if _is_path(location) else os.fstat(_descriptor(role, location))
     except (OSError, AttributeError, ValueError):
@@ -45,10 +87,15 @@ def _identity(role: str, location: object) -> object:
     return (status.st_dev, status.st_ino) if S_ISREG(status.st_mode) else None
 
 
-def no_place(role: str, location: object) -> OptionError:
+def _no_place(role: str, location: object, *, streams: bool) -> OptionError:
     """Return the error for a location that can be neither read nor written."""
-    hint = "; write it to a file with .write_ndjson(…)" if hasattr(location, "write_ndjson") else ""
-    return OptionError(f"the {role} is a path, a URI, `-` or a binary file object, not {type(location).__name__}{hint}")
+    if isinstance(location, bytes | bytearray | memoryview):
+        hint = "; io.BytesIO(…) is a file object of bytes" if streams else ""
+    else:
+        hint = "; write it to a file with .write_ndjson(…)" if hasattr(location, "write_ndjson") else ""
+    what = repr(location) if location is None or isinstance(location, int | float) else type(location).__name__
+    allowed = "a path, a URI, `-` or a binary file object" if streams else "a path, a URI or `-`"
+    return OptionError(f"the {role} is {allowed}, not {what}{hint}")
 
 
 def _is_path(location: object) -> bool:

@@ -15,7 +15,7 @@ import select
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from stat import S_IMODE
+from stat import S_IFREG, S_IMODE, S_ISREG
 from types import TracebackType
 from typing import BinaryIO, Protocol, Self, cast
 
@@ -23,6 +23,7 @@ from transform import _process
 from transform.errors import OutputError
 from transform.io import s3, s3_sink
 from transform.io.compression import codec_of_name
+from transform.io.conflicts import located, mode_at
 from transform.io.s3_sink import PART_SIZES
 from transform.io.s3_writer import PartSizes, ReadSoFar
 from transform.io.temp_files import create_held, find_abandoned
@@ -41,7 +42,7 @@ def is_stream(target: Target) -> bool:
         return True
     if s3.is_uri(target):
         return False
-    return _DESCRIPTOR.fullmatch(str(target)) is not None or (Path(target).exists() and not Path(target).is_file())
+    return _DESCRIPTOR.fullmatch(str(target)) is not None or not S_ISREG(mode_at(target) or S_IFREG)
 
 
 class Sink(Protocol):
@@ -74,6 +75,7 @@ class Output:
 
     Raises:
         OutputError: The target cannot be written to; raised by every method.
+        OptionError: It is nothing that can be written to.
     """
 
     def __init__(
@@ -82,6 +84,7 @@ class Output:
         read_so_far: Callable[[], ReadSoFar] = lambda: (0, None),
         part_sizes: PartSizes = PART_SIZES,
     ) -> None:
+        target = located("output", target)
         self._sink = _open_sink(target, read_so_far, part_sizes)
         self.name = self._sink.name
         codec = codec_of_name(self.name) if isinstance(target, str | os.PathLike) else None

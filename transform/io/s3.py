@@ -43,7 +43,10 @@ class S3Object(os.PathLike[str]):
 
 def is_uri(location: object) -> bool:
     """Return whether a location is an S3 URI."""
-    return isinstance(location, str | os.PathLike) and str(location).startswith("s3://")
+    if not isinstance(location, str | os.PathLike):
+        return False
+    text = os.fspath(location)
+    return isinstance(text, str) and text.startswith("s3://")
 
 
 def object_at(location: "str | S3Object") -> S3Object:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from transform.errors import OutputError
 from transform.io.s3 import S3Object, endpoint, filesystem, object_at, split_uri, translate_errors
-from transform.io.s3_writer import MultipartUpload, PartBuffer, PartSizes, ReadSoFar
+from transform.io.s3_writer import MultipartUpload, PartBuffer, PartSizes, ReadSoFar, send_without_copying
 from transform.io.temp_files import create_held, find_abandoned, records_directory
 
 if TYPE_CHECKING:
@@ -54,7 +54,7 @@ class ObjectSink:
         self._call: Callable[..., dict[str, Any]] = partial(filesystem.call_s3, **self._object)
         self._upload = MultipartUpload(
             self._call,
-            filesystem,
+            partial(send_without_copying, filesystem),
             {"Metadata": {_RUN: self._run}},
             max_parts_in_flight=_MAX_PARTS_IN_FLIGHT,
             max_bytes_in_flight=_MAX_BYTES_IN_FLIGHT,

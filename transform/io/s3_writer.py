@@ -7,7 +7,8 @@ import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from io import BytesIO
-from typing import Any
+from math import log1p
+from typing import Any, Protocol
 
 from transform import _process
 from transform.io.s3 import S3Failure
@@ -19,6 +20,7 @@ ReadSoFar = tuple[int, int | None]
 """How many bytes of an input were read, and its size, None if that is not known."""
 
 _SPARE = 2  # half of the remaining parts are kept for an output that becomes larger than estimated
+_MAX_GROWTH = 4  # the rest of an input may become so many times as large, or so many times what the rate so far says
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,8 +28,15 @@ class PartSizes:
     """The sizes of the parts of an upload.
 
     A part is kept in memory, so it is not larger than necessary: the rest of the output, estimated from the input read
-    so far, has to fit into the remaining parts. For an output of 1 TB the largest part has 200 MB. If the size of the
-    input is not known, the size of the parts doubles after each 1,000 parts.
+    so far, has to fit into the remaining parts. For an output of 1 TB the largest part has 200 MB.
+
+    If most of the output comes from the end of the input, as of a filter on sorted lines, that estimate is too low. So
+    the parts also grow in proportion to the output so far, by the factor with which the remaining parts hold the most
+    that may still come: four times the rest of the input, or of what it would give at the rate so far. If no byte of
+    the input gives more than one of output, parts are no larger than for an even output of the size of the input.
+
+    If even more comes, the size of the last 1,000 parts doubles after each 100. If the size of the input is not known,
+    the size of the parts doubles after each 1,000 parts.
 
     Attributes:
         first: Size of the parts of an output that is not huge, in bytes.
@@ -57,10 +66,13 @@ class PartSizes:
         if not position or size is None:
             return min(self.first << (parts // tenth), MAX_PART_BYTES)
         parts_left = max(1, self.max_parts - parts)
-        even = _SPARE * written * max(0, size - position) // (position * parts_left)
-        # Most of the output may come from the end of the input, so the last tenth of the parts grows in any case.
+        rest = max(0, size - position)
+        even = _SPARE * written * rest // (position * parts_left)
+        most = _MAX_GROWTH * rest * max(1, written / position)
+        # As a sum of parts of which each has this share of all before it, the output grows from `written` to `most`.
+        uneven = int(written * log1p(most / written) / parts_left) if written else 0
         last = self.first << (max(0, parts - self.max_parts + tenth) // max(1, tenth // 10))
-        return min(max(self.first, even, last), MAX_PART_BYTES)
+        return min(max(self.first, even, uneven, last), MAX_PART_BYTES)
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +92,36 @@ class UploadedPart:
     number: int
     etag: str
     size: int
+
+
+class Threads(Protocol):
+    """Starts the threads that send parts; a simulation has others."""
+
+    def start(self, function: Callable[..., None], *arguments: Any, name: str) -> object:
+        """Run a function in a new thread, which does not keep the process alive."""
+
+    def condition(self) -> Any:
+        """Return a new condition, as `threading.Condition` is one."""
+
+
+class DaemonThreads:
+    """Threads of this process, for which the interpreter does not wait at its end as it does for those of an executor.
+
+    A user who interrupts a command repeatedly does not want to wait for S3.
+    """
+
+    def start(self, function: Callable[..., None], *arguments: Any, name: str) -> object:
+        """Run a function in a new thread."""
+        thread = threading.Thread(target=function, args=arguments, name=name, daemon=True)
+        thread.start()
+        return thread
+
+    def condition(self) -> threading.Condition:
+        """Return a new condition."""
+        return threading.Condition()
+
+
+_THREADS = DaemonThreads()
 
 
 class PartBuffer:
@@ -149,12 +191,13 @@ class MultipartUpload:
     Args:
         call: Sends a request about the object, by boto3's name of the operation and its arguments, and returns the
             answer.
-        filesystem: The s3fs file system that `call` uses.
+        before_part: Called before each part is sent; see `send_without_copying`.
         headers: Arguments of the request that creates the upload: metadata, content type and so on.
         max_parts_in_flight: How many parts may be sent at a time. With 0, `send` waits for the part and its note.
         max_bytes_in_flight: How many bytes these may have together; a larger part is sent alone.
         upload_id: Id of an upload to continue; with None, `create` begins one.
         parts: The parts that this upload has already.
+        threads: Starts the threads that send the parts.
 
     Attributes:
         id: Id of the upload, None before it is created and after it was aborted.
@@ -165,7 +208,8 @@ class MultipartUpload:
         ...     print(operation, arguments["MultipartUpload"])
         ...     return {"ETag": '"whole"'}
         >>> limits = {"max_parts_in_flight": 2, "max_bytes_in_flight": 64 << 20}
-        >>> MultipartUpload(call, None, {}, **limits, upload_id="1", parts=[UploadedPart(1, '"first"', 5)]).complete()
+        >>> upload = MultipartUpload(call, bool, {}, **limits, upload_id="1", parts=[UploadedPart(1, '"first"', 5)])
+        >>> upload.complete()
         complete_multipart_upload {'Parts': [{'PartNumber': 1, 'ETag': '"first"'}]}
         '"whole"'
     """
@@ -173,16 +217,18 @@ class MultipartUpload:
     def __init__(
         self,
         call: Callable[..., dict[str, Any]],
-        filesystem: Any,
+        before_part: Callable[[], object],
         headers: Mapping[str, Any],
         *,
         max_parts_in_flight: int,
         max_bytes_in_flight: int,
         upload_id: str | None = None,
         parts: Sequence[UploadedPart] = (),
+        threads: Threads = _THREADS,
     ) -> None:
         self._call = call
-        self._filesystem = filesystem
+        self._before_part = before_part
+        self._threads = threads
         self._headers = headers
         self._max_parts = max_parts_in_flight
         self._max_bytes = max_bytes_in_flight
@@ -190,7 +236,7 @@ class MultipartUpload:
         self.parts = list(parts)
         self._next_number = len(parts) + 1
         # All below is guarded by this, and each change to it is notified.
-        self._changed = threading.Condition()
+        self._changed = threads.condition()
         self._in_flight: dict[int, int] = {}
         self._arrived: dict[int, tuple[UploadedPart, Callable[[], None] | None]] = {}
         self._is_noting = False
@@ -211,11 +257,11 @@ class MultipartUpload:
                 the last of these is called.
         """
         self._wait_until(lambda: self._has_room(len(content)))
-        _send_without_copying(self._filesystem)
+        self._before_part()
         number, self._next_number = self._next_number, self._next_number + 1
         with self._changed:
             self._in_flight[number] = len(content)
-        _start(self._send, number, content, note)
+        self._threads.start(self._send, number, content, note, name="upload")
         if not self._max_parts:
             self.finish()
 
@@ -226,7 +272,7 @@ class MultipartUpload:
             content: The part.
         """
         self.finish()
-        _send_without_copying(self._filesystem)
+        self._before_part()
         self.parts.append(self._put(self._next_number, content))
         self._next_number += 1
 
@@ -295,7 +341,7 @@ class MultipartUpload:
             # While a note is being made, `parts` has to stay as it is.
             if not self._is_noting and (newest := self._advance()):
                 self._is_noting = True
-                _start(self._make_notes, newest)
+                self._threads.start(self._make_notes, newest, name="upload")
             self._changed.notify_all()
 
     def _make_notes(self, note: Callable[[], None] | None) -> None:
@@ -324,14 +370,6 @@ class MultipartUpload:
         return note
 
 
-def _start(function: Callable[..., None], *arguments: object) -> None:
-    """Start a daemon thread, for which the interpreter does not wait at its end as it does for those of an executor.
-
-    A user who interrupts a command repeatedly does not want to wait for S3.
-    """
-    threading.Thread(target=function, args=arguments, name="upload", daemon=True).start()
-
-
 def _is_gone(error: BaseException | None) -> bool:
     """Return whether S3 answered that there is no such upload; our own errors have those of s3fs as their cause."""
     while error is not None:
@@ -352,12 +390,20 @@ class _PartStream(BytesIO):
         return memoryview(self._content)
 
 
-def _send_without_copying(filesystem: Any) -> None:
+def send_without_copying(filesystem: Any) -> None:
     """Make botocore send parts that are bytes without copying them.
 
     botocore turns them into a stream, and aiohttp asks the stream for its buffer, which copies it. For each part in
     flight that takes its size in memory again, and a seventh of the time of sending. Each request gets a new stream,
     because s3fs may send a request several times, and a stream that was read would be empty the next time.
+
+    Args:
+        filesystem: An s3fs file system.
+
+    Example:
+        >>> import s3fs
+        >>> filesystem = s3fs.S3FileSystem(anon=True, skip_instance_cache=True)
+        >>> send_without_copying(filesystem)
     """
     filesystem.s3.meta.events.register_first("before-parameter-build.s3.UploadPart", _to_stream, "transform-stream")
 

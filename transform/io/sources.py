@@ -12,15 +12,15 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
 from io import FileIO
 from pathlib import Path
-from stat import S_ISDIR, S_ISREG
+from stat import S_IFREG, S_ISDIR, S_ISREG
 from typing import Any, Protocol, TypeVar, cast
 
 from transform import _process
 from transform.errors import InputError, SourceChangedError
 from transform.io import s3
-from transform.io.chunks import RandomAccess, ReadInto, fill
+from transform.io.chunks import RandomAccess, ReadInto, fill, put_back
 from transform.io.compression import HEAD_BYTES, MAGIC_BYTES, Codec, Inflater, Labels
-from transform.io.conflicts import no_place
+from transform.io.conflicts import located, mode_at
 from transform.io.s3 import S3Object
 from transform.io.s3_reader import ObjectReader
 
@@ -177,7 +177,9 @@ def open_source(source: Source, start: Position | None = None, max_inflation: in
 
     Raises:
         InputError: It does not exist or cannot be read.
+        OptionError: It is nothing that can be read.
     """
+    source = located("input", source)
     if start is not None and _is_stream(source):
         raise InputError(f"{source}: can't be gone on with: it is not a file or an object, which can be read again")
     with _open_stored(source, start) as opened:
@@ -194,11 +196,13 @@ def open_source(source: Source, start: Position | None = None, max_inflation: in
         yield replace(reader, start=start)
 
 
+OpenSource = Callable[[Source, Position | None, int | None], AbstractContextManager[Reader]]
+"""How an input is opened: as `open_source` does."""
+
+
 def _open_stored(source: Source, start: Position | None) -> AbstractContextManager[Reader]:
     """Open an input whose bytes are read as they are stored."""
     if not isinstance(source, str | os.PathLike):
-        if not hasattr(source, "readinto"):
-            raise no_place("input", source)
         stored = StoredInput(str(getattr(source, "name", "the input stream")), source)
         return contextlib.nullcontext(Reader(stored, stored.read_into))
     if s3.is_uri(source):
@@ -270,9 +274,14 @@ def _seek(opened: Reader, offset: int, labels: Labels) -> None:
     """Go to an offset of an input that was not compressed when it was read before."""
     raw = opened.stored.raw
     if isinstance(raw, FileIO):  # an object was opened at the offset, and a look at its start would take a request
-        if labels.codec_of(os.pread(raw.fileno(), MAGIC_BYTES, 0)) is not None:
+        try:
+            magic = os.pread(raw.fileno(), MAGIC_BYTES, 0)
+            raw.seek(offset)
+        except (OSError, OverflowError) as error:
+            reason = describe_os_error(error) if isinstance(error, OSError) else str(error)
+            raise InputError(f"{opened.name}: can't be read from offset {offset} on: {reason}") from error
+        if labels.codec_of(magic) is not None:
             raise SourceChangedError(f"{opened.name}: is not what was read before")
-        raw.seek(offset)
         opened.stored.position = offset
 
 
@@ -301,7 +310,7 @@ def _peek(reader: Reader, count: int) -> tuple[bytes, Reader]:
     """Return the next bytes, fewer only if there are no more, and a reader that reads them as well."""
     start = memoryview(bytearray(count))
     start = start[: fill(reader.read_into, start)]
-    return bytes(start), replace(reader, read_into=_prefixed(start, reader.read_into))
+    return bytes(start), replace(reader, read_into=put_back(start, reader.read_into))
 
 
 def _skip(reader: Reader, start: Position) -> None:
@@ -311,21 +320,6 @@ def _skip(reader: Reader, start: Position) -> None:
         left -= count
     if left or not reader.codec or reader.codec.name != start.codec:
         raise SourceChangedError(f"{reader.name}: is not what was read before")
-
-
-def _prefixed(start: memoryview, read_into: ReadInto) -> ReadInto:
-    """Return a function that reads bytes that were read already, and then the rest."""
-
-    def read(view: memoryview) -> int:
-        nonlocal start
-        if not start:
-            return read_into(view)
-        count = min(len(start), len(view))
-        view[:count] = start[:count]
-        start = start[count:]
-        return count
-
-    return read
 
 
 def describe_os_error(error: OSError) -> str:
@@ -378,16 +372,17 @@ class _LocalFile:
 
 def reopenable(source: Source) -> bool:
     """Return whether the source can be read a second time from its start."""
+    source = located("input", source)
     if not isinstance(source, str | os.PathLike) or str(source) == "-":
         return False
-    return s3.is_uri(source) or Path(source).is_file()
+    return s3.is_uri(source) or S_ISREG(mode_at(source) or 0)
 
 
 def _is_stream(source: Source) -> bool:
     """Return whether a source can be read only once, from its current position; False if it does not exist."""
     if not isinstance(source, str | os.PathLike) or str(source) == "-":
         return True
-    return not s3.is_uri(source) and Path(source).exists() and not Path(source).is_file()
+    return not s3.is_uri(source) and not S_ISREG(mode_at(source) or S_IFREG)
 
 
 def _identity(status: os.stat_result) -> Identity:

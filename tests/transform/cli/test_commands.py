@@ -21,6 +21,7 @@ import pytest
 
 from tests.conftest import command_line, environment_with
 from tests.support.trial import OLD, lines
+from tests.support.typed import typed_sql
 
 if sys.version_info >= (3, 14):
     from compression import zstd
@@ -366,15 +367,19 @@ MISTAKES: dict[str, tuple[Sequence[str], str]] = {
         "there is no column `starz` in the input (1 line). Did you mean `stars`",
     ),
     "mixed column": (
-        ["mixed.jsonl", "-e", "a AS b"],
+        ["mixed.jsonl", "-e", "a + 1 AS b"],
         "column `a` is of mixed kinds in the input (3 lines): 2 integers and 1 string",
     ),
     "aggregate": (["in.jsonl", "-e", "sum(stars) AS b"], "is not row-wise"),
     "no name": (["in.jsonl", "-e", "stars * 2"], "needs a name for its result: write it with AS in SQL"),
     "bad SQL": (["in.jsonl", "-e", "stars *"], "polars does not understand the SQL `stars *`"),
     "condition that is none": (["in.jsonl", "-w", "stars"], "gives Float64, not true or false"),
-    "wrong type for an operator": (["in.jsonl", "-e", "state * 2 AS b"], "polars refuses `"),
-    "declared but not read": (["in.jsonl", "-e", "stars AS b", "--schema", "starz=Int8"], "Did you mean `stars`?"),
+    "wrong type for an operator": (
+        ["in.jsonl", "-e", "state * 2 AS b"],
+        "`state * 2 AS b` is refused: `state` is text",
+    ),
+    "output with a name that is too long": (["in.jsonl", "-e", "stars AS b", "--rejects", "r" * 300], "name too long"),
+    "input with a name that is too long": (["i" * 300, "-e", "stars AS b"], "name too long"),
     "missing calculation": (["in.jsonl", "-c", "absent.py"], "absent.py: no such file"),
     "calculation that raises": (
         ["in.jsonl", "-c", "raises.py"],
@@ -383,7 +388,8 @@ MISTAKES: dict[str, tuple[Sequence[str], str]] = {
     "incomplete URI": (["s3://", "-e", "a AS b"], "s3://: expected s3://BUCKET/KEY"),
     "absent member of an object": (
         ["nested.jsonl", "-e", "o.p.zipp AS b"],
-        "the object has no member `zipp`. Did you mean `zip`? If it comes later, declare the type of the column.",
+        "there is no member `zipp` in `o.p` in the input (1 line). Did you mean `zip`? If it comes later, declare its "
+        "type: --schema o.p.zipp=TYPE, or .with_schema({'o.p.zipp': pl.TYPE})",
     ),
     "text in double quotes": (
         ["in.jsonl", "-w", 'state = "paid"'],
@@ -391,14 +397,17 @@ MISTAKES: dict[str, tuple[Sequence[str], str]] = {
     ),
     "date without a format": (
         ["in.jsonl", "-e", "CAST(state AS DATE) AS b"],
-        "is not supported: give the format, as in .str.to_date('%Y-%m-%d') or DATE(name, '%Y-%m-%d') in SQL",
+        "Read it with its format: DATE(state, '%Y-%m-%d') in SQL, .str.to_date('%Y-%m-%d') in Python",
     ),
     "input for a calculation": (
         ["in.jsonl", "-c", "in.jsonl"],
         "in.jsonl is not a Python file; a calculation is in one, path/file.py",
     ),
-    "wrong type for a function": (["in.jsonl", "-e", "upper(stars) AS b"], "polars refuses `"),
-    "comparison of text and number": (["in.jsonl", "-w", "state > 3"], "polars refuses `"),
+    "wrong type for a function": (
+        ["in.jsonl", "-e", "upper(stars) AS b"],
+        "`upper(stars) AS b` is refused: `stars` is",
+    ),
+    "comparison of text and number": (["in.jsonl", "-w", "state > 3"], "`state > 3` is refused: `state` is text"),
 }
 
 
@@ -757,7 +766,7 @@ def test_schema_counts_presence_nulls_and_kinds(here: Path, run: Any) -> None:
 def test_schema_shows_the_types_that_a_run_infers(here: Path, run: Any) -> None:
     shown = schema_table(run("schema", SAMPLE).stdout)
     assert len(shown) == 12
-    expressions = (part for name in shown for part in ("-e", name))
+    expressions = (part for name in shown for part in ("-e", f"{typed_sql(name)} AS {name}"))
     assert run("run", SAMPLE, "out.jsonl", "-q", "--summary", "s.json", *expressions).returncode == OK
     inferred = json.loads((here / "s.json").read_bytes())["schema"]
     assert {name: row["type"] for name, row in shown.items()} == {name: row["type"] for name, row in inferred.items()}

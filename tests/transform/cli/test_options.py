@@ -71,3 +71,52 @@ def test_what_is_not_closed_is_refused_with_the_expression(tmp_path: Path, comma
     assert (status, output) == (1, None)
     assert text.startswith("transform: expression 2 of 2: ")
     assert "the comment that starts with `/* note` is not closed" in text
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (["-e", "v AS w", "-w", "v > 1", "-w", "v < 3"], "--where: it can be given once, not as `v > 1` and `v < 3`"),
+        (["-e", "v AS w", "-w", "v > 1", "--where", ""], "join the conditions with AND"),
+        (["-c", "a.py", "-c", "b.py:other"], "--calculation: it can be given once, not as `a.py` and `b.py:other`"),
+    ],
+)
+def test_an_option_that_can_be_given_once_is_refused_twice(
+    command: Command, tmp_path: Path, options: list[str], said: str
+) -> None:
+    (tmp_path / "in.jsonl").write_bytes(b'{"v":2}\n')
+    result = command("run", "in.jsonl", "out.jsonl", *options)
+    assert (result.returncode, result.stdout) == (2, b"")
+    assert said in " ".join(result.stderr.decode().split())
+    assert not (tmp_path / "out.jsonl").exists()
+
+
+def test_a_type_that_nothing_reads_is_a_note(command: Command, tmp_path: Path) -> None:
+    options = ["-e", "stars AS b", "--schema", "stars=Int8", "--schema", "starz=Int8"]
+    status, output, notes, printed = run(command, tmp_path, b'{"stars":1}\n', *options)
+    said = "the schema declares `starz`, but no expression or filter reads it. Did you mean `stars`?"
+    assert (status, output, notes) == (0, b'{"stars":1,"b":1}\n', [said])
+    assert said in printed
+    (tmp_path / "c.py").write_text(
+        "from transform import Calculation\n"
+        "calculation = Calculation.from_sql('stars AS b').with_schema({'starz': 'Int8'})\n"
+    )
+    result = command("check", "c.py", "in.jsonl")
+    assert (result.returncode, f"problem: {said}" in result.stdout.decode()) == (3, True)
+
+
+@pytest.mark.parametrize(
+    ("option", "name"),
+    [("output", "o" * 300), ("output", "d/" * 2500 + "o"), ("output", "o" * 246), ("--summary", "s" * 300)],
+)
+def test_a_name_that_the_file_system_does_not_take_is_refused_before_anything_is_read(
+    command: Command, tmp_path: Path, option: str, name: str
+) -> None:
+    places = ["out.jsonl", option, name] if option != "output" else [name]
+    result = command("run", "-", *places, "-e", "v AS w", stdin=b'{"v":2}\nno\n')
+    if len(name) < 255:  # the name of its rejects would be too long, and is shortened
+        assert (result.returncode, (tmp_path / name).exists()) == (3, True)
+        return
+    assert result.returncode == 1
+    assert result.stderr.decode() == f"transform: {name}: file name too long\n"
+    assert [*tmp_path.iterdir()] == []

@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 from tests.support.reference import BLANK, Rejected, Spec, faults, parse, read
 from tests.support.strategies import AWKWARD, SMALL_LIMIT_BYTES, lines
 from transform.decode.decoder import Decoder
-from transform.decode.schema import Column
+from transform.decode.line_errors import CUT_KIND
+from transform.decode.schema import Column, Read
 from transform.errors import WidenError
 from transform.io.chunks import LONG_LINE_HEAD_BYTES, MAX_LINE_BYTES, Chunk
 
@@ -35,7 +36,7 @@ TYPES: dict[str, pl.DataType] = {
 }
 REASONS = {
     "too long": "longer than",
-    "utf8": "not valid UTF-8: byte ",
+    "utf8": "not valid UTF-8: ",
     "depth": f"nested deeper than {MAX_DEPTH} levels",
     "json": "not valid JSON: ",
     "object": "not a JSON object: ",
@@ -176,7 +177,7 @@ def test_brackets_side_by_side_or_in_strings_are_not_nested() -> None:
     assert [reject.line for reject in too_long.rejects] == [1]
     unclosed = '{"a":' + "[" * 511
     rejects = check("\n".join([unclosed, unclosed + "[" * 600, "{}"]).encode(), {}).rejects
-    assert [r.kind for r in rejects] == ["not valid JSON", f"nested deeper than {MAX_DEPTH} levels"]
+    assert [r.kind for r in rejects] == [CUT_KIND, f"nested deeper than {MAX_DEPTH} levels"]
 
 
 HIGH = (r"\ud83d", r"\uD83D", r"\ud900", r"\uda00", r"\uDA00", r"\udbff", r"\uDBFF")
@@ -333,10 +334,21 @@ def test_nested_values_are_those_of_json(case: str, targets: tuple[str, ...], so
     assert decoded.frame["v"].dtype == dtype
 
 
-def test_members_that_an_object_lacks_are_null_and_others_are_not_read() -> None:
+def test_members_that_an_object_lacks_are_null_and_others_have_the_line_rejected() -> None:
     column = Column(pl.Struct({"x": pl.Int64(), "y": pl.String()}), inferred=False)
-    data = b'{"s":{"y":"b","z":[1e999]}}\n{"s":{}}\n{"s":null}\n{"s":{"x":1,"x":2}}\n'
+    data = b'{"s":{"y":"b"}}\n{"s":{}}\n{"s":null}\n{"s":{"x":1,"z":[1e999]}}\n{"s":{"x":1,"x":2}}\n'
     expected = [{"x": None, "y": "b"}, {"x": None, "y": None}, None, {"x": 2, "y": None}]
+    decoded = decode(data, {"s": column})
+    assert decoded.frame["s"].to_list() == expected
+    reason = "column `s`: a member that its type does not have, and that would be lost: `z`"
+    assert [(reject.line, reject.reason) for reject in decoded.rejects] == [(3, reason)]
+
+
+def test_members_of_elements_that_are_not_used_are_not_read() -> None:
+    read = Read(("s",), elements=frozenset([("x",), ("y",)]))
+    column = Column(pl.List(pl.Struct({"x": pl.Int64(), "y": pl.String()})), read=read)
+    data = b'{"s":[{"y":"b","z":[1e999]},null]}\n{"s":[{}]}\n{"s":null}\n{"s":[{"x":1,"x":2}]}\n'
+    expected = [[{"x": None, "y": "b"}, None], [{"x": None, "y": None}], None, [{"x": 2, "y": None}]]
     assert decode(data, {"s": column}).frame["s"].to_list() == expected
 
 
@@ -346,7 +358,11 @@ def test_members_that_an_object_lacks_are_null_and_others_are_not_read() -> None
         (pl.Int128(), "2.5", pl.Float64()),
         (pl.Int128(), "1e2", pl.Float64()),
         (pl.List(pl.Int128()), "[1,2.5]", pl.List(pl.Float64())),
-        (pl.Struct({"x": pl.Int128()}), '{"x":1.5,"y":1}', pl.Struct({"x": pl.Float64(), "y": pl.Int128()})),
+        (
+            pl.Struct({"x": pl.Int128(), "y": pl.Int128()}),
+            '{"x":1.5,"y":1}',
+            pl.Struct({"x": pl.Float64(), "y": pl.Int128()}),
+        ),
     ],
     ids=str,
 )

@@ -15,9 +15,10 @@ from hypothesis import strategies as st
 
 from tests.support.example import lines as example_lines
 from tests.support.stops import stopped, through_json, uninterrupted
+from tests.support.trial import attempt, lines
 from tests.support.tuned import Tuned
 from transform import Calculation, State
-from transform.decode.schema import nearest
+from transform.decode.near_names import nearest
 from transform.engine.named_members import NEAR_BYTES
 from transform.io.compression import CODECS
 
@@ -217,3 +218,16 @@ def test_selecting_only_what_no_line_has_is_reported(tmp_path: Path) -> None:
     assert (tmp_path / "out").read_bytes() == b"{}\n{}\n"
     assert summary.notes == [note("ID", "select", "`id`"), note("z", "select")]
     assert summary.to_dict()["absent"] == {"ID": ["id"], "z": []}
+
+
+@given(
+    members=st.lists(st.lists(st.text("ab", min_size=1, max_size=2), max_size=5), min_size=1, max_size=4),
+    wanted=st.lists(st.text("ab", max_size=2), max_size=4, unique=True),
+)
+@settings(max_examples=60)
+def test_of_many_names_the_same_are_found_as_of_few(members: list[list[str]], wanted: list[str]) -> None:
+    data = lines(*("{" + ",".join(f'"{name}":{place}' for place, name in enumerate(names)) + "}" for names in members))
+    others = [f"nothing {number}" for number in range(50)]  # more than are looked for one after the other
+    few, many = (attempt(data, Calculation().drop(*names, "z")) for names in (wanted, [*wanted, *others]))
+    assert few.output == many.output
+    assert set(few.summary.absent) == set(many.summary.absent) - {*others}

@@ -105,9 +105,9 @@ def test_a_type_checker_knows_the_types_of_options(tmp_path: Path) -> None:
     source.write_bytes(lines(3))
     CALCULATION.run(source, tmp_path / "out", workers=1, max_rejects="5%", chunk_bytes=100, max_inflation=None)
     assert (tmp_path / "out").read_bytes() == transformed(3)
-    with pytest.raises(TypeError):
-        CALCULATION.run(source, tmp_path / "out", chunk_bytes="100")  # type: ignore[arg-type]
+    with pytest.raises(OptionError):
+        CALCULATION.run(source, tmp_path / "out", chunk_bytes=100.0)  # type: ignore[arg-type]
     with pytest.raises(TypeError), CALCULATION.stream(source, range_byte=1):  # type: ignore[call-arg]
         pass
-    with pytest.raises(TypeError):
+    with pytest.raises(OptionError):
         CALCULATION.run(source, tmp_path / "out", workers="2")  # type: ignore[arg-type]

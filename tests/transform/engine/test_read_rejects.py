@@ -45,16 +45,17 @@ def test_compressed_file_is_read(path: Path, suffix: str) -> None:
     assert read_rejects(f"{path}{suffix}").equals(read_rejects(path))
 
 
-def test_numbered_objects_are_read_in_order(path: Path, s3: Any, bucket: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("writer", ["", "-0f3c"])
+def test_numbered_objects_are_read_in_order(path: Path, s3: Any, bucket: str, tmp_path: Path, writer: str) -> None:
     every = path.read_bytes().splitlines(keepends=True)
     for number, part in enumerate((every[:1], every[1:3], every[3:]), start=1):
-        s3.put_object(Bucket=bucket, Key=f"rejects/a/in.jsonl/job-1/{number:08}.jsonl", Body=b"".join(part))
+        s3.put_object(Bucket=bucket, Key=f"rejects/a/in.jsonl/job-1/{number:08}{writer}.jsonl", Body=b"".join(part))
         (tmp_path / "copied").mkdir(exist_ok=True)
-        (tmp_path / "copied" / f"{number:08}.jsonl").write_bytes(b"".join(part))
+        (tmp_path / "copied" / f"{number:08}{writer}.jsonl").write_bytes(b"".join(part))
     s3.put_object(Bucket=bucket, Key="rejects/a/in.jsonl/job-1/index.json", Body=b"{}")
     expected = read_rejects(path)
     assert read_rejects(f"s3://{bucket}/rejects/a/in.jsonl/job-1/").equals(expected)
-    assert read_rejects(f"s3://{bucket}/rejects/a/in.jsonl/job-1/00000002.jsonl").equals(expected.slice(1, 2))
+    assert read_rejects(f"s3://{bucket}/rejects/a/in.jsonl/job-1/00000002{writer}.jsonl").equals(expected.slice(1, 2))
     assert read_rejects(tmp_path / "copied").equals(expected)
     with pytest.raises(InputError, match=r"in this folder; it has folders, one of which may: job-1$"):
         read_rejects(f"s3://{bucket}/rejects/a/in.jsonl/")

@@ -12,7 +12,7 @@ import pytest
 from tests.support.example import lines
 from tests.support.places import ObjectPlace
 from tests.support.stops import numbers_of, through_json
-from transform import Calculation, RejectedError, S3Object, State, WidenError
+from transform import Calculation, InputError, RejectedError, S3Object, State, Summary, WidenError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -118,3 +118,12 @@ def test_rejects_that_are_not_used_are_counted_all_the_same(source: Path) -> Non
     with pytest.raises(RejectedError), FILTERED.stream(source, max_rejects=49, **ONE_PROCESS) as stream:
         for _ in stream:
             pass
+
+
+@pytest.mark.parametrize("offset", [-1, 2**63, 10**30])
+def test_a_position_that_no_file_has_is_told_in_a_line(offset: int, source: Path) -> None:
+    source.write_bytes(lines(3))
+    state = State.from_dict({"summary": Summary(bytes_in=offset).to_dict(), "widened": {}, "codec": None})
+    said = rf"^{source}: can't be read from offset {offset} on: "
+    with pytest.raises(InputError, match=said), INFERRED.stream(source, state) as stream:
+        next(iter(stream))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import gzip
 import io
 import json
@@ -127,6 +128,20 @@ def test_a_run_can_restart_before_writing_to_a_pipe(source: Path) -> None:
     target = io.BytesIO()
     INFERRED.filter(pl.col("a") > 1600).run(source, target, **ONE_PROCESS)
     assert target.getvalue() == b'{"a":2000.5,"b":2001.5}\n'
+
+
+@pytest.mark.parametrize("sent_before", [True, False])
+def test_rejects_are_not_sent_to_a_pipe_twice(source: Path, directory: Path, *, sent_before: bool) -> None:
+    """A run cannot start again once it has sent some."""
+    source.write_bytes(BAD * sent_before + SAMPLED + b'{"a":1.5}\n' + BAD)
+    said = r"cannot start again with that in mind, as rejected lines are in a pipe already: .*--schema a=Float64 or "
+    fails = pytest.raises(SchemaError, match=said) if sent_before else contextlib.nullcontext()
+    reader, writer = os.pipe()
+    with os.fdopen(reader, "rb") as sent:
+        with os.fdopen(writer, "wb"), fails:
+            INFERRED.run(source, directory / "output", rejects=f"/dev/fd/{writer}", **ONE_PROCESS)
+        assert kept(sent.read()) == [1 if sent_before else 1502]
+    assert ((directory / "output").read_bytes() == OLD) is sent_before
 
 
 # --- the order of publishing ---------------------------------------------------------------------------------------

@@ -18,7 +18,14 @@ from tests.support import reference
 from tests.support.reference import BLANK, STRING, NotJson, Spec
 from tests.support.strategies import AWKWARD, lines
 from transform.decode.decoder import Decoder
-from transform.decode.line_index import index_lines, match_names, scan_members
+from transform.decode.line_index import (
+    MemberTable,
+    index_lines,
+    long_lines,
+    match_names,
+    scan_long,
+    scan_members,
+)
 from transform.decode.schema import Column
 from transform.engine.plan import ExpressionPlan
 from transform.engine.projection import Projection
@@ -220,20 +227,41 @@ def closing_quote(line: bytes, opening: int) -> int:
     return found.end() - 1
 
 
-@pytest.mark.filterwarnings("ignore:Generating overly large repr")
-@settings(max_examples=150, deadline=None)
-@given(bodies=st.lists(lines() | st.sampled_from(POOL), min_size=1, max_size=9), pad=st.sampled_from([0, 0, 0, 90_000]))
-@example(bodies=[b'{"a":"', b'{"a":1}', b"]]", b'{"b":2}', b'"\\', b'{"c":"\\\\"}', b"{{", b'{"d":[]}'], pad=0)
-@example(bodies=[b'{"a":"\\n\\",\\t\\\\","b":"\\\\\\"\\/\\",:"}'], pad=0)
-@example(bodies=[b'{"a":1}\\', b'{"b":[1,{"c":2}]}', b"}", b'{"d":{"e":{}},"f":"\\\\\\""}'], pad=300_000)
-def test_members_of_valid_lines_are_found_whatever_is_beside_them(bodies: list[bytes], pad: int) -> None:
-    filler = [b'{"pad":"%b","z":[{}]}' % (b"x" * pad)] if pad else []
-    data = b"\n".join(line for body in bodies for line in (body, *filler)) + b"\n"
-    table = scan_members(index_lines(chunk(data)))
-    assert (np.diff(table.lines) >= 0).all()
+def places_of_members(data: bytes, block_bytes: int) -> dict[int, list[tuple[int, int, int]]]:
+    line_index = index_lines(chunk(data))
+    tables = [scan_members(line_index, block_bytes)]
+    assert (np.diff(tables[0].lines) >= 0).all()
+    for line in long_lines(line_index, block_bytes):
+        tables += scan_long(line_index, line, block_bytes)
+    table = MemberTable.join(tables)
     found: dict[int, list[tuple[int, int, int]]] = {}
     for line, *places in zip(*(x.tolist() for x in (table.lines, table.starts, table.names, table.stops)), strict=True):
         found.setdefault(line, []).append((places[0], places[1], places[2]))
+    escapes = [b"\\" in data[start:stop] for start, stop in zip(table.starts, table.names, strict=True)]
+    valid = np.isin(table.lines, list(members_of(data)))
+    assert (table.escaped == escapes)[valid].all()
+    return found
+
+
+@pytest.mark.filterwarnings("ignore:Generating overly large repr")
+@settings(max_examples=250, deadline=None)
+@given(
+    bodies=st.lists(lines() | st.sampled_from(POOL), min_size=1, max_size=9),
+    pad=st.sampled_from([0, 0, 0, 90_000]),
+    block_bytes=st.integers(1, 30) | st.just(BLOCK_BYTES),
+)
+@example([b'{"a":"', b'{"a":1}', b"]]", b'{"b":2}', b'"\\', b'{"c":"\\\\"}', b"{{", b'{"d":[]}'], 0, BLOCK_BYTES)
+@example([b'{"a":"\\n\\",\\t\\\\","b":"\\\\\\"\\/\\",:"}'], 0, BLOCK_BYTES)
+@example([b'{"a":"\\n\\",\\t\\\\","b":"\\\\\\"\\/\\",:"}'], 0, 1)
+@example([b'{"a":1}\\', b'{"b":[1,{"c":2}]}', b"}", b'{"d":{"e":{}},"f":"\\\\\\""}'], 300_000, BLOCK_BYTES)
+def test_members_of_valid_lines_are_found_whatever_is_beside_them(
+    bodies: list[bytes], pad: int, block_bytes: int
+) -> None:
+    if pad and block_bytes < 30:
+        block_bytes *= 1000
+    filler = [b'{"pad":"%b","z":[{}]}' % (b"x" * pad)] if pad else []
+    data = b"\n".join(line for body in bodies for line in (body, *filler)) + b"\n"
+    found = places_of_members(data, block_bytes)
     for line, expected in members_of(data).items():
         assert found.get(line, []) == expected
 
@@ -260,19 +288,28 @@ def test_names_are_told_apart_by_their_text_however_it_is_escaped() -> None:
     gaps=st.sampled_from([("", ""), (" ", ""), ("", "\t "), (" \r", " ")]),
     drop=st.frozensets(st.sampled_from("abc")),
     select=st.none() | st.frozensets(st.sampled_from("abc")),
+    block_bytes=st.integers(1, 40) | st.just(BLOCK_BYTES),
 )
 def test_cuts_leave_the_members_that_stay_with_their_separators(
-    texts: list[list[str]], gaps: tuple[str, str], drop: frozenset[str], select: frozenset[str] | None
+    texts: list[list[str]],
+    gaps: tuple[str, str],
+    drop: frozenset[str],
+    select: frozenset[str] | None,
+    block_bytes: int,
 ) -> None:
     before, after = gaps
     data = "\n".join(
         "{" + ("," + after).join(f'{before}"{name}":[{n}]{before}' for n, name in enumerate(names)) + after + "}"
         for names in texts
     ).encode()
-    cuts = plan_cuts(index_lines(chunk(data)), Projection(drop, select))
-    assert (cuts.starts <= cuts.stops).all()
-    assert (cuts.stops[:-1] <= cuts.starts[1:]).all()
-    kept = b"".join(data[a:b] for a, b in zip([0, *cuts.stops], [*cuts.starts, len(data)], strict=True))
+    cuts = plan_cuts(index_lines(chunk(data)), Projection(drop, select), block_bytes)
+    starts = np.concatenate([cuts.starts, *(gaps.starts for gaps in cuts.long.values())])
+    stops = np.concatenate([cuts.stops, *(gaps.stops for gaps in cuts.long.values())])
+    order = np.argsort(starts, kind="stable")
+    starts, stops = starts[order], stops[order]
+    assert (starts <= stops).all()
+    assert (stops[:-1] <= starts[1:]).all()
+    kept = b"".join(data[a:b] for a, b in zip([0, *stops], [*starts, len(data)], strict=True))
     reference.match(reference.transform(data, Spec({}, drop=drop, select=select)), kept)
     stays = [
         [name for name in names if Spec({}, drop=drop, select=select).stays(name.replace("\\u0061", "a"))]

@@ -81,14 +81,16 @@ def test_a_summary_of_a_version_that_did_not_look_for_absent_names_is_read(summa
     assert Summary.from_dict(json.loads(json.dumps(plain))) == replace(summary, absent={})
 
 
-@given(summary=summaries)
-def test_a_summary_shares_nothing_with_what_it_was_made_of(summary: Summary) -> None:
+@given(summary=summaries, copied=st.booleans())
+def test_a_summary_shares_nothing_with_what_it_was_made_of(summary: Summary, copied: bool) -> None:
     plain = summary.to_dict()
     before = json.dumps(plain)
-    again = Summary.from_dict(plain)
+    again = summary.copy() if copied else Summary.from_dict(plain)
+    assert again == summary
     again.first_rejects.append("x")
     again.notes.append("x")
-    again.nonfinite["x"] = again.lines_in = 3
+    again.nonfinite["x"] = again.inexact["x"] = again.lines_in = 3
+    again.schema["x"] = ("Int128", "inferred")
     again.reject_reasons["x"] = Reason(1, 2)
     for reason in again.reject_reasons.values():
         reason.count += 1

@@ -21,6 +21,7 @@ from tests.support.places import ObjectPlace
 from tests.support.proxy import proxy_of
 from tests.support.stops import numbers_of, stopped, through_json, uninterrupted
 from tests.support.tuned import WAITING, Tuned
+from tests.support.typed import typed_sql
 from transform import (
     Calculation,
     InputError,
@@ -62,7 +63,8 @@ UNTUNED: dict[str, Runnable] = {
     "declared": PRODUCT.with_schema({"stars": pl.Float64, "count": pl.Int64}),
     "inferred": PRODUCT,
     "filtered": Calculation.from_sql("stars / count AS x", "open OR count > 3").with_schema(DECLARED),
-    "filtered and inferred": Calculation.from_sql("name AS stars", "open"),
+    "filtered and inferred": Calculation.from_sql(f"{typed_sql('name')} AS stars", "open"),
+    "unchanged": Calculation.from_sql("name AS stars, count AS n", "open"),
     "nothing read": Calculation(one=pl.lit(1)).drop("name"),
     "selected": Calculation.from_sql("count + 1 AS id").with_schema({"count": pl.Int128}).select("stars", "name"),
     "line by line": LineFunction(of_line),

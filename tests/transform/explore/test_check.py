@@ -162,3 +162,14 @@ def test_sample_is_without_problems(here: Path) -> None:
         HEAD + "calculation = Calculation(review_score=pl.col('stars') * pl.col('review_count'))"
     )
     assert check(load(str(here / "calc.py")).spec_for(SAMPLE), SAMPLE).problems() == []
+
+
+def test_a_function_that_returns_nothing_is_a_problem_in_its_own_words(here: Path, command: Command) -> None:
+    (here / "calc.py").write_text("def calculation(json_obj):\n    json_obj['b'] = 1\n")
+    (here / "in.jsonl").write_bytes(GOOD)
+    result = command("check", "calc.py", "in.jsonl")
+    problems = [line for line in result.stdout.decode().splitlines() if line.startswith("problem: ")]
+    assert result.returncode == PROBLEMS
+    assert [problem.partition(":")[2][:48] for problem in problems] == [
+        " calculation(…) returned None for every line, wh"
+    ]

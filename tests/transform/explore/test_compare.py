@@ -9,10 +9,12 @@ from typing import TYPE_CHECKING, Any
 
 import polars as pl
 import pytest
-from hypothesis import given
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from tests.support.trial import lines
+from tests.support.typed import typed
+from tests.transform.expressions.test_arithmetic import LIMIT, ROWS, SCHEMA, TREES, Row, Tree, expected, varies
 from transform import Calculation, CalculationError, Comparison, load
 from transform.explore.compare import differences
 
@@ -166,7 +168,7 @@ def test_a_column_that_turns_out_to_hold_floats_starts_it_again(tmp_path: Path) 
     def function(json_obj: dict[str, Any]) -> dict[str, Any]:
         return json_obj | {"b": float(json_obj["a"])}
 
-    compared = Calculation(b="a").compare(function, path)
+    compared = Calculation(b=typed("a")).compare(function, path)
     assert (compared.lines, compared.same) == (1501, True)
 
 
@@ -194,3 +196,20 @@ def test_what_is_no_function_is_refused() -> None:
 def test_very_deep_lines_are_compared_as_they_are() -> None:
     deep = b'{"a":' + b"[" * 511 + b"]" * 511 + b"}\n"
     assert KEEP.compare(identity, io.BytesIO(deep)).same
+
+
+@settings(max_examples=40)
+@given(tree=TREES.filter(varies), rows=ROWS)
+def test_arithmetic_is_that_of_a_function_of_python(tree: Tree, rows: list[Row]) -> None:
+    # A check in floats may also reject integers that are very near to the limit, which the function keeps.
+    assume(expected(tree, rows, LIMIT - 2**98)[1] == expected(tree, rows)[1])
+
+    def calculation(json_obj: dict[str, Any]) -> dict[str, Any]:
+        numbers = {name: json_obj[name] for name in SCHEMA}
+        json_obj["r"] = tree[1](numbers | {"limit": LIMIT})  # what is beyond Int128 raises, which rejects the line
+        return json_obj
+
+    expressions = Calculation(r=tree[0]).with_schema(SCHEMA)
+    compared = expressions.compare(calculation, io.BytesIO(lines(*map(json.dumps, rows))))
+    assert compared.same, compared
+    assert compared.lines == len(rows)

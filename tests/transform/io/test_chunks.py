@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 
 from transform.errors import InputError
@@ -90,6 +90,12 @@ def starts_as_array(data: bytes) -> bool:
     return data.removeprefix(BOM).lstrip(b" \t\r\n").startswith(b"[")
 
 
+def starts_as_wide_text(data: bytes) -> bool:
+    """Return whether data start as JSON in UTF-16 or UTF-32 may, which is refused."""
+    start = data[:64].lstrip(b" \t\r\n\0")
+    return b"\0" in data[:64] and start[:1] in (b"{", b"[")
+
+
 @pytest.mark.parametrize("chunk_bytes", [1, 2, 3, 7, 64, 4096])
 @settings(max_examples=100, deadline=None)
 @given(data=datas, sizes=read_sizes)
@@ -100,6 +106,7 @@ def starts_as_array(data: bytes) -> bool:
 @example(data=b"x" * 64, sizes=[64])
 @example(data=b"x" * 63 + b"\n" + b"y" * 64 + b"\n", sizes=[64])
 def test_the_lines_are_those_of_a_split_at_every_newline(chunk_bytes: int, data: bytes, sizes: list[int]) -> None:
+    assume(not starts_as_wide_text(data))
     if starts_as_array(data):
         with pytest.raises(InputError, match="JSON array"):
             list(read_chunks(reader(data, sizes), chunk_bytes, NO_LIMIT_BYTES))

@@ -319,14 +319,42 @@ def test_what_is_neither_in_the_format_of_its_name_nor_text_is_an_error(
         read(path)
 
 
-def test_a_zstd_window_that_is_too_large_is_not_called_corruption(tmp_path: Path) -> None:
-    path = tmp_path / "input.zst"
-    # A frame with a window of 2 GiB, as `zstd --long=31` writes it, which holds one empty block.
-    path.write_bytes(b"\x28\xb5\x2f\xfd\x00" + bytes([(31 - 10) << 3]) + b"\x01\x00\x00")
-    try:
-        assert read(path) == b""
-    except InputError as error:
-        assert "corrupt" not in str(error)  # noqa: PT017 # either answer is a good one
+def xz_with(dict_size: int) -> bytes:
+    """Return content in a stream that a decompressor needs that much memory for."""
+    found = bytearray(lzma.compress(CONTENT, check=lzma.CHECK_CRC32, preset=0))
+    # The block header: its size, flags, the filter LZMA2 with one byte of properties, padding, and a checksum.
+    assert bytes(found[12:16]) == b"\x02\x00\x21\x01"
+    found[16] = next(bits for bits in range(41) if (2 | bits & 1) << (bits // 2 + 11) >= dict_size)
+    found[20:24] = zlib.crc32(found[12:20]).to_bytes(4, "little")
+    return bytes(found)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "needed"),
+    [
+        # A frame with a window of 2 GiB, as `zstd --long=31` writes it, which holds one empty block.
+        ("zst", b"\x28\xb5\x2f\xfd\x00" + bytes([(31 - 10) << 3]) + b"\x01\x00\x00", "a window of more than 128 MiB"),
+        ("xz", xz_with(1 << 30), "more than 128 MiB of memory"),
+        ("xz", xz_with(192 << 20), "more than 128 MiB of memory"),
+        ("xz", lzma.compress(CONTENT) + xz_with(1 << 30), "more than 128 MiB of memory"),
+    ],
+    ids=["zstd", "xz", "xz, little more", "xz, its second stream"],
+)
+def test_what_takes_too_much_memory_is_refused_with_what_it_needs(
+    name: str, content: bytes, needed: str, tmp_path: Path
+) -> None:
+    path = tmp_path / f"input.{name}"
+    path.write_bytes(content)
+    with pytest.raises(InputError, match=needed) as raised:
+        read(path)
+    assert "corrupt" not in str(raised.value)
+
+
+@pytest.mark.parametrize("dict_size", [1 << 20, 64 << 20, 96 << 20])
+def test_what_takes_less_memory_is_read(dict_size: int, tmp_path: Path) -> None:
+    path = tmp_path / "input.xz"
+    path.write_bytes(xz_with(dict_size))
+    assert read(path) == CONTENT
 
 
 CHUNKINGS = (1, 7, 1000, 1 << 20)

@@ -40,5 +40,5 @@ def test_what_is_not_one_regular_file_is_no_conflict(tmp_path: Path) -> None:
 
 def test_what_can_be_neither_read_nor_written_is_refused() -> None:
     for role in ("input", "output"):
-        with pytest.raises(OptionError, match=f"^the {role} is a path, a URI, `-` or a binary file object, not int$"):
+        with pytest.raises(OptionError, match=f"^the {role} is a path, a URI, `-` or a binary file object, not 1$"):
             check_no_conflicts({role: 1})

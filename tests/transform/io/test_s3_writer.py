@@ -6,6 +6,7 @@ import signal
 import threading
 import time
 from contextlib import suppress
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -13,7 +14,7 @@ from botocore.exceptions import ClientError
 from s3fs.errors import translate_boto_error
 
 from tests.support.example import wait_until
-from transform import MultipartUpload, OutputError, PartBuffer, PartSizes, UploadedPart, _process
+from transform import MultipartUpload, OutputError, PartBuffer, PartSizes, UploadedPart, _process, send_without_copying
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -84,7 +85,7 @@ def upload_of(
 ) -> MultipartUpload:
     return MultipartUpload(
         s3.call,
-        s3,
+        partial(send_without_copying, s3),
         {"Metadata": {"a": "b"}},
         max_parts_in_flight=most,
         max_bytes_in_flight=max_bytes,

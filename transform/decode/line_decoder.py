@@ -1,0 +1,104 @@
+"""Decodes single lines: strict, and slower than `Decoder`, for lines that could not be decoded together with others."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+import msgspec
+from msgspec import Raw
+
+from transform.decode.columns import NULL, column_type, in_range, range_error, type_error, widen
+from transform.decode.line_errors import LineError
+from transform.decode.members import (
+    Members,
+    address,
+    read_members,
+    read_path,
+    without_duplicates,
+    without_lone_surrogates,
+)
+from transform.decode.schema import Column, Path, path_of
+from transform.errors import WidenError
+
+
+class LineDecoder:
+    """Decodes single lines: strict, and slower than `Decoder`.
+
+    Args:
+        columns: The columns read, with their types.
+        unchanged: The paths of members of which the bytes are needed, by name.
+        targets: The names of other members to return.
+    """
+
+    def __init__(
+        self, columns: Mapping[str, Column], unchanged: Mapping[str, Path] = {}, targets: Iterable[str] = ()
+    ) -> None:
+        self._columns = dict(columns)
+        self._unchanged = dict(unchanged)
+        self._paths = {name: path_of(name, column) for name, column in columns.items()}
+        paths = (*self._paths.values(), *unchanged.values())
+        self._names = tuple(dict.fromkeys([*(path[0] for path in paths), *targets]))
+        self._decoders = {name: msgspec.json.Decoder(column_type(c) | None) for name, c in columns.items() if c.typed}
+        self._elements = msgspec.json.Decoder(list[Raw] | None)
+
+    def decode(self, line: bytes, offset: int) -> "DecodedLine":
+        """Return the values of the columns, the bytes of unchanged members, and these members and the targets.
+
+        Args:
+            line: The bytes of the line.
+            offset: Where it starts in the input.
+
+        Raises:
+            LineError: The line is rejected; the error has the reason.
+            WidenError: An inferred type is too narrow.
+        """
+        members = read_members(line, self._names)
+        texts = {name: read_path(members.values, path) for name, path in self._paths.items()}
+        for name, text in texts.items():
+            column = self._columns[name]
+            wider = widen(column, bytes(text)) if column.inferred and text is not None else None
+            if wider is not None:
+                raise WidenError(name, wider, offset)
+        values = {name: self._value(name, text) for name, text in texts.items()}
+        base = address(members.text)
+
+        def original(text: Raw) -> bytes:
+            start = address(text) - base
+            return line[start : start + len(text)]
+
+        for name, path in self._paths.items() if members.lone_surrogates else ():
+            text = texts[name]
+            if text is not None and path[0] in members.lone_surrogates and self._columns[name].typed:
+                self._refuse_lone_surrogates(name, original(text))
+        found = {name: read_path(members.values, path) for name, path in self._unchanged.items()}
+        unchanged = {name: bytes(NULL) if text is None else original(text) for name, text in found.items()}
+        return DecodedLine(values, unchanged, members)
+
+    def _refuse_lone_surrogates(self, name: str, text: bytes) -> None:
+        pair = without_lone_surrogates(text)
+        if pair is not None and self._value(name, Raw(pair[0])) != self._value(name, Raw(pair[1])):
+            raise LineError(f"column `{name}`: holds a lone surrogate escape", "no text has that value")
+
+    def _value(self, name: str, text: Raw | None) -> object:
+        column = self._columns[name]
+        if text is None or (not column.typed and not column.dtype.is_nested()):
+            return text
+        decoder = self._decoders[name] if column.typed else self._elements
+        try:
+            value = decoder.decode(text)
+        except msgspec.ValidationError:
+            try:
+                value = decoder.decode(without_duplicates(bytes(text)))  # msgspec checks all members of a name
+            except msgspec.ValidationError as error:
+                raise type_error(name, column, bytes(text), str(error)) from None
+        if column.typed and not in_range(value, column.dtype):
+            raise range_error(name, column, bytes(text).decode())
+        return value
+
+
+@dataclass(frozen=True, slots=True)
+class DecodedLine:
+    """A line that is an object, with the values read: by column, the bytes of unchanged members, and all members."""
+
+    values: dict[str, object]
+    unchanged: dict[str, bytes]
+    members: Members

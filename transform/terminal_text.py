@@ -1,0 +1,50 @@
+"""Text of keys and data as it is safe to show: control characters become visible escapes.
+
+Names and values in the input, keys of objects and texts of messages are other people's. Written raw to a terminal, they
+could move the cursor, change its title, or show text in another order than it has.
+"""
+
+import unicodedata
+
+
+def printable(text: str, keep: str = "") -> str:
+    r"""Return a text with the characters that are not shown, or change how others are shown, as escapes of Python.
+
+    These are the characters that `str.isprintable` and `repr` treat so, without spaces: control characters, marks of
+    direction and other invisible format characters, separators of lines and paragraphs, lone surrogates, and characters
+    that Unicode has not assigned. Backslashes stay as they are, so the text is for people, not to be read back.
+
+    Args:
+        text: The text.
+        keep: Characters to leave as they are, such as line breaks of the caller.
+
+    Example:
+        >>> print(printable("a\x1b[2J\n\u202eb é"))
+        a\x1b[2J\n\u202eb é
+    """
+    if text.isprintable():
+        return text
+    return "".join(one if _is_shown(one) or one in keep else one.encode("unicode_escape").decode() for one in text)
+
+
+def printable_json(text: str) -> str:
+    r"""Return JSON with the same characters as escapes of JSON; it means the same.
+
+    Line breaks stay as they are: they can only be between values.
+
+    Example:
+        >>> print(printable_json('{"a": "\x7f\u202e é"}'))
+        {"a": "\u007f\u202e é"}
+    """
+    if text.isprintable():
+        return text
+    return "".join(one if _is_shown(one) or one == "\n" else _json_escape(one) for one in text)
+
+
+def _is_shown(character: str) -> bool:
+    return character.isprintable() or unicodedata.category(character) == "Zs"
+
+
+def _json_escape(character: str) -> str:
+    units = character.encode("utf-16-be", "surrogatepass")
+    return "".join(f"\\u{units[at : at + 2].hex()}" for at in range(0, len(units), 2))
