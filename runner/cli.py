@@ -12,6 +12,7 @@ from typing import NoReturn
 import click
 
 from runner.ops.commands import COMMANDS
+from runner.ops.terminal import echo, show_traceback, show_usage_error
 
 FAILED = 1  # wrong usage is 2, which click sets
 
@@ -53,7 +54,7 @@ def health(max_age: float) -> None:
 
     reason = check(os.environ.get("HEALTH_FILE") or HEALTH_FILE, max_age)
     if reason is not None:
-        click.echo(reason)
+        echo(reason)
         sys.exit(FAILED)
 
 
@@ -78,15 +79,17 @@ for _command in COMMANDS:
 
 def main() -> NoReturn:
     """Run the command and exit."""
-    from runner.errors import RunnerError
+    from runner.errors import RunnerError, SettingsError
 
+    sys.excepthook = show_traceback
     try:
         cli(standalone_mode=False)
     except click.ClickException as error:
-        error.show()
+        show_usage_error(error)
         sys.exit(error.exit_code)
     except RunnerError as error:
-        click.echo(f"runner: {error}", err=True)
+        lines = str(error).split("\n") if isinstance(error, SettingsError) else [str(error)]  # a setting in each line
+        echo(f"runner: {lines[0]}", *lines[1:], err=True)
         sys.exit(FAILED)
     except (KeyboardInterrupt, click.Abort):
         sys.exit(130)

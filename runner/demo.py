@@ -19,6 +19,8 @@ import boto3
 import click
 
 from runner.errors import RunnerError
+from runner.ops.terminal import echo
+from transform import printable, printable_json
 
 SAMPLE = Path(__file__).parents[1] / "sample_data" / "yelp_businesses.json"
 CALCULATION = "stars * review_count AS review_score"
@@ -106,7 +108,7 @@ def _stay(endpoint: str) -> None:
     try:
         threading.Event().wait()
     except KeyboardInterrupt:
-        click.echo()
+        echo()
 
 
 def _choose_example(file: str | None, calculation: str | None) -> _Example:
@@ -165,10 +167,11 @@ def _work(calculation: str, endpoint: str) -> int:
     # Without the AWS variables of this environment, such as a profile, and the setting AWSRegion.
     others = {name: value for name, value in os.environ.items() if not name.upper().startswith("AWS")}
     environ = {**others, **_KEYS, **settings, "AWS_ENDPOINT_URL": endpoint, "POLL_WAIT_S": "1"}
+    environ["PYTHONPATH"] = os.pathsep.join(filter(os.path.isabs, sys.path))
     try:
         with tempfile.TemporaryDirectory() as directory:
             worker = subprocess.run(
-                [sys.executable, "-m", "runner", "worker", "--drain"],
+                [sys.executable, "-P", "-m", "runner", "worker", "--drain"],  # -P: not from the current directory
                 env=environ | {"HEALTH_FILE": f"{directory}/health.json"},  # not that of another worker
                 stdout=subprocess.PIPE,
                 timeout=_TIMEOUT_S,
@@ -180,7 +183,7 @@ def _work(calculation: str, endpoint: str) -> int:
         said = json.loads(line)
         if "event" in said:
             shown = {name: said[name] for name in said if name not in _HIDDEN and said[name]}
-            click.echo("  " + json.dumps(shown, ensure_ascii=False))
+            echo("  " + printable_json(json.dumps(shown, ensure_ascii=False)))
     return worker.returncode
 
 
@@ -222,7 +225,7 @@ def _head(start: bytes) -> str:
         start = zlib.decompressobj(zlib.MAX_WBITS | 16).decompress(start, _HEAD_BYTES)
     if not start.lstrip().startswith(b"{"):
         return "(something else than text of JSON lines)"
-    lines = start.decode(errors="replace").splitlines()[:_SHOWN_LINES]
+    lines = [line.rstrip("\r") for line in start.decode(errors="replace").removesuffix("\n").split("\n")[:_SHOWN_LINES]]
     return "\n".join(text if len(text) <= _SHOWN_CHARACTERS else f"{text[:_SHOWN_CHARACTERS]}…" for text in lines)
 
 
@@ -235,5 +238,6 @@ def _start(path: Path) -> bytes:
 
 
 def _say(title: str, text: str) -> None:
-    click.secho(f"\n{title}:", bold=True)
-    click.echo("\n".join(f"  {line}" for line in text.splitlines()))
+    """Print a title and the lines of a text."""
+    click.secho(f"\n{printable(title)}:", bold=True)
+    echo(*(f"  {line}" for line in text.split("\n")))

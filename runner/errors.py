@@ -29,6 +29,10 @@ class DeniedError(RunnerError):
     """AWS denies access: a permission on a bucket, a queue or a key is missing. A retry does not help."""
 
 
+class ObjectDeniedError(DeniedError):
+    """S3 denies access to the input object or its tags, perhaps because of its own KMS key or policy."""
+
+
 class QueueError(RunnerError):
     """A request to SQS failed; a retry may succeed."""
 
@@ -47,6 +51,10 @@ class ConflictError(StoreError):
 
 class NoUploadError(StoreError):
     """The multipart upload is gone, or its parts are not those that were uploaded."""
+
+
+class StartAgainError(Exception):
+    """Something that an attempt has stored is lost, so that the output has to be made again; not the end of a job."""
 
 
 class FencedError(RunnerError):

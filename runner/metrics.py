@@ -4,12 +4,12 @@ https://docs.aws.amazon.com/AmazonCloudWatch/latest/monitoring/CloudWatch_Embedd
 """
 
 import math
-import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TextIO
 
 from runner.log import to_json, write_line
+from runner.machine import Clock, SystemClock
 
 _MAX_METRICS_PER_LINE = 100
 _MAX_NAME_CHARACTERS = 255  # PutMetricData's limit, narrower than that of the format
@@ -20,13 +20,22 @@ _BYTES_PER_MB = 1_000_000
 class Metrics:
     """Emits numbers under one namespace.
 
-    Attributes:
+    Args:
+        namespace: The namespace.
+        stream: Where lines are written.
         dimensions: Dimensions of every number, such as the task's family. Those without a value are left out.
+        clock: Tells the time of the numbers.
+
+    Attributes:
+        dimensions: As above, without those that have no value.
     """
 
-    def __init__(self, namespace: str, stream: TextIO, dimensions: Mapping[str, str]) -> None:
+    def __init__(
+        self, namespace: str, stream: TextIO, dimensions: Mapping[str, str], clock: Clock | None = None
+    ) -> None:
         self._namespace = namespace
         self._stream = stream
+        self._clock = clock or SystemClock()
         self.dimensions = _presentable(dimensions)
 
     def emit(
@@ -59,7 +68,7 @@ class Metrics:
                 "Metrics": [{"Name": name, "Unit": unit} for name, _, unit in some],
             }
             record = {
-                "_aws": {"Timestamp": int(time.time() * 1000), "CloudWatchMetrics": [directive]},
+                "_aws": {"Timestamp": int(self._clock.time() * 1000), "CloudWatchMetrics": [directive]},
                 **{name: value for name, value in properties.items() if name != "_aws"},
                 **self.dimensions,
                 **further,
@@ -110,6 +119,14 @@ def job_metrics(metrics: Metrics, outcome: str, numbers: JobNumbers, **propertie
     if numbers.message_age_s is not None:
         values["MessageAge"] = (max(0.0, numbers.message_age_s), "Seconds")  # SQS's clock may be ahead of ours
     metrics.emit(values, by={"Outcome": outcome}, **properties)
+
+
+def age_metric(metrics: Metrics, seconds: float) -> None:
+    """Emit the age of the oldest message that a worker holds, since it was first sent.
+
+    SQS tells the age of each copy, which starts again when a message is requeued.
+    """
+    metrics.emit({"OldestMessageAge": (max(0.0, seconds), "Seconds")})
 
 
 def _presentable(dimensions: Mapping[str, str]) -> dict[str, str]:

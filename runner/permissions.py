@@ -2,25 +2,31 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+import re
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
+
+from runner.settings import Settings
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
 ACTIONS = {
-    "input_bucket": (
-        "s3:ListBucket",  # without it, the answer for a missing object is that access is denied
-    ),
+    "input_bucket": ("s3:ListBucket",),
     "input_objects": ("s3:GetObject", "s3:GetObjectTagging"),
     "output_bucket": ("s3:ListBucket",),
-    "output_objects": (
-        "s3:GetObject",  # to look at an output before it is replaced, to replace it on a condition, for checkpoints
+    "outputs": (
+        "s3:GetObject",  # to look at an output before it is replaced, and to replace it on a condition
         "s3:PutObject",
         "s3:PutObjectTagging",
-        "s3:DeleteObject",  # of checkpoints
         "s3:AbortMultipartUpload",
     ),
+    "rejects": (
+        "s3:GetObject",  # of the index that another worker has written for the same job
+        "s3:PutObject",
+        "s3:DeleteObject",  # of those that an earlier attempt has left
+    ),
+    "checkpoints": ("s3:GetObject", "s3:PutObject", "s3:DeleteObject"),
     "queue": (
         "sqs:GetQueueUrl",
         "sqs:GetQueueAttributes",
@@ -35,7 +41,12 @@ ACTIONS = {
     "outcome_topic": ("sns:Publish",),
     "outcome_bus": ("events:PutEvents",),
 }
-"""The actions of the worker by the kind of resource, as `Resources` names them."""
+"""The actions of the worker by the kind of resource, as `Resources` names them.
+
+`s3:ListBucket` has no condition on `s3:prefix`. It allows HeadBucket, which a worker starts with, and has S3 answer
+404 rather than 403 if an input, an output or a checkpoint is missing. Those requests have no prefix, so they do not
+meet such a condition. With `IfExists` they do, but so does every request that lists the whole bucket.
+"""
 
 OPERATOR_ACTIONS = {
     "input_bucket": (
@@ -48,11 +59,15 @@ OPERATOR_ACTIONS = {
         "s3:ListBucket",
         "s3:ListBucketMultipartUploads",  # sweep
     ),
-    "output_objects": (
+    "outputs": (
+        "s3:GetObject",  # cancel
+        "s3:AbortMultipartUpload",  # sweep
+    ),
+    "rejects": ("s3:GetObject", "s3:DeleteObject"),  # sweep
+    "checkpoints": (
         "s3:GetObject",
         "s3:PutObject",  # cancel
         "s3:DeleteObject",  # sweep
-        "s3:AbortMultipartUpload",  # sweep
     ),
     "queue": (
         "sqs:GetQueueUrl",
@@ -74,7 +89,7 @@ OPERATOR_ACTIONS = {
 
 @dataclass(frozen=True, slots=True)
 class Resources:
-    """The ARNs of the resources of a deployment; a kind without any is left out of the policies.
+    """The ARNs of the resources of a deployment, and its prefixes; a kind without any is left out of the policies.
 
     Attributes:
         input_bucket: The input bucket.
@@ -85,6 +100,10 @@ class Resources:
         tasks: The tasks of the service, which protect themselves from scale-in: `arn:…:task/CLUSTER/*`.
         outcome_topic: The SNS topic that outcomes are sent to.
         outcome_bus: The EventBridge bus that outcomes are sent to.
+        input_prefix: The prefix of all inputs. A message about another object stops the workers, as access is denied.
+        output_prefix: OUTPUT_PREFIX of the worker; if it is empty, outputs may be anywhere in the bucket.
+        rejects_prefix: REJECTS_PREFIX of the worker.
+        checkpoint_prefix: CHECKPOINT_PREFIX of the worker.
     """
 
     input_bucket: str
@@ -95,18 +114,41 @@ class Resources:
     tasks: str | None = None
     outcome_topic: str | None = None
     outcome_bus: str | None = None
+    input_prefix: str = ""
+    output_prefix: str = Settings.model_fields["output_prefix"].default
+    rejects_prefix: str = Settings.model_fields["rejects_prefix"].default
+    checkpoint_prefix: str = Settings.model_fields["checkpoint_prefix"].default
 
     def by_kind(self, actions: Mapping[str, tuple[str, ...]] = ACTIONS) -> dict[str, list[str]]:
-        """Return the ARNs by the kinds of actions; none of them is empty."""
+        """Return the ARNs by the kinds of actions; none of them is empty.
+
+        Raises:
+            ValueError: The prefix of rejected lines or of checkpoints is empty: all objects could be deleted.
+        """
+        if not (self.rejects_prefix and self.checkpoint_prefix):
+            raise ValueError("expected a rejects_prefix and a checkpoint_prefix: without, any object could be deleted")
         found: dict[str, list[str]] = {
-            "input_objects": [f"{self.input_bucket}/*"],
-            "output_objects": [f"{self.output_bucket}/*"],
+            "input_bucket": [self.input_bucket],
+            "input_objects": [_objects(self.input_bucket, self.input_prefix)],
+            "output_bucket": [self.output_bucket],
+            "outputs": [_objects(self.output_bucket, self.output_prefix)],
+            "rejects": [_objects(self.output_bucket, self.rejects_prefix)],
+            "checkpoints": [_objects(self.output_bucket, self.checkpoint_prefix)],
+            "queue": [self.queue],
+            "dead_letter_queue": [self.dead_letter_queue],
+            "keys": list(self.keys),
+            "tasks": [self.tasks] if self.tasks else [],
+            "outcome_topic": [self.outcome_topic] if self.outcome_topic else [],
+            "outcome_bus": [self.outcome_bus] if self.outcome_bus else [],
             "metrics": ["*"],  # IAM has no resources for metrics
         }
-        for field in fields(self):
-            value = getattr(self, field.name)
-            found[field.name] = list(value) if isinstance(value, tuple) else [value] if value else []
         return {kind: found[kind] for kind in actions if found[kind]}
+
+
+def _objects(bucket: str, prefix: str) -> str:
+    """Return the ARN of all objects under a prefix, in which `*`, `?` and `$` stand for themselves."""
+    literal = re.sub(r"[*?$]", r"${\g<0>}", prefix)
+    return f"{bucket}/{literal}*"
 
 
 def policy(resources: Resources, actions: Mapping[str, tuple[str, ...]] = ACTIONS) -> dict[str, Any]:

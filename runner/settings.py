@@ -126,7 +126,9 @@ class Settings(BaseSettings):
     )
     retry_max_s: Seconds = Field(default=900.0, ge=0, le=43200, description="Longest delay before a retry")
     breaker_failures: Count = Field(
-        default=3, ge=1, description="So many failures in a row with one cause stop the worker"
+        default=3,
+        ge=1,
+        description="Number of objects that fail for one cause before jobs are tried one at a time",
     )
     poll_wait_s: WholeSeconds = Field(default=10, ge=0, le=20, description="How long one receive waits for a message")
     stop_timeout_s: Seconds = Field(default=15.0, gt=0, description="How long a job has to hand itself back on SIGTERM")

@@ -1,4 +1,6 @@
-"""One bucket, through s3fs: `Store` sends single requests, and the functions below it list objects and uploads.
+"""One bucket: `Store` sends single requests, and the functions below it list objects and uploads.
+
+`S3fsRequests` sends them through s3fs.
 
 The answer to a failed request becomes an error of `runner.errors`. Listings are in the order of the keys, and keep one
 page in memory.
@@ -9,7 +11,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol, Self, TypeVar
 from urllib.parse import unquote_plus
 
 import s3fs
@@ -18,7 +20,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 from fsspec.asyn import sync
 
 from runner.errors import ConditionFailedError, ConflictError, DeniedError, NoUploadError, RunnerError, StoreError
-from transform import S3Failure
+from transform import S3Failure, send_without_copying
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -42,27 +44,67 @@ _FAILURES = (OSError, BotoCoreError, ClientError, ConnectionFailedError, Runtime
 _T = TypeVar("_T")
 
 
+class S3Requests(Protocol):
+    """Sends requests to S3. What they raise is one of `OSError`, botocore's errors and those of aiohttp."""
+
+    def call(self, operation: str, **arguments: Any) -> dict[str, Any]:
+        """Return the answer to a request, which is named as in boto3."""
+
+    def read(self, bucket: str, key: str) -> tuple[dict[str, Any], bytes]:
+        """Return the answer to a GetObject request, and the content."""
+
+    def prepare_part(self) -> None:
+        """Get ready for a part of a multipart upload, whose content is bytes."""
+
+
+@dataclass(frozen=True, slots=True)
+class S3fsRequests:
+    """Sends requests to S3 through s3fs.
+
+    Attributes:
+        filesystem: The file system of s3fs.
+    """
+
+    filesystem: Any
+
+    @classmethod
+    def open(cls, environ: Mapping[str, str], region: str | None = None) -> Self:
+        """Return what sends them to the endpoint in the environment, in a region unless that is None."""
+        endpoint = environ.get("AWS_ENDPOINT_URL_S3") or environ.get("AWS_ENDPOINT_URL")
+        client = {"region_name": region} if region else {}
+        return cls(s3fs.S3FileSystem(anon=False, endpoint_url=endpoint, client_kwargs=client, use_listings_cache=False))
+
+    def call(self, operation: str, **arguments: Any) -> dict[str, Any]:
+        """Return the answer to a request, which is named as in boto3."""
+        answer: dict[str, Any] = self.filesystem.call_s3(operation, **arguments)
+        return answer
+
+    def read(self, bucket: str, key: str) -> tuple[dict[str, Any], bytes]:
+        """Return the answer to a GetObject request, and the content."""
+        found: tuple[dict[str, Any], bytes] = sync(self.filesystem.loop, self._read, bucket, key)
+        return found
+
+    async def _read(self, bucket: str, key: str) -> tuple[dict[str, Any], bytes]:
+        answer = await self.filesystem._call_s3("get_object", Bucket=bucket, Key=key)  # noqa: SLF001 # fsspec's name for the same in a coroutine
+        async with answer["Body"] as body:
+            return answer, await body.read()
+
+    def prepare_part(self) -> None:
+        """Make the next part be sent without a copy."""
+        send_without_copying(self.filesystem)
+
+
 @dataclass(frozen=True, slots=True)
 class Store:
     """One bucket.
 
     Attributes:
         bucket: Its name.
-        filesystem: The file system of s3fs that sends the requests.
+        requests: Sends the requests.
     """
 
     bucket: str
-    filesystem: Any
-
-    @classmethod
-    def open(cls, bucket: str, environ: Mapping[str, str], region: str | None = None) -> Store:
-        """Return the bucket, with the endpoint in the environment, and in a region unless that is None."""
-        endpoint = environ.get("AWS_ENDPOINT_URL_S3") or environ.get("AWS_ENDPOINT_URL")
-        client = {"region_name": region} if region else {}
-        filesystem = s3fs.S3FileSystem(
-            anon=False, endpoint_url=endpoint, client_kwargs=client, use_listings_cache=False
-        )
-        return cls(bucket, filesystem)
+    requests: S3Requests
 
     def call(self, operation: str, **arguments: Any) -> dict[str, Any]:
         """Return the answer to a request, which is named as in boto3.
@@ -71,7 +113,7 @@ class Store:
             DeniedError, ConditionFailedError, ConflictError, NoUploadError, StoreError: The request failed.
         """
         what = f"{operation} of s3://{self.bucket}/{arguments.get('Key', '')}"
-        return self._requested(what, self.filesystem.call_s3, operation, Bucket=self.bucket, **arguments)
+        return self._requested(what, self.requests.call, operation, Bucket=self.bucket, **arguments)
 
     def head(self, key: str) -> dict[str, Any] | None:
         """Return the properties of an object, by the names that boto3 uses; None if it does not exist."""
@@ -91,18 +133,13 @@ class Store:
         """Return the content, the ETag and the age of a small object, in seconds by the clock of S3; None as `read`."""
         try:
             what = f"get_object of s3://{self.bucket}/{key}"
-            found: tuple[bytes, str, float] = self._requested(what, sync, self.filesystem.loop, self._read, key)
+            answer, content = self._requested(what, self.requests.read, self.bucket, key)
         except StoreError as error:
             if _is_missing(error):
                 return None
             raise
-        return found
-
-    async def _read(self, key: str) -> tuple[bytes, str, float]:
-        answer = await self.filesystem._call_s3("get_object", Bucket=self.bucket, Key=key)  # noqa: SLF001 # fsspec's name for the same in a coroutine
-        async with answer["Body"] as body:
-            age = _date_of(answer) - answer["LastModified"]
-            return await body.read(), answer["ETag"], max(0.0, age.total_seconds())
+        age = _date_of(answer) - answer["LastModified"]
+        return content, answer["ETag"], max(0.0, age.total_seconds())
 
     def _requested(self, what: str, request: Callable[..., _T], *args: Any, **arguments: Any) -> _T:
         try:
@@ -113,6 +150,28 @@ class Store:
     def delete(self, key: str) -> None:
         """Delete an object, if it exists."""
         self.call("delete_object", Key=key)
+
+    def delete_if(self, key: str, etag: str) -> bool:
+        """Delete an object if it still has an ETag; return False if it has another one. One that is gone is no error.
+
+        Raises:
+            DeniedError, StoreError: The request failed.
+        """
+        try:
+            self.call("delete_object", Key=key, IfMatch=etag)
+        except StoreError as error:
+            if not _is_missing(error):
+                if isinstance(error, ConditionFailedError):
+                    return False
+                raise
+        return True
+
+    def abort_upload(self, key: str, upload: str) -> None:
+        """Abort a multipart upload, if it exists."""
+        try:
+            self.call("abort_multipart_upload", Key=key, UploadId=upload)
+        except NoUploadError:
+            return
 
     def check(self) -> None:
         """Raise if the bucket cannot be reached.

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from runner.aws.queue import Queue
+    from runner.machine import Clock
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,10 +113,12 @@ class DeadLetters:
 
     Args:
         queue: The queue.
+        clock: Tells the time.
     """
 
-    def __init__(self, queue: Queue) -> None:
+    def __init__(self, queue: Queue, clock: Clock) -> None:
         self._queue = queue
+        self._clock = clock
         self._url = queue.dead_letter_url
         self._held: dict[str, str] = {}  # the receipt handle of each by its id
 
@@ -129,7 +132,7 @@ class DeadLetters:
         """Return the time by the clock of SQS, to the second."""
         answer = ask_sqs(self._queue.client, "get_queue_attributes", self._url, AttributeNames=["QueueArn"])
         date = answer["ResponseMetadata"]["HTTPHeaders"].get("date")
-        return parsedate_to_datetime(date) if date else datetime.now(UTC)
+        return parsedate_to_datetime(date) if date else datetime.fromtimestamp(self._clock.time(), UTC)
 
     @contextmanager
     def look(self, max_letters: int = _MAX_HELD) -> Iterator[Iterator[list[DeadLetter]]]:
@@ -152,7 +155,7 @@ class DeadLetters:
             copies.append(compose(letter.message.body, attributes_of(letter.message, **known), letter.message.trace))
         left = [*letters]
         for batch in batches(copies):
-            send_all(self._queue, batch)
+            send_all(self._queue, batch, self._clock)
             self.remove(left[: len(batch)])
             del left[: len(batch)]
 

@@ -6,22 +6,30 @@ worker dies between the two, there is one message too many, which does no harm, 
 
 from __future__ import annotations
 
-import time
 from contextlib import suppress
 from dataclasses import dataclass, field
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from runner.aws.message import Message, attributes_of, batches, compose, read_message
 from runner.aws.sqs import ask_sqs, find_queue, name_of, read_redrive_policy, to_error
-from runner.errors import LeaseLostError, SettingsError
+from runner.errors import LeaseLostError, QueueError, RunnerError, SettingsError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+    from runner.machine import Clock
 
 
 MAX_WAIT_S = 20
 MAX_VISIBILITY_S = 43_200
 MAX_DELAY_S = 900
+RETENTION = timedelta(days=14)
+"""For how long SQS keeps a message at most."""
+
+
+class CopiedError(QueueError):
+    """A message was copied, but could not be deleted: it comes back beside its copy. Its cause is why."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,7 +120,6 @@ class Queue:
         *,
         attempts: int,
         progress: int,
-        body: str | None = None,
         delay_s: int = 0,
         owner: str | None = None,
     ) -> None:
@@ -122,24 +129,25 @@ class Queue:
             message: The message.
             attempts: How many times it has been tried.
             progress: How many bytes of the input a checkpoint covers.
-            body: The text of the copy; None for that of the message.
             delay_s: After how many seconds it becomes visible, up to 900.
             owner: The owner of the copy, as `Message.owner` says; None for that of the message.
 
         Raises:
             LeaseLostError: As `delete`; the copy has been sent.
+            CopiedError: The copy has been sent, but the message could not be deleted.
         """
         known = {"attempts": attempts, "first_sent": message.first_sent, "progress": progress}
         attributes = attributes_of(message, **known, owner=owner or message.owner)
-        copy = compose(message.body if body is None else body, attributes, message.trace)
+        copy = compose(message.body, attributes, message.trace)
         self._call("send_message", **copy, DelaySeconds=max(0, min(delay_s, MAX_DELAY_S)))
-        self.delete(message)
+        self._delete_copied(message)
 
     def split(self, message: Message, bodies: Sequence[str]) -> None:
         """Replace a message by one for each body; their attempts start at 0.
 
         Raises:
             LeaseLostError: As `delete`; the others have been sent.
+            CopiedError: The others have been sent, but the message could not be deleted.
         """
         attributes = attributes_of(message, first_sent=message.first_sent)
         for batch in batches([compose(body, attributes, message.trace) for body in bodies]):
@@ -147,27 +155,35 @@ class Queue:
             answer = self._call("send_message_batch", Entries=entries)
             for failed in answer.get("Failed", ()):
                 raise to_error({"Error": failed}, "SendMessageBatch", self.name)
-        self.delete(message)
+        self._delete_copied(message)
 
-    def dead_letter(self, message: Message, *, reason: str, job: str, trace: str) -> None:
+    def dead_letter(self, message: Message, *, reason: str, job: str) -> None:
         """Move a message to the dead-letter queue, with what is known about its failure as attributes.
 
         Args:
             message: The message.
             reason: Why it cannot succeed; it is shortened, and characters that SQS refuses are replaced.
             job: The id of its job.
-            trace: The id by which the logs of the job are found.
 
         Raises:
             LeaseLostError: As `delete`; the dead letter has been sent.
+            CopiedError: The dead letter has been sent, but the message could not be deleted.
         """
         known = {"attempts": message.attempts, "first_sent": message.first_sent}
         if message.progress:  # the checkpoint still exists when an operator moves it back
             known["progress"] = message.progress
-        attributes = attributes_of(message, reason=reason, job=job, trace=trace, **known)
+        attributes = attributes_of(message, reason=reason, job=job, trace=message.trace, **known)
         letter = compose(message.body, attributes, message.trace)
         self._call("send_message", self.dead_letter_url, **letter)
-        self.delete(message)
+        self._delete_copied(message)
+
+    def _delete_copied(self, message: Message) -> None:
+        try:
+            self.delete(message)
+        except LeaseLostError:
+            raise
+        except RunnerError as error:
+            raise CopiedError(str(error)) from error
 
     def waiting(self) -> tuple[int, int, int]:
         """Return the approximate numbers of messages that are visible, in flight, and delayed."""
@@ -184,12 +200,13 @@ _TRIES = 6
 _FIRST_WAIT_S = 0.2
 
 
-def send_all(queue: Queue, messages: Sequence[dict[str, Any]]) -> None:
+def send_all(queue: Queue, messages: Sequence[dict[str, Any]], clock: Clock) -> None:
     """Send messages to the queue, and retry those that SQS does not accept at first.
 
     Args:
         queue: The queue.
         messages: The messages as `message.compose` returns them; at most one group of `message.batches`.
+        clock: Waits before another try.
 
     Raises:
         DeniedError, QueueError: SQS has not accepted all of them; it may have accepted some.
@@ -205,6 +222,6 @@ def send_all(queue: Queue, messages: Sequence[dict[str, Any]]) -> None:
             raise type(error)(f"{error} ({len(failed)} of {len(messages)} messages were not taken)")
         ids = {one["Id"] for one in failed}
         entries = [entry for entry in entries if entry["Id"] in ids]
-        time.sleep(wait_s)
+        clock.sleep(wait_s)
         wait_s *= 2
     raise AssertionError

@@ -7,17 +7,18 @@ one request every few seconds, not one for each job.
 
 from __future__ import annotations
 
-import time
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from runner.aws.bucket import list_objects
+from runner.aws.surroundings import REAL
 from runner.errors import CancelledError, StoreError
 
 if TYPE_CHECKING:
     from datetime import datetime
 
     from runner.aws.bucket import Store
+    from runner.machine import Clock
 
 LOOK_INTERVAL_S = 10.0
 _BEGUN_LATELY_S = 5.0  # a job that starts may use a listing of this age, made for the job before it
@@ -32,14 +33,19 @@ class Cancellations:
         store: The bucket.
         prefix: The prefix of their keys.
         look_interval_s: How often a running job lists them, in seconds.
+        clock: Tells the time.
 
     Attributes:
+        clock: Tells the time.
         look_interval_s: How often a running job lists them, in seconds.
         looked: When they were last listed, by the monotonic clock.
         times: When each note was written, by its key.
     """
 
-    def __init__(self, store: Store, prefix: str, look_interval_s: float = LOOK_INTERVAL_S) -> None:
+    def __init__(
+        self, store: Store, prefix: str, look_interval_s: float = LOOK_INTERVAL_S, *, clock: Clock = REAL.clock
+    ) -> None:
+        self.clock = clock
         self._store = store
         self._prefix = prefix
         self.look_interval_s = look_interval_s
@@ -52,7 +58,7 @@ class Cancellations:
         Raises:
             DeniedError: S3 denies access.
         """
-        self.looked = time.monotonic()
+        self.looked = self.clock.monotonic()
         with suppress(StoreError):
             self.times = {found["Key"]: found["LastModified"] for found in list_objects(self._store, self._prefix)}
 
@@ -70,9 +76,9 @@ class Cancellation:
         self._notes = notes
         self._key = key
         self._sent = sent
-        self._begun = time.monotonic()
+        self._begun = notes.clock.monotonic()
         # A message that was sent just now cannot be cancelled yet, so small jobs in a short queue need no listing.
-        young = time.time() * 1000 - sent < RESOLUTION_MS
+        young = notes.clock.time() * 1000 - sent < RESOLUTION_MS
         self._known = self._begun if young else float("-inf")
 
     def check_at_start(self) -> None:
@@ -91,7 +97,7 @@ class Cancellation:
             CancelledError: The job is cancelled.
             DeniedError: S3 denies access.
         """
-        age_s = time.monotonic() - max(self._notes.looked, self._known)
+        age_s = self._notes.clock.monotonic() - max(self._notes.looked, self._known)
         if age_s >= (self._notes.look_interval_s if max_age_s is None else max_age_s):
             self._notes.look()
         made = self._notes.times.get(self._key)

@@ -1,8 +1,8 @@
 """The checkpoint of a job: a small object with its progress, from which the next worker continues.
 
-`JobProgress` is its content. `Checkpoint` reads and writes the object: each write has the condition that the object is
-still the one that was last read or written here, which fences off a worker that was frozen, lost its message, and
-thaws. `ProgressLog` makes the content of the writes while a job runs.
+`progress.JobProgress` is its content. `Checkpoint` reads and writes the object: each write has the condition that the
+object is still the one that was last read or written here, which fences off a worker that was frozen, lost its message,
+and thaws. `ProgressLog` makes the content of the writes while a job runs.
 
 The object also names the owner of the job, and `CheckpointHeartbeat` writes it again and again. If there are two
 messages about one object at the same time, the second one sees that the job is running, and leaves it to the first.
@@ -10,15 +10,13 @@ messages about one object at the same time, the second one sees that the job is 
 
 from __future__ import annotations
 
-import json
-import threading
-import uuid
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Self
 
+from runner.aws.surroundings import REAL, Surroundings
 from runner.errors import ConditionFailedError, FencedError, NoUploadError, RunnerError
-from transform import State, UploadedPart
+from runner.job.progress import JobProgress, writer_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -26,67 +24,8 @@ if TYPE_CHECKING:
     from runner.aws.bucket import Store
     from runner.job.control import Control
     from runner.job.upload import Upload
-    from transform import Stream
-
-
-_VERSION = 1
-
-
-@dataclass(frozen=True, slots=True)
-class JobProgress:
-    """The content of a checkpoint.
-
-    Attributes:
-        upload: The id of the multipart upload.
-        parts: The parts of the upload that contain the output up to `state`.
-        state: How far the input has been transformed.
-        rejects: How many objects of rejects have been written up to `state`.
-        about: A description of the job, for operators.
-        owner: The owner of the message that it was written for; see `Message.owner`.
-        lease_s: For how many seconds after it was written others assume that the owner works on the job.
-    """
-
-    upload: str
-    parts: tuple[UploadedPart, ...] = ()
-    state: State = field(default_factory=State)
-    rejects: int = 0
-    about: Mapping[str, str] = field(default_factory=dict)
-    owner: str = ""
-    lease_s: float = 0.0
-
-    def to_json(self, writer: str = "") -> bytes:
-        """Return the content of the object; `writer` makes it differ from the same content by another process."""
-        plain = {
-            "version": _VERSION,
-            "writer": writer,
-            "owner": self.owner,
-            "lease_s": self.lease_s,
-            "about": dict(self.about),
-            "offset": self.state.summary.bytes_in,
-            "upload": self.upload,
-            "parts": [{"number": part.number, "etag": part.etag, "size": part.size} for part in self.parts],
-            "rejects": self.rejects,
-            "state": self.state.to_dict(),
-        }
-        return json.dumps(plain).encode()  # with line breaks, it would take eight times as long for 10,000 parts
-
-    @classmethod
-    def from_json(cls, content: bytes) -> Self:
-        """Return the progress from the content of the object.
-
-        Raises:
-            ValueError: It is not a checkpoint of this version.
-        """
-        try:
-            plain: Any = json.loads(content)
-            if not isinstance(plain, dict) or plain.get("version") != _VERSION:
-                raise ValueError("no checkpoint of this version")
-            parts = tuple(UploadedPart(**part) for part in plain["parts"])
-            state, lease_s = State.from_dict(plain["state"]), float(plain.get("lease_s", 0))
-            owner = str(plain.get("owner", ""))
-            return cls(plain["upload"], parts, state, plain["rejects"], plain["about"], owner, lease_s)
-        except (KeyError, TypeError, AttributeError, RecursionError) as error:
-            raise ValueError(f"no checkpoint: {error!r}") from error
+    from runner.machine import Clock, Task, Tasks
+    from transform import State, Stream
 
 
 class Checkpoint:
@@ -95,20 +34,24 @@ class Checkpoint:
     Args:
         store: The bucket.
         key: The key of the object.
+        around: The chance and threads of the process.
     """
 
-    def __init__(self, store: Store, key: str) -> None:
+    def __init__(self, store: Store, key: str, around: Surroundings = REAL) -> None:
         self._store = store
         self._key = key
         # ETags are hashes of the content: without this id, a worker that wrote the same content was not fenced off.
-        self._writer = uuid.uuid4().hex
+        self._writer = around.chance.token()
         self._etag: str | None = None
         self._content = b""
         self._age_s = 0.0
-        self._lock = threading.Lock()  # the heartbeat writes from another thread
+        self._lock = around.tasks.condition()  # the heartbeat writes from another thread
 
     def read(self) -> JobProgress | None:
-        """Return how far the job has come, None if there is no checkpoint, or if its content is not valid."""
+        """Return how far the job has come, None if there is no checkpoint, or if its content is not valid.
+
+        The upload that an invalid one may have named is left to `runner sweep`, or to the lifecycle rule of the bucket.
+        """
         found = self._store.read_aged(self._key)
         if found is None:
             return None
@@ -138,25 +81,45 @@ class Checkpoint:
                 self._put(self._content)
 
     def _put(self, content: bytes) -> None:
-        condition = {"IfMatch": self._etag} if self._etag else {"IfNoneMatch": "*"}
         try:
-            answer = self._store.call(
-                "put_object", Key=self._key, Body=content, ContentType="application/json", **condition
-            )
+            etag = self._put_once(content)
         except (ConditionFailedError, NoUploadError) as error:
-            # Perhaps it was written and the answer was lost, so that the retry found a changed object.
-            if (found := self._store.read(self._key)) is not None and found[0] == content:
-                self._etag, self._content = found[1], content
-                return
+            # Perhaps this or an earlier write was done and its answer was lost, so that the object has changed.
+            found = self._mine()
+            if found is None:
+                raise FencedError(f"another worker goes on with the job ({error})") from error
+            there, self._etag = found
+            etag = self._etag if there == content else self._put_again(content)
+        self._etag, self._content = etag, content
+
+    def _put_once(self, content: bytes) -> str:
+        condition = {"IfMatch": self._etag} if self._etag else {"IfNoneMatch": "*"}
+        arguments = {"Key": self._key, "Body": content, "ContentType": "application/json", **condition}
+        return str(self._store.call("put_object", **arguments)["ETag"])
+
+    def _put_again(self, content: bytes) -> str:
+        try:
+            return self._put_once(content)
+        except (ConditionFailedError, NoUploadError) as error:
             raise FencedError(f"another worker goes on with the job ({error})") from error
-        self._etag, self._content = answer["ETag"], content
+
+    def _mine(self) -> tuple[bytes, str] | None:
+        """Return the content and the ETag of the object, None unless this worker was the last to write it."""
+        found = self._store.read(self._key)
+        return found if found is not None and writer_of(found[0]) == self._writer else None
+
+    def exists(self) -> bool:
+        """Return whether there is a checkpoint, by any worker."""
+        return self._store.head(self._key) is not None
 
     def remove(self) -> None:
-        """Delete the object, if this worker has read or written it."""
+        """Delete the object, if it is the one that this worker last read or wrote; that of another worker stays."""
         with self._lock:
-            if self._etag is not None:
-                self._store.delete(self._key)
-                self._etag, self._content = None, b""
+            if self._etag is None:
+                return
+            if not self._store.delete_if(self._key, self._etag) and (found := self._mine()) is not None:
+                self._store.delete_if(self._key, found[1])
+            self._etag, self._content = None, b""
 
 
 class ProgressLog:
@@ -167,18 +130,26 @@ class ProgressLog:
         owner: The owner of the message; see `Message.owner`.
         lease_s: For how many seconds after a write others assume that this owner works on the job.
         about: A description of the job.
+        clock: Tells the time.
 
     Attributes:
         position: How many bytes of the input have become output or rejects, and the size of the input, None if that is
             not known.
     """
 
-    def __init__(self, checkpoint: Checkpoint, owner: str, lease_s: float, about: Mapping[str, str]) -> None:
+    def __init__(
+        self,
+        checkpoint: Checkpoint,
+        owner: str,
+        lease_s: float,
+        about: Mapping[str, str],
+        clock: Clock = REAL.clock,
+    ) -> None:
         self._checkpoint = checkpoint
         self._owner = owner
         self._lease_s = lease_s
         self._about = about
-        self._started = datetime.now(UTC).isoformat(timespec="seconds")
+        self._started = datetime.fromtimestamp(clock.time(), UTC).isoformat(timespec="seconds")
         self.position: tuple[int, int | None] = 0, None
 
     def take_up(self) -> JobProgress | None:
@@ -196,9 +167,23 @@ class ProgressLog:
         """
         self._checkpoint.write(replace(progress, owner=self._owner, lease_s=self._lease_s))
 
-    def note(self, upload: Upload, state: State, rejects: int = 0) -> None:
+    def note(self, upload: Upload, state: State, rejects: tuple[str, ...] = (), reject_bytes: int = 0) -> None:
         """Write how far the job has come; raises as `take_over` does."""
-        self.take_over(JobProgress(str(upload.id), tuple(upload.parts), state, rejects, self.about("running")))
+        self.take_over(
+            JobProgress(
+                upload=str(upload.id),
+                parts=tuple(upload.parts),
+                state=state,
+                rejects=rejects,
+                reject_bytes=reject_bytes,
+                about=self.about("running"),
+                sequencer=upload.origin.sequencer,
+                modified=upload.origin.modified,
+                sent=upload.origin.sent,
+                first_sent=upload.origin.first_sent,
+                codec=upload.codec,
+            )
+        )
 
     def note_position(self, stream: Stream) -> None:
         """Remember how far the input was transformed, for the next write."""
@@ -220,7 +205,6 @@ class ProgressLog:
 
 
 _BEATS = 3  # for each `lease_s`, so that one may fail
-_CLOSE_S = 2.0
 
 
 class CheckpointHeartbeat:
@@ -232,22 +216,26 @@ class CheckpointHeartbeat:
         checkpoint: The checkpoint of the job; nothing is written before it exists, or after it was removed.
         control: The connection to the worker, which knows the lease.
         lease_s: For how many seconds after a write others assume that the job is running.
+        tasks: Starts the thread.
     """
 
-    def __init__(self, checkpoint: Checkpoint, control: Control, lease_s: float) -> None:
+    def __init__(self, checkpoint: Checkpoint, control: Control, lease_s: float, tasks: Tasks = REAL.tasks) -> None:
         self._checkpoint = checkpoint
         self._control = control
         self._interval_s = lease_s / _BEATS
-        self._closing = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="checkpoint", daemon=True)
+        self._tasks = tasks
+        self._closing = tasks.event()
+        self._thread: Task | None = None
 
     def __enter__(self) -> Self:
-        self._thread.start()
+        self._thread = self._tasks.start(self._run, name="checkpoint")
         return self
 
     def __exit__(self, *_: object) -> None:
         self._closing.set()
-        self._thread.join(_CLOSE_S)
+        if self._thread is not None:
+            # A write that ended later would change the ETag after the next job of this process has read the checkpoint.
+            self._thread.join()
 
     def _run(self) -> None:
         while not self._closing.wait(self._interval_s):

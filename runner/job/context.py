@@ -8,14 +8,16 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from runner.aws.bucket import Store
-from runner.aws.ecs import read_task_metadata
+from runner.aws.surroundings import REAL, Surroundings
 from runner.job.cancellation import Cancellations
 from runner.job.keys import cancellations_prefix
+from runner.job.rejects import MAX_REJECT_BYTES
 from transform import Calculation, CalculationsByPrefix, PartSizes, load
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from runner.job.claim import Claim
     from runner.settings import Settings
     from transform import Runnable
 
@@ -24,10 +26,14 @@ def load_calculation(settings: Settings) -> Runnable:
     """Return the calculation, from a file or module, or from SQL text.
 
     Raises:
-        TransformError: It does not exist, or is wrong.
+        TransformError: It does not exist, or is wrong, or declares the type of a column that nothing reads.
     """
-    if settings.is_reference:
-        return load(settings.calculation)
+    calculation = load(settings.calculation) if settings.is_reference else _from_sql(settings)
+    calculation.check_schema()
+    return calculation
+
+
+def _from_sql(settings: Settings) -> Runnable:
     calculation = Calculation.from_sql(settings.calculation, settings.where).drop(*settings.drop)
     calculation = calculation.select(*settings.select) if settings.select else calculation
     return calculation.with_schema(settings.schema_)
@@ -35,6 +41,9 @@ def load_calculation(settings: Settings) -> Runnable:
 
 def digest_of(calculation: Runnable, settings: Settings, uri: str) -> str:
     """Return a hash of the calculation for an object: outputs of deployments with the same digest are the same.
+
+    Of the other settings, none changes what is in an output: `on_error`, `max_rejects` and `max_inflation` decide
+    whether there is one, and `part_bytes` where its compressed streams end.
 
     Raises:
         CalculationError: There is no calculation for the object.
@@ -56,6 +65,9 @@ class JobContext:
         part_sizes: The sizes of the parts of outputs.
         worker: The task or host, as checkpoints show it.
         max_parts_in_flight: How many parts of an output may be sent at a time; None if the job decides.
+        max_reject_bytes: How many bytes of rejected lines a job keeps.
+        around: The clock, threads and so on of the process.
+        claim: The claim to the prefixes, which is checked before each job; None for none.
     """
 
     settings: Settings
@@ -66,19 +78,28 @@ class JobContext:
     part_sizes: PartSizes
     worker: str = ""
     max_parts_in_flight: int | None = None
+    max_reject_bytes: int = MAX_REJECT_BYTES
+    around: Surroundings = REAL
+    claim: Claim | None = None
 
     @classmethod
-    def open(cls, settings: Settings, environ: Mapping[str, str]) -> JobContext:
+    def open(cls, settings: Settings, environ: Mapping[str, str], around: Surroundings = REAL) -> JobContext:
         """Load the calculation and check that the buckets can be reached; return the context.
 
         Raises:
             TransformError, RunnerError: The calculation does not load, or a bucket cannot be reached.
         """
-        source, store = (Store.open(bucket, environ) for bucket in (settings.input_bucket, settings.output_bucket))
-        worker = read_task_metadata(environ).arn or socket.gethostname()
-        cancellations = Cancellations(store, cancellations_prefix(settings))
+        requests = around.s3(environ, None)
+        source, store = Store(settings.input_bucket, requests), Store(settings.output_bucket, requests)
+        worker = around.task_metadata(environ).arn or socket.gethostname()
+        cancellations = Cancellations(store, cancellations_prefix(settings), clock=around.clock)
         sizes = PartSizes(settings.part_bytes)
-        context = cls(settings, load_calculation(settings), source, store, cancellations, sizes, worker)
+        context = cls(settings, load_calculation(settings), source, store, cancellations, sizes, worker, around=around)
         context.source.check()
         context.store.check()
         return context
+
+    def check_claim(self) -> None:
+        """Check the claim to the prefixes, if there is one; raises as `Claim.check` does."""
+        if self.claim is not None:
+            self.claim.check()

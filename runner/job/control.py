@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import os
-import queue
-import threading
-import time
 from typing import TYPE_CHECKING, Any
 
+from runner.aws.surroundings import REAL, Surroundings
 from runner.errors import StoppedError
 from runner.job.protocol import LeaseExtension, Order, ProgressUpdate, Stop
 
 if TYPE_CHECKING:
     from multiprocessing.connection import Connection
+
+    from runner.machine import Inbox
 
 _TELL_INTERVAL_S = 0.5
 _ORPHANED = 3
@@ -25,19 +24,25 @@ class Control:
 
     Args:
         connection: The connection to the worker.
+        around: The clock, threads and so on of the process.
     """
 
-    def __init__(self, connection: Connection) -> None:
+    def __init__(self, connection: Connection, around: Surroundings = REAL) -> None:
         self._connection = connection
-        self._orders: queue.Queue[Order] = queue.Queue()
-        self._stop = threading.Event()
+        self._around = around
+        self._clock = around.clock
+        self._orders: Inbox[Order] = around.tasks.inbox()
+        self._stop = around.tasks.event()
         self._until = float("inf")
         self._told = 0.0
         self._job = ""
         self._offset = 0
         self._position: tuple[int, int | None] = 0, None
-        self._sending = threading.Lock()  # checkpoints are reported from another thread
-        threading.Thread(target=self._listen, daemon=True).start()
+        self._sending = around.tasks.condition()  # checkpoints are reported from another thread
+
+    def start(self) -> None:
+        """Start to listen to the worker."""
+        self._around.tasks.start(self._listen, name="control")
 
     def next_order(self) -> Order:
         """Wait for the next job."""
@@ -64,7 +69,7 @@ class Control:
         Raises:
             StoppedError: Another worker may have the message by now.
         """
-        if time.monotonic() > self._until:
+        if self._clock.monotonic() > self._until:
             raise StoppedError("the worker's lease on the message has run out")
 
     def note_checkpoint(self, offset: int) -> None:
@@ -73,10 +78,13 @@ class Control:
         self.send(ProgressUpdate(self._job, offset, *self._position))
 
     def tell(self, done: int, total: int | None) -> None:
-        """Send how far the job has come, if the last time was long enough ago."""
+        """Send how far the job has come, if the last time was long enough ago, or if it has started again."""
+        begun_anew = done < self._position[0]
+        if begun_anew:  # its last checkpoint is of no use any more, and must not count as progress
+            self._offset = 0
         self._position = done, total
-        now = time.monotonic()
-        if now - self._told >= _TELL_INTERVAL_S:
+        now = self._clock.monotonic()
+        if begun_anew or now - self._told >= _TELL_INTERVAL_S:
             self._told = now
             self.send(ProgressUpdate(self._job, self._offset, done, total))
 
@@ -86,7 +94,7 @@ class Control:
             with self._sending:
                 self._connection.send(message)
         except OSError:
-            os._exit(_ORPHANED)
+            self._around.processes.exit(_ORPHANED)
 
     def _listen(self) -> None:
         try:
@@ -94,11 +102,11 @@ class Control:
                 match self._connection.recv():
                     case Order() as order:
                         self._stop.clear()
-                        self._until = float("inf")
+                        self._until = order.lease_until
                         self._orders.put(order)
                     case Stop():
                         self._stop.set()
-                    case LeaseExtension(seconds):
-                        self._until = time.monotonic() + seconds
+                    case LeaseExtension(until):
+                        self._until = until
         except (EOFError, OSError):
-            os._exit(_ORPHANED)
+            self._around.processes.exit(_ORPHANED)

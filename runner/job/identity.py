@@ -6,6 +6,7 @@ new one. Metadata are ASCII, and 2 KB at most, so they contain hashes rather tha
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, replace
 from enum import Enum
 from typing import TYPE_CHECKING, Self
@@ -20,6 +21,11 @@ if TYPE_CHECKING:
     from runner.aws.s3_events import ObjectCreated
     from runner.job.context import JobContext
     from runner.job.protocol import Order
+
+
+_SEQUENCER = re.compile("[0-9A-Fa-f]{1,64}")  # those of S3 have 18 digits or a few more
+_NUMBER = re.compile("-?[0-9]{1,19}")
+_AHEAD_MS = 24 * 3600 * 1000  # how far the clock that a time comes from may be ahead
 
 
 class PublishDecision(Enum):
@@ -40,8 +46,9 @@ class Origin:
         source: A hash of the bucket, key and version of the input.
         digest: A hash of the calculation.
         sequencer: S3's sequencer of the event, "" if it had none.
-        modified: When the input was written, in ms since the epoch; 0 if that is not known yet.
-        sent: When the message was sent, in ms since the epoch.
+        modified: When the input was written, in ms since the epoch; 0 if that is not known.
+        sent: When the message was sent, in ms since the epoch; 0 if that is not known.
+        first_sent: When the original of the message was sent, likewise; the same if the message is not a copy.
     """
 
     source: str
@@ -49,11 +56,14 @@ class Origin:
     sequencer: str = ""
     modified: int = 0
     sent: int = 0
+    first_sent: int = 0
 
     @classmethod
-    def from_event(cls, event: ObjectCreated, digest: str, sent: int) -> Self:
-        """Return the origin of the output of a calculation for an object."""
-        return cls(source_of(event), digest[:HASH_CHARACTERS], event.sequencer or "", sent=sent)
+    def from_event(cls, event: ObjectCreated, digest: str, sent: int, first_sent: int | None = None) -> Self:
+        """Return the origin of the output of a calculation for an object; without `first_sent` for an original."""
+        sequencer = read_sequencer(event.sequencer or "")
+        first_sent = sent if first_sent is None else first_sent
+        return cls(source_of(event), digest[:HASH_CHARACTERS], sequencer, sent=sent, first_sent=first_sent)
 
     def with_modified(self, moment: datetime | None) -> Self:
         """Return the same origin with the time when the input was written, if that is known."""
@@ -64,6 +74,11 @@ class Origin:
         """The id of the job: the same for the same input and calculation."""
         return hashed(self.source, self.digest)
 
+    @property
+    def asked(self) -> tuple[int, int]:
+        """When it was asked for; a later copy of a message does not make it newer than a later message."""
+        return self.first_sent, self.sent
+
     def to_metadata(self) -> dict[str, str]:
         """Return it as metadata of an object."""
         return {
@@ -72,44 +87,74 @@ class Origin:
             "transform-sequencer": self.sequencer,
             "transform-modified": str(self.modified),
             "transform-sent": str(self.sent),
+            "transform-first-sent": str(self.first_sent),
         }
 
     @classmethod
-    def from_metadata(cls, metadata: Mapping[str, str]) -> Self | None:
-        """Return the origin that the metadata of an object contain, None if they contain none."""
+    def from_metadata(cls, metadata: Mapping[str, str], now: float | None = None) -> Self | None:
+        """Return the origin that the metadata of an object contain, None if they contain none.
+
+        Anybody may have written them. A sequencer that is not hexadecimal counts as none, and a time that cannot be
+        right as unknown. Earlier versions have not written when the original of the message was sent.
+
+        Args:
+            metadata: The metadata.
+            now: The time in seconds since the epoch: times more than a day later count as unknown. None for no limit.
+        """
         try:
             return cls(
                 metadata["transform-source"],
                 metadata["transform-digest"],
-                metadata.get("transform-sequencer", ""),  # some stores keep no empty ones
-                int(metadata["transform-modified"]),
-                int(metadata["transform-sent"]),
+                read_sequencer(metadata.get("transform-sequencer", "")),  # some stores keep no empty ones
+                _read_time(metadata["transform-modified"], now),
+                _read_time(metadata["transform-sent"], now),
+                _read_time(metadata.get("transform-first-sent", metadata["transform-sent"]), now),
             )
         except (KeyError, ValueError):
             return None
 
     def decide(self, there: Origin | None) -> PublishDecision:
-        """Return whether to publish an output of this origin in place of `there`, which is None if nothing is there."""
-        # A newer source replaces an older one with the same content, too: between the two there may have been another
-        # content, whose output is still on its way, and has to find a newer output here than its own.
-        if there is None or self.is_newer_than(there):
+        """Return whether to publish an output of this origin in place of `there`, which is None if nothing is there.
+
+        For another version of the input this is what the origins claim. S3 knows which version is current, and
+        `Publisher` asks it before it replaces an output, and before it believes that the existing one is newer.
+        """
+        if there is None:
             return PublishDecision.PUBLISH
-        if (there.source, there.digest) == (self.source, self.digest):
-            return PublishDecision.DUPLICATE
-        if there.is_newer_than(self) or (there.source == self.source and there.sent > self.sent):
-            return PublishDecision.STALE
-        return PublishDecision.PUBLISH
+        if there.source != self.source:
+            return PublishDecision.STALE if there.is_newer_than(self) else PublishDecision.PUBLISH
+        if there.digest != self.digest:  # another deployment: whoever asked for it last decides, not S3's order
+            return PublishDecision.STALE if there.asked > self.asked else PublishDecision.PUBLISH
+        # The newer of two events replaces the output of the older one with the same content, too: between the two there
+        # may have been another content, whose output is still on its way, and has to find a newer output here than its
+        # own.
+        return PublishDecision.PUBLISH if self.is_newer_than(there) else PublishDecision.DUPLICATE
 
     def is_newer_than(self, other: Origin) -> bool:
         """Return whether its source is known to have been written later.
 
         Sequencers are compared as S3's documentation says: as hexadecimal text, the shorter with zeros at its end.
+        Without two of them, the times are compared, in seconds as S3 has them: two versions of one second have no known
+        order.
         """
         if self.sequencer and other.sequencer:
             width = max(len(self.sequencer), len(other.sequencer))
             mine, theirs = (text.upper().ljust(width, "0") for text in (self.sequencer, other.sequencer))
             return mine > theirs
-        return bool(self.modified and other.modified and self.modified > other.modified)
+        return bool(self.modified and other.modified and self.modified // 1000 > other.modified // 1000)
+
+
+def read_sequencer(text: str) -> str:
+    """Return a sequencer that somebody else wrote, "" if it is not hexadecimal or too long."""
+    return text if _SEQUENCER.fullmatch(text) else ""
+
+
+def _read_time(text: str, now: float | None) -> int:
+    """Return a time in ms that somebody else wrote, 0 if it cannot be right."""
+    if not _NUMBER.fullmatch(text):
+        raise ValueError("not a number")
+    moment = int(text)
+    return moment if moment >= 0 and (now is None or moment <= now * 1000 + _AHEAD_MS) else 0
 
 
 def source_of(event: ObjectCreated) -> str:
@@ -144,12 +189,14 @@ class JobIdentity:
         """Return the identity of the job that an order asks for.
 
         Raises:
-            TransformError, RunnerError: There is no calculation for the object, or the key of its output is too long.
+            TransformError, RunnerError: There is no calculation for the object, or the key of its output is too
+                long, or that of an object of the worker.
         """
         event, settings = order.event, context.settings
         source = f"s3://{event.bucket}/{event.key}"
         key = output_key(settings, event.key)
-        origin = Origin.from_event(event, digest_of(context.calculation, settings, source), order.sent)
+        digest = digest_of(context.calculation, settings, source)
+        origin = Origin.from_event(event, digest, order.sent, order.first_sent)
         about = {
             "job": origin.job,
             "source": source,

@@ -7,16 +7,17 @@ input: `_transform` is its loop, which sends parts and notes them in the checkpo
 from __future__ import annotations
 
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING
 
-from runner.errors import CancelledError, NoUploadError, RunnerError
+from runner.errors import CancelledError, FencedError, NoUploadError, RunnerError, StartAgainError
 from runner.job.cancellation import Cancellation
 from runner.job.checkpoint import Checkpoint, CheckpointHeartbeat, ProgressLog
 from runner.job.identity import PublishDecision
+from runner.job.input_object import InputObject
 from runner.job.protocol import JobResult, Outcome
-from runner.job.publish import StartAgainError, look, publish
+from runner.job.publish import Publisher
 from runner.job.rejects import RejectObjects
 from runner.job.upload import MAX_PARTS_IN_FLIGHT, Target, Upload
 from transform import (
@@ -34,18 +35,18 @@ from transform import (
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from runner.aws.bucket import Store
-    from runner.aws.s3_events import ObjectCreated
-    from runner.job.checkpoint import JobProgress
     from runner.job.context import JobContext
     from runner.job.control import Control
-    from runner.job.identity import JobIdentity, Origin
+    from runner.job.identity import JobIdentity
+    from runner.job.progress import JobProgress
     from runner.job.protocol import Order
 
 _MAX_STARTS = 5
 _CANCELLED_LATELY_S = 1.0
 _NOT_FINAL = (WidenError, SourceChangedError, UnavailableError, AccessDeniedError, WorkerError)
 """After these the job runs again, or its input has changed, so the rejected lines so far are not final."""
+_ENDS = {JobResult.SUPERSEDED, JobResult.FAILED, JobResult.CANCELLED}
+"""After these nobody will do the job again."""
 _RESULTS = {
     PublishDecision.PUBLISH: JobResult.DONE,
     PublishDecision.DUPLICATE: JobResult.DUPLICATE,
@@ -58,12 +59,12 @@ class _Attempt:
     """One pass over the input.
 
     Attributes:
-        origin: The origin of the output.
+        version: The version of the input that is read.
         upload: The upload of the output.
         rejects: The objects of rejected lines.
     """
 
-    origin: Origin
+    version: S3Object
     upload: Upload
     rejects: RejectObjects
 
@@ -87,12 +88,20 @@ class Job:
         self._context = context
         self._order = order
         self._control = control
-        first_sent = order.sent if order.first_sent is None else order.first_sent
-        self._cancellation = Cancellation(context.cancellations, identity.cancellation_key, first_sent)
-        self._checkpoint = Checkpoint(context.store, identity.checkpoint_key)
-        self._progress = ProgressLog(self._checkpoint, order.owner, settings.visibility_timeout_s, identity.about)
+        self._cancellation = Cancellation(context.cancellations, identity.cancellation_key, order.first_sent)
+        self._checkpoint = Checkpoint(context.store, identity.checkpoint_key, context.around)
+        self._progress = ProgressLog(
+            self._checkpoint, order.owner, settings.visibility_timeout_s, identity.about, context.around.clock
+        )
+        self._input = InputObject(context.source, order.event)
+        self._publisher = Publisher(
+            context.store, identity.output_key, self._input, control.check_lease, context.around
+        )
         self._found: JobProgress | None = None
         self._attempt: _Attempt | None = None
+        self._starts = 0
+        self._is_duplicate = False  # when the output was last looked at
+        self._has_output = False  # that has to stay, when the attempt failed
 
     @property
     def is_new_and_small(self) -> bool:
@@ -103,7 +112,7 @@ class Job:
     @property
     def rejects_prefix(self) -> str:
         """The prefix of the objects of rejected lines, "" if there are none."""
-        return self._attempt.rejects.folder if self._attempt is not None and self._attempt.rejects.count else ""
+        return self._attempt.rejects.folder if self._attempt is not None and self._attempt.rejects.names else ""
 
     def run(self) -> Outcome:
         """Do the job, from the last checkpoint if there is one.
@@ -116,34 +125,84 @@ class Job:
             if self._found is not None:
                 self._control.note_checkpoint(self._found.state.summary.bytes_in)
             if (published := self.published_outcome()) is not None:
-                self.clean_up()
+                self._clean_up()
                 return published
         self._cancellation.check_at_start()
         if self._found is not None and self._checkpoint.is_held(self._found, self._order.owner):
             reason = "another worker is at it, for another message about it"
             return Outcome(JobResult.BUSY, reason, job=self.identity.id)
-        with CheckpointHeartbeat(self._checkpoint, self._control, self._context.settings.visibility_timeout_s):
+        lease_s, tasks = self._context.settings.visibility_timeout_s, self._context.around.tasks
+        with CheckpointHeartbeat(self._checkpoint, self._control, lease_s, tasks):
             return self._run_attempts()
 
     def published_outcome(self) -> Outcome | None:
         """Return the outcome of the job if there is an output that has to stay, by any worker; otherwise None."""
-        origin = self.identity.origin if self._attempt is None else self._attempt.origin
-        decision, condition = look(self._context.store, self.identity.output_key, origin)
-        if decision is PublishDecision.PUBLISH:
-            return None
-        return self._outcome_of(decision, condition["IfMatch"] if decision is PublishDecision.DUPLICATE else "")
+        attempt = self._attempt
+        if attempt is None:
+            published = self._publisher.published(self.identity.origin)
+        else:
+            published = self._publisher.published(attempt.upload.origin, attempt.version.etag)
+        self._is_duplicate = published is not None and published[0] is PublishDecision.DUPLICATE
+        return published and self._outcome_of(*published)
 
-    def clean_up(self) -> None:
-        """Remove the upload and the checkpoint."""
-        if self._attempt is not None:
-            self._attempt.upload.abort()
-        elif self._found is not None:
-            bare = Target(self._context.store, self.identity.output_key, {}, None, self._context.part_sizes)
-            Upload(bare, self._found.upload).abort()
+    def leave(self, result: JobResult, *, published: bool) -> None:
+        """Remove what nobody needs any more after the job has failed.
+
+        Args:
+            result: The result of the job.
+            published: Whether there is an output that has to stay.
+        """
+        published |= self._has_output
+        is_superseded = result is JobResult.SUPERSEDED
+        if is_superseded and not self._is_duplicate:
+            self._rejects.retract()
+        is_over = result in _ENDS or published
+        if is_over and result is not JobResult.FENCED:
+            self._clean_up()
+        if is_superseded or published or (is_over and self._rejects.has_doubles):
+            self._rejects.discard(self._checkpoint.exists)
+
+    def _clean_up(self) -> None:
+        """Remove the upload and the checkpoint, unless another worker goes on with them."""
+        upload = self._unfinished_upload
+        if upload is not None:
+            try:
+                self._fence_off_others()
+            except FencedError:
+                return
+            if self._attempt is not None:
+                self._attempt.upload.abort()
+            else:
+                self._context.store.abort_upload(self.identity.output_key, upload)
         self._checkpoint.remove()
 
+    @property
+    def _rejects(self) -> RejectObjects:
+        """The objects of rejected lines of the last attempt, of this worker or an earlier one."""
+        return self._attempt.rejects if self._attempt is not None else self._reject_objects(self._found)
+
+    @property
+    def _unfinished_upload(self) -> str | None:
+        """The id of the multipart upload of the last attempt, of this worker or an earlier one; None without one."""
+        if self._attempt is not None:
+            return self._attempt.upload.id
+        return None if self._found is None else self._found.upload
+
+    def _fence_off_others(self) -> None:
+        """Write the checkpoint, so that no other worker uses its upload any more.
+
+        Raises:
+            FencedError: Another worker uses it.
+        """
+        if self._attempt is not None:
+            self._checkpoint.touch()
+        elif self._found is not None:
+            if self._checkpoint.is_held(self._found, self._order.owner):
+                raise FencedError("another worker goes on with the job")
+            self._progress.take_over(self._found)
+
     def _run_attempts(self) -> Outcome:
-        """Make attempts until one succeeds: another one if a column needs a wider type, or the upload is lost."""
+        """Make attempts until one succeeds: another one if a column needs a wider type, or the upload is of no use."""
         progress, starts_left = self._found, _MAX_STARTS
         state = progress.state if progress else State()
         while True:
@@ -158,35 +217,59 @@ class Job:
                 if not starts_left:
                     raise
                 state = State(widened=state.widened)
+            except Exception as error:
+                if progress is None or not self._is_of_checkpoint(error):
+                    raise
+                state = State()
             self._abandon_upload(state)
             progress = None
 
+    def _is_of_checkpoint(self, error: Exception) -> bool:
+        """Return whether an attempt may have failed because what its checkpoint says is not true of the input."""
+        if isinstance(error, SourceChangedError):
+            return self._input.is_current(self._order.event.etag)
+        return not isinstance(error, RunnerError | TransformError)
+
     def _run_attempt(self, state: State, progress: JobProgress | None) -> Outcome:
-        with self._open_stream(state) as stream:
-            attempt = self._attempt = self._begin_attempt(stream, progress)
+        version = self._input.find_version()
+        with self._open_stream(version, state) as stream:
+            attempt = self._attempt = self._begin_attempt(version, stream, progress)
             try:
                 self._transform(stream, attempt)
                 self._cancellation.check(_CANCELLED_LATELY_S)
             except _NOT_FINAL:
                 raise
             except (TransformError, CancelledError) as error:
+                if self.published_outcome() is not None:  # a new small job has not looked for one
+                    self._has_output = True
+                    raise
                 end = "cancelled" if isinstance(error, CancelledError) else "failed"
-                attempt.rejects.finish(stream.summary, self._progress.about(end))
+                self._finish_rejects(stream, attempt, end)
                 raise
-        attempt.rejects.finish(stream.summary, self._progress.about("published"))
         self._control.check()
-        decision, etag = publish(self._context.store, self.identity.output_key, attempt.origin, attempt.upload)
-        if decision is PublishDecision.PUBLISH:
-            attempt.upload.forget()
-        self.clean_up()
+        self._finish_rejects(stream, attempt, "published")
+        self._control.check()
+        decision, etag = self._publisher.publish(attempt.upload.origin, attempt.upload, version.etag or "")
+        is_stale = decision is PublishDecision.STALE
+        if is_stale:
+            attempt.rejects.retract()
+        self._clean_up()
+        if is_stale or attempt.rejects.has_doubles:
+            attempt.rejects.discard(self._checkpoint.exists)
         return self._outcome_of(decision, etag, stream)
 
+    def _finish_rejects(self, stream: Stream, attempt: _Attempt, outcome: str) -> None:
+        # A job that is tried for the first time has nothing to delete, and needs no listing.
+        tidy = self._order.tried_before or self._found is not None or self._starts > 1
+        attempt.rejects.finish(stream.summary, self._progress.about(outcome), tidy=tidy)
+
     @contextmanager
-    def _open_stream(self, state: State) -> Iterator[Stream]:
+    def _open_stream(self, version: S3Object, state: State) -> Iterator[Stream]:
         settings = self._context.settings
         with self._context.calculation.stream(
-            _input_version(self._context.source, self._order.event),
+            version,
             state,
+            open_input=self._context.around.open_input,
             on_error=settings.on_error,
             max_rejects=settings.max_rejects,
             max_line_bytes=settings.max_line_bytes,
@@ -196,16 +279,54 @@ class Job:
         ) as stream:
             yield stream
 
-    def _begin_attempt(self, stream: Stream, progress: JobProgress | None) -> _Attempt:
+    def _begin_attempt(self, version: S3Object, stream: Stream, progress: JobProgress | None) -> _Attempt:
+        """Return a new attempt, or one that continues an upload.
+
+        The metadata of a multipart upload are those with which it was created. If the same content was uploaded again,
+        the checkpoint may be that of the earlier event. Its upload would be published with the sequencer of that event,
+        as if it was older than it is: a newer event begins a new upload. An older event, or one that cannot be
+        compared, continues the upload, and takes its origin: what is decided is decided on what the metadata will say.
+
+        The properties of the input may have changed since, without a change of its content. An upload keeps the content
+        type, tags and so on with which it was created, but the format of its parts has to stay the same.
+
+        Raises:
+            StartAgainError: The upload of the checkpoint is that of an older event, or compressed in another format.
+        """
+        self._starts += 1
         context, identity = self._context, self.identity
         origin = identity.origin.with_modified(stream.headers.get("LastModified"))
-        target = Target.from_input(context, identity, stream.headers, origin)
+        if progress is not None:
+            noted = progress.origin(origin)
+            if origin.is_newer_than(noted):
+                raise StartAgainError("the upload is that of an earlier event about the same content")
+            origin = noted
+        target = Target.from_input(context, self._input, identity.output_key, stream.headers, origin)
         upload_id, parts = (progress.upload, progress.parts) if progress else (None, ())
         chosen = context.max_parts_in_flight
         in_flight = max(self._order.workers, MAX_PARTS_IN_FLIGHT) if chosen is None else chosen
-        before = self._attempt.rejects.highest if self._attempt is not None else 0
-        rejects = RejectObjects(context.store, identity.rejects_folder, progress.rejects if progress else 0, before)
-        return _Attempt(origin, Upload(target, upload_id, parts, in_flight), rejects)
+        upload = Upload(target, upload_id, parts, in_flight, context.around.tasks)
+        if progress is not None and upload.codec != progress.codec:
+            raise StartAgainError(f"the parts of the upload are compressed by {progress.codec}, not {upload.codec}")
+        rejects = self._reject_objects(progress)
+        if not rejects.are_there():
+            raise StartAgainError("rejected lines that the checkpoint names are gone")
+        if self._attempt is not None:
+            rejects.replace(self._attempt.rejects)
+        return _Attempt(version, upload, rejects)
+
+    def _reject_objects(self, progress: JobProgress | None) -> RejectObjects:
+        context = self._context
+        return RejectObjects(
+            context.store,
+            self.identity.rejects_folder,
+            context.around.chance.token(),
+            context.around.clock,
+            self._control.check_lease,
+            names=progress.rejects if progress else (),
+            size=progress.reject_bytes if progress else 0,
+            max_bytes=context.max_reject_bytes,
+        )
 
     def _transform(self, stream: Stream, attempt: _Attempt) -> None:
         upload, rejects = attempt.upload, attempt.rejects
@@ -216,13 +337,13 @@ class Job:
                 self._progress.note_position(stream)
                 if upload.is_full(self._progress.position):
                     self._create_upload(upload, stream.state)
-                    self._control.check_lease()  # objects of rejects are not fenced off
                     rejects.flush()
-                    upload.send_part(partial(self._note_part, upload, stream.state, rejects.count))
+                    names = rejects.names_for_checkpoint()
+                    upload.send_part(partial(self._note_part, upload, stream.state, names, rejects.size))
                 for data in part.output:
                     upload.write(data)
                 for line in part.rejects:
-                    rejects.write(line)
+                    rejects.write(line, stream.summary)
                 self._control.tell(*stream.position)
             upload.finish()
         except NoUploadError as error:  # it was aborted by `runner sweep`, or by another worker
@@ -242,19 +363,24 @@ class Job:
             upload.abort()
             raise
 
-    def _note_part(self, upload: Upload, state: State, rejects: int) -> None:
+    def _note_part(self, upload: Upload, state: State, rejects: tuple[str, ...], reject_bytes: int) -> None:
         """Note that the output up to a state is uploaded, if this worker still has the job."""
         self._control.check_lease()
-        self._progress.note(upload, state, rejects)
+        self._progress.note(upload, state, rejects, reject_bytes)
         self._control.note_checkpoint(state.summary.bytes_in)
 
     def _abandon_upload(self, state: State) -> None:
-        """Abort the upload if this worker still has the job; the next attempt makes its output again."""
-        if self._attempt is not None and self._attempt.upload.id is not None:
-            upload = self._attempt.upload
-            upload.parts.clear()
-            self._progress.note(upload, state)
-            upload.abort()
+        """Abort the upload if this worker still has the job; the next attempt makes its output again, from `state`."""
+        upload, found, self._found = self._unfinished_upload, self._found, None
+        if upload is None:
+            return
+        if self._attempt is not None:
+            self._attempt.upload.parts.clear()
+            self._progress.note(self._attempt.upload, state)
+            self._attempt.upload.abort()
+        elif found is not None:
+            self._progress.take_over(replace(found, parts=(), state=state, rejects=(), reject_bytes=0))
+            self._context.store.abort_upload(self.identity.output_key, upload)
 
     def _outcome_of(self, decision: PublishDecision, etag: str, stream: Stream | None = None) -> Outcome:
         return Outcome(
@@ -265,17 +391,3 @@ class Job:
             etag=etag,
             rejects=self.rejects_prefix,
         )
-
-
-def _input_version(source: Store, event: ObjectCreated) -> S3Object:
-    """Return the version of the input that an event is about.
-
-    Raises:
-        SourceChangedError: It is gone, or there is another version.
-    """
-    if event.etag is not None:
-        return S3Object(event.bucket, event.key, event.etag, event.size)
-    found = source.head(event.key)
-    if found is None or (event.version_id and found.get("VersionId", event.version_id) != event.version_id):
-        raise SourceChangedError(f"s3://{event.bucket}/{event.key}: is no longer what the event speaks of")
-    return S3Object(event.bucket, event.key, found["ETag"].strip('"'), found["ContentLength"])

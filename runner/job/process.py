@@ -12,32 +12,40 @@ import sys
 import traceback
 from dataclasses import replace
 from multiprocessing.connection import Connection
+from typing import NoReturn
 
 from runner.errors import (
     CancelledError,
     DeniedError,
     FencedError,
     ImpossibleError,
+    ObjectDeniedError,
     RunnerError,
+    SettingsError,
+    StartAgainError,
     StoppedError,
     StoreError,
 )
+from runner.job.claim import Claim
 from runner.job.context import JobContext
 from runner.job.control import Control
 from runner.job.identity import JobIdentity
 from runner.job.job import Job
 from runner.job.protocol import JobResult, Order, Outcome, Ready, Refused
-from runner.job.publish import StartAgainError
 from runner.settings import Settings
 from transform import (
     AccessDeniedError,
+    CalculationError,
+    InputError,
+    RejectedError,
+    S3Failure,
+    SchemaError,
     SourceChangedError,
     TransformError,
     UnavailableError,
     WorkerError,
 )
 
-_ENDS = {JobResult.SUPERSEDED, JobResult.FAILED, JobResult.CANCELLED}
 _MAY_BE_PUBLISHED = {JobResult.FENCED, JobResult.SUPERSEDED, JobResult.FAILED}
 """Results of a job whose output may have been published before: a new small job has not looked for one."""
 
@@ -48,10 +56,18 @@ def main() -> None:
     connection = Connection(int(sys.argv[1]))
     try:
         context = JobContext.open(Settings.read(os.environ), os.environ)
+        context = replace(context, claim=Claim(context.store, context.settings, context.around.clock))
+        context.check_claim()
     except (TransformError, RunnerError) as error:
         connection.send(Refused(str(error)))
         return
-    control = Control(connection)
+    serve(context, connection)
+
+
+def serve(context: JobContext, connection: Connection) -> NoReturn:
+    """Do the jobs that the worker orders, one after the other."""
+    control = Control(connection, context.around)
+    control.start()
     control.send(Ready())
     while True:
         control.send(do(context, control.next_order(), control))
@@ -62,6 +78,7 @@ def do(context: JobContext, order: Order, control: Control) -> Outcome:
     job: Job | None = None
     try:
         try:
+            context.check_claim()
             job = Job(context, JobIdentity.from_order(context, order), order, control)
             control.begin(job.identity.id)
             return job.run()
@@ -87,7 +104,7 @@ def _outcome_of(error: Exception, job: Job | None) -> Outcome:
             kind = JobResult.CANCELLED
         case SourceChangedError():
             kind = JobResult.SUPERSEDED
-        case DeniedError() | AccessDeniedError():
+        case DeniedError() | AccessDeniedError() | SettingsError():  # the last one: the prefixes are another's
             kind = JobResult.DENIED
         case StoreError() | UnavailableError() | WorkerError() | StartAgainError():
             kind = JobResult.RETRY
@@ -95,10 +112,27 @@ def _outcome_of(error: Exception, job: Job | None) -> Outcome:
             kind = JobResult.FAILED
         case _:
             kind, reason = JobResult.RETRY, "".join(traceback.format_exception(error))
+    of_object = kind in (JobResult.DENIED, JobResult.FAILED) and _is_of_object(error)
+    unfit = isinstance(error, CalculationError | SchemaError)  # what no input fits, no job process loads
     if job is None:
-        return Outcome(kind, reason)
+        return Outcome(kind, reason, of_object=of_object, unfit=unfit)
     published = job.published_outcome() if kind in _MAY_BE_PUBLISHED else None
-    if published or kind in _ENDS:
-        job.clean_up()
+    job.leave(kind, published=published is not None)
     identity = job.identity
-    return published or Outcome(kind, reason, job=identity.id, digest=identity.digest, rejects=job.rejects_prefix)
+    return published or Outcome(
+        kind,
+        reason,
+        job=identity.id,
+        digest=identity.digest,
+        rejects=job.rejects_prefix,
+        of_object=of_object,
+        unfit=unfit,
+    )
+
+
+def _is_of_object(error: Exception) -> bool:
+    """Return whether a denial or a failure for good is, or may be, the fault of the input object alone."""
+    if isinstance(error, InputError) and error.__context__ is not None:
+        # All inputs need the credentials and the bucket.
+        return S3Failure.from_error(error.__context__) not in (S3Failure.NO_CREDENTIALS, S3Failure.NO_BUCKET)
+    return isinstance(error, ObjectDeniedError | InputError | RejectedError | ImpossibleError)

@@ -6,6 +6,7 @@ The worker sends an `Order`, `LeaseExtension`s and perhaps `Stop`; the process s
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import TYPE_CHECKING, Any
@@ -50,16 +51,18 @@ class Order:
         sent: When the message was sent, in ms since the epoch.
         workers: How many processes it may use.
         tried_before: Whether there may have been an earlier attempt.
-        first_sent: When the original message was sent; None if the message is not a copy.
+        first_sent: When the original message was sent, which is `sent` if the message is not a copy.
         owner: The owner of the message; see `Message.owner`.
+        lease_until: Until when the job may continue, as in a `LeaseExtension`.
     """
 
     event: ObjectCreated
     sent: int
     workers: int
     tried_before: bool
-    first_sent: int | None = None
+    first_sent: int
     owner: str = ""
+    lease_until: float = math.inf
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,20 +74,26 @@ class Outcome:
         reason: The reason in a sentence, "" if none is needed.
         summary: The summary of the run, as `transform.Summary.to_dict` returns it.
         job: The id of the job, "" if not known.
-        offset: How far the last checkpoint has come, in bytes of the input.
+        offset: How far the last checkpoint has come, in bytes of the input; None if not known. The worker fills it in.
         digest: The digest of the calculation, "" if not known.
         etag: The ETag of the output that the job has published or found, "" without one.
         rejects: The prefix of the objects of rejected lines, "" without any.
+        of_object: Whether the failure is, or may be, the fault of the input object alone: access to it is denied, its
+            content cannot be read, its lines are rejected, its key is too long.
+        unfit: Whether the calculation does not fit the input: a column is missing, or of a type that it cannot use, or
+            no calculation is for the key. Either of them may be at fault.
     """
 
     kind: JobResult
     reason: str = ""
     summary: dict[str, Any] = field(default_factory=dict)
     job: str = ""
-    offset: int = 0
+    offset: int | None = None
     digest: str = ""
     etag: str = ""
     rejects: str = ""
+    of_object: bool = False
+    unfit: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,6 +132,10 @@ class Stop:
 
 @dataclass(frozen=True, slots=True)
 class LeaseExtension:
-    """The job may continue for a number of seconds from when this was sent."""
+    """The job may continue until a later time.
 
-    seconds: float
+    Attributes:
+        until: A time of the monotonic clock, which both processes share.
+    """
+
+    until: float

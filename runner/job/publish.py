@@ -1,69 +1,177 @@
 """Publishing, which is a loop: look at the existing output, decide, publish if it has not changed, or look again.
 
-`identity.Origin.decide` compares the existing output with the new one.
+`identity.Origin.decide` compares the existing output with the new one. All of the output is uploaded before the first
+look, so that little time passes between a look and what was decided on it:
+
+1. The output is looked at. It may have to stay: it is the same, or of a message that was sent later.
+2. If there is one of another origin, S3 is asked which version of the input is current. Only an output of the current
+   version replaces another one.
+3. The lease on the message is checked.
+4. The output is published on the condition that the existing one is still that of the first step.
+
+The sequencers and times in the metadata of an output are a claim, which anybody who may write there can make, and two
+versions of one second have no known order. So they do not keep an output from being published: the second step does.
+An output whose metadata claim a sequencer from the future is replaced by that of the current version of the input, with
+the sequencer of its own event, and later events are compared with that one again.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from runner.errors import ConditionFailedError, ConflictError, NoUploadError, StoreError
+from runner.errors import ConditionFailedError, ConflictError, NoUploadError, StartAgainError, StoreError
 from runner.job.identity import Origin, PublishDecision
+from transform import SourceChangedError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
     from runner.aws.bucket import Store
+    from runner.aws.surroundings import Surroundings
+    from runner.job.input_object import InputObject
     from runner.job.upload import Upload
 
 _TRIES = 8
-_NOTHING_THERE = {"IfNoneMatch": "*"}
+_FIRST_WAIT_S = 0.1  # after a conflict; each wait is up to twice as long as the one before
 
 
-class StartAgainError(Exception):
-    """The upload is lost, so that its output has to be made again."""
+@dataclass(frozen=True, slots=True)
+class Existing:
+    """The existing output, and what it means for a new one.
 
-
-def look(store: Store, key: str, origin: Origin) -> tuple[PublishDecision, dict[str, str]]:
-    """Return the decision for the existing output, and the condition under which the decision stays right."""
-    found = store.head(key)
-    if found is None:
-        return PublishDecision.PUBLISH, _NOTHING_THERE
-    decision = origin.decide(Origin.from_metadata(found.get("Metadata", {})))
-    return decision, {"IfMatch": found["ETag"]}
-
-
-def publish(store: Store, key: str, origin: Origin, upload: Upload) -> tuple[PublishDecision, str]:
-    """Publish an output, unless there is one that should stay.
-
-    It does not rely on what was seen when the job began. If an earlier content was published again since, it has the
-    same ETag as before, so a condition on what was seen long ago could hold although there were newer outputs. A small
-    output is first put on the condition that there is no output, which saves a request if that is true.
-
-    Returns:
-        `PUBLISH` if it was published, otherwise the decision not to; and the ETag of the output if its origin is this.
-
-    Raises:
-        StartAgainError: The output has to be made again.
-        StoreError: A request to S3 failed; a retry may succeed.
+    Attributes:
+        decision: Whether to publish.
+        etag: Its ETag, "" if there is none.
+        is_of_source: Whether it is from the same version of the input.
     """
-    multipart = upload.id is not None
-    seen = look(store, key, origin) if multipart else (PublishDecision.PUBLISH, _NOTHING_THERE)
-    for tries_left in reversed(range(_TRIES)):
-        decision, condition = seen
-        if decision is not PublishDecision.PUBLISH:
-            return decision, condition["IfMatch"] if decision is PublishDecision.DUPLICATE else ""
+
+    decision: PublishDecision = PublishDecision.PUBLISH
+    etag: str = ""
+    is_of_source: bool = False
+
+    @property
+    def condition(self) -> Mapping[str, str]:
+        """The condition of the request to publish: it is still the existing output."""
+        return {"IfMatch": self.etag} if self.etag else {"IfNoneMatch": "*"}
+
+    @property
+    def result(self) -> tuple[PublishDecision, str]:
+        """The decision, and the ETag of the output if it is a duplicate."""
+        return self.decision, self.etag if self.decision is PublishDecision.DUPLICATE else ""
+
+
+@dataclass(frozen=True, slots=True)
+class Publisher:
+    """Publishes the output of a job.
+
+    Attributes:
+        store: The output bucket.
+        key: The key of the output.
+        source: The input.
+        check_lease: Raises if another worker may have the message by now.
+        around: The clock and the chance of the process.
+    """
+
+    store: Store
+    key: str
+    source: InputObject
+    check_lease: Callable[[], None]
+    around: Surroundings
+
+    def published(self, origin: Origin, etag: str | None = None) -> tuple[PublishDecision, str] | None:
+        """Return the decision if there is an output that has to stay, as `publish` returns it; otherwise None.
+
+        Args:
+            origin: The origin of the output that would be published.
+            etag: The ETag of the version of the input that was read, None before that.
+        """
+        found = self._look(origin)
+        if found.decision is PublishDecision.STALE and not found.is_of_source and self.source.is_current(etag):
+            return None
+        return None if found.decision is PublishDecision.PUBLISH else found.result
+
+    def publish(self, origin: Origin, upload: Upload, etag: str) -> tuple[PublishDecision, str]:
+        """Publish an output, unless there is one that should stay.
+
+        It does not rely on what was seen when the job began. If an earlier content was published again since, it has
+        the same ETag as before, so a condition on what was seen long ago could hold although there were newer outputs.
+        A small output is first put on the condition that there is no output, which saves a request if that is true.
+
+        Args:
+            origin: The origin of the output.
+            upload: The output.
+            etag: The ETag of the version of the input that was read, without quotes.
+
+        Returns:
+            `PUBLISH` if it was published, otherwise the decision not to; and the ETag of the output if its origin is
+            this.
+
+        Raises:
+            StartAgainError: The output has to be made again.
+            SourceChangedError: There is an output, and the version that was read is not the current one any more.
+            RunnerError: The lease is lost, or a request to S3 failed; a retry may succeed.
+        """
         try:
-            return PublishDecision.PUBLISH, upload.publish(condition)
-        except ConditionFailedError:  # another output was published meanwhile
-            if not tries_left:
-                raise
-        except ConflictError as error:
-            if multipart or not tries_left:  # S3 asks for a new upload then
-                raise StartAgainError(str(error)) from error
-        except StoreError as error:
-            # It may have been published all the same, if only the answer was lost.
-            decision, condition = look(store, key, origin)
-            if decision is PublishDecision.DUPLICATE:
-                return PublishDecision.PUBLISH, condition["IfMatch"]
-            raise (StartAgainError(str(error)) if isinstance(error, NoUploadError) else error) from error
-        seen = look(store, key, origin)
-    raise AssertionError
+            upload.finish_parts()
+        except NoUploadError as error:
+            raise StartAgainError(str(error)) from error
+        multipart = upload.id is not None
+        seen = self._judged(origin, etag) if multipart else Existing()
+        for tries_left in reversed(range(_TRIES)):
+            if seen.decision is not PublishDecision.PUBLISH:
+                return seen.result
+            self.check_lease()
+            try:
+                published = upload.complete(seen.condition)
+            except ConditionFailedError:  # another output was published meanwhile
+                if not tries_left:
+                    raise
+            except ConflictError as error:
+                self._wait(_TRIES - 1 - tries_left)
+                if multipart or not tries_left:  # S3 asks for a new upload then
+                    raise StartAgainError(str(error)) from error
+            except StoreError as error:
+                return self._settled(origin, etag, error)
+            else:
+                upload.forget()
+                return PublishDecision.PUBLISH, published
+            seen = self._judged(origin, etag)
+        raise AssertionError
+
+    def _settled(self, origin: Origin, etag: str, error: StoreError) -> tuple[PublishDecision, str]:
+        """Return the result after a request to publish has failed: if only its answer was lost, there is the output.
+
+        The output may also be that of another worker with the same job. So the upload is not forgotten: it may be open.
+        """
+        seen = self._judged(origin, etag)
+        if seen.decision is PublishDecision.DUPLICATE:
+            return PublishDecision.PUBLISH, seen.etag
+        if seen.decision is PublishDecision.STALE:
+            return seen.result
+        raise (StartAgainError(str(error)) if isinstance(error, NoUploadError) else error) from error
+
+    def _judged(self, origin: Origin, etag: str) -> Existing:
+        """Return the existing output, after S3 was asked for the current version of the input if that matters."""
+        seen = self._look(origin)
+        if not seen.etag or seen.decision is PublishDecision.DUPLICATE:
+            return seen
+        if seen.decision is PublishDecision.STALE and seen.is_of_source:
+            return seen
+        if self.source.is_current(etag):
+            return Existing(PublishDecision.PUBLISH, seen.etag)
+        if seen.decision is PublishDecision.STALE:
+            return seen
+        where = f"s3://{self.source.event.bucket}/{self.source.event.key}"
+        raise SourceChangedError(f"{where}: was overwritten or deleted before its output could be published")
+
+    def _look(self, origin: Origin) -> Existing:
+        found = self.store.head(self.key)
+        if found is None:
+            return Existing()
+        there = Origin.from_metadata(found.get("Metadata", {}), self.around.clock.time())
+        return Existing(origin.decide(there), found["ETag"], there is not None and there.source == origin.source)
+
+    def _wait(self, conflicts: int) -> None:
+        longest_s = _FIRST_WAIT_S * 2**conflicts
+        self.around.clock.sleep(self.around.chance.uniform(longest_s / 2, longest_s))

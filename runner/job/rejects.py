@@ -1,19 +1,53 @@
-"""The rejected lines of a job: numbered objects under one prefix, and an index of counts and reasons."""
+"""The rejected lines of a job: numbered objects under one prefix, and an index of counts and reasons.
+
+A worker that was frozen cannot be kept from writing an object after it thaws. So the name of an object has the number
+and its writer, and nobody overwrites the object of another. The checkpoint and the index list the names that count.
+
+Several attempts at one job reject the same lines: of the same content, by the same calculation. They can run at the
+same time, or much later if the same content is uploaded again, while the output of an earlier one stands. So
+
+- an index of outcome `published` is complete. Only one of the same outcome replaces it, and that one is never taken
+  back: it has the lines of the output that stands, whoever has published it;
+- an attempt that has written its index deletes older objects. So one that finds an index that is younger than itself
+  may have lost objects: it takes those of that index, and writes it again, so that nobody else takes it back;
+- an object that a checkpoint may name stays until there is no checkpoint: the attempt that continues from there puts it
+  into its index. If such an object is missing, because a lifecycle rule has deleted it for example, that attempt starts
+  again from the beginning.
+
+What an attempt has left that was killed is deleted at the end of the next one, after its index was written, unless it
+is younger than the index. An object that a frozen worker writes after that stays, without being named by the index: the
+lease is checked before each request, so it is one at most. `runner sweep` deletes it.
+"""
 
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import asdict
-from typing import TYPE_CHECKING
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any
+
+from runner.aws.bucket import list_objects
+from runner.errors import ConditionFailedError, StartAgainError
+from transform import format_exact_size
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from runner.aws.bucket import Store
+    from runner.machine import Clock
     from transform import Summary
 
 _OBJECT_BYTES = 16 << 20
+MAX_REJECT_BYTES = 1 << 30
+"""How many bytes of rejected lines of a job are kept; those after that are only counted."""
 _JSON_LINES = "application/x-ndjson"
+INDEX_NAME = "index.json"
+_OBJECT_NAME = re.compile(r"[0-9]{8}(-[0-9A-Za-z]+)?\.jsonl")  # earlier versions wrote them without a writer
+_WRITER_CHARACTERS = 16
+_RESOLUTION_S = 2.0  # of the age of an object: S3 has whole seconds
+_PUBLISHED = "published"
+_TRIES = 5
 
 
 class RejectObjects:
@@ -22,25 +56,72 @@ class RejectObjects:
     Args:
         store: The bucket.
         folder: The prefix of the objects.
-        count: How many objects there are already, up to the checkpoint.
-        highest: The highest number that an earlier attempt may have written. Objects that are not overwritten are
-            deleted at the end.
+        writer: A name that no other attempt has.
+        clock: Tells the time.
+        check: Called before each request to write; raises if another worker may have the job.
+        names: The names of the objects that there are already, up to the checkpoint.
+        size: How many bytes these have.
+        max_bytes: How many bytes to keep. The first line beyond it, and all after that, are not kept.
 
     Attributes:
         folder: The prefix of the objects.
-        count: How many objects there are.
-        highest: The highest number that may exist.
+        names: The names of the objects.
+        size: How many bytes were kept, including those that are not in an object yet.
     """
 
-    def __init__(self, store: Store, folder: str, count: int = 0, highest: int = 0) -> None:
+    def __init__(
+        self,
+        store: Store,
+        folder: str,
+        writer: str,
+        clock: Clock,
+        check: Callable[[], None],
+        names: Iterable[str] = (),
+        size: int = 0,
+        max_bytes: int = MAX_REJECT_BYTES,
+    ) -> None:
         self._store = store
         self.folder = folder
+        self._writer = writer[:_WRITER_CHARACTERS]
+        self._clock = clock
+        self._begun = clock.monotonic()
+        self._begun_at = datetime.fromtimestamp(int(clock.time()), UTC)  # whole seconds, as S3 has them
+        self._check = check
         self._buffer = bytearray()
-        self.count = count
-        self.highest = max(count, highest)
+        self.names = [*names]
+        self._in_checkpoint = {*self.names}  # objects that a checkpoint may name
+        self._is_continued = bool(self.names)
+        self.size = size
+        self._replaced: set[str] = set()
+        self._doubles: set[str] = set()  # objects with the same lines as those that the index names
+        self._max_bytes = max_bytes
+        self._index: str | None = None  # the ETag of the index that counts when this attempt ends
+        self._may_retract = False  # whether this attempt has written it, and in the place of none that was published
 
-    def write(self, line: bytes) -> None:
-        """Keep a line, given as JSON."""
+    @property
+    def has_doubles(self) -> bool:
+        """Whether there may be objects with the same lines as those that the index names."""
+        return bool(self._doubles)
+
+    def names_for_checkpoint(self) -> tuple[str, ...]:
+        """Return the names of the objects that there are; from now on, a checkpoint may name them."""
+        self._in_checkpoint |= {*self.names}
+        return tuple(self.names)
+
+    def are_there(self) -> bool:
+        """Return whether all objects exist that the checkpoint names."""
+        return not self._is_continued or self._exist()
+
+    def replace(self, earlier: RejectObjects) -> None:
+        """Note that the objects of an earlier start of the same attempt may be deleted at the end, however young."""
+        self._replaced |= {*earlier.names, *earlier._replaced, *earlier._doubles}
+
+    def write(self, line: bytes, summary: Summary) -> None:
+        """Keep a line, given as JSON; if there is no room for it, count it as left out."""
+        if summary.rejects_left_out or self.size + len(line) > self._max_bytes:
+            summary.rejects_left_out += 1
+            return
+        self.size += len(line)
         self._buffer += line
         if len(self._buffer) >= _OBJECT_BYTES:
             self.flush()
@@ -48,31 +129,197 @@ class RejectObjects:
     def flush(self) -> None:
         """Write the collected lines as the next object, if there are any."""
         if self._buffer:
+            self._check()
             content, self._buffer = bytes(self._buffer), bytearray()
-            self._store.call("put_object", Key=self._key(self.count + 1), Body=content, ContentType=_JSON_LINES)
-            self.count += 1
-            self.highest = max(self.highest, self.count)
+            name = f"{len(self.names) + 1:08}-{self._writer}.jsonl"
+            self._store.call("put_object", Key=self.folder + name, Body=content, ContentType=_JSON_LINES)
+            self.names.append(name)
 
-    def finish(self, summary: Summary, about: Mapping[str, str]) -> str | None:
-        """Write the rest and the index; return the key of the index, None if no line was rejected."""
+    def finish(self, summary: Summary, about: Mapping[str, str], *, tidy: bool) -> None:
+        """Write the rest and the index, if a line was rejected.
+
+        Args:
+            summary: The summary of the run.
+            about: A description of the job.
+            tidy: Delete what earlier attempts may have left.
+        """
         self.flush()
-        while self.highest > self.count:
-            self._store.delete(self._key(self.highest))
-            self.highest -= 1
-        if not self.count:
-            return None
-        index = {
+        if summary.rejects_left_out:
+            summary.notes.append(
+                f"the last {summary.rejects_left_out} of {summary.rejected} rejected lines were counted, but not kept: "
+                f"a job keeps {format_exact_size(self._max_bytes)} of them at most"
+            )
+        has_index = bool(self.names or summary.rejects_left_out)
+        if has_index:
+            self._write_index(summary, about)
+        if tidy:
+            self._tidy(has_index=has_index)
+
+    def _tidy(self, *, has_index: bool) -> None:
+        """Delete objects of an earlier start, and those older than the index or, without one, than this attempt.
+
+        Younger ones may be of a worker that has begun the same job since. They are left to `runner sweep`. Those of the
+        second of the index are deleted as well: a worker that writes them finds the index, and leaves it as it is.
+        """
+        self._check()
+        found = [*list_objects(self._store, self.folder)]
+        kept, last = {*self.names, *self._doubles}, self._begun_at - timedelta(seconds=1)
+        if has_index:
+            indexed = [one["LastModified"] for one in found if one["ETag"] == self._index]
+            if not indexed:  # another worker has replaced it
+                return
+            last = indexed[0]
+            kept.add(INDEX_NAME)
+        for one in found:
+            name = one["Key"].removeprefix(self.folder)
+            if name not in kept and (one["LastModified"] <= last or name in self._replaced):
+                self._check()
+                self._store.delete(one["Key"])
+
+    def discard(self, has_checkpoint: Callable[[], bool]) -> None:
+        """Delete the objects of this attempt, and those replaced, unless the index or a checkpoint names them.
+
+        Args:
+            has_checkpoint: Tells whether there is a checkpoint; not called if there are no objects.
+        """
+        if self.names or self._doubles:
+            in_checkpoint = self._in_checkpoint if has_checkpoint() else set()
+            found = self._store.read(self.folder + INDEX_NAME)
+            kept = {*self._objects_of(found[0] if found else b"")} | in_checkpoint
+            self._delete({*self.names, *self._doubles} - kept)
+            self.names = [name for name in self.names if name in kept]
+            self._doubles &= kept
+
+    def retract(self) -> None:
+        """Delete the index of this attempt; not its objects.
+
+        It stays if it has replaced that of a published output, as it has the same lines, or if another one has replaced
+        it.
+        """
+        if self._index is not None and self._may_retract:
+            self._store.delete_if(self.folder + INDEX_NAME, self._index)
+            self._index = None
+
+    def _write_index(self, summary: Summary, about: Mapping[str, str]) -> None:
+        """Write the index.
+
+        Raises:
+            StartAgainError: Another attempt has deleted objects of this one.
+        """
+        mine = {
             **about,
             "lines": summary.lines_in,
             "rejected": summary.rejected,
+            "left_out": summary.rejects_left_out,
             "reasons": {kind: asdict(reason) for kind, reason in summary.reject_reasons.items()},
             "first": summary.first_rejects,
-            "objects": [self._key(number) for number in range(1, self.count + 1)],
+            "objects": [self.folder + name for name in self.names],
+            "writer": self._writer,
         }
-        key = f"{self.folder}index.json"
-        content = json.dumps(index, indent=1, ensure_ascii=False).encode("utf-8", "replace")
-        self._store.call("put_object", Key=key, Body=content, ContentType="application/json")
-        return key
+        is_unsure, tries_left, found = False, _TRIES, None
+        while True:
+            before, etag, age_s = found or (b"", None, 0.0)
+            is_complete = self._is_published(before, about)
+            if is_complete and about.get("outcome") != _PUBLISHED:
+                self._keep_index(before, str(etag))
+                return
+            is_young = found is not None and age_s < self._clock.monotonic() - self._begun + _RESOLUTION_S
+            is_unsure |= is_young
+            is_taken = is_complete and is_young
+            index = {**_read(before), "writer": self._writer} if is_taken else mine
+            tries_left -= 1
+            written, found = self._put_index(index, etag, may_fail=tries_left > 0)
+            if written:
+                break
+        if is_taken:
+            self._keep_index(json.dumps(index).encode(), written)
+            return
+        self._index, self._may_retract = written, not is_complete
+        replaced = {*self._objects_of(before)} - {*self.names}
+        self._doubles |= replaced
+        self._in_checkpoint |= replaced  # of another attempt, which may have one
+        if is_unsure and not self._exist():
+            self.retract()
+            raise StartAgainError("rejected lines were deleted by another attempt")
 
-    def _key(self, number: int) -> str:
-        return f"{self.folder}{number:08}.jsonl"
+    def _put_index(
+        self, index: Mapping[str, Any], etag: str | None, *, may_fail: bool
+    ) -> tuple[str, tuple[bytes, str, float] | None]:
+        """Write an index in the place of the one with an ETag, or of none.
+
+        Returns:
+            The ETag of what was written. If there was another one by then, "" and that: its content, ETag and age.
+
+        Raises:
+            ConditionFailedError: There was another one, and `may_fail` is False.
+        """
+        self._check()
+        content = json.dumps(index, indent=1, ensure_ascii=False).encode("utf-8", "replace")
+        arguments = {"Key": self.folder + INDEX_NAME, "Body": content, "ContentType": "application/json"}
+        condition = {"IfMatch": etag} if etag else {"IfNoneMatch": "*"}
+        try:
+            return str(self._store.call("put_object", **arguments, **condition)["ETag"]), None
+        except ConditionFailedError:
+            found = self._store.read_aged(self.folder + INDEX_NAME)
+            if found is not None and found[0] == content:  # the request was done, and its answer was lost
+                return found[1], None
+            if not may_fail:
+                raise
+            return "", found
+
+    def _exist(self) -> bool:
+        """Return whether all objects exist."""
+        found = {one["Key"].removeprefix(self.folder) for one in list_objects(self._store, self.folder)}
+        return found.issuperset(self.names)
+
+    def _keep_index(self, index: bytes, etag: str) -> None:
+        """Note an index that names other objects than those of this attempt, and which somebody may rely on."""
+        mine, self.names = self.names, self._objects_of(index)
+        self._index, self._may_retract = etag, False
+        self._doubles |= {*mine} - {*self.names}
+
+    def _is_published(self, index: bytes, about: Mapping[str, str]) -> bool:
+        """Return whether an index is that of a complete attempt at the same job."""
+        plain = _read(index)
+        return plain.get("job") == about.get("job") and plain.get("outcome") == _PUBLISHED
+
+    def _objects_of(self, index: bytes) -> list[str]:
+        """Return the names of the objects that an index lists; only those in the folder."""
+        found = listed_objects(index)
+        names = [key.removeprefix(self.folder) for key in found if key.startswith(self.folder)]
+        return [name for name in names if _OBJECT_NAME.fullmatch(name)]
+
+    def _delete(self, names: Iterable[str]) -> None:
+        for name in names:
+            self._store.delete(self.folder + name)
+
+
+def listed_objects(index: bytes) -> list[str]:
+    """Return the keys of the objects that an index lists."""
+    keys = _read(index).get("objects")
+    return [key for key in keys if isinstance(key, str)] if isinstance(keys, list) else []
+
+
+def is_reject_object(key: str) -> bool:
+    """Return whether a key is that of an object of rejected lines."""
+    return _OBJECT_NAME.fullmatch(key.rpartition("/")[2]) is not None
+
+
+def is_complete(objects: Sequence[Mapping[str, Any]]) -> bool:
+    """Return whether one attempt has written all objects of a job, as S3 lists them, and then the index.
+
+    The index then lists all of them, so that it need not be read.
+    """
+    names = {one["Key"].rpartition("/")[2]: one["LastModified"] for one in objects}
+    indexed = names.pop(INDEX_NAME, None)
+    writers = {name.partition("-")[2] for name in names}
+    return indexed is not None and len(writers) <= 1 and all(written <= indexed for written in names.values())
+
+
+def _read(index: bytes) -> dict[str, Any]:
+    """Return the content of an index, which anybody may have written."""
+    try:
+        plain = json.loads(index)
+    except (ValueError, RecursionError):
+        return {}
+    return plain if isinstance(plain, dict) else {}

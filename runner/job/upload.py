@@ -11,6 +11,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlencode
 
+from runner.aws.surroundings import REAL
 from transform import MultipartUpload, PartBuffer, codec_of_encoding, codec_of_name
 
 if TYPE_CHECKING:
@@ -18,7 +19,9 @@ if TYPE_CHECKING:
 
     from runner.aws.bucket import Store
     from runner.job.context import JobContext
-    from runner.job.identity import JobIdentity, Origin
+    from runner.job.identity import Origin
+    from runner.job.input_object import InputObject
+    from runner.machine import Tasks
     from transform import Codec, PartSizes, UploadedPart
 
 
@@ -37,6 +40,7 @@ class Target:
         store: The bucket.
         key: The key of the object.
         headers: Its content type, metadata and so on, by the names that boto3 uses.
+        origin: The origin that its metadata contain.
         codec: The format to compress it in, None for none.
         part_sizes: The sizes of its parts.
     """
@@ -44,18 +48,20 @@ class Target:
     store: Store
     key: str
     headers: Mapping[str, Any]
+    origin: Origin
     codec: Codec | None
     part_sizes: PartSizes
 
     @classmethod
     def from_input(
-        cls, context: JobContext, identity: JobIdentity, headers: Mapping[str, Any], origin: Origin
+        cls, context: JobContext, source: InputObject, key: str, headers: Mapping[str, Any], origin: Origin
     ) -> Target:
         """Return the target of the output of an opened input, with the tags of the input.
 
         Args:
             context: The context, with the buckets.
-            identity: The identity of the job.
+            source: The input.
+            key: The key of the output.
             headers: The properties of the input, by the names that boto3 uses.
             origin: The origin of the output, for its metadata.
 
@@ -64,12 +70,11 @@ class Target:
         """
         kept = {name: headers[name] for name in _KEPT if headers.get(name)} | {"Metadata": origin.to_metadata()}
         if headers.get("TagCount"):
-            answer = context.source.call("get_object_tagging", Key=identity.event.key)
-            kept["Tagging"] = urlencode({tag["Key"]: tag["Value"] for tag in answer["TagSet"]})
-        codec, encoding = _compression(identity.output_key, headers.get("ContentEncoding") or "")
+            kept["Tagging"] = urlencode(source.tags())
+        codec, encoding = _compression(key, headers.get("ContentEncoding") or "")
         if encoding:
             kept["ContentEncoding"] = encoding
-        return cls(context.store, identity.output_key, kept, codec, context.part_sizes)
+        return cls(context.store, key, kept, origin, codec, context.part_sizes)
 
 
 def _compression(key: str, encoding: str) -> tuple[Codec | None, str]:
@@ -99,6 +104,7 @@ class Upload:
         upload_id: Id of a multipart upload to continue, None for a new one.
         parts: The parts that this multipart upload has.
         max_parts_in_flight: How many parts may be sent at a time, as `MultipartUpload` takes it.
+        threads: Starts the threads that send the parts.
     """
 
     def __init__(
@@ -107,6 +113,7 @@ class Upload:
         upload_id: str | None = None,
         parts: Sequence[UploadedPart] = (),
         max_parts_in_flight: int = MAX_PARTS_IN_FLIGHT,
+        threads: Tasks = REAL.tasks,
     ) -> None:
         self._target = target
         self._buffer = PartBuffer(target.part_sizes, parts)
@@ -115,13 +122,24 @@ class Upload:
         self._call: Callable[..., dict[str, Any]] = partial(target.store.call, Key=target.key)
         self._multipart = MultipartUpload(
             self._call,
-            target.store.filesystem,
+            target.store.requests.prepare_part,
             target.headers,
             max_parts_in_flight=max_parts_in_flight,
             max_bytes_in_flight=MAX_BYTES_IN_FLIGHT,
             upload_id=upload_id,
             parts=parts,
+            threads=threads,
         )
+
+    @property
+    def origin(self) -> Origin:
+        """The origin in the metadata of the object."""
+        return self._target.origin
+
+    @property
+    def codec(self) -> str | None:
+        """The name of the format that it is compressed in, None for none."""
+        return None if self._target.codec is None else self._target.codec.name
 
     @property
     def id(self) -> str | None:
@@ -169,20 +187,27 @@ class Upload:
         """Wait until nothing is in flight, whether it arrived or not."""
         self._multipart.wait()
 
-    def publish(self, condition: Mapping[str, str]) -> str:
+    def finish_parts(self) -> None:
+        """Send the last part of a multipart upload; after this, only `complete` is missing.
+
+        Raises:
+            NoUploadError, StoreError: The part did not arrive; it may be sent again.
+        """
+        self._end_stream()
+        if self.id is not None and self._buffer.size:
+            self._multipart.send_last(self._buffer.content())
+            self._buffer.take()  # not earlier, because another call needs it if this one fails
+
+    def complete(self, condition: Mapping[str, str]) -> str:
         """Make the object appear, on a condition, and return its ETag; may be called again after an error.
 
         Raises:
             ConditionFailedError, ConflictError, NoUploadError, StoreError: The request failed. After a StoreError, the
                 object may have appeared all the same.
         """
-        self._end_stream()
         if self.id is None:
             content = self._buffer.content()
             return str(self._call("put_object", Body=content, **self._target.headers, **condition)["ETag"])
-        if self._buffer.size:
-            self._multipart.send_last(self._buffer.content())
-            self._buffer.take()  # not earlier, because another call needs it if this one fails
         return self._multipart.complete(condition)
 
     def forget(self) -> None:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-import time
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
+from runner.aws.bucket import list_objects
 from runner.aws.s3_events import ObjectCreated
-from runner.errors import SettingsError
+from runner.errors import DeniedError, ImpossibleError, SettingsError
 from runner.job.cancellation import RESOLUTION_MS
 from runner.job.identity import Origin, source_of
 from runner.job.keys import cancellation_key, output_key
@@ -18,6 +18,7 @@ from runner.ops.status import read_checkpoints
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from runner.aws.bucket import Store
     from runner.ops.deployment import Deployment
 
 _VERSION = 1
@@ -59,7 +60,7 @@ def cancel(deployment: Deployment, names: Sequence[str], *, dry_run: bool) -> li
     cancelled = [_cancel(deployment, key, begun, dry_run=dry_run) for key in keys]
     if not dry_run and any(one.etag is not None for one in cancelled):
         # The time of a note is in whole seconds: a message that is sent after this returns must count as later.
-        time.sleep(RESOLUTION_MS / 1000 + _MARGIN_S)
+        deployment.around.clock.sleep(RESOLUTION_MS / 1000 + _MARGIN_S)
     return cancelled
 
 
@@ -67,20 +68,38 @@ def _cancel(
     deployment: Deployment, key: str, begun: list[tuple[str | None, str | None]], *, dry_run: bool
 ) -> Cancelled:
     uri = f"s3://{deployment.source.bucket}/{key}"
-    found = deployment.source.head(key)
-    if found is None:
+    etag = _etag(deployment.source, key)
+    if etag is None:
         return Cancelled(uri, None)
-    etag = found["ETag"].strip('"')
     source = source_of(ObjectCreated(deployment.source.bucket, key, None, etag, None, None, None))
     if not dry_run:
         _note(deployment, uri, etag, source)
-    output = deployment.store.head(output_key(deployment.settings, key)) or {}
+    return Cancelled(uri, etag, begun.count((uri, etag)), _is_published(deployment, key, source))
+
+
+def _etag(bucket: Store, key: str) -> str | None:
+    """Return the ETag of an object, None if it does not exist; an object that may not be read is listed instead."""
+    try:
+        found = bucket.head(key)
+    except DeniedError:
+        found = next(list_objects(bucket, key), None)  # of all keys that begin with it, the key itself is the first
+        if found is not None and found["Key"] != key:
+            return None
+    return None if found is None else str(found["ETag"]).strip('"')
+
+
+def _is_published(deployment: Deployment, key: str, source: str) -> bool:
+    """Return whether the output of a source is there; False if it may not be looked at, or there cannot be one."""
+    try:
+        output = deployment.store.head(output_key(deployment.settings, key)) or {}
+    except (DeniedError, ImpossibleError):
+        return False
     there = Origin.from_metadata(output.get("Metadata", {}))
-    return Cancelled(uri, etag, begun.count((uri, etag)), there is not None and there.source == source)
+    return there is not None and there.source == source
 
 
 def _note(deployment: Deployment, uri: str, etag: str, source: str) -> None:
-    moment = datetime.now(UTC).isoformat(timespec="seconds")
+    moment = datetime.fromtimestamp(deployment.around.clock.time(), UTC).isoformat(timespec="seconds")
     note = {"version": _VERSION, "source": uri, "etag": etag, "cancelled": moment}
     key = cancellation_key(deployment.settings, source)
     content = json.dumps(note, indent=1).encode()

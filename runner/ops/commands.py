@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import sys
 import time
@@ -14,6 +13,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from runner.ops import options as option_types
+from runner.ops.terminal import echo, echo_json
+from transform import printable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -68,14 +69,14 @@ def submit(uris: tuple[str, ...], resume_file: Path | None, *, dry_run: bool, as
     asked |= {f"--{name.replace('_', '-')}": str(value) for name, value in filters.items() if value}
     resume = ResumeFile(resume_file, asked) if resume_file else None
     if resume is not None and not resume.is_new:
-        click.echo(f"going on after what {resume_file} says is on the queue", err=True)
+        echo(f"going on after what {resume_file} says is on the queue", err=True)
     submission = Submission(deployment, uris, ObjectFilter(**filters), resume, dry_run=dry_run)
     try:
         _run(submission)
     except BaseException:
         again = "run the same command again to go on" if resume else "a --resume-file would say where to go on"
         done = submission.tally
-        click.echo(f"ended early, after {done.objects:,} objects, at {done.last!r}: {again}", err=True)
+        echo(f"ended early, after {done.objects:,} objects, at {done.last!r}: {again}", err=True)
         raise
     done = submission.tally
     _say(as_json, {**asdict(done), "dry_run": dry_run}, tally_text(done, dry_run=dry_run))
@@ -126,7 +127,7 @@ def letters(reason: str | None, key: str | None, *, as_json: bool) -> None:
     for letter in found:
         _tell_letter(letter, as_json=as_json)
     if not found and not as_json:
-        click.echo("There are no such dead letters")
+        echo("There are no such dead letters")
 
 
 @_command
@@ -150,7 +151,7 @@ def discard(reason: str | None, key: str | None, *, dry_run: bool, as_json: bool
         _tell_letter(letter, as_json=as_json)
         count += 1
     if not as_json:
-        click.echo(f"{count} {'would be thrown away' if dry_run else 'thrown away'}")
+        echo(f"{count} {'would be thrown away' if dry_run else 'thrown away'}")
 
 
 @_command
@@ -197,12 +198,17 @@ def cancel(keys: tuple[str, ...], *, dry_run: bool, as_json: bool) -> None:
     acknowledged when a worker takes it. It is about the version of the object that is there now, and about messages
     sent before: what is uploaded, submitted or redriven after that is transformed. An output that stands stays.
     """
+    from runner.errors import SettingsError
     from runner.job.cancellation import LOOK_INTERVAL_S
     from runner.ops.cancel import cancel as note
     from runner.ops.deployment import Deployment
     from runner.ops.reports import cancelled_text
 
-    cancelled = note(Deployment.open(os.environ), keys, dry_run=dry_run)
+    deployment = Deployment.open(os.environ)
+    try:
+        cancelled = note(deployment, keys, dry_run=dry_run)
+    except SettingsError as error:  # about a key, while line breaks of others are between settings
+        raise SettingsError(printable(str(error))) from None
     text = cancelled_text(cancelled, LOOK_INTERVAL_S, dry_run=dry_run)
     _say(as_json, {"cancelled": [asdict(one) for one in cancelled], "dry_run": dry_run}, text)
     if any(one.etag is None for one in cancelled):
@@ -215,11 +221,12 @@ def cancel(keys: tuple[str, ...], *, dry_run: bool, as_json: bool) -> None:
 def sweep(older_than: timedelta, *, dry_run: bool, as_json: bool) -> None:
     """Remove what abandoned jobs have left.
 
-    That is, checkpoints and multipart uploads that nobody goes on with.
+    That is, checkpoints, multipart uploads, and objects of rejected lines that no index lists.
 
-    A job writes its checkpoint anew with each part that it uploads: the age should be longer than a part takes, and
-    than a message may wait on the queue. Where that was removed too early, the job begins anew. Notes that jobs are
-    cancelled go after 14 days.
+    A job writes its checkpoint again with each part that it uploads. The age should be longer than a part takes, and
+    longer than a message may wait on the queue. If a checkpoint was removed too early, its job starts again. Rejected
+    lines stay for MAX_LEASE_S at least, the longest time that a job runs, and notes that jobs are cancelled for 14
+    days.
     """
     from runner.ops.deployment import Deployment
     from runner.ops.sweep import sweep as remove
@@ -228,7 +235,7 @@ def sweep(older_than: timedelta, *, dry_run: bool, as_json: bool) -> None:
     for one in remove(Deployment.open(os.environ), older_than, dry_run=dry_run):
         swept.append({**asdict(one), "time": one.time.isoformat()})
         if not as_json:
-            click.echo(f"{one.kind} of {one.time:%Y-%m-%d %H:%M} UTC: {one.key} {one.about}".rstrip())
+            echo(f"{one.kind} of {one.time:%Y-%m-%d %H:%M} UTC: {one.key} {one.about}".rstrip())
     _say(
         as_json, {"swept": swept, "dry_run": dry_run}, [f"{len(swept)} {'would be removed' if dry_run else 'removed'}"]
     )
@@ -241,24 +248,25 @@ def _tell_letter(letter: DeadLetter, *, as_json: bool) -> None:
     from runner.ops.reports import letter_text
 
     if not as_json:
-        click.echo(letter_text(letter))
+        echo(*letter_text(letter))
         return
     told: dict[str, Any] = {"time": letter.time.isoformat(timespec="seconds"), "id": letter.message.id}
     told |= {"buckets": letter.buckets, "keys": letter.keys, "job": letter.job, "reason": letter.reason}
-    click.echo(json.dumps({**told, "body": letter.message.body}))
+    echo_json({**told, "body": letter.message.body})
 
 
 def _say(as_json: bool, plain: dict[str, Any], text: Iterable[str]) -> None:
     if as_json:
-        click.echo(json.dumps(plain, default=str))
+        echo_json(plain)
     else:
-        click.echo("\n".join(text))
+        echo(*text)
 
 
 def _run(submission: Submission) -> None:
     """Run a submission, and show on standard error how far it is."""
     from rich.console import Console
     from rich.live import Live
+    from rich.text import Text
 
     console = Console(stderr=True)
     tally = submission.tally
@@ -268,11 +276,11 @@ def _run(submission: Submission) -> None:
         return f"{tally.objects:,} objects, {sum(tally.left_out.values()):,} left out, at {tally.last!r}"
 
     if console.is_terminal:
-        with Live(console=console, get_renderable=line, transient=True):
+        with Live(console=console, get_renderable=lambda: Text(printable(line())), transient=True):
             for _ in submission.run():
                 pass
         return
     for _ in submission.run():
         if time.monotonic() - told >= _TELL_INTERVAL_S:
             told = time.monotonic()
-            click.echo(line(), err=True)
+            echo(line(), err=True)

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from runner.aws.bucket import Store
-from runner.aws.clients import operator_client
 from runner.aws.queue import Queue
+from runner.aws.surroundings import REAL, Surroundings
 from runner.settings import Settings
 
 if TYPE_CHECKING:
@@ -25,15 +25,17 @@ class Deployment:
         source: Its input bucket.
         store: Its output bucket.
         queue: Its queue.
+        around: The clock and threads of the command.
     """
 
     settings: Settings
     source: Store
     store: Store
     queue: Queue
+    around: Surroundings = REAL
 
     @classmethod
-    def open(cls, environ: Mapping[str, str]) -> Deployment:
+    def open(cls, environ: Mapping[str, str], around: Surroundings = REAL) -> Deployment:
         """Return the deployment that the environment names.
 
         Raises:
@@ -42,8 +44,7 @@ class Deployment:
         """
         plain = {name: text for name, text in environ.items() if name not in _OF_THE_CALCULATION}
         settings = Settings.read({**plain, "CALCULATION": "1 AS nothing"})
-        source, store = (
-            Store.open(bucket, environ, settings.region) for bucket in (settings.input_bucket, settings.output_bucket)
-        )
-        sqs = operator_client("sqs", settings)
-        return cls(settings, source, store, Queue.open(sqs, settings.queue, settings.dead_letter_queue))
+        requests = around.s3(environ, settings.region)
+        queue = Queue.open(around.operator_sqs(settings), settings.queue, settings.dead_letter_queue)
+        source, store = Store(settings.input_bucket, requests), Store(settings.output_bucket, requests)
+        return cls(settings, source, store, queue, around)

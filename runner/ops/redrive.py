@@ -77,7 +77,7 @@ def redrive(
         DeniedError, QueueError: SQS refuses; what was moved until then is moved.
     """
     done = Redriven()
-    letters = letters or DeadLetters(deployment.queue)
+    letters = letters or DeadLetters(deployment.queue, deployment.around.clock)
     began = letters.clock() + _CLOCK_STEP
     with letters.look() as found:
         for batch in found:
@@ -104,7 +104,7 @@ def list_letters(deployment: Deployment, choice: LetterFilter) -> list[DeadLette
     Raises:
         DeniedError, QueueError: SQS does not return them.
     """
-    with DeadLetters(deployment.queue).look() as found:
+    with DeadLetters(deployment.queue, deployment.around.clock).look() as found:
         chosen = [letter for batch in found for letter in batch if choice.takes(letter)]
     return sorted(chosen, key=lambda letter: letter.time)
 
@@ -115,7 +115,7 @@ def discard(deployment: Deployment, choice: LetterFilter) -> Iterator[DeadLetter
     Raises:
         DeniedError, QueueError: SQS refuses; what was deleted until then is gone.
     """
-    letters = DeadLetters(deployment.queue)
+    letters = DeadLetters(deployment.queue, deployment.around.clock)
     with letters.look() as found:
         for batch in found:
             chosen = [letter for letter in batch if choice.takes(letter)]

@@ -1,4 +1,4 @@
-"""The texts that the operator's commands print."""
+"""The lines that the operator's commands print; `terminal.echo` makes control characters in them visible."""
 
 from __future__ import annotations
 
@@ -67,9 +67,10 @@ def causes_text(title: str, causes: Causes) -> Iterator[str]:
     yield from (f"  {cause.count} × {cause.reason}" for cause in causes.listed())
 
 
-def letter_text(letter: DeadLetter) -> str:
-    """Return the lines on one dead letter."""
-    return f"{letter.time:%Y-%m-%d %H:%M:%S} UTC  {letter.about}\n    {letter.reason}"
+def letter_text(letter: DeadLetter) -> Iterator[str]:
+    """Yield the lines on one dead letter."""
+    yield f"{letter.time:%Y-%m-%d %H:%M:%S} UTC  {letter.about}"
+    yield f"    {letter.reason}"
 
 
 def cancelled_text(cancelled: Iterable[Cancelled], look_s: float, *, dry_run: bool) -> Iterator[str]:

@@ -146,9 +146,9 @@ def read_status(deployment: Deployment, before: Status | None = None, *, max_let
         DeniedError, StoreError, QueueError: S3 or SQS does not answer.
     """
     waiting, in_flight, delayed = deployment.queue.waiting()
-    now = datetime.now(UTC)
+    now = datetime.fromtimestamp(deployment.around.clock.time(), UTC)
     jobs = sorted((_job(noted, now) for noted in read_checkpoints(deployment)), key=lambda job: job.idle_s)
-    letters = DeadLetters(deployment.queue)
+    letters = DeadLetters(deployment.queue, deployment.around.clock)
     dead = letters.count()
     if before is not None and before.dead_letters == dead:
         looked_at, causes = before.looked_at, before.causes

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import itertools
 import json
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -20,7 +19,7 @@ from runner.aws.message import batches, compose
 from runner.aws.queue import send_all
 from runner.aws.s3_events import ObjectCreated
 from runner.errors import SettingsError
-from runner.job.keys import is_worker_key
+from runner.job.keys import is_reserved, is_worker_key
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -196,17 +195,16 @@ class Submission:
         """
         listed = list_latest if has_versions(self._deployment.source) else list_objects
         at_once = _BATCH_MESSAGES * _BATCHES_AT_ONCE
-        with ThreadPoolExecutor(_BATCHES_AT_ONCE) as pool:
-            for prefix in self._prefixes:
-                after = self._resume.last(prefix) if self._resume else ""
-                found = self._chosen(listed(self._deployment.source, prefix, after))
-                while events := list(itertools.islice(found, at_once)):
-                    if not self._dry_run:
-                        batches_ = [events[at : at + _BATCH_MESSAGES] for at in range(0, len(events), _BATCH_MESSAGES)]
-                        for _ in pool.map(self._send, batches_):
-                            pass
-                    self._note(prefix, events)
-                    yield self.tally
+        run_all = self._deployment.around.tasks.run_all
+        for prefix in self._prefixes:
+            after = self._resume.last(prefix) if self._resume else ""
+            found = self._chosen(listed(self._deployment.source, prefix, after))
+            while events := list(itertools.islice(found, at_once)):
+                if not self._dry_run:
+                    batches_ = [events[at : at + _BATCH_MESSAGES] for at in range(0, len(events), _BATCH_MESSAGES)]
+                    run_all(self._send, batches_, _BATCHES_AT_ONCE)
+                self._note(prefix, events)
+                yield self.tally
         yield self.tally
 
     def _chosen(self, listed: Iterable[dict[str, Any]]) -> Iterator[ObjectCreated]:
@@ -216,6 +214,8 @@ class Submission:
             reason = self._wanted.reason_against(found)
             if is_worker_key(deployment.settings, deployment.source.bucket, key):
                 reason = "written by the worker"
+            elif is_reserved(deployment.settings, key):
+                reason = "with an output among the worker's own objects"
             if reason is not None:
                 left_out[reason] = left_out.get(reason, 0) + 1
                 continue
@@ -233,7 +233,7 @@ class Submission:
 
     def _send(self, events: Sequence[ObjectCreated]) -> None:
         for batch in batches([compose(event.to_body(), {}, "") for event in events]):
-            send_all(self._deployment.queue, batch)
+            send_all(self._deployment.queue, batch, self._deployment.around.clock)
 
 
 def _prefixes(deployment: Deployment, uris: Sequence[str]) -> list[str]:

@@ -2,44 +2,203 @@
 
 from __future__ import annotations
 
+import math
+from collections import OrderedDict
+from enum import Enum
+
+from runner.aws.surroundings import REAL, Surroundings
 from runner.errors import cause_of
+
+FIRST_DELAY_S, LONGEST_DELAY_S = 30.0, 900.0
+"""Between two probes; each delay is twice the one before it, and random between half of that and all of it.
+
+After a probe that has cost its message nothing the next one comes after the first delay again.
+"""
+
+_MAX_CAUSES = 100
+_MAX_AVOIDED = 10  # objects by one probe
+_MAX_KEYS = 100  # that are remembered; the oldest are forgotten first
+
+
+class BreakerState(Enum):
+    """State of the breaker."""
+
+    CLOSED = "closed"
+    """Jobs are done."""
+    OPEN = "open"
+    """No job is done: messages are given back."""
+    PROBING = "probing"
+    """One job is done at a time, to see whether jobs succeed again."""
+
+
+class Proof(Enum):
+    """What has to succeed before the breaker closes."""
+
+    JOB = "job"
+    RECEIVE = "receive"
+    START = "start"
 
 
 class Breaker:
-    """Opens after a number of failures in a row with one cause, or at the first denial; it never closes again.
+    """Opens if the deployment may be at fault, and closes once a job succeeds.
+
+    It opens at the first denial that is not an object's, and after failures of one cause on a number of different
+    objects without a success in between. Once it has seen the deployment transform an object, it need not be told of
+    failures that may be those of an object. While it is open, it allows probes at growing delays. All methods may be
+    called from any thread.
 
     Args:
-        failures: The number of failures.
+        failures: The number of objects.
+        around: Tells the time, and varies the delays.
 
     Attributes:
-        reason: Why it is open, None while it is closed.
+        state: Its state.
+        is_proven: Whether a job has transformed lines, so that the deployment is not at fault where an object may be.
+        reason: Why it is not closed, None while it is closed. If a probe fails, the reason of that.
     """
 
-    def __init__(self, failures: int) -> None:
+    def __init__(self, failures: int, around: Surroundings = REAL) -> None:
         self._failures = failures
-        self._cause = ""
-        self._count = 0
+        self._clock = around.clock
+        self._chance = around.chance
+        self._lock = around.tasks.condition()
+        self._keys_by_cause: OrderedDict[str, set[str]] = OrderedDict()
+        self._failed_keys: OrderedDict[str, None] = OrderedDict()
+        self._denied_keys: OrderedDict[str, None] = OrderedDict()  # whose denials have opened it
+        self._denied_alone: OrderedDict[str, None] = OrderedDict()  # of these, those after which others succeeded
+        self._avoided: set[str] = set()  # by the present probe
+        self._needs = Proof.JOB
+        self._delay_s = FIRST_DELAY_S
+        self._probe_at = math.inf
+        self.state = BreakerState.CLOSED
+        self.is_proven = False
         self.reason: str | None = None
 
-    def succeeded(self) -> None:
-        """Note that a job is done."""
-        self._cause, self._count = "", 0
+    # What happens
 
-    def failed(self, reason: str, key: str) -> None:
-        """Note that a job cannot succeed; reasons that differ only in numbers and in the object's key are one cause."""
-        cause = cause_of(reason, key)
-        self._count = self._count + 1 if cause == self._cause else 1
-        self._cause = cause
-        if self._count >= self._failures:
-            self._open(f"{self._count} jobs in a row have failed for one cause: {reason}")
+    def succeeded(self, proof: Proof = Proof.JOB, *, transformed: bool = True) -> None:
+        """Note a success. That of a job closes the breaker, any other one only if it was open for want of that.
 
-    def denied(self, reason: str) -> None:
-        """Note that AWS refuses something that every job needs."""
-        self._open(f"access denied: {reason}")
+        Args:
+            proof: What has succeeded.
+            transformed: Whether the job has transformed lines. One on an empty object shows that its output can be
+                written, and nothing about the calculation.
+        """
+        with self._lock:
+            if proof is Proof.JOB:
+                self.is_proven |= transformed
+                self._keys_by_cause.clear()
+                self._failed_keys.clear()
+                for key in self._denied_keys:
+                    _remember(self._denied_alone, key)
+                self._denied_keys.clear()
+            if self.state is not BreakerState.CLOSED and proof in (Proof.JOB, self._needs):
+                self.state, self.reason = BreakerState.CLOSED, None
+                self._delay_s = FIRST_DELAY_S
+
+    def failed(self, reason: str, key: str, *, counted: bool = True) -> None:
+        """Note the failure of a job, which may be the fault of its object or of the deployment.
+
+        Reasons that differ only in numbers and in the object's key are one cause.
+
+        Args:
+            reason: Why it has failed.
+            key: The key of its object.
+            counted: Whether it counts against its message. A probe that does not costs nothing but time, so that the
+                next one, on another object, comes soon.
+        """
+        with self._lock:
+            cause = cause_of(reason, key)
+            keys = self._keys_by_cause.setdefault(cause, set())
+            self._keys_by_cause.move_to_end(cause)
+            if len(self._keys_by_cause) > _MAX_CAUSES:
+                self._keys_by_cause.popitem(last=False)
+            if len(keys) < self._failures:
+                keys.add(key)
+            _remember(self._failed_keys, key)
+            if self.state is BreakerState.PROBING:
+                # Once a job has succeeded, only objects that may not be read come here: most likely a sender's, with
+                # a key of their own. Each probe counts against its message, and the good ones behind them wait.
+                self._open(reason, Proof.JOB, soon=not counted or self.is_proven)
+            elif len(keys) >= self._failures:
+                self._open(f"jobs on {len(keys)} objects have failed for one cause: {reason}", Proof.JOB)
+
+    def denied(self, reason: str, *, key: str = "", proof: Proof = Proof.JOB) -> None:
+        """Note that AWS refuses something that every job needs.
+
+        Args:
+            reason: What is denied.
+            key: The key of the object whose job was denied it, "" if there is none.
+            proof: What shows that it is denied no longer.
+        """
+        with self._lock:
+            if key:
+                _remember(self._failed_keys, key)
+                _remember(self._denied_keys, key)
+            self._open(f"access denied: {reason}", proof)
 
     def broken(self, reason: str) -> None:
-        """Note that this worker cannot do jobs any more."""
-        self._open(reason)
+        """Note that no job process starts any more."""
+        with self._lock:
+            self._open(reason, Proof.START)
 
-    def _open(self, reason: str) -> None:
-        self.reason = self.reason or reason
+    def denies_only(self, key: str) -> bool:
+        """Return whether jobs of other objects have succeeded since a job of this one was denied something."""
+        with self._lock:
+            return key in self._denied_alone
+
+    # Probes
+
+    def begin_probe(self) -> bool:
+        """Return whether probes may begin or go on: OPEN → PROBING once the delay is over."""
+        with self._lock:
+            if self.state is BreakerState.OPEN and self._clock.monotonic() >= self._probe_at:
+                self.state = BreakerState.PROBING
+                self._avoided.clear()
+            return self.state is BreakerState.PROBING
+
+    def postpone(self) -> None:
+        """PROBING → OPEN: a probe has not succeeded, for a reason that is neither the object's nor the deployment's."""
+        with self._lock:
+            if self.state is BreakerState.PROBING:
+                self._open(str(self.reason), self._needs)
+
+    def avoids(self, key: str) -> bool:
+        """Return whether a probe should use another object, because the jobs of this one have failed already.
+
+        An object that comes again in the same probe is used: there are hardly any others.
+        """
+        with self._lock:
+            avoided = self._avoided
+            if self.state is not BreakerState.PROBING or key not in self._failed_keys:
+                return False
+            if key in avoided or len(avoided) == _MAX_AVOIDED:
+                return False
+            avoided.add(key)
+            return True
+
+    def _open(self, reason: str, proof: Proof, *, soon: bool = False) -> None:
+        """Open it; if it is open already, it stays as it is, but may need more to close.
+
+        Args:
+            reason: Why.
+            proof: What shows that this is over.
+            soon: Whether the next probe comes after the first delay; the one after it is not delayed longer for that.
+        """
+        if self.state is BreakerState.CLOSED:
+            self._needs = proof
+        elif self._needs is not proof:
+            self._needs = Proof.JOB  # which proves everything else
+        if self.state is not BreakerState.OPEN:
+            self.state, self.reason = BreakerState.OPEN, reason
+            delay_s = FIRST_DELAY_S if soon else self._delay_s
+            self._probe_at = self._clock.monotonic() + delay_s * self._chance.uniform(0.5, 1.0)
+            if not soon:
+                self._delay_s = min(2 * self._delay_s, LONGEST_DELAY_S)
+
+
+def _remember(keys: OrderedDict[str, None], key: str) -> None:
+    keys[key] = None
+    keys.move_to_end(key)
+    if len(keys) > _MAX_KEYS:
+        keys.popitem(last=False)

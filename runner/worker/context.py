@@ -5,8 +5,11 @@ It is a separate file because `crew`, `leases`, `settlement` and `loop` use it a
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
+
+from runner.aws.surroundings import REAL, Surroundings
+from runner.machine import Bugs
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -36,6 +39,8 @@ class WorkerContext:
         metrics: Counts jobs.
         channels: Send outcomes to subscribers.
         log: The worker's log.
+        around: The clock, chance, threads and processes.
+        bugs: Keeps what threads of the worker raise, which ends the worker.
     """
 
     settings: Settings
@@ -47,3 +52,5 @@ class WorkerContext:
     metrics: Metrics
     channels: OutcomeChannels
     log: FilteringBoundLogger
+    around: Surroundings = REAL
+    bugs: Bugs = field(default_factory=Bugs)

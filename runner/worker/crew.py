@@ -7,27 +7,32 @@ itself. A job waits for a process, runs, and may be asked to stop; it ends with 
 from __future__ import annotations
 
 import math
-import os
-import time
 from dataclasses import dataclass, field, replace
 from enum import Enum
-from multiprocessing.connection import wait
 from typing import TYPE_CHECKING
 
 from runner.errors import SettingsError
 from runner.job.protocol import JobResult, Order, Outcome, ProgressUpdate, Ready, Refused
+from runner.worker.breaker import BreakerState, Proof
 from runner.worker.job_child import JobChild
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from runner.aws.s3_events import ObjectCreated
+    from runner.machine import Clock, Condition, Processes, Wakeable
     from runner.worker.context import WorkerContext
-    from runner.worker.leases import Lease, Leases
+    from runner.worker.leases import Lease
     from runner.worker.settlement import Settlement
 
 _MAX_DEATHS = 2
 _MAX_FAILED_STARTS = 5  # in a row: S3 may be away for a moment when a process starts
+_MAX_START_S = 120.0
+"""Within which a process has to be ready; the health check of the templates grants a new task as long.
+
+It takes seconds to load polars and a calculation and to look at the buckets. A module of the calculation that waits for
+something, for example, would wait without end. If S3 does not answer for so long, the next process asks again.
+"""
 
 
 class JobState(Enum):
@@ -45,11 +50,14 @@ class JobState(Enum):
 class ActiveJob:
     """A job that this worker has taken on. Only its own methods change its state.
 
+    The thread of the heartbeat calls `extend`, the main thread everything else.
+
     Attributes:
         event: The object.
         lease: On its message.
         large: Whether it has all processes to itself.
-        clock: Gives the current time; all times are those of the monotonic clock.
+        clock: Tells the time; all times are those of its monotonic clock.
+        sending: Held while something is sent to its process, which never waits for the process.
         state: Whether it waits, runs or is to stop.
         child: The process that does it, None while it waits.
         started: When it was given to a process last, or else taken on.
@@ -58,13 +66,13 @@ class ActiveJob:
         logged: When its progress was logged last, and the bytes that it was at.
         stop_by: When it is killed if it has not stopped by itself.
         stop_counts: Whether being stopped counts as an attempt, unless it has made progress.
-        extended_until: The end of the lease that its process knows of.
     """
 
     event: ObjectCreated
     lease: Lease
     large: bool
-    clock: Callable[[], float] = field(default=time.monotonic, repr=False)
+    clock: Clock = field(repr=False)
+    sending: Condition = field(repr=False)
     state: JobState = field(default=JobState.WAITING, init=False)
     child: JobChild | None = field(default=None, init=False)
     started: float = field(init=False)
@@ -73,10 +81,9 @@ class ActiveJob:
     logged: tuple[float, int] = field(default=(0.0, 0), init=False)
     stop_by: float = field(default=math.inf, init=False)
     stop_counts: bool = field(default=False, init=False)
-    extended_until: float = field(default=0.0, init=False)
 
     def __post_init__(self) -> None:
-        self.started = self.clock()
+        self.started = self.clock.monotonic()
 
     @property
     def log_fields(self) -> dict[str, str | None]:
@@ -85,30 +92,35 @@ class ActiveJob:
         return {"job": job, "key": self.event.key, "message": self.lease.message.id}
 
     @property
-    def offset(self) -> int:
-        """How far its last checkpoint has come, in bytes of the input."""
-        return self.progress.offset if self.progress else 0
+    def offset(self) -> int | None:
+        """How far its last checkpoint has come, in bytes of the input; None if not known.
+
+        A process that has not read anything yet may not have looked for the checkpoint.
+        """
+        progress = self.progress
+        return None if progress is None or not (progress.offset or progress.done) else progress.offset
 
     @property
     def seconds(self) -> float:
         """How long its process has worked on it."""
-        return self.clock() - self.started
+        return self.clock.monotonic() - self.started
 
     def start(self, child: JobChild, workers: int) -> None:
         """WAITING → RUNNING: give it to a process, which may use a number of workers."""
         message = self.lease.message
         tried = bool(message.attempts or message.progress or message.is_copy or self.deaths)
-        self.state, self.child, self.started = JobState.RUNNING, child, self.clock()
-        self.logged = self.started, self.logged[1]
-        self.extended_until = self.lease.until
-        order = Order(self.event, message.sent, workers, tried, message.first_sent, message.owner)
-        child.order(order, self.lease.left_s())
+        with self.sending:
+            until = self.lease.usable_until
+            order = Order(self.event, message.sent, workers, tried, message.first_sent, message.owner, until)
+            self.state, self.child, self.started = JobState.RUNNING, child, self.clock.monotonic()
+            self.logged = self.started, self.logged[1]
+            child.order(order)
 
     def extend(self) -> None:
-        """Tell its process if the lease was renewed."""
-        if self.child is not None and self.extended_until != self.lease.until:
-            self.extended_until = self.lease.until
-            self.child.extend(self.lease.left_s())
+        """Tell its process that the lease was renewed; the main thread, which may be held up, is not needed for it."""
+        with self.sending:
+            if self.child is not None:
+                self.child.extend(self.lease.usable_until)
 
     def stop(self, timeout_s: float, *, counts: bool) -> None:
         """RUNNING → STOPPING: ask its process to stop; does nothing in the other states.
@@ -118,17 +130,25 @@ class ActiveJob:
             counts: Whether this counts as an attempt, unless it has made progress.
         """
         if self.state is JobState.RUNNING and self.child is not None:
-            self.state, self.stop_by, self.stop_counts = JobState.STOPPING, self.clock() + timeout_s, counts
-            self.child.stop()
+            self.state, self.stop_by, self.stop_counts = JobState.STOPPING, self.clock.monotonic() + timeout_s, counts
+            with self.sending:
+                self.child.stop()
+
+    def part(self) -> JobChild | None:
+        """Return its process, which is told nothing more about this job."""
+        with self.sending:
+            child, self.child = self.child, None
+        return child
 
     def note_death(self) -> None:
         """RUNNING or STOPPING → WAITING: its process has died."""
-        self.state, self.child, self.deaths = JobState.WAITING, None, self.deaths + 1
+        self.part()
+        self.state, self.deaths = JobState.WAITING, self.deaths + 1
 
     @property
     def has_to_be_killed(self) -> bool:
         """Whether it was asked to stop and has not done so in time."""
-        return self.state is JobState.STOPPING and self.clock() > self.stop_by
+        return self.state is JobState.STOPPING and self.clock.monotonic() > self.stop_by
 
 
 class Crew:
@@ -137,10 +157,8 @@ class Crew:
     Args:
         context: The parts of the worker.
         workers: How many processes run at a time.
-        leases: Those on the messages of the jobs.
         settlement: Settles the message of each job that ends.
         start_child: Starts a job process in an environment.
-        clock: Gives the current time, by the monotonic clock.
 
     Attributes:
         jobs: Those that were taken on and have not ended.
@@ -150,18 +168,16 @@ class Crew:
         self,
         context: WorkerContext,
         workers: int,
-        leases: Leases,
         settlement: Settlement,
         *,
-        start_child: Callable[[Mapping[str, str]], JobChild] = JobChild.start,
-        clock: Callable[[], float] = time.monotonic,
+        start_child: Callable[[Processes, Mapping[str, str]], JobChild] = JobChild.start,
     ) -> None:
         self._context = context
         self._workers = workers
-        self._leases = leases
         self._settlement = settlement
         self._start_child = start_child
-        self._clock = clock
+        self._tasks = context.around.tasks
+        self._clock = context.around.clock
         self._children: list[JobChild] = []
         self._failed_starts = 0
         self._proven = False  # whether a process could ever take orders
@@ -181,11 +197,13 @@ class Crew:
 
     def take_on(self, event: ObjectCreated, lease: Lease, *, large: bool) -> None:
         """Add a job, which waits until `start_jobs` finds room for it."""
-        self.jobs.append(ActiveJob(event, lease, large, self._clock))
+        job = ActiveJob(event, lease, large, self._clock, self._tasks.condition())
+        lease.extended = job.extend
+        self.jobs.append(job)
 
     def start_jobs(self) -> None:
         """Give the jobs that wait to processes, as far as there is room."""
-        if self._context.breaker.reason:
+        if self._context.breaker.state is BreakerState.OPEN:
             return
         for job in self.jobs:
             if job.state is JobState.WAITING and self._may_run_beside_the_others(job):
@@ -194,11 +212,19 @@ class Crew:
                     job.start(child, self._workers if job.large else 1)
                     self._context.protection.busy()
 
+    def get_ready(self) -> bool:
+        """Return whether a process can take orders; start one if there is none."""
+        if not self._children:
+            self.add_child()
+        return self.is_ready
+
     def add_child(self) -> None:
         """Start one more process."""
         region = self._context.settings.region
         environ = {**self._context.environ, **({"AWS_DEFAULT_REGION": region} if region else {})}
-        self._children.append(self._start_child(environ))
+        child = self._start_child(self._context.around.processes, environ)
+        child.start_by = self._clock.monotonic() + _MAX_START_S
+        self._children.append(child)
 
     def _may_run_beside_the_others(self, job: ActiveJob) -> bool:
         others = [other for other in self.jobs if other.state is not JobState.WAITING]
@@ -216,14 +242,14 @@ class Crew:
 
     def watch(self) -> None:
         """Stop the jobs that must not continue, and log the progress of the others."""
-        breaker = self._context.breaker
+        is_open = self._context.breaker.state is BreakerState.OPEN
         for job in list(self.jobs):
             if job.lease.is_over:
                 self._abandon(job)
             elif job.state is not JobState.WAITING:
                 self._supervise(job)
-            elif breaker.reason:
-                self.give_up(job)
+            elif is_open:
+                self.give_up(job, delayed=True)
 
     def stop_all(self) -> None:
         """Give up the jobs that wait, and ask the others to stop."""
@@ -233,13 +259,15 @@ class Crew:
             else:
                 job.stop(self._context.settings.stop_timeout_s, counts=False)
 
-    def give_up(self, job: ActiveJob) -> None:
-        """Leave a job to another worker, from its last checkpoint."""
+    def give_up(self, job: ActiveJob, *, delayed: bool = False) -> None:
+        """Leave a job to another worker, from its last checkpoint; after a delay, if other messages come first."""
         self._forget(job)
-        self._settlement.requeue(job.lease.message, progress=job.offset)
+        self._settlement.requeue(job.lease.message, progress=job.offset, delayed=delayed, lease=job.lease)
 
     def kill(self) -> None:
         """Kill all processes."""
+        for job in self.jobs:
+            job.part()
         for child in self._children:
             child.kill()
         self._children.clear()
@@ -247,8 +275,7 @@ class Crew:
     def _supervise(self, job: ActiveJob) -> None:
         """Look after a job that a process does."""
         timeout_s = self._context.settings.stop_timeout_s
-        job.extend()
-        if self._context.breaker.reason:
+        if self._context.breaker.state is BreakerState.OPEN:
             job.stop(timeout_s, counts=False)
         elif self._is_overdue(job):
             job.stop(timeout_s, counts=True)
@@ -261,22 +288,24 @@ class Crew:
         """Return whether a job has to be requeued: it is at its own limit, or its lease soon cannot be renewed."""
         settings = self._context.settings
         longest = max(settings.max_lease_s - settings.visibility_timeout_s, settings.max_lease_s / 2)
-        held_s = self._clock() - job.lease.received  # which includes the time that it has waited here
+        held_s = self._clock.monotonic() - job.lease.received  # which includes the time that it has waited here
         return job.seconds > (settings.max_job_s or longest) or held_s > longest
 
     def _abandon(self, job: ActiveJob) -> None:
         """Drop a job whose message another worker may have: its process is killed, its message is not touched."""
         self._context.log.error("lease lost", **job.log_fields, reason=job.lease.lost)
-        self._forget(job)
         self._kill_child_of(job)
+        self._forget(job)
+        job.lease.drop()  # a renewal may hang
 
     def _kill_child_of(self, job: ActiveJob) -> None:
-        if job.child is not None:
-            self._children.remove(job.child)
-            job.child.kill()
+        child = job.part()
+        if child is not None:
+            self._children.remove(child)
+            child.kill()
 
     def _log_progress(self, job: ActiveJob) -> None:
-        now, progress = self._clock(), job.progress
+        now, progress = self._clock.monotonic(), job.progress
         logged_at, logged_bytes = job.logged
         if progress is None or now - logged_at < self._context.settings.progress_s:
             return
@@ -294,22 +323,25 @@ class Crew:
 
     # Jobs end
 
-    def listen(self, timeout_s: float, woken: int) -> None:
+    def listen(self, timeout_s: float, waker: Wakeable) -> None:
         """Wait until a process sends something, and handle it: the message of a job that ends is settled here.
+
+        A process that has hung at its start is ended after that, when what it may have said meanwhile was heard.
 
         Args:
             timeout_s: How long to wait.
-            woken: A descriptor that ends the wait when it can be read.
+            waker: Ends the wait when it is woken.
 
         Raises:
             SettingsError: No process can do any job.
         """
         by_connection = {child.connection: child for child in self._children}
-        for ready in wait([*by_connection, woken], timeout_s):
-            if ready == woken:
-                os.read(woken, 1 << 10)
+        for ready in self._tasks.wait([*by_connection, waker], timeout_s):
+            if ready is waker:
+                waker.clear()
             else:
-                self._hear(by_connection[ready])  # type: ignore[index]
+                self._hear(by_connection[ready])
+        self._end_starts_that_hang()
 
     def _hear(self, child: JobChild) -> None:
         job = next((job for job in self.jobs if job.child is child), None)
@@ -322,6 +354,7 @@ class Crew:
                 self._context.log.error("a job process cannot work", reason=reason)
             case Ready():
                 self._proven, self._failed_starts = True, 0
+                self._context.breaker.succeeded(Proof.START)
             case Outcome() as outcome if job:
                 self._end(job, outcome)
             case ProgressUpdate() as progress if job:
@@ -332,33 +365,49 @@ class Crew:
     def _bury(self, child: JobChild, job: ActiveJob | None) -> None:
         """Remove a process that has died; its job is tried once more, in another process."""
         self._children.remove(child)
+        stopping = job is not None and job.state is JobState.STOPPING
+        if job is not None:
+            job.note_death()
         reason = child.exit_reason()
         child.kill()
         self._context.log.error("a job process has died", reason=reason, **(job.log_fields if job else {}))
         if job is None:
             self._note_idle_death(child, reason)
             return
-        stopping = job.state is JobState.STOPPING
-        job.note_death()
         if stopping:
             self._end(job, Outcome(JobResult.STOPPED, reason))
         elif job.deaths == _MAX_DEATHS:
             self._end(job, Outcome(JobResult.RETRY, reason))
 
+    def _end_starts_that_hang(self) -> None:
+        now = self._clock.monotonic()
+        for child in [child for child in self._children if not child.ready and now > child.start_by]:
+            self._children.remove(child)
+            child.kill()
+            reason = f"a job process has hung for {_MAX_START_S:g} s at its start, and was ended"
+            self._context.log.error("a job process has died", reason=reason)
+            self._note_idle_death(child, reason)
+
     def _note_idle_death(self, child: JobChild, reason: str) -> None:
         if not self._proven:
             raise SettingsError(f"{reason} before it had a job; what it said is on standard error")
         self._failed_starts += not child.ready
-        if self._failed_starts == _MAX_FAILED_STARTS:
+        if self._failed_starts >= _MAX_FAILED_STARTS:
             self._context.breaker.broken(f"job processes do not start any more: {reason}")
 
     def _end(self, job: ActiveJob, outcome: Outcome) -> None:
         self._forget(job)
-        ended = replace(outcome, offset=max(outcome.offset, job.offset))
-        self._settlement.settle(job.lease.message, ended, event=job.event, seconds=job.seconds, counts=job.stop_counts)
+        self._settlement.settle(
+            job.lease.message,
+            replace(outcome, offset=job.offset),
+            event=job.event,
+            seconds=job.seconds,
+            counts=job.stop_counts,
+            lease=job.lease,
+        )
 
     def _forget(self, job: ActiveJob) -> None:
         self.jobs.remove(job)
-        self._leases.release(job.lease)
+        job.part()
         if not self.jobs:
             self._context.protection.idle()

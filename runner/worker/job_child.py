@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
-import os
+import math
 import signal
-import subprocess
-import sys
 from contextlib import suppress
-from multiprocessing.connection import Pipe
 from typing import TYPE_CHECKING, Any
 
 from runner.job.protocol import LeaseExtension, Order, Outcome, ProgressUpdate, Ready, Refused, Stop
+from runner.machine import can_send
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
     from multiprocessing.connection import Connection
 
+    from runner.machine import ChildProcess, Processes
+
 ChildMessage = ProgressUpdate | Outcome | Ready | Refused
+_EXIT_S = 5.0  # the main thread waits
 _MAIN = "from runner.job.process import main; main()"
 
 _ONE_CORE = {"POLARS_MAX_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
@@ -34,44 +35,49 @@ class JobChild:
 
     Args:
         connection: To the process.
-        process: The process itself, the leader of a process group.
+        process: The process itself.
+        can_send: Returns whether a message can be sent without waiting for the process to read.
 
     Attributes:
         connection: Can be waited for; `receive` then returns what has come.
         ready: Whether the process can take orders.
+        start_by: When it is killed if it cannot take orders until then, by the monotonic clock.
     """
 
-    def __init__(self, connection: Connection, process: subprocess.Popen[bytes]) -> None:
+    def __init__(
+        self,
+        connection: Connection,
+        process: ChildProcess,
+        can_send: Callable[[Connection], bool] = can_send,
+    ) -> None:
         self.connection = connection
+        self._can_send = can_send
         self.ready = False
+        self.start_by = math.inf
         self._process = process
 
     @classmethod
-    def start(cls, environ: Mapping[str, str]) -> JobChild:
+    def start(cls, processes: Processes, environ: Mapping[str, str]) -> JobChild:
         """Start a process, with the worker's settings in its environment."""
-        ours, theirs = Pipe()
-        process = subprocess.Popen(  # noqa: S603 - our own interpreter, on our own module
-            [sys.executable, "-c", _MAIN, str(theirs.fileno())],
-            pass_fds=(theirs.fileno(),),
-            stdin=subprocess.DEVNULL,
-            stdout=sys.stderr.fileno(),  # ours has JSON lines only
-            env={**environ, **_ONE_CORE, **KEEP_FREED_MEMORY, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
-            process_group=0,  # so that it can be killed with its own children, and Ctrl-C is for the worker
-        )
-        theirs.close()
-        return cls(ours, process)
+        started = processes.start(_MAIN, {**environ, **_ONE_CORE, **KEEP_FREED_MEMORY})
+        return cls(*started, processes.can_send)
 
-    def order(self, order: Order, lease_s: float) -> None:
-        """Give it a job, and the time that the job has at first."""
+    def order(self, order: Order) -> None:
+        """Give it a job. It has read everything before, as its last job has ended."""
         self._send(order)
-        self.extend(lease_s)
 
-    def extend(self, lease_s: float) -> None:
-        """Let its job go on for this long from now."""
-        self._send(LeaseExtension(lease_s))
+    def extend(self, until: float) -> None:
+        """Let its job go on until a time of the monotonic clock; does nothing if it does not read.
+
+        A calculation that holds the interpreter lock keeps it from reading. The next extension counts as much as all of
+        those before it.
+        """
+        with suppress(OSError, ValueError):  # it has died, or was killed
+            if self._can_send(self.connection):
+                self._send(LeaseExtension(until))
 
     def stop(self) -> None:
-        """Ask it to stop its job; the answer is an outcome."""
+        """Ask it to stop its job; the answer is an outcome. The extensions have left room for this message."""
         self._send(Stop())
 
     def receive(self) -> ChildMessage | None:
@@ -85,14 +91,14 @@ class JobChild:
 
     def kill(self) -> None:
         """Kill it and its own children at once."""
-        with suppress(ProcessLookupError):
-            os.killpg(self._process.pid, signal.SIGKILL)
-        self._process.wait()
+        self._process.kill()
         self.connection.close()
 
     def exit_reason(self) -> str:
-        """Return why it has ended; waits for its end."""
-        status = self._process.wait()
+        """Return why it has ended; waits for its end, as long as that may take."""
+        status = self._process.wait(_EXIT_S)
+        if status is None:
+            return f"a job process has closed its connection and not ended within {_EXIT_S:g} s"
         if status >= 0:
             return f"a job process ended with status {status}"
         name = signal.Signals(-status).name

@@ -6,15 +6,14 @@ can kill.
 
 from __future__ import annotations
 
-import contextlib
-import os
-import signal
-import time
+import math
 from typing import TYPE_CHECKING
 
 from runner.aws.s3_events import ObjectCreated, parse
 from runner.errors import DeniedError, EventError, RunnerError
 from runner.job.keys import is_worker_key
+from runner.metrics import age_metric
+from runner.worker.breaker import BreakerState, Proof
 from runner.worker.crew import Crew
 from runner.worker.leases import Leases
 from runner.worker.receiver import Receiver
@@ -27,9 +26,13 @@ if TYPE_CHECKING:
     from runner.aws.message import Message
     from runner.aws.s3_events import Parsed
     from runner.worker.context import WorkerContext
+    from runner.worker.leases import Lease
 
 _TICK_S = 0.5
 _HEALTH_INTERVAL_S = 5.0
+_AGE_INTERVAL_S = 60.0
+_MAX_PENDING = 10  # messages to be settled, beyond which no more are received
+_LAST_REQUESTS_S = 3.0
 _ANSWER_S = 1.0  # by which a receive may take longer than its wait
 _RANGES_OF_ONE_PROCESS = 4  # others would not have started before they are done; compressed ones hold more
 
@@ -41,23 +44,27 @@ class Worker:
         context: The parts of the worker.
         workers: How many processes run at a time.
         drain: Whether it ends when the queue is empty.
+        tick_s: How often it looks after its jobs, in seconds.
     """
 
-    def __init__(self, context: WorkerContext, workers: int, *, drain: bool) -> None:
+    def __init__(self, context: WorkerContext, workers: int, *, drain: bool, tick_s: float = _TICK_S) -> None:
         settings = context.settings
         self._context = context
         self._drain = drain
+        self._tick_s = tick_s
         self._signals = 0
         self._found_nothing = False
-        self._reported_at = 0.0
-        self._woken, self._wakes = os.pipe()
-        os.set_blocking(self._wakes, False)
+        self._reported_at = self._aged_at = -math.inf
+        self._clock = context.around.clock
+        self._waker = context.around.tasks.waker()
         # A message that is received while the worker stops can be requeued only if the receive ends in time.
         wait_s = min(settings.poll_wait_s, max(1, int(settings.stop_timeout_s - _ANSWER_S)))
-        self._receiver = Receiver(context.queue, wait_s, settings.visibility_timeout_s, self._wake)
+        self._receiver = Receiver(
+            context.queue, wait_s, settings.visibility_timeout_s, self._waker.wake, context.around, context.bugs
+        )
         self._leases = Leases(context)
         self._settlement = Settlement(context)
-        self._crew = Crew(context, workers, self._leases, self._settlement)
+        self._crew = Crew(context, workers, self._settlement)
 
     def run(self) -> int:
         """Work until asked to stop; return the exit status.
@@ -65,11 +72,10 @@ class Worker:
         Raises:
             SettingsError: The calculation does not load, or a bucket cannot be reached.
         """
-        for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, self._on_signal)
         try:
             self._start()
             while True:
+                self._context.bugs.raise_first()
                 for message, received in self._received():
                     self._take_on(message, received)
                 self._crew.watch()
@@ -78,8 +84,9 @@ class Worker:
                     break
                 self._crew.start_jobs()
                 self._ask_for_message()
-                self._crew.listen(_TICK_S, self._woken)  # for outcomes, which settle their messages, or a message
+                self._crew.listen(self._tick_s, self._waker)  # for outcomes, which settle their messages, or a message
             self._shut_down()
+            self._context.bugs.raise_first()
         finally:
             self._crew.kill()
         return 1 if self._context.breaker.reason else 0
@@ -88,47 +95,71 @@ class Worker:
         """Wait for a process that has loaded the calculation and reached the buckets."""
         self._receiver.start()
         self._leases.start()
+        self._settlement.start()
         self._crew.add_child()
         while not self._crew.is_ready and not self._signals:
-            self._crew.listen(_TICK_S, self._woken)
+            self._context.bugs.raise_first()
+            self._crew.listen(self._tick_s, self._waker)
         self._context.log.info("started", queue=self._context.queue.name, drain=self._drain)
 
     # Receive
 
     def _ask_for_message(self) -> None:
-        if self._crew.has_room() and not self._context.breaker.reason:
+        has_room = self._crew.has_room() and self._settlement.pending < _MAX_PENDING
+        if has_room and self._context.protection.may_take() and (self._may_do_all() or self._may_probe()):
             self._receiver.ask()
+
+    def _may_do_all(self) -> bool:
+        return self._context.breaker.state is BreakerState.CLOSED
+
+    def _may_probe(self) -> bool:
+        """Return whether one job may be done to see whether the breaker can close."""
+        is_idle = not self._crew.jobs and not self._settlement.pending
+        return is_idle and self._context.breaker.begin_probe() and self._crew.get_ready()
 
     def _received(self) -> Iterator[tuple[Message, float]]:
         """Yield the messages that have come, and when by the monotonic clock."""
+        breaker = self._context.breaker
         for found, received in self._receiver.take():
             self._found_nothing = found is None
             if isinstance(found, DeniedError):
-                self._context.breaker.denied(str(found))
+                breaker.denied(str(found), proof=Proof.RECEIVE)
             if isinstance(found, RunnerError):
                 self._context.log.error("no message could be received", error=str(found))
-            elif found is not None:
+                continue
+            breaker.succeeded(Proof.RECEIVE)
+            if found is not None:
                 yield found, received
 
     # Events
 
     def _take_on(self, message: Message, received: float) -> None:
         """Make a job of a message about one object; settle any other message at once."""
-        lease = self._leases.hold(message, received)
+        lease = self._hold(message, received)
+        if lease is None:
+            return
         try:
             events = parse(message.body)
             jobs = self._jobs_among(events)
         except EventError as error:
-            self._settlement.refuse(message, str(error))
+            self._settlement.refuse(message, str(error), lease)
+            return
+        if len(jobs) == 1 and self._context.breaker.avoids(jobs[0].key):
+            self._settlement.requeue(message, delayed=True, lease=lease)
+        elif len(jobs) == 1:
+            self._crew.take_on(jobs[0], lease, large=self._is_large(jobs[0]))
+        elif jobs:
+            self._settlement.split(message, [event.to_body() for event in jobs], lease)
         else:
-            if len(jobs) == 1:
-                self._crew.take_on(jobs[0], lease, large=self._is_large(jobs[0]))
-                return
-            if jobs:
-                self._settlement.split(message, [event.to_body() for event in jobs])
-            else:
-                self._settlement.ignore(message, "; ".join(events.ignored) or "what this worker has written itself")
-        self._leases.release(lease)
+            self._settlement.ignore(message, "; ".join(events.ignored) or "what this worker has written itself", lease)
+
+    def _hold(self, message: Message, received: float) -> Lease | None:
+        """Return the lease on a message; None if this worker holds it already, or has only to delete it."""
+        if self._leases.adopt(message, received):
+            self._context.log.info("received again", message=message.id)
+            return None
+        lease = self._leases.hold(message, received)
+        return None if self._settlement.finish(message, lease) else lease
 
     def _jobs_among(self, events: Parsed) -> list[ObjectCreated]:
         """Return the events without those of objects that workers have written."""
@@ -150,7 +181,7 @@ class Worker:
         """Return whether the worker has to stop: by a signal, or when a queue to be drained is empty."""
         if self._signals:
             return True
-        if not self._drain or self._crew.jobs:
+        if not self._drain or self._crew.jobs or self._settlement.pending:
             return False
         if self._context.breaker.reason:
             return True
@@ -165,21 +196,24 @@ class Worker:
 
     def _shut_down(self) -> None:
         """Requeue everything, and leave nothing running."""
-        deadline = time.monotonic() + self._context.settings.stop_timeout_s
+        deadline = self._clock.monotonic() + self._context.settings.stop_timeout_s
         self._receiver.close()
         self._crew.stop_all()
         self._settle_until(deadline)
         self._crew.kill()
         self._give_up_the_rest()
         self._requeue_last_message(deadline)
+        self._settlement.close(max(_LAST_REQUESTS_S, deadline - self._clock.monotonic()))
+        self._report_age()
         self._leases.close()
         self._context.protection.close()
         self._context.log.info("stopped")
 
     def _settle_until(self, deadline: float) -> None:
-        """Let jobs stop at their last checkpoint."""
-        while self._crew.jobs and (left_s := deadline - time.monotonic()) > 0:
-            self._crew.listen(min(_TICK_S, left_s), self._woken)
+        """Let jobs stop at their last checkpoint, as long as their leases go on."""
+        while self._crew.jobs and (left_s := deadline - self._clock.monotonic()) > 0:
+            self._crew.watch()
+            self._crew.listen(min(self._tick_s, left_s), self._waker)
 
     def _give_up_the_rest(self) -> None:
         for job in list(self._crew.jobs):
@@ -187,28 +221,36 @@ class Worker:
 
     def _requeue_last_message(self, deadline: float) -> None:
         """Requeue what the receive that was under way has brought."""
-        self._receiver.join(max(0.0, deadline - time.monotonic()))
-        for found, _ in self._receiver.take():
-            if found is not None and not isinstance(found, RunnerError):
-                self._settlement.requeue(found)
+        self._receiver.join(max(0.0, deadline - self._clock.monotonic()))
+        for found, received in self._receiver.take():
+            if found is None or isinstance(found, RunnerError):
+                continue
+            lease = self._hold(found, received)
+            if lease is not None:
+                self._settlement.requeue(found, lease=lease)
 
     # Besides
 
     def _report_health(self) -> None:
         self._context.protection.tick()
-        now = time.monotonic()
+        now = self._clock.monotonic()
+        if now - self._aged_at >= _AGE_INTERVAL_S:
+            self._aged_at = now
+            self._report_age()
         if now - self._reported_at >= _HEALTH_INTERVAL_S or self._context.breaker.reason:
             self._reported_at = now
             reason = self._context.breaker.reason
             self._context.health.write("failing" if reason else "ok", reason or "")
 
-    def _on_signal(self, number: int, _frame: object) -> None:
+    def _report_age(self) -> None:
+        first_sent = self._leases.take_first_sent()
+        if first_sent is not None:
+            age_metric(self._context.metrics, self._clock.time() - first_sent / 1000)
+
+    def on_signal(self, number: int, _frame: object = None) -> None:
+        """Stop soon, or at once if this is not the first signal."""
         self._signals += 1
         if self._signals > 1:
             self._crew.kill()
-            os._exit(128 + number)
-        self._wake()
-
-    def _wake(self) -> None:
-        with contextlib.suppress(OSError):  # full, which wakes as well
-            os.write(self._wakes, b"!")
+            self._context.around.processes.exit(128 + number)
+        self._waker.wake()

@@ -9,24 +9,25 @@ acknowledged all the same. After a failure a channel pauses, so that a service t
 from __future__ import annotations
 
 import json
-import time
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from runner.aws.clients import notification_client
+from runner.aws.surroundings import REAL
 from runner.job.keys import output_key
 from runner.job.protocol import JobResult
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Mapping
 
     from structlog.typing import FilteringBoundLogger
 
     from runner.aws.message import Message
     from runner.aws.s3_events import ObjectCreated
     from runner.job.protocol import Outcome
+    from runner.machine import Clock
     from runner.metrics import Metrics
     from runner.settings import Settings
 
@@ -34,13 +35,13 @@ VERSION = 1
 SOURCE = "jsonl-transform"
 DETAIL_TYPE = "Object Transformed"
 _MAX_REASON_CHARACTERS = 2000  # a traceback may be longer, and SNS takes 256 KiB in all
-_COUNTS = ("lines_in", "lines_out", "filtered", "rejected", "blank", "bytes_in", "bytes_out")
+_COUNTS = ("lines_in", "lines_out", "filtered", "rejected", "rejects_left_out", "blank", "bytes_in", "bytes_out")
 
 _PAUSE_S = 30.0
 
 
 def describe(
-    settings: Settings, event: ObjectCreated, message: Message, outcome: Outcome, seconds: float
+    settings: Settings, event: ObjectCreated, message: Message, outcome: Outcome, seconds: float, now: float
 ) -> dict[str, Any]:
     """Return the event about an object that has ended.
 
@@ -50,12 +51,13 @@ def describe(
         message: The message with that event.
         outcome: The final outcome of the job.
         seconds: How long the last attempt took.
+        now: The current time, in seconds since the epoch.
     """
     published = outcome.kind in (JobResult.DONE, JobResult.DUPLICATE)
     output = {"bucket": settings.output_bucket, "key": output_key(settings, event.key)} if published else None
     return {
         "version": VERSION,
-        "time": datetime.now(UTC).isoformat(timespec="milliseconds"),
+        "time": datetime.fromtimestamp(now, UTC).isoformat(timespec="milliseconds"),
         "outcome": outcome.kind.value,
         "reason": outcome.reason[:_MAX_REASON_CHARACTERS],
         "source": {
@@ -98,11 +100,9 @@ class _Channel(ABC):
 
 class _Topic(_Channel):
     def send(self, event: Mapping[str, Any]) -> None:
-        counts = event["counts"] or {}
-        attributes = {  # for filter policies
-            "outcome": {"DataType": "String", "StringValue": event["outcome"]},
-            "rejected": {"DataType": "Number", "StringValue": str(counts.get("rejected", 0))},
-        }
+        attributes = {"outcome": {"DataType": "String", "StringValue": event["outcome"]}}  # for filter policies
+        if event["counts"] is not None:  # a duplicate, for example, does not know what was rejected
+            attributes["rejected"] = {"DataType": "Number", "StringValue": str(event["counts"]["rejected"])}
         self.client.publish(TopicArn=self.name, Message=json.dumps(event), MessageAttributes=attributes)
 
 
@@ -126,7 +126,7 @@ class OutcomeChannels:
         channels: The topic, the bus, both or neither.
         log: Gets the events that could not be sent.
         metrics: Counts them.
-        clock: Gives the current time, by the monotonic clock.
+        clock: Tells the time.
     """
 
     def __init__(
@@ -134,7 +134,7 @@ class OutcomeChannels:
         channels: list[_Channel],
         log: FilteringBoundLogger,
         metrics: Metrics,
-        clock: Callable[[], float] = time.monotonic,
+        clock: Clock = REAL.clock,
     ) -> None:
         self._channels = channels
         self._log = log
@@ -156,13 +156,13 @@ class OutcomeChannels:
     def send(self, event: Mapping[str, Any]) -> None:
         """Send an event. Never raises, and takes a few seconds at most."""
         for channel in self._channels:
-            if self._clock() < channel.paused_until:
+            if self._clock.monotonic() < channel.paused_until:
                 self._report_unsent(channel, event, "not tried, as another one failed a moment ago")
                 continue
             try:
                 channel.send(event)
             except Exception as error:  # noqa: BLE001 - whatever it is, a job that is done must not fail because of it
-                channel.paused_until = self._clock() + _PAUSE_S
+                channel.paused_until = self._clock.monotonic() + _PAUSE_S
                 self._report_unsent(channel, event, str(error))
 
     def _report_unsent(self, channel: _Channel, event: Mapping[str, Any], reason: str) -> None:

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import threading
-import time
-from queue import SimpleQueue
 from typing import TYPE_CHECKING
 
 from runner.errors import DeniedError, RunnerError
@@ -14,6 +11,8 @@ if TYPE_CHECKING:
 
     from runner.aws.message import Message
     from runner.aws.queue import Queue
+    from runner.aws.surroundings import Surroundings
+    from runner.machine import Bugs, Inbox, Task
 
 _FIRST_WAIT_S, _LONGEST_WAIT_S = 1.0, 30.0
 
@@ -26,25 +25,38 @@ class Receiver:
         wait_s: How long one receive waits for a message.
         visibility_s: How long a message that was received stays invisible to others.
         wake: Called when a receive has ended.
+        around: The clock and threads.
+        bugs: Keeps what the thread raises.
 
     Attributes:
         asked: Whether a receive was requested whose result was not taken yet.
     """
 
-    def __init__(self, queue: Queue, wait_s: int, visibility_s: int, wake: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        queue: Queue,
+        wait_s: int,
+        visibility_s: int,
+        wake: Callable[[], None],
+        around: Surroundings,
+        bugs: Bugs,
+    ) -> None:
         self._queue = queue
         self._wait_s = wait_s
         self._visibility_s = visibility_s
         self._wake = wake
-        self._inbox: SimpleQueue[tuple[Message | RunnerError | None, float]] = SimpleQueue()
-        self._wanted = threading.Event()
-        self._closing = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="receiver", daemon=True)
+        self._clock = around.clock
+        self._tasks = around.tasks
+        self._bugs = bugs
+        self._inbox: Inbox[tuple[Message | RunnerError | None, float]] = around.tasks.inbox()
+        self._wanted = around.tasks.event()
+        self._closing = around.tasks.event()
+        self._thread: Task | None = None
         self.asked = False
 
     def start(self) -> None:
         """Start the thread, which waits for requests."""
-        self._thread.start()
+        self._thread = self._tasks.start(self._bugs.noted(self._run), name="receiver")
 
     def ask(self) -> None:
         """Request one message, unless a request is under way."""
@@ -70,7 +82,8 @@ class Receiver:
 
     def join(self, timeout_s: float) -> None:
         """Wait for the end of the receive that is under way."""
-        self._thread.join(timeout_s)
+        if self._thread is not None:
+            self._thread.join(timeout_s)
 
     def _run(self) -> None:
         wait_s = _FIRST_WAIT_S
@@ -78,10 +91,10 @@ class Receiver:
             self._wanted.clear()
             try:
                 found = self._queue.receive(self._wait_s, self._visibility_s)
-                self._inbox.put((found, time.monotonic()))
+                self._inbox.put((found, self._clock.monotonic()))
                 wait_s = _FIRST_WAIT_S
             except RunnerError as error:
                 self._closing.wait(0 if isinstance(error, DeniedError) else wait_s)
                 wait_s = min(2 * wait_s, _LONGEST_WAIT_S)
-                self._inbox.put((error, time.monotonic()))
+                self._inbox.put((error, self._clock.monotonic()))
             self._wake()

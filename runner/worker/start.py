@@ -6,11 +6,12 @@ import signal
 import sys
 from typing import TYPE_CHECKING
 
-from runner.aws.clients import worker_client
-from runner.aws.ecs import Protection, read_task_metadata
+from runner.aws.ecs import Protection
 from runner.aws.queue import Queue
+from runner.aws.surroundings import REAL, Surroundings
 from runner.health import HealthFile
 from runner.log import make_logger
+from runner.machine import Bugs
 from runner.metrics import Metrics
 from runner.settings import Settings, near_misses
 from runner.worker.breaker import Breaker
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 
-def start_worker(environ: Mapping[str, str], *, drain: bool) -> int:
+def start_worker(environ: Mapping[str, str], *, drain: bool, around: Surroundings = REAL) -> int:
     """Run a worker to its end; return the exit status.
 
     Raises:
@@ -31,22 +32,30 @@ def start_worker(environ: Mapping[str, str], *, drain: bool) -> int:
     """
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))  # until there is something to requeue
     settings = Settings.read(environ)
-    task = read_task_metadata(environ)
+    task = around.task_metadata(environ)
     log = make_logger(settings.log_level, task=task.arn, family=task.family)
     for warning in near_misses(environ):
         log.warning("setting", problem=warning)
-    client = worker_client("sqs", settings)
-    queue = Queue.open(client, settings.queue, settings.dead_letter_queue)
-    metrics = Metrics(settings.metrics_namespace, sys.stdout, {"Family": task.family})
+    queue = Queue.open(around.worker_sqs(settings), settings.queue, settings.dead_letter_queue)
+    metrics = Metrics(settings.metrics_namespace, sys.stdout, {"Family": task.family}, around.clock)
+    agent_uri = environ.get("ECS_AGENT_URI")
+    agent = around.agent(agent_uri) if agent_uri else None
+    bugs = Bugs()
+    protection = Protection(agent, log, settings.protect_max_s, around.clock, around.tasks, bugs)
     context = WorkerContext(
         settings=settings,
         environ=environ,
         queue=queue,
-        breaker=Breaker(settings.breaker_failures),
+        breaker=Breaker(settings.breaker_failures, around),
         health=HealthFile(settings.health_file),
-        protection=Protection(environ.get("ECS_AGENT_URI"), log, settings.protect_max_s),
+        protection=protection,
         metrics=metrics,
         channels=OutcomeChannels.open(settings, log, metrics),
         log=log,
+        around=around,
+        bugs=bugs,
     )
-    return Worker(context, settings.workers or available_cores(), drain=drain).run()
+    worker = Worker(context, settings.workers or available_cores(), drain=drain)
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, worker.on_signal)
+    return worker.run()

@@ -67,7 +67,7 @@ def test_roles_may_do_what_is_listed_and_nothing_else(cloud: Cloud, create: Crea
     variants = {"plain": {}, "kms": {"pKmsKeyArn": key}, "outcomes": {"pOutcomeTopicArn": topic}}
     for name, given in variants.items():
         stack = create(kind, name, **given)
-        outputs = stack.outputs
+        outputs, settings = stack.outputs, Settings.read(stack.environment)
         resources = Resources(
             input_bucket=f"arn:aws:s3:::{outputs['oInputBucket']}",
             output_bucket=f"arn:aws:s3:::{outputs['oOutputBucket']}",
@@ -76,9 +76,14 @@ def test_roles_may_do_what_is_listed_and_nothing_else(cloud: Cloud, create: Crea
             keys=(key,) if name == "kms" else (),
             tasks=f"arn:aws:ecs:us-east-1:000000000000:task/{outputs['oCluster']}/*",
             outcome_topic=given.get("pOutcomeTopicArn"),
+            output_prefix=settings.output_prefix,
+            rejects_prefix=settings.rejects_prefix,
+            checkpoint_prefix=settings.checkpoint_prefix,
         )
-        assert Settings.read(stack.environment).outcome_topic == given.get("pOutcomeTopicArn")
+        assert settings.outcome_topic == given.get("pOutcomeTopicArn")
         assert policies_of(cloud, stack, "rECSTaskRole") == [policy(resources)]
+        (start,) = policies_of(cloud, stack, "rExecutionRole")
+        assert start["Statement"][1]["Resource"] == "arn:aws:ecr:*:*:repository/transform"
     if kind == "ec2":
         assert policies_of(cloud, stack, "rECSServiceRole") == []
 
@@ -124,6 +129,7 @@ def test_every_option(cloud: Cloud, create: Create, kind: str) -> None:
         pInputPrefix="in/",
         pInputSuffix=".jsonl",
         pKmsKeyArn=key,
+        pOutputEncryption="aws:kms",
         pAlarmTopicArn=topic,
         **more[kind],
     )
@@ -136,7 +142,7 @@ def test_every_option(cloud: Cloud, create: Create, kind: str) -> None:
     rules = {rule["Name"].lower(): rule["Value"] for rule in to_queue["Filter"]["Key"]["FilterRules"]}
     assert (to_queue["Events"], rules) == (["s3:ObjectCreated:*"], {"prefix": "in/", "suffix": ".jsonl"})
     alarms = cloud.client("cloudwatch").describe_alarms(AlarmNamePrefix=stack.name)["MetricAlarms"]
-    assert len(alarms) == 4
+    assert len(alarms) == 5
     assert all(alarm["AlarmActions"] == [topic] for alarm in alarms)
 
 

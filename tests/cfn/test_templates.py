@@ -110,11 +110,19 @@ def test_lifecycle(kind: str) -> None:
 def test_buckets_are_encrypted_and_kept(kind: str) -> None:
     template = load(kind)
     for name, properties in of_type(template, "AWS::S3::Bucket").items():
-        used = [part for part in everything_in(properties) if isinstance(part, dict) and "SSEAlgorithm" in part]
-        assert used == [
-            {"SSEAlgorithm": "aws:kms", "KMSMasterKeyID": {"Ref": "pKmsKeyArn"}},
-            {"SSEAlgorithm": "AES256"},
-        ]
+        (rule,) = properties["BucketEncryption"]["ServerSideEncryptionConfiguration"]
+        condition, with_kms, without = rule["Fn::If"]
+        assert without == {"ServerSideEncryptionByDefault": {"SSEAlgorithm": "AES256"}}
+        assert with_kms["BucketKeyEnabled"], "or each checkpoint is a request to KMS"
+        key: dict[str, Any] = {"Ref": "pKmsKeyArn"}
+        if name == "rS3OutputBucket":  # with AWS's key, if there is no other
+            assert template["Conditions"][condition] == {
+                "Fn::Or": [{"Condition": "cKms"}, {"Fn::Equals": [{"Ref": "pOutputEncryption"}, "aws:kms"]}]
+            }
+            key = {"Fn::If": ["cKms", key, {"Ref": "AWS::NoValue"}]}
+        else:
+            assert condition == "cKms"
+        assert with_kms["ServerSideEncryptionByDefault"] == {"SSEAlgorithm": "aws:kms", "KMSMasterKeyID": key}
         told = template["Resources"][name]
         assert (told["DeletionPolicy"], told["UpdateReplacePolicy"]) == ("RetainExceptOnCreate", "Retain")
 
@@ -126,6 +134,12 @@ def test_roles_name_what_they_are_for(kind: str) -> None:
         assert not any("*" in action for action in actions)
         if statement["Resource"] == "*" and "Condition" not in statement:
             assert set(actions) <= ON_EVERYTHING
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_outputs_are_encrypted_as_before_unless_asked_for(kind: str) -> None:
+    told = load(kind)["Parameters"]["pOutputEncryption"]
+    assert (told["Default"], told["AllowedValues"]) == ("AES256", ["AES256", "aws:kms"])
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -10,6 +10,7 @@ import pytest
 
 from runner.job.protocol import JobResult
 from runner.metrics import JobNumbers, Metrics, job_metrics
+from runner.settings import Settings
 from tests.cfn.templates import KINDS, load, of_type
 
 FAMILY, OUTCOME = "Family", "Outcome"
@@ -29,6 +30,10 @@ OF_AWS = {
     ),
 }
 """Metrics of AWS by namespace, and their dimensions."""
+
+ONCE_A_MINUTE = {"OldestMessageAge"}
+"""What a worker emits while it has messages, by family, in seconds: the largest age since the first sending of all
+messages that it has had since it last did, including those that it has settled meanwhile."""
 
 
 def emitted() -> tuple[str, set[str], list[set[str]]]:
@@ -54,7 +59,9 @@ def dashboard(kind: str) -> list[dict[str, Any]]:
 def check(namespace: str, name: str, dimensions: set[str]) -> None:
     """Check that there is such a metric."""
     own, names, sets = emitted()
-    if namespace == own:
+    if namespace == own and name in ONCE_A_MINUTE:
+        assert dimensions == {FAMILY}
+    elif namespace == own:
         assert name in names
         assert dimensions in sets
     else:
@@ -110,7 +117,7 @@ def test_widgets_do_not_overlap(kind: str) -> None:
 def test_alarms(kind: str) -> None:
     template = load(kind)
     alarms = of_type(template, "AWS::CloudWatch::Alarm")
-    told = {"rDeadLetterAlarm", "rMessageAgeAlarm", "rFailedJobsAlarm", "rDeniedJobsAlarm", "rStalledAlarm"}
+    told = {f"r{name}Alarm" for name in ("DeadLetter", "MessageAge", "QueueAge", "FailedJobs", "DeniedJobs", "Stalled")}
     assert told <= alarms.keys()
     for name, properties in alarms.items():
         stats = [query["MetricStat"] for query in properties.get("Metrics", []) if "MetricStat" in query]
@@ -127,12 +134,31 @@ def test_alarms(kind: str) -> None:
 
 
 @pytest.mark.parametrize("kind", KINDS)
+def test_old_messages_raise_an_alarm_wherever_they_are(kind: str) -> None:
+    template = load(kind)
+    alarms = of_type(template, "AWS::CloudWatch::Alarm")
+    in_hands, in_queue = alarms["rMessageAgeAlarm"], alarms["rQueueAgeAlarm"]
+    assert (in_hands["Namespace"], in_hands["MetricName"]) == ("JsonlTransform", "OldestMessageAge")
+    assert (in_queue["Namespace"], in_queue["MetricName"]) == ("AWS/SQS", "ApproximateAgeOfOldestMessage")
+    for alarm in (in_hands, in_queue):
+        assert (alarm["Statistic"], alarm["TreatMissingData"]) == ("Maximum", "notBreaching")
+        assert alarm["Threshold"] == {"Ref": "pMaxMessageAge"}
+    # One that goes round is in a worker's hands at least so often; once in that time is enough.
+    settings = Settings.model_fields
+    longest_s = max(settings["retry_max_s"].default, settings["visibility_timeout_s"].default)
+    assert in_hands["DatapointsToAlarm"] == 1
+    assert in_hands["EvaluationPeriods"] * in_hands["Period"] > longest_s
+    # The default leaves room for a job that was handed over once.
+    assert template["Parameters"]["pMaxMessageAge"]["Default"] >= 2 * settings["max_lease_s"].default
+
+
+@pytest.mark.parametrize("kind", KINDS)
 def test_the_family_is_that_of_the_task_definition(kind: str) -> None:
     # Which ECS tells the worker, which tells its metrics apart by it.
     template = load(kind)
     family = template["Resources"]["rTaskDefinition"]["Properties"]["Family"]
     assert family == {"Ref": "AWS::StackName"} == template["Outputs"]["oTaskFamily"]["Value"]
-    for name in ("rFailedJobsAlarm", "rDeniedJobsAlarm"):
+    for name in ("rFailedJobsAlarm", "rDeniedJobsAlarm", "rMessageAgeAlarm"):
         assert {"Name": FAMILY, "Value": family} in template["Resources"][name]["Properties"]["Dimensions"]
     (container,) = template["Resources"]["rTaskDefinition"]["Properties"]["ContainerDefinitions"]
     assert {"Name": "METRICS_NAMESPACE", "Value": "JsonlTransform"} in container["Environment"]

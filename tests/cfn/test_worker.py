@@ -112,7 +112,7 @@ def test_nothing_goes_without_tls(cloud: Cloud, stack: Stack, deployment: Deploy
     s3, sqs = (cloud.client(service, credentials) for service in ("s3", "sqs"))
     ask: list[Callable[[], Any]] = [
         lambda: s3.list_objects_v2(Bucket=deployment.input),
-        lambda: s3.put_object(Bucket=deployment.output, Key=kind),
+        lambda: s3.put_object(Bucket=deployment.output, Key=f"output/{kind}"),
         lambda: sqs.get_queue_attributes(QueueUrl=deployment.queue, AttributeNames=["All"]),
         lambda: sqs.send_message(QueueUrl=deployment.dead_letters, MessageBody="x"),
     ]
@@ -144,6 +144,9 @@ def test_everything_else_is_denied(
         "s3:PutObjectTagging of an input": lambda: s3.put_object_tagging(
             Bucket=received, Key="in.jsonl", Tagging={"TagSet": []}
         ),
+        "s3:DeleteObject of an output": lambda: s3.delete_object(Bucket=sent, Key="output/in.jsonl"),
+        "s3:PutObject beside the outputs": lambda: s3.put_object(Bucket=sent, Key="in.jsonl", Body=b""),
+        "s3:GetObject beside the outputs": lambda: s3.get_object(Bucket=sent, Key="in.jsonl"),
         "s3:GetObject of another stack": lambda: s3.get_object(Bucket=others["oInputBucket"], Key="in.jsonl"),
         "s3:PutObject of another stack": lambda: s3.put_object(Bucket=others["oOutputBucket"], Key="x", Body=b""),
         "s3:ListBucket of another stack": lambda: s3.list_objects_v2(Bucket=others["oOutputBucket"]),

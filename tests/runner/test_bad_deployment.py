@@ -57,7 +57,11 @@ def fails(deployment: Deployment, env: dict[str, str | None], reason: str) -> No
     assert worker.stop() == 1
 
 
-@pytest.mark.parametrize("typo", [TYPO, {**TYPO, "CALCULATION": "a + (1 AS b"}], ids=["a column", "no SQL"])
+@pytest.mark.parametrize(
+    "typo",
+    [TYPO, {**TYPO, "CALCULATION": "a + (1 AS b"}, {"SCHEMA": "a=Int64; aa=Int64"}],
+    ids=["a column", "no SQL", "a declared column"],
+)
 def test_a_typo_costs_three_dead_letters_that_can_be_moved_back(
     deployment: Deployment, typo: dict[str, str | None]
 ) -> None:
@@ -72,22 +76,24 @@ def test_a_typo_costs_three_dead_letters_that_can_be_moved_back(
         assert worker.end() == 1
         assert worker.errors
         assert "Traceback" not in "".join(worker.errors)
+        assert "CALCULATION" in typo or "the schema declares `aa`" in "".join(worker.errors)
         assert sum(deployment.waiting()) >= BACKLOG
         assert deployment.dead() == []
     deployment.drain()
     check_done(deployment)
 
 
-def test_a_role_that_may_not_read_costs_nothing(guarded: Deployment, strict: str) -> None:  # fixtures
-    """Neither dead letters nor attempts, however many of its tasks are started."""
-    guarded.env |= GOOD
+def test_a_role_that_may_not_read_costs_no_dead_letters(guarded: Deployment, strict: str) -> None:  # fixtures
+    """Each of its tasks costs a few objects one attempt: it could be their own policy."""
+    guarded.env |= {**GOOD, "RETRY_MIN_S": "10", "RETRY_MAX_S": "10"}  # so that no task has one of them twice
     put_backlog(guarded)
     allow(guarded, strict, without=("input_objects", "s3:GetObject"))
     for _ in range(3):
-        fails(guarded, {}, "access denied: s3://")
+        fails(guarded, {}, "access denied")
         assert sum(guarded.waiting()) == BACKLOG
     assert moved_back(guarded) == 0
     allow(guarded, strict)
     log = guarded.drain()
-    assert {line["attempts"] for line in log if line.get("event") == "done"} == {0}
+    probe = 1
+    assert sum(line["attempts"] for line in log if line.get("event") == "done") <= 3 * (MOST_DEAD + 1 + probe)
     check_done(guarded)

@@ -12,12 +12,13 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from runner.aws.ecs import TaskMetadata, read_task_metadata
 from runner.log import make_logger
 from runner.metrics import JobNumbers, Metrics, job_metrics
+from tests.support.terminal_texts import EVIL, not_shown, special_texts
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -355,3 +356,13 @@ def test_timestamp_is_utc() -> None:
     stream = io.StringIO()
     make_logger("info", stream).info("x")
     assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z", parse(stream.getvalue())[0]["timestamp"])
+
+
+@given(special_texts())
+@example(EVIL)
+def test_line_has_no_control_characters(text: str) -> None:
+    stream = io.StringIO()
+    make_logger("info", stream, key=text).info("done", reason=text)
+    assert stream.getvalue().count("\n") == 1
+    assert not_shown(stream.getvalue()) == set()
+    assert json.loads(stream.getvalue())["key"] == text

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from tests.support.deployment import Deployment
-    from tests.support.proxy import Proxy
+    from tests.support.proxy import Proxy, Request
 
 pytestmark = pytest.mark.slow
 
@@ -115,8 +115,9 @@ def test_what_cannot_succeed_is_a_dead_letter_at_once(deployment: Deployment, tm
     calculations.write_text(CALCULATIONS)
     packed = gzip.compress(lines(10_000))
     reasons = {
-        "missing/column": "there is no column `nope` in the input",
+        "missing/column": "(in the worker's settings: SCHEMA=nope=TYPE)",
         "lines/array": "JSON array",
+        "lines/wide": "iconv -f UTF-16 -t UTF-8",
         "lines/all rejected": "rejected",
         "lines/corrupt.gz": "corrupt gzip",
         "lines/truncated.gz": "gzip",
@@ -128,6 +129,7 @@ def test_what_cannot_succeed_is_a_dead_letter_at_once(deployment: Deployment, tm
     }
     contents = {
         "lines/array": b"[\n" + lines(10) + b"]",
+        "lines/wide": lines(10).decode().encode("utf-16"),
         "lines/all rejected": b"bad\n" * 10,
         "lines/corrupt.gz": packed[:100] + b"\xff" * 100 + packed[200:],
         "lines/truncated.gz": packed[: len(packed) // 2],
@@ -206,25 +208,28 @@ def test_a_bad_deployment_spares_the_backlog(deployment: Deployment, proxy: Prox
     together = threading.Event()
 
     def gathered() -> bool:
-        if proxy.count("GetObject") >= workers:
+        if sum(one.operation == "GetObject" and one.key.startswith("in/") for one in proxy.requests) >= workers:
             together.set()
         return together.is_set()
 
+    def reads_an_input(request: Request) -> bool:
+        return request.operation == "GetObject" and request.key.startswith("in/")
+
     proxy.rule = lambda request: (  # so many jobs fail in the same moment
-        Hold(threading.Event(), together) if request.operation == "GetObject" and not gathered() else None
+        Hold(threading.Event(), together) if reads_an_input(request) and not gathered() else None
     )
     for number in range(20):
         deployment.put(f"in/{number}", lines(10 + number))
     bad = Watched(deployment, env={"CALCULATION": "nope + 1 AS b", "SCHEMA": None, "WORKERS": str(workers)})
     status, reason = wait_for(lambda: found if (found := health(deployment))[0] and "failing" in found[1] else None)
-    assert (status, reason[:40]) == (1, "failing: 3 jobs in a row have failed for")
+    assert (status, "failing: jobs on 3 objects have failed for one cause: " in reason) == (1, True)
     assert "nope" in reason
     wait_for(lambda: deployment.waiting()[1:] == (0, 0))
     assert deployment.waiting() == (17, 0, 0)
     log = list(bad.log)
     assert bad.process.poll() is None
     assert bad.stop() == 1
-    assert [line for line in bad.log[len(log) :] if line["event"] == "begun"] == []
+    assert [line for line in bad.log[len(log) :] if line.get("event") == "begun"] == []
     dead = deployment.dead()
     assert len(dead) == 3
     for letter in dead:
@@ -237,8 +242,8 @@ def test_a_bad_deployment_spares_the_backlog(deployment: Deployment, proxy: Prox
     assert deployment.dead() == []
 
 
-@pytest.mark.parametrize("operation", ["GetObject", "PutObject", "HeadObject"])
-def test_a_denial_stops_the_worker_at_once(deployment: Deployment, proxy: Proxy, operation: str) -> None:
+@pytest.mark.parametrize("operation", ["PutObject", "HeadObject"])
+def test_a_denial_opens_the_breaker_at_once(deployment: Deployment, proxy: Proxy, operation: str) -> None:
     proxy.rule = lambda request: Refuse(403, "AccessDenied") if request.operation == operation else None
     for number in range(5):
         deployment.put(f"in/{number}", lines(10))
@@ -254,6 +259,36 @@ def test_a_denial_stops_the_worker_at_once(deployment: Deployment, proxy: Proxy,
     good = deployment.drain()
     assert [line["attempts"] for line in good if line.get("event") == "done"] == [0] * 5
     assert len(deployment.stored_keys("output/")) == 5
+
+
+def test_a_denial_of_all_inputs_opens_the_breaker_and_costs_no_dead_letter(
+    deployment: Deployment, proxy: Proxy
+) -> None:
+    """It may be that of each object, so that it takes several of them and counts as an attempt."""
+    proxy.rule = lambda request: Refuse(403, "AccessDenied") if request.operation == "GetObject" else None
+    for number in range(6):
+        deployment.put(f"in/{number}", lines(10))
+    log = deployment.drain(exit_status=1, env={"WORKERS": "1"})
+    assert 1 <= events_of(log).count("denied") <= 3
+    assert deployment.dead() == []
+
+    proxy.rule = lambda _request: None
+    good = deployment.drain()
+    attempts = [line["attempts"] for line in good if line.get("event") == "done"]
+    assert (len(attempts), sum(attempts) <= 3) == (6, True)
+
+
+def test_one_object_that_is_denied_stops_nobody(deployment: Deployment, proxy: Proxy) -> None:
+    proxy.rule = lambda request: Refuse(403, "AccessDenied") if request.key == "in/foreign" else None
+    deployment.put("in/foreign", lines(10))
+    for number in range(5):
+        deployment.put(f"in/{number}", lines(10))
+    worker = Watched(deployment, env={"WORKERS": "1", "MAX_ATTEMPTS": "2", "RETRY_MIN_S": "0.1", "RETRY_MAX_S": "0.2"})
+    wait_for(lambda: deployment.waiting() == (0, 0, 0))
+    assert worker.stop() == 0
+    (letter,) = deployment.dead()
+    assert letter["reason"].startswith("gave up after 2 attempts, the last of which: ")
+    assert len(worker.of("done")) == 5
 
 
 def test_a_bucket_that_is_denied_stops_the_worker_before_it_takes_a_message(
@@ -331,7 +366,7 @@ def test_processes_that_do_not_start_any_more_stop_the_worker(deployment: Deploy
     worker.logged("a job process cannot work", 5)
     wait_for(lambda: "failing: job processes do not start" in health(deployment)[1])
     assert worker.stop() == 1
-    assert deployment.waiting() == (1, 0, 0)
+    assert sum(deployment.waiting()) == 1
     proxy.rule = lambda _request: None
     (done,) = [line for line in deployment.drain() if line.get("event") == "done"]
     assert (done["key"], done["attempts"]) == ("again", 0)

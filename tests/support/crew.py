@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from typing import TYPE_CHECKING, Any
 
+from runner.aws.surroundings import REAL
 from runner.worker.crew import Crew
 from runner.worker.leases import Leases
 from runner.worker.settlement import Settlement
-from tests.support.fakes import Children, FakeChild, FakeClock, Surroundings, make_event, make_message
+from tests.support.fakes import Children, FakeChild, Surroundings, make_event, make_message
 
 if TYPE_CHECKING:
     from runner.worker.crew import ActiveJob
@@ -23,25 +23,21 @@ class Site:
     def __init__(self, workers: int, **settings: str) -> None:
         known: dict[str, Any] = {**SETTINGS, **settings}
         self.around = Surroundings.make(**known)
-        self.clock = FakeClock()
+        self.clock = self.around.clock
         self.children = Children()
-        self.leases = Leases(self.around.context, self.clock)
+        self.leases = Leases(self.around.context)
         settlement = Settlement(self.around.context)
-        self.crew = Crew(
-            self.around.context, workers, self.leases, settlement, start_child=self.children.start, clock=self.clock
-        )
-        self.woken, self.wakes = os.pipe()
+        self.crew = Crew(self.around.context, workers, settlement, start_child=self.children.start)
+        self.waker = REAL.tasks.waker()
         self.number = 0
 
     def close(self) -> None:
         self.children.close()
-        os.close(self.woken)
-        os.close(self.wakes)
 
     def listen(self) -> None:
         """Hear all that was said."""
         while any(child.connection.poll() for child in self.crew._children):
-            self.crew.listen(0.0, self.woken)
+            self.crew.listen(0.0, self.waker)
 
     def take_on(self, *, large: bool = False, ago_s: float = 0.0, **message: Any) -> ActiveJob:
         self.number += 1

@@ -29,6 +29,9 @@ SETTINGS = {
 }
 WORKER_TIMEOUT_S = 90
 
+CLAIM = "checkpoints/claim"
+"""The object by which a deployment says that the prefixes are its own."""
+
 
 @dataclass
 class Deployment:
@@ -85,9 +88,10 @@ class Deployment:
         return dict(self.s3.head_object(Bucket=self.output, Key=f"output/{key}")["Metadata"])
 
     def stored_keys(self, prefix: str = "") -> list[str]:
-        """Return the keys in the output bucket."""
+        """Return the keys in the output bucket, but for the claim of the deployment to it."""
         pages = self.s3.get_paginator("list_objects_v2").paginate(Bucket=self.output, Prefix=prefix)
-        return [found["Key"] for page in pages for found in page.get("Contents", [])]
+        keys = [found["Key"] for page in pages for found in page.get("Contents", [])]
+        return [key for key in keys if key != CLAIM]
 
     def uploads(self) -> list[str]:
         """Return the multipart uploads that are open in the output bucket."""

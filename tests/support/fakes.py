@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import io
 import json
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from multiprocessing.connection import Pipe
 from typing import TYPE_CHECKING, Any, cast
 
 from runner.aws.message import Message
 from runner.aws.s3_events import ObjectCreated
+from runner.aws.surroundings import REAL
 from runner.job.protocol import Ready
 from runner.log import make_logger
 from runner.metrics import Metrics
@@ -31,8 +32,34 @@ class FakeClock:
     def __init__(self, now: float = 1000.0) -> None:
         self.now = now
 
-    def __call__(self) -> float:
+    def monotonic(self) -> float:
         return self.now
+
+    def time(self) -> float:
+        return self.now
+
+    def sleep(self, seconds: float) -> None:
+        self.now += seconds
+
+
+@dataclass
+class FakeChance:
+    """Chance that a test decides, if it wants to.
+
+    Attributes:
+        number: What is returned between any limits; None for a random number.
+        limits: The limits that were asked for.
+    """
+
+    number: float | None = None
+    limits: list[tuple[float, float]] = field(default_factory=list)
+
+    def uniform(self, low: float, high: float) -> float:
+        self.limits.append((low, high))
+        return REAL.chance.uniform(low, high) if self.number is None else self.number
+
+    def token(self) -> str:
+        return REAL.chance.token()
 
 
 @dataclass
@@ -93,6 +120,9 @@ class FakeProtection:
     def idle(self) -> None:
         self.said.append("idle")
 
+    def may_take(self) -> bool:
+        return True
+
 
 @dataclass
 class FakeChannels:
@@ -144,7 +174,7 @@ class Children:
     started: list[FakeChild] = field(default_factory=list)
     environs: list[Mapping[str, str]] = field(default_factory=list)
 
-    def start(self, environ: Mapping[str, str]) -> FakeChild:
+    def start(self, _processes: object, environ: Mapping[str, str]) -> FakeChild:
         child = FakeChild()
         self.environs.append(environ)
         self.started.append(child)
@@ -170,6 +200,8 @@ class Surroundings:
     breaker: Breaker
     output: io.StringIO
     metrics_output: io.StringIO
+    clock: FakeClock
+    chance: FakeChance
 
     @classmethod
     def make(cls, *, max_receives: int | None = None, **settings: str) -> Surroundings:
@@ -177,7 +209,9 @@ class Surroundings:
         read = Settings.read({**LEAST, **settings})
         queue, protection, output, metrics_output = FakeQueue(), FakeProtection(), io.StringIO(), io.StringIO()
         queue.max_receives = max_receives
-        channels, breaker = FakeChannels(queue), Breaker(read.breaker_failures)
+        clock, chance = FakeClock(), FakeChance()
+        around = replace(REAL, clock=clock, chance=chance)
+        channels, breaker = FakeChannels(queue), Breaker(read.breaker_failures, around)
         context = WorkerContext(
             settings=read,
             environ={"SOME": "thing"},
@@ -188,8 +222,9 @@ class Surroundings:
             metrics=Metrics("Test", metrics_output, {}),
             channels=cast("Any", channels),
             log=make_logger("debug", output),
+            around=around,
         )
-        return cls(read, context, queue, protection, channels, breaker, output, metrics_output)
+        return cls(read, context, queue, protection, channels, breaker, output, metrics_output, clock, chance)
 
     def log(self, event: str | None = None) -> list[dict[str, Any]]:
         """Return the lines of the log, all or those of an event."""

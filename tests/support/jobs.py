@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from runner.aws.s3_events import ObjectCreated
+from runner.aws.surroundings import REAL
 from runner.errors import RunnerError
 from runner.job.cancellation import LOOK_INTERVAL_S, Cancellations
 from runner.job.context import JobContext, digest_of, load_calculation
@@ -20,6 +21,7 @@ from runner.settings import Settings
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from runner.machine import Clock
     from tests.support.deployment import Deployment
 
 KEY = "in/some.jsonl"
@@ -81,12 +83,14 @@ class Jobs:
         changes: To its settings.
         context: Changes to the context of the jobs, by the fields of `JobContext`.
         look_interval_s: How often a job looks whether it is cancelled.
+        clock: Tells how old that look is.
     """
 
     deployment: Deployment
     changes: dict[str, str] = field(default_factory=lambda: {"PART_BYTES": "5MiB"})
     context: dict[str, Any] = field(default_factory=dict)
     look_interval_s: float = LOOK_INTERVAL_S
+    clock: Clock = REAL.clock
 
     def settings(self, **changes: str) -> Settings:
         return Settings.read({**self.deployment.env, **self.changes, **changes})
@@ -109,9 +113,10 @@ class Jobs:
     ) -> Outcome:
         """Do a job, that of the object that is there if not told otherwise; `again` if somebody may have begun it."""
         context = JobContext.open(self.settings(**changes), os.environ)
-        notes = Cancellations(context.store, cancellations_prefix(context.settings), self.look_interval_s)
+        prefix = cancellations_prefix(context.settings)
+        notes = Cancellations(context.store, prefix, self.look_interval_s, clock=self.clock)
         context = replace(context, cancellations=notes, **self.context)
-        return do(context, Order(event or self.event(), sent, workers, again), control or Free())
+        return do(context, Order(event or self.event(), sent, workers, again, sent), control or Free())
 
     def try_(self, *, again: bool = False) -> Outcome | None:
         """Do a job, if its process gets as far as that."""

@@ -9,7 +9,7 @@ from aiohttp import ClientConnectionError
 from botocore.exceptions import ClientError, EndpointConnectionError, NoCredentialsError
 from s3fs.errors import translate_boto_error
 
-from runner.aws.bucket import Store, to_error
+from runner.aws.bucket import S3fsRequests, Store, to_error
 from runner.errors import (
     ConditionFailedError,
     ConflictError,
@@ -245,10 +245,10 @@ class Failing:
 
 @pytest.mark.parametrize("code", ["404", "NoSuchKey", "NoSuchBucket"])
 def test_what_is_missing_is_no_error_to_whoever_looks(code: str) -> None:
-    assert Store("bucket", Failing(answer(404, code))).head("key") is None
+    assert Store("bucket", S3fsRequests(Failing(answer(404, code)))).head("key") is None
 
 
 @pytest.mark.parametrize("error", [answer(503, "SlowDown"), FileNotFoundError("/etc/ca.pem"), TimeoutError()])
 def test_what_could_not_be_looked_at_is_not_taken_for_missing(error: Exception) -> None:
     with pytest.raises(StoreError):
-        Store("bucket", Failing(error)).head("key")
+        Store("bucket", S3fsRequests(Failing(error))).head("key")

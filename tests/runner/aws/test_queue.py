@@ -10,7 +10,7 @@ import pytest
 from botocore.config import Config
 
 from runner.aws.message import BATCH_BYTES, Message
-from runner.aws.queue import Queue
+from runner.aws.queue import CopiedError, Queue
 from runner.errors import DeniedError, LeaseLostError, QueueError, SettingsError
 from tests.conftest import ministack
 from tests.support.queues import answering, arn_of, create_queue, name_of, redrive_policy, take_all, texts_of
@@ -307,9 +307,9 @@ class TestHandOver:
         queue.requeue(receive(queue), attempts=1, progress=5)
         receive(queue, 0)
         copy = receive(queue)
-        queue.requeue(copy, attempts=copy.attempts, progress=0, body="another")
+        queue.requeue(copy, attempts=copy.attempts, progress=0)
         again = receive(queue)
-        assert (again.body, again.attempts, again.progress, again.first_sent) == ("another", 2, 0, copy.first_sent)
+        assert (again.body, again.attempts, again.progress, again.first_sent) == (copy.body, 2, 0, copy.first_sent)
 
     def test_writes_numbers(self, queue: Queue) -> None:
         send(queue)
@@ -343,7 +343,7 @@ class TestHandOver:
     def test_leaves_both_where_the_delete_fails(self, queue: Queue) -> None:
         send(queue)
         message = receive(queue)
-        with answering(queue.client, "DeleteMessage", "InternalError"), pytest.raises(QueueError):
+        with answering(queue.client, "DeleteMessage", "InternalError"), pytest.raises(CopiedError):
             queue.requeue(message, attempts=1, progress=0)
         assert queue.waiting() == (1, 1, 0)
         assert receive(queue).attempts == 1
@@ -361,6 +361,13 @@ class TestHandOver:
         with pytest.raises(LeaseLostError):
             queue.requeue(lost, attempts=1, progress=0)
         assert queue.waiting() == (1, 1, 0)
+
+    def test_tells_a_denied_delete_from_a_denied_send(self, queue: Queue) -> None:
+        send(queue)
+        message = receive(queue)
+        with answering(queue.client, "DeleteMessage", "AccessDenied", status=403), pytest.raises(CopiedError) as found:
+            queue.requeue(message, attempts=1, progress=0)
+        assert isinstance(found.value.__cause__, DeniedError)
 
 
 class TestSplit:
@@ -397,7 +404,7 @@ class TestSplit:
     def test_leaves_all_where_the_delete_fails(self, queue: Queue) -> None:
         send(queue)
         message = receive(queue)
-        with answering(queue.client, "DeleteMessage", "InternalError"), pytest.raises(QueueError):
+        with answering(queue.client, "DeleteMessage", "InternalError"), pytest.raises(CopiedError):
             queue.split(message, ["a", "b"])
         assert queue.waiting() == (2, 1, 0)
 
@@ -406,7 +413,7 @@ class TestDeadLetter:
     def test_moves_a_message_with_the_reason(self, queue: Queue) -> None:
         send(queue, "the body", TRACE, colour="red", attempts="2")
         message = receive(queue)
-        queue.dead_letter(message, reason="unknown event", job="s3://in/é", trace="abc")
+        queue.dead_letter(message, reason="unknown event", job="s3://in/é")
         assert queue.waiting() == (0, 0, 0)
         (letter,) = take_all(queue.client, queue.dead_letter_url)
         assert letter["Body"] == "the body"
@@ -414,7 +421,7 @@ class TestDeadLetter:
         assert texts_of(letter) == {
             "reason": "unknown event",
             "job": "s3://in/é",
-            "trace": "abc",
+            "trace": TRACE,
             "attempts": "2",
             "first_sent": str(message.first_sent),
             "colour": "red",
@@ -423,7 +430,7 @@ class TestDeadLetter:
     def test_writes_what_sqs_takes(self, queue: Queue) -> None:
         send(queue)
         reason = "a\0b\x1b\ud800\uffff\ufffe\t\n\r \U0001f600" + "x" * 10_000
-        queue.dead_letter(receive(queue), reason=reason, job="", trace="")
+        queue.dead_letter(receive(queue), reason=reason, job="")
         (letter,) = take_all(queue.client, queue.dead_letter_url)
         texts = texts_of(letter)
         assert texts.keys() == {"reason", "attempts", "first_sent"}
@@ -433,7 +440,7 @@ class TestDeadLetter:
     def test_is_tried_anew_when_an_operator_moves_it_back(self, queue: Queue) -> None:
         send(queue, "the body", colour="red", attempts="4", progress="1234")
         first = receive(queue)
-        queue.dead_letter(first, reason="no memory", job="s3://in/é", trace="abc")
+        queue.dead_letter(first, reason="no memory", job="s3://in/é")
         move_back(queue)
         back = receive(queue, 0)
         assert (back.body, back.attempts, back.progress, back.first_sent) == ("the body", 0, 1234, first.first_sent)
@@ -442,7 +449,7 @@ class TestDeadLetter:
 
     def test_counts_the_attempts_after_it_was_moved_back(self, queue: Queue) -> None:
         send(queue, attempts="4")
-        queue.dead_letter(receive(queue), reason="no memory", job="s3://in/é", trace="abc")
+        queue.dead_letter(receive(queue), reason="no memory", job="s3://in/é")
         move_back(queue)
         queue.requeue(receive(queue), attempts=1, progress=5)
         assert (receive(queue, 0).attempts, receive(queue).attempts) == (1, 2)
@@ -450,8 +457,8 @@ class TestDeadLetter:
     def test_leaves_both_where_the_delete_fails(self, queue: Queue) -> None:
         send(queue)
         message = receive(queue)
-        with answering(queue.client, "DeleteMessage", "InternalError"), pytest.raises(QueueError):
-            queue.dead_letter(message, reason="r", job="j", trace="t")
+        with answering(queue.client, "DeleteMessage", "InternalError"), pytest.raises(CopiedError):
+            queue.dead_letter(message, reason="r", job="j")
         assert queue.waiting() == (0, 1, 0)
         assert len(take_all(queue.client, queue.dead_letter_url)) == 1
 
@@ -462,7 +469,7 @@ class TestDeadLetter:
             answering(queue.client, "SendMessage", "AccessDenied", status=403),
             pytest.raises(DeniedError, match=f"sqs:SendMessage on queue {name_of(queue.dead_letter_url)} "),
         ):
-            queue.dead_letter(message, reason="r", job="j", trace="t")
+            queue.dead_letter(message, reason="r", job="j")
         assert queue.waiting() == (0, 1, 0)
 
 

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import json
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import polars as pl
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from runner.aws.bucket import Store
+from runner.aws.bucket import S3fsRequests, Store
 from runner.errors import FencedError, StoreError
-from runner.job.checkpoint import Checkpoint, JobProgress
+from runner.job.checkpoint import Checkpoint
+from runner.job.progress import MAX_LEASE_S, JobProgress
+from tests.support.memory import MemoryS3, refusal
 from tests.support.proxy import Cut, Refuse
 from transform import Calculation, Reason, State, Summary, UploadedPart
 
@@ -37,6 +39,7 @@ SUMMARIES = st.builds(
     lines_in=COUNTS,
     lines_out=COUNTS,
     bytes_in=COUNTS,
+    rejects_left_out=COUNTS,
     reject_reasons=st.dictionaries(TEXTS, st.builds(Reason, COUNTS, COUNTS), max_size=3),
     first_rejects=st.lists(TEXTS, max_size=3),
     nonfinite=st.dictionaries(TEXTS, COUNTS, max_size=3),
@@ -47,16 +50,34 @@ SUMMARIES = st.builds(
 STATES = st.builds(
     State, SUMMARIES, st.dictionaries(TEXTS, st.sampled_from(TYPES), max_size=3), st.sampled_from([None, "gzip"])
 )
-PARTS = st.builds(UploadedPart, st.integers(1, 10_000), TEXTS, COUNTS)
+PARTS = st.lists(st.tuples(TEXTS.filter(bool), COUNTS), max_size=5).map(
+    lambda parts: tuple(UploadedPart(number, etag, size) for number, (etag, size) in enumerate(parts, 1))
+)
+NAMES = st.from_regex(r"[0-9]{8}-[0-9a-f]{1,32}\.jsonl", fullmatch=True)
 PROGRESS = st.builds(
-    JobProgress, TEXTS, st.lists(PARTS, max_size=5).map(tuple), STATES, COUNTS, st.dictionaries(TEXTS, TEXTS)
+    JobProgress,
+    TEXTS.filter(bool),
+    PARTS,
+    STATES,
+    st.lists(NAMES, max_size=3).map(tuple),
+    st.dictionaries(TEXTS, TEXTS),
+    owner=TEXTS,
+    lease_s=st.floats(0, MAX_LEASE_S),
+    reject_bytes=COUNTS,
+    sequencer=st.text("0123456789ABCDEF", max_size=64),
+    modified=COUNTS,
+    sent=COUNTS,
+    first_sent=COUNTS,
+    codec=st.sampled_from([None, "gzip", "zstd", "bz2", "xz"]),
 )
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
     max_leaves=10,
 )
-ONE = JobProgress("upload", (UploadedPart(1, '"e1"', 5),), State(Summary(bytes_in=10)), 2, {"job": "j"})
+ONE = JobProgress(
+    "upload", (UploadedPart(1, '"e1"', 5),), State(Summary(bytes_in=10)), ("00000001-w.jsonl",), {"job": "j"}
+)
 
 
 def after(number: int) -> JobProgress:
@@ -67,7 +88,7 @@ def after(number: int) -> JobProgress:
 
 @pytest.fixture
 def store(bucket: str, proxy: Proxy) -> Store:
-    return Store.open(bucket, {"AWS_ENDPOINT_URL": proxy.endpoint})
+    return Store(bucket, S3fsRequests.open({"AWS_ENDPOINT_URL": proxy.endpoint}))
 
 
 @given(PROGRESS)
@@ -98,12 +119,80 @@ def test_a_run_goes_on_from_what_was_noted(tmp_path: Any) -> None:
     assert last[-1] == rejects[-1], "lines are numbered on"
 
 
-@given(JSON | PROGRESS.map(lambda progress: json.loads(progress.to_json())), st.data())
-def test_what_is_no_checkpoint_is_said_to_be_none(plain: Any, data: st.DataObject) -> None:
-    if isinstance(plain, dict) and plain:  # with one of its members another
-        plain[data.draw(st.sampled_from(sorted(plain)))] = data.draw(JSON)
+def mutate(plain: Any, data: st.DataObject) -> Any:
+    """Return plain data with something in it, at any depth, replaced by something else or removed."""
+    if isinstance(plain, dict) and plain and data.draw(st.integers(0, 5)):
+        name = data.draw(st.sampled_from(sorted(plain)))
+        rest = {other: value for other, value in plain.items() if other != name}
+        return rest if not data.draw(st.integers(0, 5)) else {**rest, name: mutate(plain[name], data)}
+    if isinstance(plain, list) and plain and data.draw(st.integers(0, 5)):
+        index = data.draw(st.integers(0, len(plain) - 1))
+        return [mutate(value, data) if at == index else value for at, value in enumerate(plain)]
+    return data.draw(JSON)
+
+
+def check_valid(progress: JobProgress) -> None:
+    """Check what a job relies on, of a checkpoint that was read."""
+    assert 0 <= progress.lease_s <= MAX_LEASE_S
+    assert progress.upload
+    assert [part.number for part in progress.parts] == [*range(1, len(progress.parts) + 1)]
+    assert progress.reject_bytes >= 0
+    assert progress.state.position is None or progress.state.position.offset == progress.state.summary.bytes_in > 0
+    assert {type(count) for count in (progress.state.summary.lines_in, progress.state.summary.rejected)} == {int}
+    assert isinstance(progress.state.columns, dict | None)
+    assert JobProgress.from_json(progress.to_json()) == progress
+
+
+@given(JSON)
+def test_any_json_is_a_valid_checkpoint_or_none(plain: Any) -> None:
     with suppress(ValueError):
-        JobProgress.from_json(json.dumps(plain).encode())
+        check_valid(JobProgress.from_json(json.dumps(plain).encode()))
+
+
+@given(PROGRESS, st.data())
+def test_a_changed_checkpoint_is_valid_or_none(progress: JobProgress, data: st.DataObject) -> None:
+    plain = mutate(json.loads(progress.to_json("somebody")), data)
+    with suppress(ValueError):
+        check_valid(JobProgress.from_json(json.dumps(plain).encode()))
+
+
+WRONG: list[tuple[str, Any]] = [
+    ("version", 2),
+    ("codec", "rot13"),
+    ("lease_s", 1e18),
+    ("lease_s", -1),
+    ("lease_s", float("nan")),
+    ("lease_s", "60"),
+    ("owner", None),
+    ("owner", "o" * 1000),
+    ("upload", ""),
+    ("upload", 7),
+    ("offset", 11),
+    ("parts", [{"number": 2, "etag": "e", "size": 1}]),
+    ("parts", [{"number": 1, "etag": "e", "size": -1}]),
+    ("parts", [{"number": 1, "etag": "", "size": 1}]),
+    ("parts", [{"number": number, "etag": "e", "size": 1} for number in range(1, 10_002)]),
+    ("rejects", 2),
+    ("rejects", ["../../other.jsonl"]),
+    ("rejects", ["00000001-w.jsonl\n"]),
+    ("reject_bytes", -1),
+    ("modified", -1),
+    ("sent", "soon"),
+    ("state", {"summary": {}, "widened": {}, "codec": None}),
+    ("state", {**State(Summary(bytes_in=10)).to_dict(), "codec": "rot13"}),
+    ("state", {**State(Summary(bytes_in=10)).to_dict(), "widened": {"a": "Nothing"}}),
+    ("state", State(Summary(bytes_in=10, lines_in=cast("int", "1"))).to_dict()),
+    ("state", State(Summary(bytes_in=10, lines_in=-1)).to_dict()),
+    ("state", State(Summary(bytes_in=10, notes=cast("list[str]", [1]))).to_dict()),
+]
+
+
+@pytest.mark.parametrize(("name", "value"), WRONG)
+def test_a_checkpoint_with_a_wrong_value_is_none(name: str, value: Any) -> None:
+    plain = json.loads(ONE.to_json())
+    assert JobProgress.from_json(json.dumps(plain).encode()) == ONE
+    with pytest.raises(ValueError):  # noqa: PT011 # whatever it says
+        JobProgress.from_json(json.dumps({**plain, name: value}).encode())
 
 
 @given(st.binary())
@@ -134,7 +223,7 @@ GARBAGE = {
     "no JSON": b"\xff\x00",
     "something else": b"[]",
     "an array without end": b"[" * 100_000,
-    "another version": ONE.to_json().replace(b'"version": 1', b'"version": 2'),
+    "another version": ONE.to_json().replace(b'"version": 3', b'"version": 2'),
     "a part of one": ONE.to_json()[:-10],
     "without parts": json.dumps({**json.loads(ONE.to_json()), "parts": None}).encode(),
     "of no state": json.dumps({**json.loads(ONE.to_json()), "state": {"widened": []}}).encode(),
@@ -197,6 +286,51 @@ def test_whose_job_has_ended_is_fenced_off(store: Store, written_before: bool) -
     with pytest.raises(FencedError):
         first.write(after(2))
     assert noted(store) is None
+
+
+def test_what_another_worker_has_taken_over_is_not_removed(store: Store) -> None:
+    first, second = Checkpoint(store, KEY), Checkpoint(store, KEY)
+    first.write(ONE)
+    second.read()
+    second.write(ONE)
+    first.remove()
+    assert noted(store) == ONE
+    second.remove()
+    assert noted(store) is None
+
+
+def test_what_another_worker_has_written_since_it_was_read_is_not_removed(store: Store) -> None:
+    first, second = Checkpoint(store, KEY), Checkpoint(store, KEY)
+    first.write(ONE)
+    second.read()
+    first.write(after(2))
+    second.remove()
+    assert noted(store) == after(2)
+
+
+@pytest.mark.parametrize("kms", [False, True], ids=["ETag of the content", "ETag of the write"])
+def test_a_write_whose_answer_was_lost_is_known_to_be_of_this_worker(kms: bool) -> None:
+    s3 = MemoryS3(etags_of_writes=kms)
+    checkpoint = Checkpoint(Store("outgoing", s3), KEY)
+    checkpoint.write(ONE)
+
+    def lost(operation: str, _arguments: dict[str, Any]) -> None:
+        if operation == "put_object":
+            raise refusal(500, "InternalError")
+
+    for end in ("written", "removed"):
+        s3.after = lost
+        with pytest.raises(StoreError):
+            checkpoint.touch()
+        with pytest.raises(StoreError):
+            checkpoint.write(after(2))
+        s3.after = lambda _operation, _arguments: None
+        if end == "written":
+            checkpoint.write(after(3))
+            assert noted(Store("outgoing", s3)) == after(3)
+        else:
+            checkpoint.remove()
+            assert s3.keys() == []
 
 
 def test_removing_what_is_gone_or_was_never_there_is_no_error(store: Store) -> None:

@@ -10,9 +10,12 @@ from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 
+from runner.aws.bucket import Store
 from runner.errors import CancelledError, StoppedError, StoreError
 from runner.job.cancellation import RESOLUTION_MS, Cancellation, Cancellations
-from runner.job.checkpoint import Checkpoint, CheckpointHeartbeat, JobProgress, ProgressLog
+from runner.job.checkpoint import Checkpoint, CheckpointHeartbeat, ProgressLog
+from runner.job.progress import JobProgress
+from tests.support.memory import MemoryS3
 from transform import State, Stream, Summary
 
 if TYPE_CHECKING:
@@ -78,6 +81,30 @@ def test_the_heart_stops_with_the_job() -> None:
     assert len(fake.asked) == count
 
 
+class SlowTask:
+    """A thread whose touch is in flight until somebody waits for its end, however long that takes."""
+
+    def __init__(self) -> None:
+        self.in_flight = True
+
+    def start(self, *_: object, **__: object) -> SlowTask:
+        return self
+
+    def event(self) -> threading.Event:
+        return threading.Event()
+
+    def join(self, timeout: float | None = None) -> None:
+        self.in_flight = timeout is not None
+
+
+def test_no_touch_is_in_flight_after_the_job() -> None:
+    """It would change the ETag after the next job of this process has read the checkpoint."""
+    tasks, fake = SlowTask(), Touched()
+    with CheckpointHeartbeat(cast("Checkpoint", fake), cast("Control", fake), 60.0, cast("Any", tasks)):
+        assert tasks.in_flight
+    assert not tasks.in_flight
+
+
 class Puts:
     """A bucket that holds each put until it is let go, and notes how many there are at a time."""
 
@@ -105,7 +132,7 @@ def test_a_touch_waits_for_a_write_and_builds_on_it() -> None:
     checkpoint.write(JobProgress("upload"))
     bucket.go_on.clear()
     bucket.held.clear()
-    writing = threading.Thread(target=checkpoint.write, args=(JobProgress("upload", rejects=1),))
+    writing = threading.Thread(target=checkpoint.write, args=(JobProgress("upload", rejects=("00000001-w.jsonl",)),))
     touching = threading.Thread(target=checkpoint.touch)
     writing.start()
     assert bucket.held.wait(WAIT_S)
@@ -117,6 +144,21 @@ def test_a_touch_waits_for_a_write_and_builds_on_it() -> None:
         assert not thread.is_alive()
     assert bucket.most_at_once == 1
     assert bucket.conditions == [{"IfNoneMatch": "*"}, {"IfMatch": '"1"'}, {"IfMatch": '"2"'}]
+
+
+def test_the_age_of_a_checkpoint_is_by_the_clock_of_s3() -> None:
+    """The clock of this machine may be wrong: that of S3 is years behind here."""
+    s3 = MemoryS3()
+    Checkpoint(Store("outgoing", s3), "checkpoints/a.json").write(JobProgress("upload", owner="one", lease_s=60))
+    ages = []
+    for seconds in (0, 59, 1):
+        s3.clock.now += seconds
+        reader = Checkpoint(Store("outgoing", s3), "checkpoints/a.json")
+        progress = reader.read()
+        assert progress is not None
+        assert not reader.is_held(progress, "one")
+        ages.append(reader.is_held(progress, "another"))
+    assert ages == [True, True, False]
 
 
 @pytest.mark.parametrize(("codec", "position"), [(None, (40, 1000)), ("gzip", (900, 1000))])

@@ -10,10 +10,12 @@ import pytest
 
 from runner.aws.s3_events import ObjectCreated
 from runner.errors import ImpossibleError
-from runner.job.checkpoint import Checkpoint, JobProgress
+from runner.job.checkpoint import Checkpoint
 from runner.job.context import JobContext
 from runner.job.identity import JobIdentity
+from runner.job.progress import JobProgress
 from runner.job.protocol import JobResult, Order
+from tests.support.deployment import CLAIM
 from tests.support.example import lines
 from tests.support.jobs import KEY, OUTPUT, SENT, Free, Jobs
 from tests.support.proxy import Refuse
@@ -27,13 +29,14 @@ LARGE = lines(3500, PAD_BYTES)  # 28 MB: three parts of two chunks each, and a r
 
 
 def requests_of(proxy: Proxy) -> list[str]:
-    """Return the requests about objects, by operation and the first folder of the key."""
-    return [f"{one.operation} {one.key.partition('/')[0]}" for one in proxy.requests if one.key]
+    """Return the requests about objects, by operation and the first folder of the key, without those for the claim."""
+    keyed = [one for one in proxy.requests if one.key and one.key != CLAIM]
+    return [f"{one.operation} {one.key.partition('/')[0]}" for one in keyed]
 
 
 def identity_of(jobs: Jobs, event: ObjectCreated) -> JobIdentity:
     context = JobContext.open(jobs.settings(), os.environ)
-    return JobIdentity.from_order(context, Order(event, SENT, 1, tried_before=False))
+    return JobIdentity.from_order(context, Order(event, SENT, 1, tried_before=False, first_sent=SENT))
 
 
 # What a job is
@@ -179,7 +182,7 @@ def test_an_upload_that_is_not_noted_is_aborted(jobs: Jobs, proxy: Proxy) -> Non
     jobs.deployment.put(KEY, LARGE)
     proxy.rule = lambda request: (
         Refuse(412, "PreconditionFailed")
-        if request.operation == "PutObject" and request.key.startswith("checkpoints/")
+        if request.operation == "PutObject" and request.key.startswith("checkpoints/") and request.key != CLAIM
         else None
     )
     outcome = jobs.do()
@@ -191,7 +194,7 @@ def test_an_upload_that_is_not_noted_is_aborted(jobs: Jobs, proxy: Proxy) -> Non
 def test_a_job_that_another_message_is_working_on_is_left_alone(jobs: Jobs, proxy: Proxy) -> None:
     jobs.deployment.put(KEY, LARGE)
     context = JobContext.open(jobs.settings(), os.environ)
-    identity = JobIdentity.from_order(context, Order(jobs.event(), SENT, 1, tried_before=True))
+    identity = JobIdentity.from_order(context, Order(jobs.event(), SENT, 1, tried_before=True, first_sent=SENT))
     upload = context.store.call("create_multipart_upload", Key=OUTPUT)["UploadId"]
     Checkpoint(context.store, identity.checkpoint_key).write(JobProgress(upload, owner="another", lease_s=600))
     before = jobs.left()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from fractions import Fraction
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -13,10 +14,10 @@ from runner.aws.s3_events import ObjectCreated
 from runner.job.identity import Origin, PublishDecision
 
 METADATA_BYTES = 2048
-ONE = Origin("s1", "d1", sequencer="0055AED6DCD90281E5", modified=1000, sent=10)
+ONE = Origin("s1", "d1", sequencer="0055AED6DCD90281E5", modified=1000, sent=10, first_sent=8)
 
 SEQUENCERS = st.text("0123456789ABCDEFabcdef", max_size=24)
-MOMENTS = st.integers(0, 5)
+MOMENTS = st.integers(0, 5).map(lambda second: 1000 * second)
 ORIGINS = st.builds(
     Origin, st.sampled_from(["s1", "s2", "s3"]), st.sampled_from(["d1", "d2"]), SEQUENCERS, MOMENTS, MOMENTS
 )
@@ -48,12 +49,15 @@ def test_zeros_at_the_end_make_no_difference() -> None:
 
 @pytest.mark.parametrize(("sequencer", "other"), [("", ""), ("", "FF"), ("FF", "")])
 def test_without_two_sequencers_the_last_modified_is_newer(sequencer: str, other: str) -> None:
-    newer, older = replace(ONE, sequencer=sequencer, modified=2), replace(ONE, sequencer=other, modified=1)
+    newer, older = replace(ONE, sequencer=sequencer, modified=2000), replace(ONE, sequencer=other, modified=1999)
     assert newer.is_newer_than(older)
     assert not older.is_newer_than(newer)
     unknown = replace(older, modified=0)
     assert not newer.is_newer_than(unknown)
     assert not unknown.is_newer_than(newer)
+    same_second = replace(newer, modified=2999)
+    assert not newer.is_newer_than(same_second)
+    assert not same_second.is_newer_than(newer)
 
 
 @pytest.mark.parametrize(
@@ -69,10 +73,17 @@ def test_without_two_sequencers_the_last_modified_is_newer(sequencer: str, other
         (replace(ONE, source="s2", sequencer="0055"), PublishDecision.PUBLISH),
         (replace(ONE, source="s2", sequencer="0056"), PublishDecision.STALE),
         (replace(ONE, source="s2", sequencer="", modified=999), PublishDecision.PUBLISH),
-        (replace(ONE, source="s2", sequencer="", modified=1001), PublishDecision.STALE),
+        (replace(ONE, source="s2", sequencer="", modified=1999), PublishDecision.PUBLISH),
+        (replace(ONE, source="s2", sequencer="", modified=2000), PublishDecision.STALE),
         (replace(ONE, source="s2", sequencer="", modified=0), PublishDecision.PUBLISH),
         (replace(ONE, sequencer="0055"), PublishDecision.PUBLISH),
         (replace(ONE, sequencer="0056"), PublishDecision.DUPLICATE),
+        (replace(ONE, digest="d2", sequencer="0056", sent=9), PublishDecision.PUBLISH),
+        (replace(ONE, digest="d2", sequencer="0055", sent=11), PublishDecision.STALE),
+        (replace(ONE, digest="d2", sent=0), PublishDecision.PUBLISH),
+        (replace(ONE, digest="d2", first_sent=8, sent=11), PublishDecision.STALE),
+        (replace(ONE, digest="d2", first_sent=7, sent=11), PublishDecision.PUBLISH),
+        (replace(ONE, digest="d2", first_sent=9, sent=9), PublishDecision.STALE),
     ],
 )
 def test_verdict(there: Origin | None, verdict: PublishDecision) -> None:
@@ -97,7 +108,7 @@ def test_sequencers_compare_as_the_digits_behind_a_point(mine: str, other: str) 
 def test_two_never_both_give_way_and_never_both_win_when_one_is_newer(one: Origin, two: Origin) -> None:
     verdicts = [one.decide(two), two.decide(one)]
     assert verdicts.count(PublishDecision.STALE) < 2
-    if one.is_newer_than(two):
+    if one.is_newer_than(two) and (one.source != two.source or one.digest == two.digest):
         assert verdicts[0] is PublishDecision.PUBLISH
         assert verdicts[1] is not PublishDecision.PUBLISH
     same = (one.source, one.digest) == (two.source, two.digest)
@@ -110,7 +121,11 @@ def test_the_same_output_stays_whatever_the_order(data: st.DataObject, by_sequen
     writes = data.draw(st.lists(st.sampled_from(["s1", "s2", "s3"]), min_size=1, max_size=5))  # each newer
     origins = [
         Origin(
-            source, digest, sequencer=f"{number:06X}" if by_sequencer else "", modified=number, sent=10 * number + later
+            source,
+            digest,
+            sequencer=f"{number:06X}" if by_sequencer else "",
+            modified=1000 * number,
+            sent=10 * number + later,
         )
         for number, source in enumerate(writes, 1)
         for later, digest in enumerate(["d1", "d2"])
@@ -144,7 +159,47 @@ def test_metadata_that_are_missing_or_no_numbers_are_none_of_ours() -> None:
     metadata = ONE.to_metadata()
     assert Origin.from_metadata({}) is None
     assert Origin.from_metadata(metadata | {"transform-sent": "soon"}) is None
+    assert Origin.from_metadata(metadata | {"transform-first-sent": "soon"}) is None
     assert Origin.from_metadata({"transform-source": "s1"}) is None
+
+
+def test_metadata_of_an_earlier_version_say_only_when_the_message_was_sent() -> None:
+    metadata = ONE.to_metadata()
+    del metadata["transform-first-sent"]
+    assert Origin.from_metadata(metadata) == replace(ONE, first_sent=ONE.sent)
+
+
+@pytest.mark.parametrize("text", ["0x55", "zz", " 00", "00\n", "F" * 65, "００", "-1"])
+def test_a_sequencer_that_is_not_hexadecimal_counts_as_none(text: str) -> None:
+    event = ObjectCreated("in", "k", None, "e", None, text, None)
+    assert Origin.from_event(event, "d", 0).sequencer == ""
+    found = Origin.from_metadata(ONE.to_metadata() | {"transform-sequencer": text})
+    assert found == replace(ONE, sequencer="")
+
+
+NOW_MS = 1_700_000_000_000
+DAY_MS = 24 * 3600 * 1000
+
+
+@pytest.mark.parametrize(
+    ("text", "moment"),
+    [
+        (str(NOW_MS), NOW_MS),
+        (str(NOW_MS + DAY_MS), NOW_MS + DAY_MS),
+        (str(NOW_MS + DAY_MS + 1), 0),
+        ("9" * 19, 0),
+        ("-5", 0),
+        ("9" * 20, None),
+        ("1_000", None),
+        ("１", None),
+        ("", None),
+    ],
+)
+@pytest.mark.parametrize("name", ["modified", "sent", "first-sent"])
+def test_a_time_that_cannot_be_right_counts_as_unknown(name: str, text: str, moment: int | None) -> None:
+    found = Origin.from_metadata(ONE.to_metadata() | {f"transform-{name}": text}, NOW_MS / 1000)
+    changes: dict[str, Any] = {name.replace("-", "_"): moment}
+    assert found == (None if moment is None else replace(ONE, **changes))
 
 
 @given(st.lists(st.tuples(KEYS, KEYS, KEYS), min_size=2, max_size=2, unique=True))

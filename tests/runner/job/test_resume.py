@@ -253,6 +253,41 @@ def test_rejects_from_before_a_column_widened_are_gone(jobs: Jobs, proxy: Proxy)
     assert jobs.left() == []
 
 
+@pytest.mark.parametrize("lives", [None, 2, 4])
+@pytest.mark.parametrize("kept", [0, 5, 29])
+@pytest.mark.usefixtures("one_by_one")
+def test_rejects_beyond_the_limit_are_counted_wherever_a_job_was_resumed(
+    jobs: Jobs, lives: int | None, kept: int
+) -> None:
+    wanted = example()
+    assert len(wanted.rejects) == 30
+    jobs.deployment.put(KEY, wanted.content)
+    jobs.context["max_reject_bytes"] = 1 << 30
+    assert jobs.do().kind is JobResult.DONE
+    first = b"".join(jobs.deployment.content(key) or b"" for key in jobs.deployment.stored_keys("rejects/")[:-1])
+    every = first.splitlines(keepends=True)
+    assert len(every) == len(wanted.rejects)
+    jobs.deployment.s3.delete_object(Bucket=jobs.deployment.output, Key=f"output/{KEY}")
+    for key in jobs.deployment.stored_keys("rejects/"):
+        jobs.deployment.s3.delete_object(Bucket=jobs.deployment.output, Key=key)
+
+    jobs.context["max_reject_bytes"] = sum(map(len, every[:kept])) + 1
+    if lives is not None:
+        with pytest.raises(Killed):
+            jobs.do(control=Free(lives=lives))
+    outcome = jobs.do(again=lives is not None)
+    assert (outcome.kind, jobs.output()) == (JobResult.DONE, wanted.output)
+    *objects, index_key = sorted(jobs.deployment.stored_keys("rejects/"))
+    assert b"".join(jobs.deployment.content(key) or b"" for key in objects) == b"".join(every[:kept])
+    index = json.loads(jobs.deployment.content(index_key) or b"")
+    left_out = len(every) - kept
+    for counts, name in ((index, "left_out"), (outcome.summary, "rejects_left_out")):
+        assert (counts["rejected"], counts[name]) == (len(every), left_out)
+    assert f"the last {left_out} of {len(every)} rejected lines were counted, but not kept" in str(
+        outcome.summary["notes"]
+    )
+
+
 def test_one_column_after_another_may_widen(jobs: Jobs) -> None:
     names = "abcdefghij"
     rows: list[dict[str, Any]] = [dict.fromkeys(names, 1)] * 1000

@@ -48,7 +48,7 @@ def given(jobs: Jobs) -> Jobs:
 def do_for(jobs: Jobs, owner: str, control: Free | None = None) -> Outcome:
     """Do the job for a message, which was tried before."""
     context = JobContext.open(jobs.settings(), os.environ)
-    return do(context, Order(jobs.event(), SENT, 1, tried_before=True, owner=owner), control or Free())
+    return do(context, Order(jobs.event(), SENT, 1, tried_before=True, first_sent=SENT, owner=owner), control or Free())
 
 
 def test_a_fresh_checkpoint_of_another_message_is_left_alone(given: Jobs, proxy: Proxy) -> None:

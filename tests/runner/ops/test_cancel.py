@@ -10,11 +10,13 @@ import pytest
 
 from runner.job.cancellation import RESOLUTION_MS
 from runner.job.protocol import JobResult
+from runner.machine import SystemClock
 from tests.runner.job.test_resume import example, rejects_of
 from tests.support.deployment import events_of
 from tests.support.example import lines, transformed
 from tests.support.jobs import KEY, OUTPUT, Free, Killed
 from tests.support.operating import asked, operate
+from tests.support.proxy import Refuse
 from tests.support.queues import take_all
 from tests.support.watching import Holding, Watched
 
@@ -116,6 +118,36 @@ def test_a_dead_letter_that_is_redriven_after_that_is_done(deployment: Deploymen
     assert ended(deployment.drain()) == ["done"]
 
 
+@pytest.mark.parametrize("others", [(), (f"{KEY} and more", KEY[:-1])])
+def test_an_object_that_may_not_be_read_can_be_cancelled(
+    deployment: Deployment, proxy: Proxy, others: tuple[str, ...]
+) -> None:
+    proxy.rule = lambda request: (
+        Refuse(403, "AccessDenied") if request.key == KEY and request.operation in {"HeadObject", "GetObject"} else None
+    )
+    for key in (KEY, *others):
+        deployment.put(key, lines(10))
+    told = cancelled(deployment)
+    assert told["etag"] == deployment.s3.head_object(Bucket=deployment.input, Key=KEY)["ETag"].strip('"')
+    log = deployment.drain()
+    assert [line["key"] for line in log if line.get("event") == "cancelled"] == [KEY]
+    assert sorted(ended(log)) == ["cancelled", *["done"] * len(others)]
+    assert (deployment.waiting(), deployment.dead()) == ((0, 0, 0), [])
+
+
+def test_an_object_that_may_not_be_read_and_is_gone_is_told(deployment: Deployment, proxy: Proxy) -> None:
+    proxy.rule = lambda request: Refuse(403, "AccessDenied") if request.operation == "HeadObject" else None
+    deployment.put("a and more", b"{}")
+    assert "/a: there is no such object" in operate(deployment, "cancel", "a", exit_status=1).stdout
+
+
+def test_an_object_that_can_have_no_output_can_be_cancelled(deployment: Deployment) -> None:
+    deployment.env["OUTPUT_PREFIX"] = ""
+    deployment.put("checkpoints/claim", lines(3))
+    assert (cancelled(deployment, "checkpoints/claim")["published"], deployment.dead()) == (False, [])
+    assert asked(deployment, "status")
+
+
 # By a job in this process
 
 
@@ -158,7 +190,15 @@ def test_an_output_that_stands_stays(jobs: Jobs) -> None:
     assert jobs.output() == transformed(10)
 
 
+class Instant(SystemClock):
+    """A clock by which every job takes no time, however busy the machine is."""
+
+    def monotonic(self) -> float:
+        return 0.0
+
+
 def test_a_small_new_job_asks_for_nothing_more(jobs: Jobs, proxy: Proxy) -> None:
+    jobs.clock = Instant()
     jobs.deployment.put(KEY, lines(10))
     later = int(time.time() * 1000) + 60_000
     for sent, asks in ((later - 60_000 - RESOLUTION_MS, True), (later, False)):

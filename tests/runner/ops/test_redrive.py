@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from runner.aws.dead_letters import DeadLetters
+from runner.aws.surroundings import REAL
 from runner.errors import QueueError
 from runner.ops.deployment import Deployment as Operated
 from runner.ops.redrive import LetterFilter, redrive
@@ -18,6 +19,7 @@ from tests.runner.ops.test_status import put_dead
 from tests.support.deployment import Deployment, event_body, events_of
 from tests.support.example import lines, transformed
 from tests.support.operating import asked, environment_of, operate
+from tests.support.proxy import Refuse
 from tests.support.queues import answering, take_all, texts_of
 
 if TYPE_CHECKING:
@@ -25,6 +27,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from runner.aws.dead_letters import DeadLetter
+    from tests.support.proxy import Proxy
 
 pytestmark = pytest.mark.slow
 A_WHILE = timedelta(minutes=5)
@@ -75,6 +78,14 @@ def test_those_that_are_chosen_move(dead: Deployment, options: str) -> None:
     assert sorted(letter["body"] for letter in dead.dead()) == bodies(dead, stays), "visible at once"
 
 
+def test_letters_are_listed_moved_and_discarded_without_access_to_objects(dead: Deployment, proxy: Proxy) -> None:
+    proxy.rule = lambda _: Refuse(403, "AccessDenied")
+    assert len(operate(dead, "letters", "--json").stdout.splitlines()) == len(ROWS + TABLES)
+    asked(dead, "redrive", "--reason", "[")
+    operate(dead, "discard", "--key", "*")
+    assert (proxy.requests, dead.dead(), len(dead.left())) == ([], [], len(TABLES))
+
+
 def test_a_dry_run_moves_nothing(dead: Deployment) -> None:
     said = operate(dead, "redrive", "--reason", "lines", "--dry-run").stdout.splitlines()
     assert [said[0], *said[2:]] == ["12 would be moved", "4 not chosen", "  4 × it starts with ["]
@@ -117,7 +128,7 @@ def test_letters_that_come_back_meanwhile_stay(dead: Deployment) -> None:
                     put_dead(dead, letter.keys[0], letter.reason)
 
     operated = Operated.open(environment_of(dead))
-    letters = LettersThatComeBack(operated.queue)
+    letters = LettersThatComeBack(operated.queue, REAL.clock)
     told = redrive(operated, LetterFilter("lines"), dry_run=False, letters=letters).to_dict()
     assert (total(told["moved"]), total(told["left"]), total(told["newer"])) == (12, 4, 12)
     assert sorted(letter["body"] for letter in dead.left()) == bodies(dead, ROWS)

@@ -16,6 +16,7 @@ import boto3
 import pytest
 
 from runner.aws.dead_letters import DeadLetters
+from runner.aws.surroundings import REAL
 from runner.ops.deployment import Deployment as Operated
 from runner.ops.reports import status_text
 from runner.ops.status import JobStatus, Status, read_status
@@ -123,7 +124,7 @@ def test_no_more_letters_are_looked_at_than_is_told(deployment: Deployment) -> N
 def test_letters_are_let_go_when_the_look_is_broken_off(deployment: Deployment) -> None:
     for number in range(25):
         put_dead(deployment, f"in/{number}", "no")
-    letters = DeadLetters(Operated.open(environment_of(deployment)).queue)
+    letters = DeadLetters(Operated.open(environment_of(deployment)).queue, REAL.clock)
     with suppress(KeyboardInterrupt), letters.look() as found:
         assert len(next(found)) == 10
         raise KeyboardInterrupt

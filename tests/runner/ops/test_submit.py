@@ -161,6 +161,15 @@ def test_what_the_worker_has_written_is_left_out(deployment: Deployment) -> None
     assert keys(deployment) == ["in/a"]
 
 
+def test_what_would_replace_objects_of_the_worker_is_left_out(deployment: Deployment) -> None:
+    deployment.env["OUTPUT_PREFIX"] = ""
+    for key in ("in/a", "rejects/in/a", "checkpoints/claim", "checkpoints"):
+        deployment.put(key, b"{}")
+    told = asked(deployment, "submit", all_of(deployment))
+    assert told["left_out"] == {"with an output among the worker's own objects": 2}
+    assert keys(deployment) == ["checkpoints", "in/a"]
+
+
 # Going on
 
 
@@ -362,7 +371,7 @@ class StoreOfManyObjects(Store):
 def test_memory_stays_flat(deployment: Deployment, monkeypatch: pytest.MonkeyPatch) -> None:
     """A listing of many objects is never held as a whole."""
     operated = open_in_process(deployment, monkeypatch)
-    operated = replace(operated, source=StoreOfManyObjects(operated.source.bucket, operated.source.filesystem))
+    operated = replace(operated, source=StoreOfManyObjects(operated.source.bucket, operated.source.requests))
     peaks = []
     tracemalloc.start()
     for at, _ in enumerate(Submission(operated, [all_of(deployment)], ObjectFilter(), None, dry_run=True).run()):

@@ -45,8 +45,14 @@ def test_an_old_checkpoint_goes_with_its_upload(abandoned: Jobs) -> None:
     assert len(abandoned.left()) == 2
     told = asked(abandoned.deployment, "sweep", "--older-than", "0s")
     assert kinds(told) == ["checkpoint", "upload"]
-    assert [one["about"] for one in told["swept"]] == [f"s3://{abandoned.deployment.input}/{KEY}", ""]
+    assert [one["about"] for one in told["swept"]][:2] == [f"s3://{abandoned.deployment.input}/{KEY}", ""]
     assert abandoned.left() == []
+    operated = Operated.open(environment_of(abandoned.deployment))
+    now = timedelta(0)
+    rejects = abandoned.deployment.stored_keys("rejects/")
+    assert rejects, "they stay for MAX_LEASE_S"
+    assert [one.key for one in sweep(operated, now, dry_run=False, longest_lease=now)] == rejects
+    assert abandoned.deployment.stored_keys("rejects/") == []
     assert abandoned.do(again=True).kind is JobResult.DONE, "it starts over"
     check(abandoned.deployment, example())
 
@@ -54,8 +60,9 @@ def test_an_old_checkpoint_goes_with_its_upload(abandoned: Jobs) -> None:
 @pytest.mark.parametrize("options", [[], ["--older-than", "1h"], ["--older-than", "0s", "--dry-run"]])
 def test_a_young_one_stays_and_a_dry_run_removes_nothing(abandoned: Jobs, options: list[str]) -> None:
     told = asked(abandoned.deployment, "sweep", *options)
-    assert kinds(told) == (["checkpoint", "upload"] if "--dry-run" in options else [])
+    assert kinds(told)[:2] == (["checkpoint", "upload"] if "--dry-run" in options else [])
     assert len(abandoned.left()) == 2
+    assert abandoned.deployment.stored_keys("rejects/")
     assert abandoned.do(again=True).kind is JobResult.DONE
     check(abandoned.deployment, example())
 
@@ -72,7 +79,7 @@ class StoreOfOldUploads(Store):
 
 def test_the_old_upload_of_a_job_that_still_runs_stays(abandoned: Jobs) -> None:
     operated = Operated.open(environment_of(abandoned.deployment))
-    operated = replace(operated, store=StoreOfOldUploads(operated.store.bucket, operated.store.filesystem))
+    operated = replace(operated, store=StoreOfOldUploads(operated.store.bucket, operated.store.requests))
     begin_upload(abandoned.deployment, "output/lost")
     swept = [*sweep(operated, timedelta(days=2), dry_run=False)]
     assert [(one.kind, one.key) for one in swept] == [("upload", "output/lost")]
@@ -97,7 +104,7 @@ def test_a_checkpoint_that_changes_meanwhile_stays_with_its_upload(abandoned: Jo
 
 
 @pytest.mark.usefixtures("one_by_one")
-def test_a_worker_whose_checkpoint_was_swept_begins_anew(abandoned: Jobs) -> None:
+def test_a_worker_whose_checkpoint_was_swept_starts_again(abandoned: Jobs) -> None:
     """It had read the checkpoint when that was removed."""
     swept: list[Any] = []
 
@@ -107,7 +114,7 @@ def test_a_worker_whose_checkpoint_was_swept_begins_anew(abandoned: Jobs) -> Non
 
     control = Free(check=sweep_once)
     assert abandoned.do(again=True, control=control).kind is JobResult.FENCED
-    assert kinds(swept[0]) == ["checkpoint", "upload"]
+    assert kinds(swept[0])[:2] == ["checkpoint", "upload"]
     assert abandoned.do(again=True).kind is JobResult.DONE
     check(abandoned.deployment, example())
 

@@ -63,8 +63,8 @@ def test_a_process_is_told_what_to_do_and_how_long_it_may(make_site: MakeSite) -
     child = job.child
     assert isinstance(child, FakeChild)
     message = job.lease.message
-    order = Order(job.event, message.sent, 1, False, message.first_sent, message.owner)
-    assert child.told() == [order, LeaseExtension(120 - 20 - 1)]
+    until = site.clock.now + 120 - 20 - 1
+    assert child.told() == [Order(job.event, message.sent, 1, False, message.first_sent, message.owner, until)]
 
 
 @pytest.mark.parametrize("message", [{"attempts": 1}, {"progress": 1}, {"owner": "another"}])
@@ -92,7 +92,7 @@ def test_a_large_job_waits_for_the_others_and_then_has_all_cores(make_site: Make
     site.start_jobs()
     assert large.state is RUNNING
     assert isinstance(large.child, FakeChild)
-    assert large.child.told()[-2].workers == 3
+    assert large.child.told()[-1].workers == 3
     assert not site.crew.has_room(), "nothing runs beside it"
 
 
@@ -149,14 +149,38 @@ def test_the_task_is_not_busy_while_a_job_waits(make_site: MakeSite) -> None:
 # Leases
 
 
-def test_a_process_hears_of_each_renewal_once(make_site: MakeSite) -> None:
+def test_a_process_hears_of_each_renewal_once_and_without_the_main_thread(make_site: MakeSite) -> None:
     site = make_site(1)
     _, child = site.begin()
     site.crew.watch()
     assert child.told() == []
-    site.wait(site.leases.interval_s)
+    site.clock.now += site.leases.interval_s
+    site.leases.renew_all()
+    assert child.told() == [LeaseExtension(site.clock.now + 119)]
     site.crew.watch()
-    assert child.told() == [LeaseExtension(119)]
+    assert child.told() == []
+
+
+@pytest.mark.parametrize("kind", [JobResult.DONE, JobResult.STOPPED])
+def test_a_process_hears_nothing_of_leases_of_jobs_that_have_ended(make_site: MakeSite, kind: JobResult) -> None:
+    """It may do another job by then, whose lease ends earlier."""
+    site = make_site(1)
+    job, child = site.begin()
+    child.say(Outcome(kind))
+    site.listen()
+    job.lease.extend(site.clock.now + 1000)
+    assert child.told() == []
+    site.leases.renew_all()
+    assert "extend" not in [name for name, _, _ in site.around.queue.calls]
+
+
+def test_a_process_that_has_died_is_sent_nothing(make_site: MakeSite) -> None:
+    site = make_site(1)
+    job, child = site.begin()
+    child.die()
+    site.listen()
+    assert (job.child, job.state) == (None, WAITING)
+    job.lease.extend(site.clock.now + 100)
 
 
 @pytest.mark.parametrize("how", ["lost", "over"])
@@ -212,6 +236,32 @@ def test_a_job_that_has_made_progress_is_stopped_without_an_attempt(make_site: M
     site.listen()
     ((_, _, told),) = site.settled()
     assert (told["attempts"], told["progress"]) == (0, 500)
+
+
+@pytest.mark.parametrize(
+    ("update", "attempts", "covered"),
+    [
+        (None, 1, 700),
+        (ProgressUpdate("j", 0, 0, None), 1, 700),
+        (ProgressUpdate("j", 0, 60, 1000), 1, 0),
+        (ProgressUpdate("j", 500, 600, 1000), 1, 500),
+        (ProgressUpdate("j", 800, 0, None), 0, 800),
+    ],
+    ids=["not begun", "not looked yet", "started again", "started again and noted", "further"],
+)
+def test_a_job_tells_where_its_checkpoint_is_as_soon_as_that_is_known(
+    make_site: MakeSite, update: ProgressUpdate | None, attempts: int, covered: int
+) -> None:
+    site = make_site(1, MAX_JOB_S="60")
+    _, child = site.begin(progress=700)
+    if update is not None:
+        child.say(update)
+    site.listen()
+    site.wait(61)
+    child.say(Outcome(JobResult.STOPPED))
+    site.listen()
+    ((_, _, told),) = site.settled()
+    assert (told["attempts"], told["progress"]) == (attempts, covered)
 
 
 def test_a_job_is_handed_over_before_sqs_renews_no_more(make_site: MakeSite) -> None:
@@ -304,6 +354,26 @@ def test_a_breaker_that_opens_gives_up_what_waits_and_stops_what_runs(make_site:
     assert site.crew.jobs == [running]
     assert (running.state, running.stop_counts, child.told()) == (STOPPING, False, [Stop()])
     assert site.names() == [("requeue", "m2")]
+
+
+def test_jobs_go_on_while_the_breaker_probes(make_site: MakeSite) -> None:
+    site = make_site(1)
+    site.around.breaker.denied("put_object")
+    site.clock.now += 1000
+    assert site.around.breaker.begin_probe()
+    probe, child = site.begin()
+    site.crew.watch()
+    assert (probe.state, child.told()) == (RUNNING, [])
+
+
+def test_what_waits_is_given_back_after_a_delay(make_site: MakeSite) -> None:
+    site = make_site(1)
+    site.begin()
+    site.take_on(attempts=2)
+    site.around.chance.number = 1.0
+    site.around.breaker.denied("put_object")
+    site.crew.watch()
+    assert site.settled() == [("requeue", "m2", {"attempts": 2, "progress": 0, "delay_s": 60})]
 
 
 def test_a_job_that_waits_is_not_given_up_without_a_reason(make_site: MakeSite) -> None:

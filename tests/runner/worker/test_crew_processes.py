@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from typing import TYPE_CHECKING
 
 import pytest
 
+from runner.aws.surroundings import REAL
 from runner.errors import SettingsError
-from runner.job.protocol import JobResult, Outcome, ProgressUpdate, Refused
+from runner.job.protocol import JobResult, Outcome, ProgressUpdate, Ready, Refused
 from runner.worker.crew import JobState
 from tests.support.fakes import FakeChild
 
@@ -102,6 +102,51 @@ def test_a_process_that_starts_ends_the_row_of_failed_starts(make_site: MakeSite
     assert site.around.breaker.reason is None
 
 
+def test_a_process_that_hangs_at_its_start_is_ended_and_counts_as_one_that_died(make_site: MakeSite) -> None:
+    site = make_site(1)
+    _, child = site.begin()
+    child.die()
+    site.listen()
+    site.children.ready = False
+    (job,) = site.crew.jobs
+    for failures in range(5):
+        assert site.around.breaker.reason is None, failures
+        site.start_jobs()
+        hung = site.children.started[-1]
+        site.wait(120)
+        site.crew.listen(0.0, site.waker)
+        assert not hung.killed
+        site.wait(0.1)
+        site.crew.listen(0.0, site.waker)
+        assert hung.killed
+    assert (len(site.children.started), job.state) == (6, WAITING)
+    assert "has hung for 120 s at its start" in (site.around.breaker.reason or "")
+    assert len(site.around.log("a job process has died")) == 6
+
+
+def test_a_process_that_becomes_ready_in_the_last_moment_is_heard_before_it_is_ended(make_site: MakeSite) -> None:
+    site = make_site(1)
+    site.children.ready = False
+    job = site.take_on()
+    site.start_jobs()
+    (child,) = site.children.started
+    child.say(Ready())
+    site.wait(121)  # in which the worker itself was held up
+    site.crew.listen(0.0, site.waker)
+    site.start_jobs()
+    assert (child.killed, job.state) == (False, RUNNING)
+
+
+def test_a_first_process_that_hangs_ends_the_worker(make_site: MakeSite) -> None:
+    site = make_site(1)
+    site.children.ready = False
+    site.crew.add_child()
+    site.clock.now += 121
+    with pytest.raises(SettingsError, match="has hung for 120 s at its start"):
+        site.crew.listen(0.0, site.waker)
+    assert site.children.started[0].killed
+
+
 def test_a_worker_that_cannot_start_says_why(make_site: MakeSite) -> None:
     site = make_site(1)
     site.children.ready = False
@@ -163,8 +208,6 @@ def test_progress_is_logged_now_and_then(make_site: MakeSite) -> None:
 
 def test_the_wait_for_processes_can_be_ended(make_site: MakeSite) -> None:
     site = make_site(1)
-    os.write(site.wakes, b"!")
-    site.crew.listen(30.0, site.woken)
-    os.set_blocking(site.woken, False)
-    with pytest.raises(BlockingIOError):
-        os.read(site.woken, 1)
+    site.waker.wake()
+    site.crew.listen(30.0, site.waker)
+    assert REAL.tasks.wait([site.waker], 0.0) == []

@@ -9,9 +9,10 @@ import pytest
 
 from runner.errors import DeniedError, LeaseLostError, QueueError
 from runner.worker.leases import Leases
-from tests.support.fakes import FakeClock, Surroundings, make_message
+from tests.support.fakes import FakeQueue, Surroundings, make_message
 
 if TYPE_CHECKING:
+    from runner.aws.message import Message
     from runner.worker.leases import Lease
 
 VISIBILITY_S = 120
@@ -23,8 +24,8 @@ class Held:
     def __init__(self, **settings: str) -> None:
         known: dict[str, Any] = {"VISIBILITY_TIMEOUT_S": str(VISIBILITY_S), **settings}
         self.around = Surroundings.make(**known)
-        self.clock = FakeClock()
-        self.leases = Leases(self.around.context, self.clock)
+        self.clock = self.around.clock
+        self.leases = Leases(self.around.context)
         self.lease = self.hold(1)
 
     def hold(self, number: int, ago_s: float = 0.0) -> Lease:
@@ -100,6 +101,62 @@ def test_a_lease_that_sqs_says_is_lost_is_lost() -> None:
     assert held.around.log() == [], "whoever does the job tells"
 
 
+def test_the_end_of_one_lease_on_a_message_is_not_that_of_another() -> None:
+    """As when a message comes again after its lease was over."""
+    held = Held()
+    held.clock.now += VISIBILITY_S
+    assert not held.leases.adopt(make_message(1, receipt="newer"), held.clock.now)
+    again = held.leases.hold(make_message(1, receipt="newer"), held.clock.now)
+    held.leases.release(held.lease)
+    held.beat()
+    assert held.extended() == [("m1", VISIBILITY_S)]
+    assert (held.lease.is_over, again.is_over) == (True, False)
+
+
+def test_a_second_delivery_goes_on_with_the_newer_receipt() -> None:
+    held = Held(MAX_LEASE_S="200")
+    told: list[float] = []
+    held.lease.extended = lambda: told.append(held.lease.left_s())
+    held.clock.now += 100
+    assert held.leases.adopt(make_message(1, receipt="newer", attempts=7), held.clock.now)
+    assert (held.lease.message.receipt, held.lease.message.attempts) == ("newer", 0)
+    assert (held.lease.left_s(), told) == (VISIBILITY_S - 1, [VISIBILITY_S - 1])
+    for _ in range(3):
+        held.beat(40)
+    assert not held.lease.is_over, "SQS counts from the newer receive"
+    assert not held.leases.adopt(make_message(2), held.clock.now)
+
+
+def test_a_receipt_that_is_void_since_a_second_delivery_loses_nothing() -> None:
+    held = Held()
+    queue = held.around.queue
+
+    def extend(message: Message, seconds: int) -> None:
+        if message.receipt == "r1":
+            assert held.leases.adopt(make_message(1, receipt="newer"), held.clock.now)
+            raise LeaseLostError("void")
+        FakeQueue.extend(queue, message, seconds)
+
+    queue.extend = extend  # type: ignore[method-assign]
+    held.beat()
+    assert (held.lease.lost, held.lease.is_over) == (None, False)
+    held.beat()
+    assert held.extended() == [("m1", VISIBILITY_S)]
+
+
+def test_the_oldest_message_is_known_even_if_it_was_held_for_a_moment_only() -> None:
+    held = Held()
+    other = held.leases.hold(make_message(2, first_sent=5), held.clock.now)
+    assert held.leases.take_first_sent() == 5
+    assert held.leases.take_first_sent() == 5
+    held.leases.release(other)
+    assert held.leases.take_first_sent() == held.lease.message.first_sent
+    held.leases.release(held.leases.hold(make_message(3, first_sent=6), held.clock.now))
+    held.leases.release(held.lease)
+    assert held.leases.take_first_sent() == 6
+    assert held.leases.take_first_sent() is None
+
+
 def test_a_released_lease_is_renewed_no_longer() -> None:
     held = Held()
     other = held.hold(2)
@@ -108,6 +165,51 @@ def test_a_released_lease_is_renewed_no_longer() -> None:
     held.beat()
     assert held.extended() == [("m2", VISIBILITY_S)]
     assert not other.is_over
+
+
+def test_a_lease_that_is_released_during_a_beat_is_not_renewed_in_it() -> None:
+    """It would make a message that is to be retried soon invisible for long."""
+    held = Held()
+    other = held.hold(2)
+    held.lease.extended = other.release
+    held.beat()
+    assert held.extended() == [("m1", VISIBILITY_S)]
+
+
+def test_a_release_waits_for_the_renewal_that_is_under_way() -> None:
+    held = Held()
+    queue, done = held.around.queue, []
+
+    def release() -> None:
+        held.lease.release()
+        done.append("released")
+
+    releases = threading.Thread(target=release)
+
+    def extend(message: Message, seconds: int) -> None:  # noqa: ARG001
+        held.lease.drop()  # which does not wait
+        releases.start()
+        releases.join(0.05)
+        done.append("renewed")
+
+    queue.extend = extend  # type: ignore[method-assign]
+    held.beat()
+    releases.join(10)
+    assert done == ["renewed", "released"]
+
+
+def test_a_renewal_does_not_undo_a_second_delivery_during_it() -> None:
+    """It has renewed the first receipt, with the limit of the first receive."""
+    held = Held(MAX_LEASE_S="200")
+    held.clock.now += 100
+
+    def extend(message: Message, seconds: int) -> None:  # noqa: ARG001
+        assert held.leases.adopt(make_message(1, receipt="newer"), held.clock.now)
+
+    held.around.queue.extend = extend  # type: ignore[method-assign]
+    held.clock.now += 10
+    held.leases.renew_all()
+    assert held.lease.left_s() == VISIBILITY_S - 1
 
 
 def test_no_renewal_goes_beyond_what_sqs_allows() -> None:

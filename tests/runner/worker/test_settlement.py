@@ -3,18 +3,33 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+import threading
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 
+from runner.aws.queue import CopiedError
 from runner.errors import DeniedError, LeaseLostError, QueueError
 from runner.job.protocol import JobResult, Outcome
+from runner.worker.breaker import LONGEST_DELAY_S, BreakerState
+from runner.worker.leases import Leases
 from runner.worker.settlement import Settlement
-from tests.support.fakes import SENT_MS, FakeClock, Surroundings, make_event, make_message
+from tests.support.fakes import SENT_MS, Surroundings, make_event, make_message
+
+if TYPE_CHECKING:
+    from runner.aws.message import Message
+    from runner.worker.leases import Lease
 
 ACKNOWLEDGED = [JobResult.DONE, JobResult.DUPLICATE, JobResult.STALE, JobResult.SUPERSEDED, JobResult.CANCELLED]
 HANDED_ON = [JobResult.STOPPED, JobResult.BUSY, JobResult.FENCED, JobResult.DENIED, JobResult.RETRY]
 EVENT = make_event()
+
+
+def copied(cause: Exception) -> CopiedError:
+    error = CopiedError(str(cause))
+    error.__cause__ = cause
+    return error
 
 
 class Settled:
@@ -22,17 +37,18 @@ class Settled:
 
     def __init__(self, jitter: float = 1.0, **options: Any) -> None:
         self.around = Surroundings.make(**options)
-        self.limits: list[tuple[float, float]] = []
-        self.jitter = jitter
-        clock = FakeClock(SENT_MS / 1000 + 60)
-        self.settlement = Settlement(self.around.context, clock=clock, jitter=self._jitter)
-
-    def _jitter(self, least: float, most: float) -> float:
-        self.limits.append((least, most))
-        return self.jitter
+        self.around.chance.number = jitter
+        self.around.clock.now = SENT_MS / 1000 + 60
+        self.settlement = Settlement(self.around.context)
 
     def settle(
-        self, kind: JobResult, reason: str = "because", *, offset: int = 0, counts: bool = False, **message: Any
+        self,
+        kind: JobResult,
+        reason: str = "because",
+        *,
+        offset: int | None = None,
+        counts: bool = False,
+        **message: Any,
     ) -> tuple[str, dict[str, Any]]:
         """Settle a message; return what was done with it."""
         outcome = Outcome(kind, reason, {"lines_in": 7}, job="j1", offset=offset)
@@ -51,10 +67,7 @@ def test_what_has_ended_well_is_told_and_then_acknowledged(kind: JobResult) -> N
 
 def test_what_has_failed_is_told_and_then_a_dead_letter() -> None:
     settled = Settled()
-    assert settled.settle(JobResult.FAILED, trace="t") == (
-        "dead_letter",
-        {"reason": "because", "job": "j1", "trace": "t"},
-    )
+    assert settled.settle(JobResult.FAILED) == ("dead_letter", {"reason": "because", "job": "j1"})
     assert settled.around.channels.calls_before == [0]
     assert settled.around.channels.events[0]["outcome"] == "failed"
 
@@ -96,7 +109,7 @@ def test_a_delay_is_as_the_settings_say() -> None:
 def test_a_delay_is_half_of_the_longest_to_all_of_it() -> None:
     settled = Settled(jitter=0.5)
     assert settled.settle(JobResult.RETRY, attempts=3)[1]["delay_s"] == 60
-    assert settled.limits == [(0.5, 1.0)]
+    assert settled.around.chance.limits == [(0.5, 1.0)]
 
 
 def test_delays_differ_unless_told_otherwise() -> None:
@@ -144,16 +157,18 @@ def test_jobs_that_are_given_up_do_not_open_the_breaker() -> None:
         (True, 0, 0, 3),
         (True, 501, 500, 2),
         (True, 400, 500, 3),
+        (True, None, 500, 3),
         (False, 500, 500, 2),
+        (False, 400, 500, 2),
         (False, 0, 0, 2),
     ],
 )
 def test_a_stop_counts_as_an_attempt_only_without_progress(
-    counts: bool, offset: int, before: int, attempts: int
+    counts: bool, offset: int | None, before: int, attempts: int
 ) -> None:
     name, told = Settled().settle(JobResult.STOPPED, counts=counts, offset=offset, progress=before, attempts=2)
     assert (name, told["attempts"]) == ("requeue", attempts)
-    assert told["progress"] == max(offset, before), "a checkpoint that was there is there"
+    assert told["progress"] == (before if offset is None else offset), "that of the checkpoint, if it is known"
     assert "delay_s" not in told
 
 
@@ -164,6 +179,36 @@ def test_a_job_that_never_gets_anywhere_is_given_up() -> None:
 @pytest.mark.parametrize(("counts", "offset"), [(False, 0), (True, 1)])
 def test_a_job_that_gets_on_or_has_to_make_way_is_never_given_up(counts: bool, offset: int) -> None:
     assert Settled().settle(JobResult.STOPPED, counts=counts, offset=offset, attempts=100)[0] == "requeue"
+
+
+def leases_of(offsets: list[int]) -> list[str]:
+    """Hand a job over from lease to lease, each of which ends at an offset; return what became of its messages."""
+    names, told = [], dict[str, Any](attempts=0, progress=0)
+    for offset in offsets:
+        name, told = Settled().settle(JobResult.STOPPED, counts=True, offset=offset, **told)
+        names.append(name)
+        if name == "dead_letter":
+            break
+    return names
+
+
+def test_a_job_that_has_lost_its_checkpoint_once_has_all_the_time_to_start_again() -> None:
+    offsets = [*range(10, 101, 10), *range(11, 300, 11)]
+    assert leases_of(offsets) == ["requeue"] * len(offsets)
+
+
+@pytest.mark.parametrize("lost", [[11], [0], [50, 100, 0], [30, 60, 10]], ids=str)
+def test_a_job_that_loses_its_checkpoint_again_and_again_is_given_up(lost: list[int]) -> None:
+    """Each loss is an attempt, however far the job comes in between."""
+    names = leases_of([100, *lost * 20])
+    assert names[-1] == "dead_letter"
+    assert len(names) <= 1 + 5 * len(lost)
+
+
+def test_an_old_job_that_has_lost_its_checkpoint_is_not_copied_without_end() -> None:
+    settled = Settled()
+    first_sent = SENT_MS - 15 * 86_400_000
+    assert settled.settle(JobResult.STOPPED, offset=50, progress=100, first_sent=first_sent)[0] == "dead_letter"
 
 
 # Other workers
@@ -194,6 +239,41 @@ def test_the_delay_of_a_look_is_no_longer_than_that_of_a_retry(kind: JobResult) 
 # The breaker
 
 
+class Backlog:
+    """Messages about different objects, of which each is settled by an outcome."""
+
+    def __init__(self, **settings: str) -> None:
+        known: dict[str, Any] = {"BREAKER_FAILURES": "2", **settings}
+        self.around = Surroundings.make(**known)
+        self.around.chance.number = 1.0
+        self.around.clock.now = SENT_MS / 1000 + 60
+        self.settlement = Settlement(self.around.context)
+        self.number = 0
+
+    def state(self) -> BreakerState:
+        return self.around.breaker.state
+
+    def settle(self, outcome: Outcome, key: int | None = None, **message: Any) -> tuple[str, dict[str, Any]]:
+        self.number += 1
+        event = make_event(self.number if key is None else key)
+        self.settlement.settle(make_message(self.number, **message), outcome, event=event)
+        name, _, told = self.around.queue.calls[-1]
+        return name, told
+
+    def probe(self) -> None:
+        """Let time pass until a probe begins."""
+        self.around.clock.now += LONGEST_DELAY_S
+        assert self.around.breaker.begin_probe()
+
+
+FAILED = Outcome(JobResult.FAILED, "bad", offset=9)
+JUNK = Outcome(JobResult.FAILED, "every line was rejected", of_object=True)
+UNFIT = Outcome(JobResult.FAILED, "there is no column `a`", unfit=True)
+DENIED = Outcome(JobResult.DENIED, "put_object")
+FOREIGN = Outcome(JobResult.DENIED, "get_object", of_object=True)
+DONE = Outcome(JobResult.DONE)
+
+
 def test_a_denial_opens_the_breaker_and_costs_no_attempt() -> None:
     settled = Settled()
     name, told = settled.settle(JobResult.DENIED, "put_object", attempts=4, progress=3)
@@ -202,24 +282,196 @@ def test_a_denial_opens_the_breaker_and_costs_no_attempt() -> None:
     assert settled.around.log("denied")[0]["level"] == "error"
 
 
-def test_failures_of_one_cause_open_the_breaker_and_spare_what_comes_after() -> None:
-    around = Surroundings.make(BREAKER_FAILURES="2")
-    settlement = Settlement(around.context)
-    for number in range(4):
-        failed = Outcome(JobResult.FAILED, "bad", offset=9)
-        settlement.settle(make_message(number, attempts=3), failed, event=EVENT, counts=True)
-    names = [(name, told.get("attempts")) for name, _, told in around.queue.calls]
-    assert names == [("dead_letter", None)] * 2 + [("requeue", 3)] * 2
-    assert (around.breaker.reason or "").startswith("2 jobs in a row have failed for one cause: bad")
-    assert [event["outcome"] for event in around.channels.events] == ["failed"] * 2
+def test_what_is_given_back_does_not_come_back_all_at_once() -> None:
+    settled = Settled(jitter=0.5)
+    assert settled.settle(JobResult.DENIED)[1]["delay_s"] == 30
+    assert settled.around.chance.limits == [(0.5, 1.0)] * 2, "also the delay of the probe"
 
 
-def test_a_job_that_is_done_closes_the_row_of_failures() -> None:
-    around = Surroundings.make(BREAKER_FAILURES="2")
-    settlement = Settlement(around.context)
-    for number, kind in enumerate([JobResult.FAILED, JobResult.DONE, JobResult.FAILED]):
-        settlement.settle(make_message(number), Outcome(kind, "bad"), event=EVENT)
-    assert around.breaker.reason is None
+def test_an_object_that_is_denied_counts_against_its_message_alone() -> None:
+    backlog = Backlog(MAX_ATTEMPTS="3")
+    assert backlog.settle(FOREIGN, key=1) == ("release", {"delay_s": 15})
+    assert backlog.settle(FOREIGN, key=1, attempts=1) == ("release", {"delay_s": 30})
+    name, told = backlog.settle(FOREIGN, key=1, attempts=2)
+    assert (name, told["reason"]) == ("dead_letter", "gave up after 3 attempts, the last of which: get_object")
+    assert backlog.state() is BreakerState.CLOSED
+    assert [line["event"] for line in backlog.around.log()] == ["denied", "denied", "failed"]
+
+
+@pytest.mark.parametrize("outcome", [FOREIGN, FAILED], ids=["denied", "failed"])
+def test_several_objects_with_one_failure_and_no_success_between_open_it(outcome: Outcome) -> None:
+    backlog = Backlog()
+    for _ in range(3):
+        backlog.settle(outcome)
+        backlog.settle(DONE)
+    assert backlog.state() is BreakerState.CLOSED
+    backlog.settle(outcome)
+    backlog.settle(outcome)
+    assert backlog.state() is BreakerState.OPEN
+
+
+@pytest.mark.parametrize("outcome", [JUNK, UNFIT], ids=["junk", "unfit"])
+def test_what_may_be_of_the_object_opens_it_only_where_nothing_has_succeeded(outcome: Outcome) -> None:
+    backlog = Backlog()
+    for _ in range(2):
+        backlog.settle(outcome)
+    assert backlog.state() is BreakerState.OPEN
+    backlog.settle(DONE)
+    for _ in range(20):
+        assert backlog.settle(outcome)[0] == "dead_letter"
+    assert backlog.state() is BreakerState.CLOSED
+
+
+@pytest.mark.parametrize("outcome", [JUNK, UNFIT], ids=["junk", "unfit"])
+def test_what_may_be_of_the_object_is_no_answer_to_a_probe_where_others_have_succeeded(outcome: Outcome) -> None:
+    backlog = Backlog()
+    backlog.settle(DONE)
+    backlog.settle(DENIED)
+    assert backlog.settle(outcome)[0] == "dead_letter", "beside the job that opened it"
+    assert backlog.state() is BreakerState.OPEN
+    backlog.probe()
+    for _ in range(20):
+        assert backlog.settle(outcome)[0] == "dead_letter"
+        assert backlog.state() is BreakerState.PROBING, "another object is tried at once"
+    backlog.settle(DENIED)
+    assert backlog.state() is BreakerState.OPEN
+
+
+@pytest.mark.parametrize(
+    ("summary", "proves"),
+    [
+        ({"lines_in": 0, "lines_out": 0, "filtered": 0}, False),
+        ({"lines_in": 2, "lines_out": 0, "filtered": 0, "blank": 2}, False),
+        ({"lines_in": 2, "lines_out": 0, "filtered": 2}, True),
+        ({"lines_in": 2, "lines_out": 1, "filtered": 0, "rejected": 1}, True),
+    ],
+)
+def test_an_object_without_lines_proves_nothing_about_the_calculation(summary: dict[str, int], proves: bool) -> None:
+    backlog = Backlog()
+    backlog.settle(replace(DONE, summary=summary))
+    for _ in range(2):
+        backlog.settle(UNFIT)
+    assert backlog.state() is (BreakerState.CLOSED if proves else BreakerState.OPEN)
+
+
+@pytest.mark.parametrize("outcome", [FOREIGN, JUNK, UNFIT, FAILED], ids=["denied", "junk", "unfit", "failed"])
+def test_what_ran_beside_the_jobs_that_opened_the_breaker_is_spared(outcome: Outcome) -> None:
+    backlog = Backlog()
+    for _ in range(2):
+        backlog.settle(outcome, attempts=3)
+    names = [name for name, _, _ in backlog.around.queue.calls]
+    assert names == ["release" if outcome is FOREIGN else "dead_letter"] * 2
+    for _ in range(2):
+        name, told = backlog.settle(outcome, attempts=4, progress=9)
+        assert (name, told) == ("requeue", {"attempts": 4, "progress": 9, "delay_s": 60})
+    assert (backlog.around.breaker.reason or "").startswith("jobs on 2 objects have failed for one cause: ")
+    assert [event["outcome"] for event in backlog.around.channels.events] == ["failed"] * 2 * (outcome is not FOREIGN)
+
+
+def test_a_probe_that_may_have_failed_by_the_deployment_costs_no_attempt() -> None:
+    backlog = Backlog()
+    for outcome in (FAILED, UNFIT, DENIED):
+        backlog.settle(DENIED)
+        backlog.probe()
+        name, told = backlog.settle(outcome, attempts=4)
+        assert (name, told["attempts"], told["delay_s"]) == ("requeue", 4, 60)
+        assert backlog.state() is BreakerState.OPEN
+
+
+def test_a_probe_of_junk_is_a_dead_letter() -> None:
+    """So that a queue of nothing else becomes empty."""
+    backlog = Backlog()
+    backlog.settle(DENIED)
+    backlog.probe()
+    assert backlog.settle(JUNK)[0] == "dead_letter"
+    assert backlog.state() is BreakerState.OPEN
+    backlog.probe()
+    assert backlog.settle(FOREIGN, attempts=1) == ("release", {"delay_s": 30})
+    assert backlog.state() is BreakerState.OPEN
+
+
+@pytest.mark.parametrize(
+    ("outcome", "delays"), [(UNFIT, [30, 30, 30, 30]), (JUNK, [30, 60, 120, 240]), (DENIED, [30, 60, 120, 240])]
+)
+def test_only_probes_that_count_and_denials_make_probes_rare(outcome: Outcome, delays: list[int]) -> None:
+    backlog = Backlog()
+    for _ in range(2):
+        backlog.settle(outcome)
+    found = []
+    for _ in delays:
+        began = backlog.around.clock.now
+        while not backlog.around.breaker.begin_probe():
+            backlog.around.clock.now += 1
+        found.append(backlog.around.clock.now - began)
+        backlog.settle(outcome)
+    assert found == delays
+
+
+def test_a_bad_deployment_costs_a_bounded_number_of_dead_letters() -> None:
+    """Even if every job of it ends as if its object were junk, for as long as a day."""
+    backlog = Backlog(BREAKER_FAILURES="3")
+    began = backlog.around.clock.now
+    while backlog.around.clock.now < began + 86_400:
+        if backlog.state() is BreakerState.OPEN and not backlog.around.breaker.begin_probe():
+            backlog.around.clock.now += 1
+            continue
+        backlog.settle(JUNK)
+    dead = [name for name, _, _ in backlog.around.queue.calls].count("dead_letter")
+    assert dead <= 3 + 6 + 86_400 / LONGEST_DELAY_S
+
+
+@pytest.mark.parametrize("outcome", [Outcome(JobResult.RETRY, "away"), DONE])
+def test_a_probe_that_ends_otherwise(outcome: Outcome) -> None:
+    backlog = Backlog()
+    backlog.settle(DENIED)
+    backlog.probe()
+    assert backlog.settle(outcome)[0] == ("delete" if outcome is DONE else "release")
+    assert backlog.state() is (BreakerState.CLOSED if outcome is DONE else BreakerState.OPEN)
+
+
+@pytest.mark.parametrize("kind", [JobResult.DUPLICATE, JobResult.STALE, JobResult.BUSY, JobResult.STOPPED])
+def test_a_probe_that_proves_nothing_goes_on_with_another_object(kind: JobResult) -> None:
+    backlog = Backlog()
+    backlog.settle(DENIED)
+    backlog.probe()
+    backlog.settle(Outcome(kind))
+    assert backlog.state() is BreakerState.PROBING
+
+
+def test_a_denial_that_others_do_not_meet_becomes_the_objects() -> None:
+    """An output may be denied because of its key: without an end, its message would open all breakers for ever."""
+    backlog = Backlog()
+    assert backlog.settle(DENIED, key=1)[0] == "requeue"
+    backlog.probe()
+    backlog.settle(DONE)
+    assert backlog.settle(DENIED, key=1)[0] == "release"
+    assert backlog.state() is BreakerState.CLOSED
+    assert backlog.settle(DENIED, key=2)[0] == "requeue"
+    assert backlog.state() is BreakerState.OPEN
+
+
+# Age
+
+
+OLD: dict[str, Any] = {"first_sent": SENT_MS + 60_000 - 14 * 86_400_000 - 1}
+
+
+@pytest.mark.parametrize("kind", [JobResult.BUSY, JobResult.FENCED, JobResult.STOPPED, JobResult.DENIED])
+def test_a_message_does_not_go_round_for_longer_than_sqs_would_keep_it(kind: JobResult) -> None:
+    settled = Settled()
+    name, told = settled.settle(kind, **OLD)
+    assert (name, told["reason"]) == ("dead_letter", f"older than 14 days: {kind.value}: because")
+    assert [event["outcome"] for event in settled.around.channels.events] == ["failed"]
+    assert Settled().settle(kind, first_sent=OLD["first_sent"] + 2)[0] == "requeue"
+
+
+def test_an_old_message_whose_job_gets_on_goes_on() -> None:
+    assert Settled().settle(JobResult.STOPPED, offset=10, progress=9, **OLD)[0] == "requeue"
+
+
+@pytest.mark.parametrize("kind", [*ACKNOWLEDGED, JobResult.RETRY])
+def test_age_matters_to_copies_only(kind: JobResult) -> None:
+    assert Settled().settle(kind, **OLD)[0] in {"delete", "release"}
 
 
 # What goes wrong
@@ -232,6 +484,8 @@ def test_a_job_that_is_done_closes_the_row_of_failures() -> None:
         (LeaseLostError("gone"), "the message was somebody else's by then", False),
         (QueueError("throttled"), "the message could not be settled", False),
         (DeniedError("DeleteMessage"), "the message could not be settled", True),
+        (copied(QueueError("DeleteMessage")), "the message could not be settled", False),
+        (copied(DeniedError("DeleteMessage")), "the message could not be settled", True),
     ],
 )
 def test_a_message_that_cannot_be_settled_is_logged(kind: JobResult, error: Exception, event: str, opens: bool) -> None:
@@ -241,6 +495,129 @@ def test_a_message_that_cannot_be_settled_is_logged(kind: JobResult, error: Exce
     (line,) = settled.around.log(event)
     assert (line["message"], line["error"]) == ("m1", str(error))
     assert (settled.around.breaker.reason is not None) == (opens or kind is JobResult.DENIED)
+
+
+def test_a_message_that_has_a_copy_but_was_not_deleted_is_not_copied_again() -> None:
+    settled = Settled()
+    settled.around.queue.errors = [copied(QueueError("DeleteMessage"))]
+    settled.settle(JobResult.STOPPED)
+    for error in (QueueError("DeleteMessage"), None):
+        settled.around.queue.errors = [error]
+        assert settled.settlement.finish(make_message(receipt="another"))
+    assert [name for name, _, _ in settled.around.queue.calls] == ["requeue", "delete", "delete"]
+    assert not settled.settlement.finish(make_message()), "it is gone"
+    assert not settled.settlement.finish(make_message(2))
+
+
+def test_deletes_that_fail_while_copies_are_sent_open_the_breaker() -> None:
+    """Or each round would double the messages."""
+    backlog = Backlog()
+    for _ in range(2):
+        assert backlog.state() is BreakerState.CLOSED
+        backlog.around.queue.errors = [copied(QueueError("DeleteMessage"))]
+        backlog.settle(Outcome(JobResult.STOPPED))
+    assert backlog.state() is BreakerState.OPEN
+    backlog.probe()
+    backlog.around.queue.errors = [QueueError("DeleteMessage")]
+    backlog.settle(DONE)
+    assert backlog.state() is BreakerState.PROBING, "its message was not deleted"
+    backlog.settle(DONE)
+    assert backlog.state() is BreakerState.CLOSED
+
+
+# The thread
+
+
+def test_a_request_that_hangs_keeps_nobody_waiting_and_the_lease_goes_on() -> None:
+    settled = Settled()
+    receipts: list[str] = []
+    queue, hangs, sent = settled.around.queue, threading.Event(), threading.Event()
+
+    class Hanging:
+        max_receives = None
+
+        def delete(self, message: Message) -> None:
+            receipts.append(message.receipt)
+            sent.set()
+            hangs.wait(30)
+            queue.delete(message)
+
+    settlement = Settlement(replace(settled.around.context, queue=cast("Any", Hanging())))
+    leases = Leases(settled.around.context)
+    held = [leases.hold(make_message(number), settled.around.clock.now) for number in (1, 2)]
+    settlement.start()
+    for lease in held:
+        settlement.settle(lease.message, DONE, event=EVENT, lease=lease)
+    assert sent.wait(30)
+    assert settlement.pending == 2
+    leases.renew_all()
+    settled.around.clock.now += 1
+    leases.renew_all()
+    assert {message for _, message, _ in queue.calls} == {"m2"}, "whose request was not sent yet"
+    assert leases.adopt(make_message(2, receipt="newer"), settled.around.clock.now)
+    assert held[1].message.receipt == "newer"
+    hangs.set()
+    settlement.close(30)
+    assert settlement.pending == 0
+    assert receipts == ["r1", "newer"]
+
+
+def test_a_channel_that_hangs_keeps_nobody_waiting_and_the_lease_goes_on() -> None:
+    settled = Settled()
+    hangs, told = threading.Event(), threading.Event()
+
+    class Hanging:
+        def send(self, event: dict[str, Any]) -> None:
+            told.set()
+            hangs.wait(30)
+            settled.around.channels.send(event)
+
+    context = replace(settled.around.context, channels=cast("Any", Hanging()))
+    settlement, leases = Settlement(context), Leases(context)
+    lease = leases.hold(make_message(), settled.around.clock.now)
+    settlement.start()
+    settlement.settle(lease.message, DONE, event=EVENT, lease=lease)
+    assert told.wait(30)
+    settled.around.clock.now += 1
+    leases.renew_all()
+    hangs.set()
+    settlement.close(30)
+    assert [name for name, _, _ in settled.around.queue.calls] == ["extend", "delete"]
+    assert settled.around.channels.calls_before == [1], "told before the delete"
+
+
+@pytest.mark.parametrize("progress", [0, 500])
+def test_a_job_that_the_breaker_stops_is_visible_to_others_later(progress: int) -> None:
+    settled = Settled()
+    settled.around.breaker.denied("put_object")
+    name, told = settled.settle(JobResult.STOPPED, offset=progress)
+    assert (name, told) == ("requeue", {"attempts": 0, "progress": progress, "delay_s": 60})
+
+
+def test_a_message_that_is_received_again_until_its_lease_ends_is_settled_with_the_newest_receipt() -> None:
+    settled = Settled()
+    now = settled.around.clock.now
+
+    class Late(Leases):
+        def release(self, lease: Lease) -> None:
+            assert self.adopt(make_message(receipt="newer"), now)
+            super().release(lease)
+
+    lease = Late(settled.around.context).hold(make_message(), now)
+    receipts: list[str] = []
+    settled.around.queue.delete = lambda message: receipts.append(message.receipt)  # type: ignore[method-assign]
+    settled.settlement.settle(lease.message, DONE, event=EVENT, lease=lease)
+    assert receipts == ["newer"]
+
+
+def test_a_bug_in_the_thread_is_raised_by_the_main_thread() -> None:
+    settled = Settled()
+    settled.around.queue.errors = [ZeroDivisionError()]
+    settled.settlement.start()
+    settled.settlement.settle(make_message(), DONE, event=EVENT)
+    settled.settlement.close(30)
+    with pytest.raises(ZeroDivisionError):
+        settled.around.context.bugs.raise_first()
 
 
 @pytest.mark.parametrize("kind", list(JobResult))
@@ -266,8 +643,8 @@ def test_a_message_that_is_no_job_is_acknowledged() -> None:
 
 def test_a_message_that_cannot_be_understood_is_a_dead_letter() -> None:
     settled = Settled()
-    settled.settlement.refuse(make_message(trace="t"), "not JSON")
-    assert settled.around.queue.only == ("dead_letter", {"reason": "not JSON", "job": "", "trace": "t"})
+    settled.settlement.refuse(make_message(), "not JSON")
+    assert settled.around.queue.only == ("dead_letter", {"reason": "not JSON", "job": ""})
     assert [numbers["Outcome"] for numbers in settled.around.metrics()] == ["refused"]
     assert settled.around.breaker.reason is None
 
@@ -278,8 +655,18 @@ def test_a_message_of_several_events_is_split() -> None:
     assert settled.around.queue.only == ("split", {"bodies": ["a", "b"]})
 
 
-@pytest.mark.parametrize(("progress", "before", "covered"), [(0, 0, 0), (9, 5, 9), (0, 5, 5)])
-def test_a_message_is_put_back_as_if_it_had_not_been_received(progress: int, before: int, covered: int) -> None:
+def test_a_message_that_cannot_be_split_is_a_dead_letter_in_the_end() -> None:
+    """Each try may have sent some of its events."""
+    settled = Settled(MAX_ATTEMPTS="3")
+    settled.settlement.split(make_message(attempts=2), ["a", "b"])
+    settled.settlement.split(make_message(attempts=3), ["a", "b"])
+    assert [name for name, _, _ in settled.around.queue.calls] == ["split", "dead_letter"]
+    reason = settled.around.queue.calls[1][2]["reason"]
+    assert reason == "it has 2 events, and could not be split in 3 attempts"
+
+
+@pytest.mark.parametrize(("progress", "before", "covered"), [(0, 0, 0), (9, 5, 9), (None, 5, 5), (4, 5, 4)])
+def test_a_message_is_put_back_as_if_it_had_not_been_received(progress: int | None, before: int, covered: int) -> None:
     settled = Settled()
     settled.settlement.requeue(make_message(attempts=2, progress=before), progress=progress)
     assert settled.around.queue.only == ("requeue", {"attempts": 2, "progress": covered})

@@ -1,0 +1,122 @@
+"""The roles of the templates may do what they need on the resources of their own stack, and nothing else."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from runner.permissions import Resources, policy
+from runner.settings import Settings
+from tests.cfn.functions import evaluate
+from tests.cfn.templates import KINDS, container_of, defaults, load
+from tests.support.iam import allows
+
+pytestmark = pytest.mark.parametrize("kind", KINDS)
+
+KEY = "arn:aws:kms:us-east-1:111122223333:key/1"
+TOPIC = "arn:aws:sns:us-east-1:111122223333:outcomes"
+ECR = "111122223333.dkr.ecr.us-east-1.amazonaws.com"
+PULL = ("ecr:BatchCheckLayerAvailability", "ecr:BatchGetImage", "ecr:GetDownloadUrlForLayer")
+NAMES = {
+    "AWS::Partition": "aws",
+    "AWS::Region": "us-east-1",
+    "AWS::AccountId": "111122223333",
+    "AWS::StackName": "jobs",
+    "rS3InputBucket": "in-bucket",
+    "rS3InputBucket.Arn": "arn:aws:s3:::in-bucket",
+    "rS3OutputBucket": "out-bucket",
+    "rS3OutputBucket.Arn": "arn:aws:s3:::out-bucket",
+    "rSQSQueue.Arn": "arn:aws:sqs:us-east-1:111122223333:jobs",
+    "rSQSQueue.QueueName": "jobs",
+    "rSQSDeadLetterQueue.Arn": "arn:aws:sqs:us-east-1:111122223333:dead",
+    "rECSCluster": "cluster",
+}
+
+
+def evaluated(kind: str, part: Any, **given: str) -> Any:
+    """Return a part of a template as the stack has it."""
+    template = load(kind)
+    names = {**defaults(template, **{"pDockerImage": f"{ECR}/transform:1.0", **given}), **NAMES}
+    conditions = {"cKms": bool(names["pKmsKeyArn"]), "cOutcomeTopic": bool(names["pOutcomeTopicArn"])}
+    return evaluate(part, names, conditions)
+
+
+def worker_policy(kind: str, **given: str) -> dict[str, Any]:
+    document = evaluated(kind, load(kind)["Resources"]["rECSTaskPolicy"]["Properties"]["PolicyDocument"], **given)
+    return dict(document)
+
+
+def start_policy(kind: str, **given: str) -> dict[str, Any]:
+    (inline,) = load(kind)["Resources"]["rExecutionRole"]["Properties"]["Policies"]
+    return dict(evaluated(kind, inline["PolicyDocument"], **given))
+
+
+@pytest.mark.parametrize("given", [{}, {"pKmsKeyArn": KEY}, {"pOutcomeTopicArn": TOPIC}])
+def test_the_worker_has_the_permissions_that_are_listed(kind: str, given: dict[str, str]) -> None:
+    container = evaluated(kind, container_of(load(kind))["Environment"][:5])
+    settings = Settings.read({told["Name"]: told["Value"] for told in container})
+    listed = Resources(
+        input_bucket=NAMES["rS3InputBucket.Arn"],
+        output_bucket=NAMES["rS3OutputBucket.Arn"],
+        queue=NAMES["rSQSQueue.Arn"],
+        dead_letter_queue=NAMES["rSQSDeadLetterQueue.Arn"],
+        keys=(given["pKmsKeyArn"],) if "pKmsKeyArn" in given else (),
+        tasks="arn:aws:ecs:us-east-1:111122223333:task/cluster/*",
+        outcome_topic=given.get("pOutcomeTopicArn"),
+        output_prefix=settings.output_prefix,
+        rejects_prefix=settings.rejects_prefix,
+        checkpoint_prefix=settings.checkpoint_prefix,
+    )
+    assert worker_policy(kind, **given) == policy(listed)
+
+
+def test_outputs_are_not_deleted(kind: str) -> None:
+    document = worker_policy(kind)
+    assert allows(document, "s3:PutObject", "arn:aws:s3:::out-bucket/output/a")
+    assert allows(document, "s3:DeleteObject", "arn:aws:s3:::out-bucket/checkpoints/a.json")
+    assert allows(document, "s3:DeleteObject", "arn:aws:s3:::out-bucket/rejects/a")
+    for key in ("output/a", "a", "rejects", "other/checkpoints/a"):
+        assert not allows(document, "s3:DeleteObject", f"arn:aws:s3:::out-bucket/{key}")
+    assert not allows(document, "s3:PutObject", "arn:aws:s3:::out-bucket/a")
+
+
+@pytest.mark.parametrize(
+    ("image", "repository"),
+    [
+        (f"{ECR}/transform:1.0", "transform"),
+        (f"{ECR}/team/transform:1.0", "team/transform"),
+        (f"{ECR}/team/transform", "team/transform"),
+        (f"{ECR}/transform@sha256:0123", "transform"),
+        (f"{ECR}/transform:1.0@sha256:0123", "transform"),
+    ],
+)
+def test_only_the_repository_of_the_image_is_read(kind: str, image: str, repository: str) -> None:
+    document = start_policy(kind, pDockerImage=image)
+    for action in PULL:
+        assert allows(document, action, f"arn:aws:ecr:us-east-1:111122223333:repository/{repository}")
+        for other in ("other", f"{repository}-2", f"other/{repository}", f"{repository}/other"):
+            assert not allows(document, action, f"arn:aws:ecr:us-east-1:111122223333:repository/{other}")
+
+
+@pytest.mark.parametrize(
+    "image",
+    [
+        "ghcr.io/team/transform:1.0",
+        "transform",
+        "111122223333.dkr.ecr.cn-north-1.amazonaws.com.cn/transform:1.0",
+        "111122223333.dkr-ecr.us-east-1.on.aws/transform:1.0",
+    ],
+)
+def test_of_another_registry_any_repository_is_read(kind: str, image: str) -> None:
+    # The name is found by the end of the registry's. If that is not found, the task has to start all the same.
+    document = start_policy(kind, pDockerImage=image)
+    assert all(allows(document, action, "arn:aws:ecr:us-east-1:111122223333:repository/any") for action in PULL)
+
+
+def test_logs_are_written_to_the_log_group_of_the_stack(kind: str) -> None:
+    document, start = start_policy(kind), "arn:aws:logs:us-east-1:111122223333:log-group:/ecs/"
+    for action in ("logs:CreateLogStream", "logs:PutLogEvents"):
+        assert allows(document, action, f"{start}jobs:log-stream:worker/1")
+        assert not allows(document, action, f"{start}jobs-2:log-stream:worker/1")
+    assert not allows(document, "logs:CreateLogGroup", f"{start}jobs")
