@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-slow lint format bench lock clean
+.PHONY: help install demo test test-slow lint format simulate bench lock clean
 .PHONY: image push deploy-fargate deploy-ec2 status smoke destroy
 
 help: ## List what can be made
@@ -67,6 +67,9 @@ smoke: install ## Upload the sample, wait for the output and compare it; BUCKET=
 
 destroy: ## Delete a deployment, but for its buckets
 	@cfn/stack.sh destroy
+
+simulate: install ## Simulate the worker with faults; SEEDS=… schedules, or MINUTES=…
+	$(BIN)/python -m tests.simulation.simulate $(if $(SEEDS),--seeds $(SEEDS)) $(if $(MINUTES),--minutes $(MINUTES))
 
 bench: install ## Measure time and memory, beside what one would use instead
 	$(BIN)/python -m tests.benchmarks.bench

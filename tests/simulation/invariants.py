@@ -1,0 +1,203 @@
+"""What must hold: in every output that ever was, and once all is at rest."""
+
+from __future__ import annotations
+
+import itertools
+import json
+from functools import cache
+from typing import TYPE_CHECKING, Any
+
+from runner.aws.s3_events import parse
+from runner.errors import EventError
+from runner.job.context import digest_of
+from runner.job.keys import output_key
+from tests.simulation.calculation import BAD, SimCalculation, describe, transformed
+from tests.simulation.scenario import DIGESTS, OUTPUT, Kind
+from tests.simulation.world import settings_with
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from tests.simulation.s3_model import S3Model
+    from tests.simulation.scenario import InputVersion
+    from tests.simulation.world import World
+
+_MAX_COPIES = 60  # of all messages that were sent to the queue, for each that did not come from a worker
+
+
+class Violation(Exception):  # noqa: N818 - in the words of a trace
+    """Something does not hold."""
+
+
+@cache
+def told_digests() -> dict[str, str]:
+    """Return the calculations by their digests as the metadata of outputs have them."""
+    settings = settings_with(3600.0)
+    return {digest_of(SimCalculation(digest), settings, "")[:32]: digest for digest in DIGESTS}
+
+
+def check(world: World) -> None:
+    """Check everything, at rest.
+
+    Raises:
+        Violation: The first that does not hold.
+    """
+    for problem in _problems(world):
+        raise Violation(problem)
+
+
+def _problems(world: World) -> Iterator[str]:
+    for key in world.inputs:
+        yield from wrong_versions(world, key)
+    in_trouble = _keys_in_trouble(world)
+    for key, versions in world.inputs.items():
+        if key not in in_trouble and versions[-1].content is not None:
+            yield from _wrong_at_rest(world, key, versions[-1].content)
+    for key in world.inputs:
+        yield from _wrong_rejects_of_output(world, key)
+    yield from world.network.overwritten
+    yield from _without_a_cause(world)
+    for name in world.left_by_calm_work:
+        yield f"{name} is left although nothing went wrong"
+    yield from left_over(world)
+    if world.sqs.expired:
+        yield f"{world.sqs.expired} messages were on a queue until SQS dropped them"
+    if not any(running.process.alive for running in world.workers):
+        yield "no worker is left"
+
+
+def wrong_versions(world: World, key: str) -> Iterator[str]:
+    """Yield what is wrong with any version of an output that was ever visible."""
+    newest = -1
+    for output in world.output.versions(OUTPUT, output_key(world.settings, key)):
+        if output.is_delete_marker:
+            yield f"the output of {key} was deleted"
+            continue
+        digest = told_digests().get(output.metadata.get("transform-digest", ""), "")
+        versions = [one for one in world.inputs[key] if _written_before(one, output.written - world.epoch_s)]
+        made_from = [
+            at
+            for at, one in enumerate(versions)
+            if one.content is not None and transformed(one.content, digest)[0] == output.body
+        ]
+        at_s = output.written - world.epoch_s
+        if not made_from:
+            yield f"the output of {key} at {at_s:.3f} is of no version: {describe(output.body)}"
+            continue
+        if made_from[-1] < newest:
+            yield f"the output of {key} at {at_s:.3f} is older than the one before it"
+        newest = made_from[-1]
+
+
+def _written_before(version: InputVersion, seconds: float) -> bool:
+    return version.written_s <= seconds
+
+
+def _keys_in_trouble(world: World) -> set[str]:
+    """Return the keys whose outputs may be missing or old: cancelled, dead, or all lines are bad."""
+    found = set(world.cancelled)
+    for message in world.sqs.messages(world.dead_url):
+        try:
+            found |= {event.key for event in parse(message.body).created}
+        except EventError:
+            continue
+    return found
+
+
+def _without_a_cause(world: World) -> Iterator[str]:
+    """Yield the dead letters for whose reason nothing has happened."""
+    kinds = {action.kind for action in world.scenario.actions}
+    for message in world.sqs.messages(world.dead_url):
+        reason = message.attributes.get("reason", {}).get("StringValue", "")
+        try:
+            keys = {event.key for event in parse(message.body).created}
+        except EventError:
+            keys = set()
+        contents = [version.content for key in keys for version in world.inputs.get(key, ())]
+        if reason.startswith("every line was rejected"):
+            caused = any(content and transformed(content, "")[0] == b"" for content in contents)
+        elif reason.startswith("gave up after"):
+            caused = not world.scenario.is_calm
+        else:
+            caused = not keys and Kind.FORGE_MESSAGE in kinds
+        if not caused:
+            yield f"a message about {', '.join(keys) or 'nothing'} is a dead letter: {reason or 'without a reason'}"
+
+
+def _wrong_at_rest(world: World, key: str, content: bytes) -> Iterator[str]:
+    output = world.output.objects(OUTPUT).get(output_key(world.settings, key))
+    last = world.digests[-1:] if world.scenario.final_submit else world.digests
+    right = {digest: transformed(content, digest) for digest in last}
+    if output is None:
+        yield f"there is no output of {key}, of {describe(content)}"
+        return
+    if output.body not in [body for body, _ in right.values()]:
+        yield (
+            f"the output of {key} is not that of the current input {describe(content)} by {' or '.join(last)}: "
+            f"{describe(output.body)}"
+        )
+        return
+    told = {event["output"]["etag"] for event in world.told if event["output"]}
+    if output.etag.strip('"') not in told:
+        yield f"nobody was told of the output of {key}"
+
+
+def _wrong_rejects_of_output(world: World, key: str) -> Iterator[str]:
+    """Yield what is wrong with the rejected lines of the output that stands, whatever has become of its input."""
+    output = world.output.objects(OUTPUT).get(output_key(world.settings, key))
+    if output is None:
+        return
+    digest = told_digests().get(output.metadata.get("transform-digest", ""), "")
+    contents = {one.content for one in world.inputs[key] if one.content is not None}
+    made_from = [content for content in contents if transformed(content, digest)[0] == output.body]
+    found = [[*wrong_rejects(world, key, content, output.metadata)] for content in made_from]
+    if all(found):
+        yield from itertools.chain(*found)
+
+
+def wrong_rejects(world: World, key: str, content: bytes, metadata: Any) -> Iterator[str]:
+    """Yield what is wrong with the rejected lines of the current output."""
+    bad = [line.rstrip(b"\n").decode() for line in content.splitlines(keepends=True) if line.startswith(BAD)]
+    if not bad:
+        return
+    objects = world.output.objects(OUTPUT)
+    prefix = f"{world.settings.rejects_prefix}{key}/"
+    indexes = [json.loads(one.body) for name, one in objects.items() if name == f"{prefix}{_job(metadata)}/index.json"]
+    if not indexes:
+        yield f"the rejected lines of {key} have no index"
+        return
+    (index,) = indexes
+    missing = [name for name in index["objects"] if name not in objects]
+    if missing:
+        yield f"the index of the rejected lines of {key} names {missing[0]}, which does not exist"
+        return
+    lines = b"".join(objects[name].body for name in index["objects"]).splitlines()
+    found = [json.loads(line)["raw"] for line in lines]
+    if found != bad or index["rejected"] != len(bad):
+        yield f"{len(found)} rejected lines of {key} were kept, the index says {index['rejected']}, not {len(bad)}"
+
+
+def _job(metadata: Any) -> str:
+    from runner.job.keys import hashed  # noqa: PLC0415
+
+    return hashed(metadata["transform-source"], metadata["transform-digest"])
+
+
+def left_over(world: World) -> Iterator[str]:
+    """Yield what is left in the output bucket of jobs that have ended."""
+    model: S3Model = world.output
+    for upload in model.uploads(OUTPUT).values():
+        yield f"an upload of {upload.key} is still open, from {upload.begun - world.epoch_s:.3f}"
+    objects = model.objects(OUTPUT)
+    for key in objects:
+        if key.startswith(world.settings.checkpoint_prefix) and "cancelled/" not in key:
+            yield f"the checkpoint {key} is left"
+    named = {
+        name
+        for key, one in objects.items()
+        if key.startswith(world.settings.rejects_prefix) and key.endswith("index.json")
+        for name in json.loads(one.body)["objects"]
+    }
+    for key in objects:
+        if key.startswith(world.settings.rejects_prefix) and not key.endswith("index.json") and key not in named:
+            yield f"the object {key} of rejected lines is in no index"
