@@ -29,8 +29,9 @@ Made from [runner/settings.py](../runner/settings.py) by `python -m tests.settin
 The worker reads its settings from the environment, once, when it starts. All that are wrong are named, each with
 what was found and what was expected, and the worker ends. Some are read by older names, too: where a setting is given
 under two names, both have to say the same (but for the region, where the first in the list counts). A variable that is
-set to nothing is not set, but for `OUTPUT_PREFIX`: set to nothing, outputs have the keys of their inputs. One that is
-nearly named as a setting is logged as a warning when the worker starts.
+set to nothing is not set, but for `OUTPUT_PREFIX`: set to nothing, outputs have the keys of their inputs, none of
+which may start with `REJECTS_PREFIX` or `CHECKPOINT_PREFIX`. A variable that is nearly named as a setting is logged as
+a warning when the worker starts.
 
 `runner status`, `submit`, `letters`, `redrive`, `discard`, `cancel` and `sweep` read the same settings, and need no
 `CALCULATION`. Beside these, the AWS SDK's own variables count, `AWS_ENDPOINT_URL` and `AWS_PROFILE` among them.

@@ -33,6 +33,7 @@ EXCEPTIONS = {
     r"make test": "runs the tests, and would never end",
     r"make lint test": "likewise",
     r"make bench": "measures for many minutes, alone on a machine",
+    r"make simulate( .*)?": "simulates for many minutes; tests/simulation runs what it runs",
     r"make lock": "asks for the newest versions, which are others every day",
     r"aws logs tail( .*)?": "is in version 2 of the CLI only, which no package brings, and ministack takes every "
     "filter for one that all lines pass",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shutil
@@ -15,6 +16,7 @@ import pyte
 import pytest
 
 from tests.conftest import environment_with
+from tests.support.terminal_texts import CLEAR, TITLE, not_shown
 from tests.support.trial import lines
 
 if TYPE_CHECKING:
@@ -28,6 +30,8 @@ SCREEN_ROWS = 300
 TIMEOUT_S = 100
 PLAIN = dict.fromkeys(("COLUMNS", "LINES", "FORCE_COLOR", "NO_COLOR", "TTY_COMPATIBLE", "TTY_INTERACTIVE"))
 ANSI = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
+OWN = re.compile(r"\r|\x1b\[[0-9;?]*[A-Za-z]")
+"""What the command itself writes: carriage returns, colours, and the cursor for bars of progress."""
 COLOUR = re.compile(r"\x1b\[[0-9;]*(3[0-7]|9[0-7]|38;)")
 HELP = [
     *(["transform", *command.split(), "--help"] for command in ("", "run", "preview", "schema", "check", "new")),
@@ -131,6 +135,34 @@ def test_summary_fits_and_progress_is_gone(here: Path) -> None:
     assert "━" not in left, "the bar is erased"
     status, text = on_terminal(*RUN, "-c", "calc.py", "-q", cwd=here)
     assert (status, text) == (3, "")
+
+
+def test_names_and_values_do_not_control_the_terminal(here: Path) -> None:
+    name, value = f"a{TITLE}{CLEAR}", f"b\x9d0;pwned\x9c{CLEAR}\u202e\nc"
+    (here / f"{value}.jsonl").write_text(json.dumps({name: value, "n": 1}, ensure_ascii=False) + f"\nno{value}")
+    (here / "calc.py").write_text(
+        "import polars as pl\nfrom transform import Calculation\n"
+        f"calculation = Calculation(x=pl.col({name!r}).str.to_uppercase()).drop({value!r})\n"
+        f"absent = Calculation(x=pl.col({value!r}))\n"
+    )
+    source = f"{value}.jsonl"
+    for args, last in (
+        (["schema", source], "lines sampled"),
+        (["preview", source, "-c", "calc.py"], "rejected line"),
+        (["check", "calc.py", source], "problem: "),
+        (["run", source, "out.jsonl", "-c", "calc.py:calculation"], "time"),
+        (["run", source, "out.jsonl", "-c", "calc.py:absent"], ""),
+        (["run", source, "out.jsonl", "--no\x1b[2J"], "Error: "),
+    ):
+        _, text = on_terminal("transform", *args, cwd=here)
+        screen = pyte.Screen(COLUMNS, SCREEN_ROWS)
+        screen.set_mode(pyte.modes.LNM)
+        pyte.Stream(screen).feed(text)
+        assert screen.title == "", args
+        left = [row.rstrip() for row in screen.display]
+        assert any(last in row for row in left), (args, left)
+        assert "\\x1b" in "".join(left), args
+        assert not_shown(OWN.sub("", text)) == set(), args
 
 
 # --- completion ----------------------------------------------------------------------------------------------------
