@@ -4,8 +4,7 @@
 """
 
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
 from typing import Annotated, Any
 
 import msgspec
@@ -19,7 +18,6 @@ from transform.decode.schema import (
     INTEGER_BOUNDS,
     Column,
     MixedKindsError,
-    Path,
     Paths,
     has_floats,
     kind_of,
@@ -48,7 +46,7 @@ def to_frame(
 ) -> tuple[pl.DataFrame, dict[int, LineError]]:
     """Return the frame of the rows whose values are in range, and the errors of the others by row."""
     try:
-        series = [_to_series(name, values[name], columns[name]) for name in values]
+        series = [to_series(name, values[name], columns[name]) for name in values]
     except _NOT_A_VALUE:
         errors: dict[int, LineError] = {}
         for name, column in values.items():
@@ -75,7 +73,7 @@ def _out_of_range(name: str, values: list[Any], column: Column) -> Iterator[int]
     while pending:
         start, stop = pending.pop()
         try:
-            _to_series(name, values[start:stop], column)
+            to_series(name, values[start:stop], column)
         except _NOT_A_VALUE:
             if stop - start == 1:
                 yield start
@@ -84,7 +82,8 @@ def _out_of_range(name: str, values: list[Any], column: Column) -> Iterator[int]
                 pending += [(middle, stop), (start, middle)]
 
 
-def _to_series(name: str, values: list[Any], column: Column) -> pl.Series:
+def to_series(name: str, values: list[Any], column: Column) -> pl.Series:
+    """Return the series of decoded values; polars raises for one that is out of range."""
     dtype = column.evaluated
     if not column.typed:
         return pl.Series(name, [_outline(value) for value in values], dtype=dtype)
@@ -177,88 +176,6 @@ def column_type(column: Column, *, within_64_bits: bool = False) -> Any:
     if not column.typed:
         return list[Raw] if column.dtype.is_nested() else Raw
     return python_type(column.dtype, column.paths, within_64_bits=within_64_bits)
-
-
-@dataclass(frozen=True, slots=True)
-class Variant:
-    """A way to decode a member: the type, and for each column a function that takes its values out of many of these."""
-
-    dtype: Any
-    getters: dict[str, Callable[[list[Any]], list[Any]]]
-
-
-Leaf = tuple[str, Path, Any]
-"""A name, a path, and the type of what is there: Raw, or a type that allows None."""
-
-
-def variants(leaves: Iterable[Leaf]) -> list[Variant]:
-    """Return the ways to decode a member in which all leaves are found; one, unless something is read in two ways.
-
-    Args:
-        leaves: The columns, or the unchanged members, with their paths within the member.
-    """
-    groups: list[list[Leaf]] = []
-    for leaf in leaves:
-        group = next((g for g in groups if not any(_in_the_way(leaf, other) for other in g)), None)
-        if group is None:
-            groups.append([leaf])
-        else:
-            group.append(leaf)
-    return [_variant(group) for group in groups]
-
-
-def _in_the_way(one: Leaf, other: Leaf) -> bool:
-    (_, path, _), (_, longer, _) = sorted((one, other), key=lambda leaf: len(leaf[1]))
-    return longer[: len(path)] == path
-
-
-def _variant(leaves: list[Leaf]) -> Variant:
-    attributes: dict[str, list[str]] = {name: [] for name, _, _ in leaves}
-    return Variant(_type_of_leaves(leaves, attributes), {name: getter(found) for name, found in attributes.items()})
-
-
-def _type_of_leaves(leaves: list[Leaf], attributes: dict[str, list[str]]) -> Any:
-    if not leaves[0][1]:
-        return leaves[0][2]
-    groups: dict[str, list[Leaf]] = {}
-    for name, (member, *rest), dtype in leaves:
-        if ESCAPED.search(member):
-            raise SchemaError(f"`{member}`: names with a quote, a backslash or a control character can't be in a path")
-        groups.setdefault(member, []).append((name, tuple(rest), dtype))
-    fields = []
-    for index, (member, group) in enumerate(groups.items()):
-        for name, _, _ in group:
-            attributes[name].append(f"m{index}")
-        dtype = _type_of_leaves(group, attributes)
-        fields.append((f"m{index}", dtype, msgspec.field(name=member, default=missing(dtype))))
-    return msgspec.defstruct("Object", fields, gc=False) | None
-
-
-def missing(dtype: Any) -> Any:
-    """Return what stands for a member that is missing."""
-    return NULL if dtype is Raw else None
-
-
-def getter(attributes: Sequence[str]) -> Callable[[list[Any]], list[Any]]:
-    """Return a function that reads an attribute of an attribute and so on of many objects, any of which may be None.
-
-    It is generated, as that takes half the time of `attrgetter`.
-    """
-    if len(attributes) > _MAX_GENERATED:
-        return lambda values: [_attribute(value, attributes) for value in values]
-    value = "o"
-    for depth, attribute in enumerate(attributes):
-        value = f"(None if (x{depth} := {value}) is None else x{depth}.{attribute})" if depth else f"o.{attribute}"
-    there = "" if not attributes else " if o is not None else None"
-    return eval(f"lambda values: [{value}{there} for o in values]")  # type: ignore[no-any-return] # noqa: S307 - of names made here
-
-
-def _attribute(value: Any, attributes: Sequence[str]) -> Any:
-    for attribute in attributes:
-        if value is None:
-            return None
-        value = getattr(value, attribute)
-    return value
 
 
 def _nested(dtype: Any, paths: Paths, *, within_64_bits: bool) -> Any:

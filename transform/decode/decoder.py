@@ -1,16 +1,11 @@
-"""Decodes a chunk of lines into a frame of the columns read, and the positions that a splice needs.
+"""Decodes a chunk of lines into a frame of the columns read, and the positions that the output is made from.
 
-`Decoder` is the fast way: one call of msgspec for many lines, into a struct of the members that are needed. All other
-members are validated and skipped. The call alone does not prove that each line is one object: two objects on one line
-would pass, and so would one object on two lines. It is proved if every line starts with `{` and ends with `}` and there
-are as many objects as lines, because within an object a `}` is never followed by a `{`. If a call fails, the lines are
-divided until the invalid ones are alone. `LineDecoder` then decodes each of these, or finds the reason to reject it.
+The kernel reads all lines at once. A line that it refuses, or in which something needs more care, goes to
+`LineDecoder`, which decodes it or finds the reason to reject it. So the kernel never has to say what is wrong.
 """
 
-import re
-from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field
-from operator import attrgetter
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import msgspec
@@ -18,58 +13,20 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 import pyarrow as pa
-from msgspec import UNSET, Raw, UnsetType
 
-from transform.decode.columns import (
-    Leaf,
-    Variant,
-    column_type,
-    count_integers,
-    getter,
-    large_floats,
-    missing,
-    to_frame,
-    variants,
-)
+from transform.decode.columns import column_type, count_integers, large_floats, to_frame, to_series
 from transform.decode.line_decoder import LineDecoder
 from transform.decode.line_errors import LineError
-from transform.decode.line_index import (
-    CLOSE,
-    OPEN,
-    LineIndex,
-    Positions,
-    end_in,
-    index_lines,
-    invalid_utf8,
-    many_openers,
-)
-from transform.decode.members import (
-    ESCAPED,
-    address,
-    is_deep,
-    read_members,
-    read_path,
-)
+from transform.decode.members import read_members, read_path
 from transform.decode.rejects import Reject, reject_long
-from transform.decode.schema import Column, Path, has_floats, path_of
+from transform.decode.schema import INTEGER_BOUNDS, Column, Path, has_floats, path_of
 from transform.io.chunks import LONG_LINE_HEAD_BYTES, MAX_LINE_BYTES, Chunk
+from transform.native.binding import MISSING, Bytes, Positions, Scan, Spans, Status, Wanted, Way, scan, strings
 
-# Where msgspec failed, by its messages. If a later version words them differently, the lines are halved instead.
-_FAULTY_OBJECT = re.compile(r"at `\$\[(\d+)\]")
-_FAULTY_BYTE = re.compile(r"\(byte (\d+)\)$")
-_ADDRESS = attrgetter("address")
-_UNCHANGED = "unchanged "
 _EXACT_INTEGERS = 2**53
 """Up to this, a float can be any integer."""
-
-
-@dataclass(frozen=True, slots=True)
-class Spans:
-    """The values of one member: `rows` are indexes into the frame, `starts` and `stops` positions in the chunk."""
-
-    rows: Positions
-    starts: Positions
-    stops: Positions
+_INT64 = (-(2**63), 2**63 - 1)
+_ARROW_TYPES: dict[Way, pa.DataType] = {Way.INT64: pa.int64(), Way.FLOAT64: pa.float64(), Way.BOOL: pa.bool_()}
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,56 +34,42 @@ class Decoded:
     """A decoded chunk.
 
     Attributes:
-        line_index: The positions of its lines.
+        found: Its lines and their members.
+        offset: Where the chunk starts in the input.
         lines: For each row of the frame, the index of its line.
-        closes: For each row, the position of the closing brace of its line.
-        empties: For each row, whether its line is an object without members.
         frame: The columns read, with a row for each line that is not blank and not rejected.
-        unchanged: The bytes of members that are results as they are, as text, with the same rows.
+        nodes: The number of each member in `found`, by path.
         inexact: How many integers beyond 2^53 were read as floats, by column.
-        spans: The values that results replace, by the name of the member.
         blank: How many lines are blank.
         rejects: The rejected lines, in order.
     """
 
-    line_index: LineIndex
+    found: Scan
+    offset: int
     lines: Positions
-    closes: Positions
-    empties: npt.NDArray[np.bool_]
     frame: pl.DataFrame
-    unchanged: pl.DataFrame
+    nodes: Mapping[Path, int]
     inexact: dict[str, int]
-    spans: dict[str, Spans]
     blank: int
     rejects: list[Reject]
 
+    def line(self, index: int) -> bytes:
+        r"""Return the bytes of a line, without its `\n`."""
+        return _line(self.found, index)
 
-@dataclass(slots=True)
-class _Rows:
-    """The rows found so far, line by line in order."""
+    def reject(self, index: int, error: LineError) -> Reject:
+        """Return the reject of a line."""
+        return _reject(self.found, self.offset, index, error)
 
-    height: int = 0
-    lines: list[Positions] = field(default_factory=list)
-    values: dict[str, list[Any]] = field(default_factory=dict)
-    unchanged: dict[str, list[Any]] = field(default_factory=dict)
-    spans: dict[str, list[npt.NDArray[np.int64]]] = field(default_factory=dict)  # arrays of rows, starts and stops
-    rejects: list[Reject] = field(default_factory=list)
+    def places(self, path: Path) -> tuple[Spans, Spans]:
+        """Return by line where the value of a member starts and stops; `MISSING` if there is none."""
+        node = self.nodes[path]
+        return self.found.starts[node], self.found.ends[node]
 
-
-@dataclass(frozen=True, slots=True)
-class _Member:
-    """A member of the line that is needed.
-
-    Attributes:
-        attribute: The attribute of the struct of a line that has it.
-        variants: The ways to decode it.
-        arrays: For each way, the decoder of the texts of many members, None if the texts are what is needed. Empty if
-            the struct has the member decoded already.
-    """
-
-    attribute: str
-    variants: list[Variant]
-    arrays: list[msgspec.json.Decoder[Any] | None]
+    def texts(self, path: Path, lines: Positions) -> list[bytes]:
+        """Return the bytes of a member of some lines, `null` where there is none."""
+        starts, ends = self.places(path)
+        return list(_texts(self.found.data, starts[lines], ends[lines]))
 
 
 class Decoder:
@@ -137,6 +80,8 @@ class Decoder:
         targets: The names of the results, which replace members of the same name.
         max_line_bytes: A longer line is rejected.
         unchanged: The paths of members of which the bytes are needed, by name.
+        keeps: Whether the members of a name stay in the line, by name.
+        others_stay: Whether members of other names do.
     """
 
     def __init__(
@@ -145,40 +90,31 @@ class Decoder:
         targets: Collection[str] = (),
         max_line_bytes: int = MAX_LINE_BYTES,
         unchanged: Mapping[str, Path] = {},
+        keeps: Mapping[str, bool] = {},
+        *,
+        others_stay: bool = True,
     ) -> None:
         self._columns = dict(columns)
         self._unchanged = dict(unchanged)
-        self._targets = tuple(targets)
         self._max_line_bytes = max_line_bytes
-        leaves: dict[str, list[Leaf]] = {name: [] for name in targets}
+        self._paths = {name: path_of(name, column) for name, column in columns.items()}
+        ways, bounds = dict[Path, Way](), dict[Path, tuple[int, int]]()
+        self._native = set[str]()  # the columns that the kernel reads; others are decoded from their texts
         for name, column in columns.items():
-            member, *path = path_of(name, column)
-            leaves.setdefault(member, []).append((name, tuple(path), _or_none(column)))
-        for name, (member, *path) in unchanged.items():
-            leaves.setdefault(member, []).append((f"{_UNCHANGED}{name}", tuple(path), Raw))
-        # A struct cannot have such names. A dict of all members takes its place, which takes about twice as long.
-        self._with_struct = not any(ESCAPED.search(name) for name in leaves)
-        self._members = {name: self._member(f"m{i}", name, of) for i, (name, of) in enumerate(leaves.items())}
-        self._objects = msgspec.json.Decoder(self._struct() if self._with_struct else dict[str, Raw])
-        self._getters = {name: getter([member.attribute]) for name, member in self._members.items()}
+            way, path = _way(column), self._paths[name]
+            if way is not None and ways.setdefault(path, way) is way:
+                self._native.add(name)
+                bounds[path] = INTEGER_BOUNDS.get(type(column.dtype), _INT64)
+        bounds = {path: (max(low, _INT64[0]), min(high, _INT64[1])) for path, (low, high) in bounds.items()}
+        self._present = {n for n, c in columns.items() if not c.typed and not c.dtype.is_nested()}
+        self._elements = {
+            name: msgspec.json.Decoder(list[column_type(column, within_64_bits=True) | None])  # type: ignore[misc]
+            for name, column in columns.items()
+            if name not in self._native and name not in self._present
+        }
+        paths = [*self._paths.values(), *unchanged.values(), *((name,) for name in targets)]
+        self._wanted = Wanted(paths, ways, bounds, keeps, others_stay=others_stay)
         self._single: LineDecoder | None = None  # made when it is needed
-
-    def _member(self, attribute: str, name: str, leaves: list[Leaf]) -> _Member:
-        ways = variants(leaves)
-        if len(ways) == 1 and name not in self._targets and self._with_struct:
-            return _Member(attribute, ways, [])
-        # The struct has the text of the member, from which the values are decoded.
-        arrays = [None if way.dtype is Raw else msgspec.json.Decoder(list[way.dtype]) for way in ways]  # type: ignore[name-defined]
-        return _Member(attribute, ways, arrays)
-
-    def _struct(self) -> Any:
-        """Return a struct of the members that are needed: typed if they are only read, as text otherwise."""
-        fields = []
-        for name, member in self._members.items():
-            dtype = member.variants[0].dtype if member.variants and not member.arrays else Raw | UnsetType
-            default = missing(dtype) if member.variants and not member.arrays else UNSET
-            fields.append((member.attribute, dtype, msgspec.field(name=name, default=default)))
-        return msgspec.defstruct("Line", fields, gc=False)
 
     def decode(self, chunk: Chunk) -> Decoded:
         """Return the rows of a chunk, and the lines that are rejected.
@@ -186,198 +122,182 @@ class Decoder:
         Raises:
             WidenError: An inferred type is too narrow.
         """
-        line_index = index_lines(chunk)
-        blank = line_index.firsts == line_index.lasts
-        plain, odd = self._sort_out(line_index, blank)
-        rows = _Rows()
-        position = 0
-        for line in odd:
-            until = int(np.searchsorted(plain, line))
-            self._decode_lines(line_index, plain[position:until], rows)
-            self._decode_line(line_index, int(line), rows)
-            position = until
-        self._decode_lines(line_index, plain[position:], rows)
-        return self._assemble(
-            line_index, rows, int(np.count_nonzero(blank)) - sum(bool(blank[r.line]) for r in rows.rejects)
+        found = scan(chunk.data, self._wanted)
+        long = found.stops - found.bounds[:-1] > self._max_line_bytes
+        if long.any():
+            found.status[long] = Status.BAD
+        plain = np.flatnonzero(found.status == Status.OK)
+        nested = {name: self._decode_texts(name, found, plain) for name in self._elements}
+        odd = np.flatnonzero(found.status >= Status.BAD)  # with those whose nested values do not fit
+        singles, rejects = self._decode_lines(found, chunk.offset, odd)
+        fits = found.status == Status.OK
+        fits[list(singles)] = True
+        lines = np.flatnonzero(fits)
+        values = {name: _merged(name, of, plain, singles, lines) for name, of in nested.items()}
+        of_texts, out_of_range = to_frame(values, {name: self._columns[name] for name in nested}, len(lines))
+        if out_of_range:
+            more = [_reject(found, chunk.offset, int(lines[row]), error) for row, error in out_of_range.items()]
+            rejects = sorted([*rejects, *more], key=lambda reject: reject.line)
+            lines = np.delete(lines, list(out_of_range))
+        frame = self._frame(found, of_texts, singles, lines)
+        return Decoded(
+            found=found,
+            offset=chunk.offset,
+            lines=lines,
+            frame=frame,
+            nodes=self._wanted.nodes,
+            inexact=self._count_inexact(found, lines, frame),
+            blank=int(np.count_nonzero(found.status == Status.BLANK)),
+            rejects=rejects,
         )
 
-    def _sort_out(self, line_index: LineIndex, blank: npt.NDArray[np.bool_]) -> tuple[Positions, Positions]:
-        """Return the lines that may be decoded together, and those that have to be decoded one by one."""
-        data, firsts, lasts = line_index.data, line_index.firsts, line_index.lasts
-        lengths = line_index.stops - line_index.bounds[:-1]
-        odd = lengths > self._max_line_bytes
-        if not line_index.braced:
-            odd |= ~blank & ((data[np.minimum(firsts, len(data) - 1)] != OPEN) | (data[lasts - 1] != CLOSE))
-        for line in many_openers(line_index, lengths):
-            odd[line] |= is_deep(line_index.text(line))
-        odd[invalid_utf8(line_index)] = True
-        return np.flatnonzero(~blank & ~odd), np.flatnonzero(odd)
-
-    def _decode_lines(self, line_index: LineIndex, lines: Positions, rows: _Rows) -> None:
-        """Decode lines that have nothing but blank lines between them; divide them until the invalid ones are alone."""
-        pending = [lines]
-        while pending:
-            some = pending.pop()
-            if len(some) == 1:
-                self._decode_line(line_index, int(some[0]), rows)
-            elif len(some) and (faults := self._decode_together(line_index, some, rows)):
-                pending += reversed(np.split(some, np.ravel([(fault, fault + 1) for fault in faults])))
-
-    def _decode_together(self, line_index: LineIndex, lines: Positions, rows: _Rows) -> list[int]:
-        """Decode lines if all are valid; otherwise return where to divide them: at the invalid ones that are known."""
-        start = line_index.firsts[lines[0]]
-        text = line_index.view[start : line_index.lasts[lines[-1]]]
-        fault = None
+    def _decode_texts(self, name: str, found: Scan, plain: Positions) -> list[Any]:
+        """Return the values of a column of some lines; a line whose value does not fit becomes a slow one."""
+        node = self._wanted.nodes[self._paths[name]]
+        texts = list(_texts(found.data, found.starts[node][plain], found.ends[node][plain]))
+        decoder = self._elements[name]
         try:
-            objects = self._objects.decode_lines(text)
-            if len(objects) == len(lines):
-                return self._add_objects(rows, lines, objects, line_index.data.ctypes.data)
-        except msgspec.ValidationError as error:
-            fault = int(found[1]) if (found := _FAULTY_OBJECT.search(str(error))) else None
-        except msgspec.DecodeError as error:
-            if found := _FAULTY_BYTE.search(str(error)):
-                line = int(np.searchsorted(line_index.firsts, start + int(found[1]), side="right")) - 1
-                fault = int(np.searchsorted(lines, line, side="right")) - 1
-        except RecursionError:
-            pass
-        return [fault if fault is not None and 0 <= fault < len(lines) else len(lines) // 2]
+            return _decode_all(decoder, texts)
+        except (msgspec.ValidationError, RecursionError):
+            misfits = [index for index, text in enumerate(texts) if not _fits(decoder, text)]
+        found.status[plain[misfits]] = Status.SLOW
+        for index in misfits:
+            texts[index] = b"null"
+        return _decode_all(decoder, texts)
 
-    def _add_objects(self, rows: _Rows, lines: Positions, objects: list[Any], base: int) -> list[int]:
-        """Add the rows of lines that were decoded; if some values do not fit, return which, and add none.
+    def _decode_lines(self, found: Scan, offset: int, odd: Positions) -> tuple[dict[int, dict[str, Any]], list[Reject]]:
+        """Return the values of lines that are decoded one by one, by line and column, and the rejects of the others."""
+        singles, rejects = dict[int, dict[str, Any]](), list[Reject]()
+        if len(odd) and self._single is None:
+            self._single = LineDecoder(self._columns, self._unchanged)
+        for index in odd.tolist():
+            start, stop = int(found.bounds[index]), int(found.stops[index])
+            if stop - start > self._max_line_bytes:
+                head = bytes(found.data[start : start + min(stop - start, LONG_LINE_HEAD_BYTES)])
+                rejects.append(reject_long(index, offset + start, head, stop - start, self._max_line_bytes))
+                continue
+            assert self._single is not None  # noqa: S101 - made above
+            try:
+                singles[index] = self._single.decode(_line(found, index), offset + start)
+            except LineError as error:
+                rejects.append(_reject(found, offset, index, error))
+            else:
+                assert found.status[index] == Status.SLOW, _line(found, index)  # noqa: S101 - both know JSON
+        return singles, rejects
 
-        Args:
-            rows: The rows found so far.
-            lines: The index of each line in the chunk.
-            objects: The lines, decoded.
-            base: The address of the first byte of the chunk.
-        """
-        found: dict[str, list[Any]] = {}
-        texts = {}
-        for name, member in self._members.items():
-            values = self._getters[name](objects) if self._with_struct else [o.get(name, UNSET) for o in objects]
-            if name in self._targets:
-                texts[name] = values
-            for way, array in zip(member.variants, member.arrays or [None], strict=False):
-                try:
-                    roots = array.decode(_as_array(values)) if array is not None else values
-                except msgspec.ValidationError:
-                    # All at once: the objects would be decoded again for each.
-                    return [row for row, raw in enumerate(values) if not _fits(array, raw)]
-                found |= {leaf: take(roots) for leaf, take in way.getters.items()}
-        self._add(rows, lines, found)
-        self._add_spans(rows, texts, base, rows.height - len(lines))
-        return []
+    def _frame(
+        self, found: Scan, of_texts: pl.DataFrame, singles: Mapping[int, Mapping[str, Any]], lines: Positions
+    ) -> pl.DataFrame:
+        """Return the frame of some lines."""
+        count = len(found.stops)
+        rows = np.intersect1d(lines, np.array(list(singles), np.int64)).tolist()
+        place = lines.copy()
+        place[np.searchsorted(lines, rows)] = count + np.arange(len(rows))  # the singles come after all lines
+        whole = not rows and len(lines) == count
+        series = []
+        for name, column in self._columns.items():
+            if name in self._elements:
+                series.append(of_texts[name])
+                continue
+            node = self._wanted.nodes[self._paths[name]]
+            if name in self._present:
+                there = _are_values(found, node)
+                one = pl.Series(name, pa.array(np.ones(count, bool), mask=~there))
+            else:
+                one = _series(name, found, node, self._wanted.ways[node]).cast(column.evaluated)
+            if rows:
+                more = to_series(name, [singles[row][name] for row in rows], column)
+                one = pl.concat([one, more])
+            series.append(one if whole else one.gather(place))
+        if not series:
+            return pl.DataFrame(height=len(lines))
+        return pl.DataFrame({one.name: one for one in series})  # in a list, a series named "" would be renamed
 
-    def _add(self, rows: _Rows, lines: Positions, found: Mapping[str, list[Any]]) -> None:
-        rows.lines.append(lines)
-        rows.height += len(lines)
-        for name in self._columns:
-            rows.values.setdefault(name, []).extend(found[name])
-        for name in self._unchanged:
-            rows.unchanged.setdefault(name, []).extend(found[_UNCHANGED + name])
-
-    def _decode_line(self, line_index: LineIndex, index: int, rows: _Rows) -> None:
-        """Decode or reject a single line."""
-        start = int(line_index.bounds[index])
-        length = int(line_index.stops[index]) - start
-        if length > self._max_line_bytes:
-            head = bytes(line_index.view[start : start + min(length, LONG_LINE_HEAD_BYTES)])
-            rows.rejects.append(reject_long(index, line_index.offset + start, head, length, self._max_line_bytes))
-            return
-        line = line_index.line(index)
-        try:
-            found = self._line_decoder().decode(line, line_index.offset + start)
-        except LineError as error:
-            rows.rejects.append(Reject(index, line_index.offset + start, error.kind, str(error), line))
-            return
-        unchanged = {_UNCHANGED + name: [text] for name, text in found.unchanged.items()}
-        self._add(rows, np.array([index]), {name: [value] for name, value in found.values.items()} | unchanged)
-        texts = {name: [found.members.values.get(name, UNSET)] for name in self._targets}
-        self._add_spans(rows, texts, address(found.members.text) - start, rows.height - 1)
-
-    def _line_decoder(self) -> LineDecoder:
-        if self._single is None:
-            self._single = LineDecoder(self._columns, self._unchanged, self._targets)
-        return self._single
-
-    def _add_spans(self, rows: _Rows, raws: Mapping[str, Sequence[Any]], base: int, first_row: int) -> None:
-        """Add the positions of raw values, which are views of the chunk; its first byte has the address `base`."""
-        for name in self._targets:
-            values, numbers = raws[name], np.arange(first_row, first_row + len(raws[name]))
-            if missing := values.count(UNSET):
-                if missing == len(values):
-                    continue
-                there = np.array([raw is not UNSET for raw in values])
-                values, numbers = [raw for raw in values if raw is not UNSET], numbers[there]
-            if values:
-                starts = np.array(list(map(_ADDRESS, map(pa.py_buffer, values))), np.int64) - base
-                stops = starts + np.fromiter(map(len, values), np.int64, len(values))
-                rows.spans.setdefault(name, []).append(np.array([numbers, starts, stops]))
-
-    def _count_inexact(self, line_index: LineIndex, lines: Positions, frame: pl.DataFrame) -> dict[str, int]:
+    def _count_inexact(self, found: Scan, lines: Positions, frame: pl.DataFrame) -> dict[str, int]:
         """Return how many integers beyond 2^53 were read as floats, by column; only numbers show what they were."""
         counts = {}
         for name, column in self._columns.items():
             rows = large_floats(frame[name], _EXACT_INTEGERS) if column.typed and has_floats(column.dtype) else ()
             path = path_of(name, column)
-            texts = (read_path(read_members(line_index.line(int(lines[row]))).values, path) for row in rows)
+            texts = (read_path(read_members(_line(found, int(lines[row]))).values, path) for row in rows)
             if count := sum(count_integers(bytes(text), column, _EXACT_INTEGERS) for text in texts if text is not None):
                 counts[name] = count
         return counts
 
-    def _assemble(self, line_index: LineIndex, rows: _Rows, blank: int) -> Decoded:
-        values = {name: rows.values.get(name, []) for name in self._columns}
-        unchanged = {name: _texts(rows.unchanged.get(name, [])) for name in self._unchanged}
-        lines = np.concatenate(rows.lines) if rows.lines else np.empty(0, np.int64)
-        spans = {name: np.concatenate(found, axis=1) for name, found in rows.spans.items()}
-        frame, out_of_range = to_frame(values, self._columns, len(lines))
-        rejects = rows.rejects
-        if out_of_range:
-            keep = np.ones(len(lines), dtype=bool)
-            for row, error in out_of_range.items():
-                keep[row] = False
-                rejects.append(line_index.reject(int(lines[row]), error))
-            rejects.sort(key=lambda reject: reject.line)
-            lines = lines[keep]
-            unchanged = {name: texts.filter(keep) for name, texts in unchanged.items()}
-            rows_before = np.cumsum(keep) - 1
-            spans = {name: s[:, keep[s[0]]] for name, s in spans.items()}
-            spans = {name: np.array([rows_before[s[0]], s[1], s[2]]) for name, s in spans.items()}
-        closes = line_index.lasts[lines] - 1
-        return Decoded(
-            line_index=line_index,
-            lines=lines,
-            closes=closes,
-            empties=end_in(line_index, OPEN, line_index.firsts[lines], closes),
-            frame=frame,
-            unchanged=pl.DataFrame(unchanged) if unchanged else pl.DataFrame(height=len(lines)),
-            inexact=self._count_inexact(line_index, lines, frame),
-            spans={name: Spans(*s) for name, s in spans.items()},
-            blank=blank,
-            rejects=rejects,
-        )
+
+def _way(column: Column) -> Way | None:
+    """Return how the kernel reads a column, None if it does not."""
+    if not column.typed:
+        return None
+    if type(column.dtype) in INTEGER_BOUNDS:
+        return Way.INT64
+    return {pl.Float64: Way.FLOAT64, pl.Boolean: Way.BOOL, pl.String: Way.STRING}.get(type(column.dtype))
 
 
-def _or_none(column: Column) -> Any:
-    dtype = column_type(column, within_64_bits=True)
-    return dtype if dtype is Raw else dtype | None
+def _line(found: Scan, index: int) -> bytes:
+    return bytes(found.data[found.bounds[index] : found.stops[index]])
 
 
-def _texts(values: list[Any]) -> pl.Series:
-    """Return the bytes of values as text, `null` for those that are missing."""
-    found = (b"null" if raw is UNSET or raw is None else bytes(raw) for raw in values)
-    return pl.Series(pa.array(found, pa.large_string()))
+def _reject(found: Scan, offset: int, index: int, error: LineError) -> Reject:
+    return Reject(index, offset + int(found.bounds[index]), error.kind, str(error), _line(found, index))
 
 
-def _fits(array: Any, raw: Any) -> bool:
+def _texts(data: Bytes, starts: Spans, ends: Spans) -> Iterable[bytes]:
+    """Yield the bytes of values, `null` for those that are missing."""
+    view = data.data
+    for start, end in zip(starts.tolist(), ends.tolist(), strict=True):
+        yield b"null" if start == MISSING else bytes(view[start:end])
+
+
+def _decode_all(decoder: msgspec.json.Decoder[Any], texts: Sequence[bytes]) -> list[Any]:
+    values: list[Any] = decoder.decode(b"[" + b",".join(texts) + b"]")
+    return values
+
+
+def _fits(decoder: msgspec.json.Decoder[Any], text: bytes) -> bool:
     try:
-        array.decode(_as_array([raw]))
-    except msgspec.ValidationError:
+        _decode_all(decoder, [text])
+    except (msgspec.ValidationError, RecursionError):
         return False
     return True
 
 
-def _as_array(raws: Sequence[Any]) -> bytes:
-    if raws.count(UNSET):
-        raws = [b"null" if raw is UNSET else raw for raw in raws]
-    return b"[" + b",".join(raws) + b"]"
+def _merged(
+    name: str, values: list[Any], plain: Positions, singles: Mapping[int, Mapping[str, Any]], lines: Positions
+) -> list[Any]:
+    """Return the values of a column of some lines, of which `values` has the plain ones."""
+    if len(lines) == len(plain) and not singles:
+        return values
+    places = np.searchsorted(plain, lines).tolist()
+    return [
+        singles[line][name] if line in singles else values[at] for line, at in zip(lines.tolist(), places, strict=True)
+    ]
+
+
+def _are_values(found: Scan, node: int) -> npt.NDArray[np.bool_]:
+    """Return which lines have a value for a member, and not null."""
+    starts = found.starts[node]
+    there: npt.NDArray[np.bool_] = starts != MISSING
+    there[there] = found.data[starts[there]] != ord("n")
+    return there
+
+
+def _series(name: str, found: Scan, node: int, way: Way) -> pl.Series:
+    """Return the values of a member of all lines; those of lines that are not OK are arbitrary."""
+    if way is Way.STRING:
+        starts, ends = found.starts[node], found.ends[node]
+        if (found.status == Status.SLOW).any():  # may have escapes that are no text
+            starts = np.where(found.status == Status.OK, starts, np.uint32(MISSING))
+        text, offsets = strings(found.data, starts, ends)
+        there = starts != MISSING
+        there[there] = found.data[starts[there]] == ord('"')
+        buffers = [_bitmap(there), pa.py_buffer(offsets), pa.py_buffer(text)]
+        return pl.Series(name, pa.LargeStringArray.from_buffers(pa.large_string(), len(starts), buffers))
+    values, valid = found.values[node], found.valid[node].view(bool)
+    data = pa.py_buffer(np.packbits(values, bitorder="little") if way is Way.BOOL else values)
+    return pl.Series(name, pa.Array.from_buffers(_ARROW_TYPES[way], len(valid), [_bitmap(valid), data]))
+
+
+def _bitmap(valid: npt.NDArray[np.bool_]) -> pa.Buffer | None:
+    """Return which values are there, as Arrow has it; None if all are."""
+    return None if valid.all() else pa.py_buffer(np.packbits(valid, bitorder="little"))

@@ -1,15 +1,14 @@
 """Decodes single lines: strict, and slower than `Decoder`, for lines that could not be decoded together with others."""
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
+from typing import Any
 
 import msgspec
 from msgspec import Raw
 
-from transform.decode.columns import NULL, column_type, in_range, range_error, type_error, widen
+from transform.decode.columns import column_type, in_range, range_error, type_error, widen
 from transform.decode.line_errors import LineError
 from transform.decode.members import (
-    Members,
     address,
     read_members,
     read_path,
@@ -25,23 +24,19 @@ class LineDecoder:
 
     Args:
         columns: The columns read, with their types.
-        unchanged: The paths of members of which the bytes are needed, by name.
-        targets: The names of other members to return.
+        unchanged: The paths of members that are results as they are, by name.
     """
 
-    def __init__(
-        self, columns: Mapping[str, Column], unchanged: Mapping[str, Path] = {}, targets: Iterable[str] = ()
-    ) -> None:
+    def __init__(self, columns: Mapping[str, Column], unchanged: Mapping[str, Path] = {}) -> None:
         self._columns = dict(columns)
         self._unchanged = dict(unchanged)
         self._paths = {name: path_of(name, column) for name, column in columns.items()}
-        paths = (*self._paths.values(), *unchanged.values())
-        self._names = tuple(dict.fromkeys([*(path[0] for path in paths), *targets]))
+        self._names = tuple(dict.fromkeys(path[0] for path in (*self._paths.values(), *unchanged.values())))
         self._decoders = {name: msgspec.json.Decoder(column_type(c) | None) for name, c in columns.items() if c.typed}
         self._elements = msgspec.json.Decoder(list[Raw] | None)
 
-    def decode(self, line: bytes, offset: int) -> "DecodedLine":
-        """Return the values of the columns, the bytes of unchanged members, and these members and the targets.
+    def decode(self, line: bytes, offset: int) -> dict[str, Any]:
+        """Return the values of the columns, by name.
 
         Args:
             line: The bytes of the line.
@@ -60,18 +55,14 @@ class LineDecoder:
                 raise WidenError(name, wider, offset)
         values = {name: self._value(name, text) for name, text in texts.items()}
         base = address(members.text)
-
-        def original(text: Raw) -> bytes:
-            start = address(text) - base
-            return line[start : start + len(text)]
-
         for name, path in self._paths.items() if members.lone_surrogates else ():
             text = texts[name]
             if text is not None and path[0] in members.lone_surrogates and self._columns[name].typed:
-                self._refuse_lone_surrogates(name, original(text))
-        found = {name: read_path(members.values, path) for name, path in self._unchanged.items()}
-        unchanged = {name: bytes(NULL) if text is None else original(text) for name, text in found.items()}
-        return DecodedLine(values, unchanged, members)
+                start = address(text) - base
+                self._refuse_lone_surrogates(name, line[start : start + len(text)])
+        for path in self._unchanged.values():
+            read_path(members.values, path)  # raises if something else than an object is on the way
+        return values
 
     def _refuse_lone_surrogates(self, name: str, text: bytes) -> None:
         pair = without_lone_surrogates(text)
@@ -93,12 +84,3 @@ class LineDecoder:
         if column.typed and not in_range(value, column.dtype):
             raise range_error(name, column, bytes(text).decode())
         return value
-
-
-@dataclass(frozen=True, slots=True)
-class DecodedLine:
-    """A line that is an object, with the values read: by column, the bytes of unchanged members, and all members."""
-
-    values: dict[str, object]
-    unchanged: dict[str, bytes]
-    members: Members

@@ -10,7 +10,6 @@ import polars as pl
 
 from transform.decode.inference import SampleSize
 from transform.decode.line_errors import LineError
-from transform.decode.line_index import index_lines
 from transform.decode.members import is_deep, read_members
 from transform.decode.rejects import ChunkResult, Reject, reject_long
 from transform.decode.schema import Column
@@ -87,14 +86,13 @@ class FunctionPlan:
         if isinstance(chunk, LongLine):
             reject = reject_long(0, chunk.offset, chunk.head, chunk.length, self.max_line_bytes)
             return ChunkResult((), (reject,), 1, 0, 0, 0, {}, chunk.stop)
-        line_index = index_lines(chunk)
         output, rejects, blank, dropped = list[bytes](), list[Reject](), 0, 0
-        lines = bytes(chunk.data).split(b"\n")  # the last one is what follows the last line end
-        for index in range(len(line_index.stops)):
-            line = lines[index]
+        lines = bytes(chunk.data).split(b"\n")
+        terminated = lines[-1] == b""
+        count, offset = len(lines) - terminated, chunk.offset
+        for index, line in enumerate(lines[:count]):
             try:
                 if len(line) > self.max_line_bytes:
-                    offset = line_index.offset + int(line_index.bounds[index])
                     rejects.append(reject_long(index, offset, line, len(line), self.max_line_bytes))
                 elif not line.strip(_SPACES):
                     blank += 1
@@ -103,11 +101,12 @@ class FunctionPlan:
                 else:
                     output += (text, b"\r" if line.endswith(b"\r") else b"", b"\n" if index + 1 < len(lines) else b"")
             except LineError as error:
-                rejects.append(line_index.reject(index, error))
-        kept = len(line_index.stops) - blank - dropped - len(rejects)
+                rejects.append(Reject(index, offset, error.kind, str(error), line))
+            offset += len(line) + 1
+        kept = count - blank - dropped - len(rejects)
         data = memoryview(b"".join(output))
         stop = chunk.offset + len(chunk.data)
-        return ChunkResult((data,), rejects, len(line_index.stops), kept, dropped, blank, {}, stop)
+        return ChunkResult((data,), rejects, count, kept, dropped, blank, {}, stop)
 
     def call(self, line: bytes) -> bytes | None:
         """Return the JSON text of what the function returns for a line, None if it drops the line.

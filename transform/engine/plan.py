@@ -3,7 +3,6 @@
 The stages of a chunk are methods, in order: `decode`, `evaluate` and `splice`; `transform` is all of them.
 """
 
-import dataclasses
 import functools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -11,14 +10,14 @@ from dataclasses import dataclass
 import polars as pl
 
 from transform.decode.decoder import Decoded, Decoder
-from transform.decode.line_index import Positions
 from transform.decode.rejects import ChunkResult, Reject, reject_long
 from transform.decode.schema import Column, Path
 from transform.engine.named_members import NamesFound, find_names
 from transform.engine.projection import Projection
-from transform.engine.splice import Cuts, plan_cuts, plan_edits, splice
+from transform.engine.splice import splice
 from transform.expressions.evaluate import Evaluated, Evaluator
 from transform.io.chunks import Chunk, LongLine
+from transform.native.binding import Positions
 
 _ALL = Projection()
 
@@ -48,7 +47,7 @@ class EvaluatedChunk:
         decoded, failed = self.decoded, self.evaluated.failed
         if not failed:
             return decoded.rejects
-        more = [decoded.line_index.reject(int(decoded.lines[row]), error) for row, error in failed.items()]
+        more = [decoded.reject(int(decoded.lines[row]), error) for row, error in failed.items()]
         return sorted([*decoded.rejects, *more], key=lambda reject: reject.line)
 
 
@@ -93,8 +92,15 @@ class ExpressionPlan:
         self.unchanged = dict(unchanged)
         self._projection = projection
         self._names = list(results)
-        targets = [name for name in results if projection.keeps(name)]
-        self._decoder = Decoder(columns, targets, max_line_bytes, unchanged)
+        self._targets = frozenset(name for name in results if projection.keeps(name))
+        self._decoder = Decoder(
+            columns,
+            self._targets,
+            max_line_bytes,
+            unchanged,
+            {name: projection.keeps(name) for name in projection.names},
+            others_stay=projection.select is None,
+        )
         self._schema = {name: column.evaluated for name, column in columns.items()}
         computed = {name: expr for name, expr in results.items() if expr is not None}
         self._evaluator = Evaluator(computed, filters, self._schema, pure=pure, sql=sql)
@@ -153,22 +159,16 @@ class ExpressionPlan:
         """
         if decoded is None:
             decoded = self.decode(chunk)
-        evaluated = self._evaluator.evaluate(decoded.frame)
-        if self.unchanged:
-            unchanged = _take(decoded.unchanged, evaluated.kept)
-            texts = evaluated.texts.hstack(unchanged.get_columns()) if evaluated.texts.width else unchanged
-            evaluated = dataclasses.replace(evaluated, texts=texts.select(self._names))
-        return EvaluatedChunk(chunk, decoded, evaluated)
+        return EvaluatedChunk(chunk, decoded, self._evaluator.evaluate(decoded.frame))
 
     def splice(self, found: EvaluatedChunk) -> ChunkResult:
         """Return what an evaluated chunk becomes: its lines with the results in them."""
         chunk, decoded, evaluated = found.chunk, found.decoded, found.evaluated
-        cuts = plan_cuts(decoded.line_index, self._projection) if self._projection else None
-        names = self._find_names(found, cuts)
+        names = find_names(decoded, self._projection.names, found.kept_lines) if self._projection else NamesFound()
         return ChunkResult(
-            output=splice(chunk.data, plan_edits(decoded, evaluated, cuts)),
+            output=(splice(decoded, evaluated, self._names, self.unchanged, self._targets),),
             rejects=found.rejects,
-            lines=len(decoded.line_index.stops),
+            lines=len(decoded.found.stops),
             kept=len(evaluated.kept),
             filtered=evaluated.filtered,
             blank=decoded.blank,
@@ -179,11 +179,14 @@ class ExpressionPlan:
             near=names.near,
         )
 
-    def _find_names(self, found: EvaluatedChunk, cuts: Cuts | None) -> NamesFound:
-        """Return which of the names to drop or select an evaluated chunk has."""
-        if cuts is None:
-            return NamesFound()
-        return find_names(found.decoded.line_index, cuts.members, cuts.names, self._projection.names, found.kept_lines)
+    def count_nulls(self, found: EvaluatedChunk) -> dict[str, int]:
+        """Return how many values of each result are null, in the lines that are kept."""
+        counts = {
+            name: found.decoded.texts(path, found.kept_lines).count(b"null") for name, path in self.unchanged.items()
+        }
+        for name, values in found.evaluated.results.to_dict().items():
+            counts[name] = int((values == "null").sum()) if values.dtype == pl.String else values.null_count()
+        return counts
 
     def values(self, found: EvaluatedChunk, max_rows: int) -> pl.DataFrame:
         """Return the columns read and the results, as values, for the first rows that are kept.
@@ -192,7 +195,11 @@ class ExpressionPlan:
         rows that are asked for are computed here. Results that are members as they are stay JSON texts.
         """
         rows = found.evaluated.kept[:max_rows]
-        unchanged = found.decoded.unchanged[rows] if self.unchanged else pl.DataFrame()
+        lines = found.decoded.lines[rows]
+        texts = {
+            name: [text.decode() for text in found.decoded.texts(path, lines)] for name, path in self.unchanged.items()
+        }
+        unchanged = pl.DataFrame(texts, dict.fromkeys(texts, pl.String))
         return self._with_unchanged(self._evaluator.compute(found.decoded.frame[rows]), unchanged)
 
     def empty_values(self) -> pl.DataFrame:
@@ -204,7 +211,3 @@ class ExpressionPlan:
         frame = frame.with_columns(unchanged.get_columns()) if frame.width else unchanged
         typed = [name for name, column in self.columns.items() if column.typed and name not in self._names]
         return frame.select(*typed, *self._names)
-
-
-def _take(frame: pl.DataFrame, rows: Positions) -> pl.DataFrame:
-    return frame if len(rows) == frame.height else frame[rows]

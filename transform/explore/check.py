@@ -3,12 +3,10 @@
 from dataclasses import dataclass, field
 from typing import Any
 
-import polars as pl
-
 from transform.decode.near_names import unread_types
 from transform.decode.rejects import ChunkResult
 from transform.engine.options import Policy
-from transform.engine.plan import EvaluatedChunk, ExpressionPlan
+from transform.engine.plan import ExpressionPlan
 from transform.engine.run import Plan, Spec, retry_widened
 from transform.engine.spec import ExpressionSpec
 from transform.engine.summary import State, Summary
@@ -124,16 +122,10 @@ def _transform(plan: Plan, chunk: Chunk | LongLine, nulls: dict[str, int]) -> Ch
     """Return what a chunk becomes, and count the nulls among its results."""
     if isinstance(plan, ExpressionPlan) and isinstance(chunk, Chunk):
         evaluated = plan.evaluate(chunk)
-        _count_nulls(evaluated, nulls)
+        for name, count in plan.count_nulls(evaluated).items():
+            nulls[name] = nulls.get(name, 0) + count
         return plan.splice(evaluated)
     return plan.transform(chunk)
-
-
-def _count_nulls(found: EvaluatedChunk, nulls: dict[str, int]) -> None:
-    texts = found.evaluated.texts
-    counts: dict[str, int] = texts.select((pl.all() == "null").sum()).to_dicts()[0] if texts.width else {}
-    for name, count in counts.items():
-        nulls[name] = nulls.get(name, 0) + count
 
 
 def _exceeds(count: int, of: int, limit: str) -> bool:

@@ -6,7 +6,6 @@ from collections.abc import Iterator
 import numpy as np
 import polars as pl
 
-from transform.decode.line_index import NEWLINE
 from transform.engine.options import Policy
 from transform.engine.run import retry_widened
 from transform.engine.spec import ExpressionSpec
@@ -44,7 +43,7 @@ class FirstLines:
                 yield chunk
                 left -= 1
             else:
-                ends = np.flatnonzero(np.frombuffer(chunk.data, np.uint8) == NEWLINE)
+                ends = np.flatnonzero(np.frombuffer(chunk.data, np.uint8) == ord("\n"))
                 cut = len(chunk.data) if len(ends) < left else int(ends[left - 1]) + 1
                 more = cut < len(chunk.data)
                 yield Chunk(chunk.data[:cut], chunk.offset)

@@ -18,7 +18,6 @@ import numpy as np
 import polars as pl
 
 from transform.decode.line_errors import LineError
-from transform.decode.line_index import Positions
 from transform.decode.schema import has_floats
 from transform.errors import CalculationError
 from transform.expressions.arithmetic import sql_literals, with_exact_arithmetic, without_negation
@@ -28,6 +27,7 @@ from transform.expressions.reads import columns_read
 from transform.expressions.rewrite import Overflow
 from transform.expressions.row_wise import check_row_wise
 from transform.expressions.tree import REFUSALS, nodes, show
+from transform.native.binding import Positions
 
 
 def looks_into_lists(exprs: Sequence[pl.Expr]) -> bool:
@@ -60,6 +60,16 @@ def compute_padded(frame: pl.DataFrame, exprs: Sequence[pl.Expr], *, into_lists:
 def member_prefix(name: str) -> str:
     """Return the start of a member as JSON: its name and the colon."""
     return msgspec.json.encode(name).decode() + ":"
+
+
+def written(name: str, dtype: pl.DataType) -> pl.Expr:
+    """Return the expression that makes of a result what is written: a number that the kernel spells, or JSON text."""
+    column = pl.col(name)
+    if isinstance(dtype, pl.Float64):
+        return column
+    if dtype.is_integer():
+        return column.cast(pl.Int64, strict=False)
+    return json_text(name, dtype)
 
 
 def json_text(name: str, dtype: pl.DataType) -> pl.Expr:
@@ -141,14 +151,15 @@ class Evaluated:
     Attributes:
         kept: The rows that pass the filters, in order.
         filtered: How many rows do not.
-        texts: A column of JSON texts for each result, with one row for each row kept.
+        results: A column for each result, with one row for each row kept: numbers as Float64 or Int64, null where they
+            are, and anything else as JSON text.
         nonfinite: How many NaN and infinite numbers each result had, which are written as null.
         failed: The errors of the rows for which polars raised one.
     """
 
     kept: Positions
     filtered: int
-    texts: pl.DataFrame
+    results: pl.DataFrame
     nonfinite: dict[str, int]
     failed: dict[int, LineError]
 
@@ -200,7 +211,7 @@ class Evaluator:
                     f"the filter {text} gives {found}, not true or false: write a comparison, as in `a = 1`, in Python "
                     "pl.col('a') == 1"
                 )
-        self._texts = [json_text(name, dtype) for name, dtype in self.types.items()]
+        self._written = {name: written(name, dtype) for name, dtype in self.types.items()}
         self._with_floats = [name for name, dtype in self.types.items() if has_floats(dtype)]
 
     def evaluate(self, frame: pl.DataFrame) -> Evaluated:
@@ -210,7 +221,7 @@ class Evaluator:
         except self._failures as error:
             if frame.height == 1:
                 failed = {0: LineError("the calculation failed", _failure(error))}
-                none = self._compute(frame.clear()).select(self._texts)
+                none = self._compute(frame.clear()).select(self._written.values())
                 return Evaluated(np.empty(0, np.int64), 0, none, {}, failed)
         middle = frame.height // 2
         return _join(self.evaluate(frame.head(middle)), self.evaluate(frame.slice(middle)), middle)
@@ -262,7 +273,17 @@ class Evaluator:
         for name in nonfinite:
             if results.schema[name].is_float():
                 results = results.with_columns(pl.when(pl.col(name).is_finite()).then(pl.col(name)))
-        return Evaluated(kept, frame.height - rows.height, results.select(self._texts), nonfinite, {})
+        return Evaluated(kept, frame.height - rows.height, self._write(results), nonfinite, {})
+
+    def _write(self, results: pl.DataFrame) -> pl.DataFrame:
+        """Return the results as they are written; integers beyond 64 bits become text."""
+        found = results.select(self._written.values())
+        wide = [
+            json_text(name, dtype)
+            for name, dtype in self.types.items()
+            if dtype.is_integer() and found[name].null_count() != results[name].null_count()
+        ]
+        return found.with_columns(results.select(wide).get_columns()) if wide else found
 
 
 class _RefusedRowError(Exception):
@@ -320,7 +341,19 @@ def _join(first: Evaluated, second: Evaluated, offset: int) -> Evaluated:
     return Evaluated(
         kept=np.concatenate([first.kept, second.kept + offset]),
         filtered=first.filtered + second.filtered,
-        texts=pl.concat([first.texts, second.texts]),
+        results=_concat(first.results, second.results),
         nonfinite=nonfinite,
         failed=first.failed | {row + offset: error for row, error in second.failed.items()},
+    )
+
+
+def _concat(first: pl.DataFrame, second: pl.DataFrame) -> pl.DataFrame:
+    """Return the results of two frames, of which one may have integers as text."""
+    if first.schema == second.schema:
+        return pl.concat([first, second])
+    wide = [name for name, dtype in first.schema.items() if dtype != second.schema[name]]
+    texts = [json_text(name, pl.Int128()).alias(name) for name in wide]
+    return pl.concat(
+        part.with_columns(text for name, text in zip(wide, texts, strict=True) if part.schema[name] != pl.String)
+        for part in (first, second)
     )

@@ -17,6 +17,7 @@ from transform.errors import InputError
 
 CHUNK_BYTES = 4 << 20
 CHUNK_LINES = 128 << 10  # maximum lines of a chunk of CHUNK_BYTES: a rejected line takes hundreds of bytes of memory
+_SLACK = 64  # after the end of a buffer, so that the kernel reads it in place
 _SAMPLES, _SAMPLE_BYTES = 8, 4 << 10  # of a buffer, to find out whether its lines are short
 MAX_LINE_BYTES = 256 << 20
 LONG_LINE_HEAD_BYTES = 64 << 10
@@ -72,7 +73,11 @@ class LongLine:
 
 def copy_chunk(chunk: Chunk | LongLine) -> Chunk | LongLine:
     """Return a copy of a chunk, which stays valid."""
-    return chunk if isinstance(chunk, LongLine) else Chunk(memoryview(bytearray(chunk.data)), chunk.offset)
+    if isinstance(chunk, LongLine):
+        return chunk
+    data = memoryview(bytearray(len(chunk.data) + _SLACK))[: len(chunk.data)]
+    data[:] = chunk.data
+    return Chunk(data, chunk.offset)
 
 
 def read_chunks(
@@ -158,7 +163,7 @@ class ChunkReader:
         """Put the carry at the start of the buffer, and fill the rest of it."""
         carried = len(self._carry)
         size = max(self._next_bytes, carried + 1)
-        buffer = self._buffer if size == len(self._buffer) else memoryview(bytearray(size))
+        buffer = self._buffer if size == len(self._buffer) else memoryview(bytearray(size + _SLACK))[:size]
         buffer[:carried] = self._carry
         self._buffer = buffer
         self._filled = carried + fill(self._read_into, buffer[carried:])

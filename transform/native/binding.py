@@ -1,0 +1,431 @@
+"""The functions of the compiled kernel, with numpy arrays for buffers.
+
+`scan` finds the lines of a chunk and the members that a calculation needs, `strings` reads text, `emit` writes the
+output. The library has the functions once for each level of the processor; `TRANSFORM_CPU` forces one.
+"""
+
+import ctypes
+import enum
+import functools
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from transform.errors import TransformError
+
+Positions = npt.NDArray[np.int64]
+Spans = npt.NDArray[np.uint32]
+Bytes = npt.NDArray[np.uint8]
+MemberPath = tuple[str, ...]
+
+SLACK = 64
+"""So many bytes after the end of a buffer have to be there: the kernel reads and writes whole blocks."""
+MISSING = 2**32 - 1
+"""The start of a value that is not there."""
+MAX_CHUNK_BYTES = 2**32 - 2**20
+_LIBRARY = Path(__file__).parent / "libkernel.so"
+_INT64 = (-(2**63), 2**63 - 1)
+
+
+class Status(enum.IntEnum):
+    """What a line is; in a slow one something has to be looked at by `LineDecoder`."""
+
+    OK = 0
+    BLANK = 1
+    BAD = 2
+    SLOW = 3
+
+
+class Way(enum.IntEnum):
+    """What is made of a value: nothing but its place, or a column. Text is read by `strings`."""
+
+    SPAN = 0
+    STRING = 1
+    INT64 = 2
+    FLOAT64 = 3
+    BOOL = 4
+
+
+class Kind(enum.IntEnum):
+    """How the values of a result are given: as text, as numbers, or as members that are results as they are."""
+
+    TEXT = 0
+    INT64 = 1
+    FLOAT64 = 2
+    MEMBER = 3
+
+
+class _Wanted(ctypes.Structure):
+    _fields_ = (
+        ("count", ctypes.c_int32),
+        ("mask", ctypes.c_int32),
+        *((name, ctypes.c_void_p) for name in ("first", "next", "parent", "last", "name_start", "name_stop", "names")),
+        *((name, ctypes.c_void_p) for name in ("way", "lowest", "highest", "listed", "keeps")),
+        ("words", ctypes.c_int32),
+        ("cuts", ctypes.c_uint8),
+        ("others_stay", ctypes.c_uint8),
+        ("scratch", ctypes.c_void_p),
+        ("longest", ctypes.c_int64),
+    )
+
+
+class _Found(ctypes.Structure):
+    _fields_ = (
+        *((name, ctypes.c_void_p) for name in ("bounds", "stops", "status", "closes", "empty", "starts", "ends")),
+        *((name, ctypes.c_void_p) for name in ("values", "valid", "listed", "cuts", "cut_bounds")),
+        ("lines", ctypes.c_int64),
+        ("max_cuts", ctypes.c_int64),
+    )
+
+
+class _Result(ctypes.Structure):
+    _fields_ = (
+        ("kind", ctypes.c_uint8),
+        ("prefix", ctypes.c_void_p),
+        ("prefix_size", ctypes.c_int64),
+        *((name, ctypes.c_void_p) for name in ("values", "offsets", "valid", "starts", "ends")),
+        *((name, ctypes.c_void_p) for name in ("target_starts", "target_ends")),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _Functions:
+    level: str
+    count_lines: Any
+    scan: Any
+    strings: Any
+    emit: Any
+
+
+@functools.cache
+def _functions() -> _Functions:
+    """Load the library, and choose the functions for this processor.
+
+    Raises:
+        TransformError: The library is not there, or has no functions for the level that `TRANSFORM_CPU` names.
+    """
+    try:
+        library = ctypes.CDLL(str(_LIBRARY))
+    except OSError as error:
+        raise TransformError(f"the compiled kernel can't be loaded: {error}. Install the package again") from None
+    library.cpu_level.restype = ctypes.c_int32
+    supported = [f"v{level}" for level in (4, 3, 1) if level <= library.cpu_level()] or [""]
+    level = os.environ.get("TRANSFORM_CPU", "") or supported[0]
+    if level not in supported:
+        raise TransformError(f"TRANSFORM_CPU={level} is no level of this processor; it has {', '.join(supported)}")
+
+    def function(name: str, *types: Any) -> Any:
+        found = getattr(library, f"{name}_{level}")
+        found.argtypes, found.restype = types, ctypes.c_int64
+        return found
+
+    pointer, integer = ctypes.c_void_p, ctypes.c_int64
+    return _Functions(
+        level,
+        function("count_lines", pointer, integer),
+        function("scan", pointer, integer, ctypes.POINTER(_Wanted), ctypes.POINTER(_Found), pointer),
+        function("strings", pointer, pointer, pointer, integer, pointer, pointer),
+        function("emit", *(pointer,) * 7, integer, ctypes.POINTER(_Result), ctypes.c_int32, pointer, pointer),
+    )
+
+
+def cpu_level() -> str:
+    """Return the level of the processor for which the kernel works: v4, v3 or v1 of x86-64, or neon."""
+    return _functions().level
+
+
+def _pointer(array: Any) -> int | None:
+    return None if array is None else array.ctypes.data
+
+
+def _hash(parent: int, name: bytes) -> int:
+    found = parent * 0x9E3779B1 + len(name) * 0x85EBCA6B
+    if name:
+        found += name[0] * 0xC2B2AE35 + name[len(name) // 2] * 0x27D4EB2F + name[-1] * 0x165667B1
+    found &= 2**32 - 1
+    return found ^ found >> 15
+
+
+class Wanted:
+    """The members of lines that a calculation needs.
+
+    Args:
+        paths: Where they are.
+        ways: What is made of them, by path; by default only their place is found.
+        bounds: The lowest and the highest integer of a column, by path.
+        keeps: Whether the members of a name stay in the line, by name.
+        others_stay: Whether members of other names do.
+
+    Attributes:
+        nodes: The number of each member, by path.
+    """
+
+    def __init__(
+        self,
+        paths: Iterable[MemberPath],
+        ways: Mapping[MemberPath, Way] = {},
+        bounds: Mapping[MemberPath, tuple[int, int]] = {},
+        keeps: Mapping[str, bool] = {},
+        *,
+        others_stay: bool = True,
+    ) -> None:
+        tree: dict[str, Any] = {}
+        for path in (*paths, *((name,) for name in keeps)):
+            place = tree
+            for name in path:
+                place = place.setdefault(name, {})
+        self.nodes: dict[MemberPath, int] = {(): 0}
+        parent, last = [-1], [0]
+        self._number(tree, (), parent, last)
+        count = len(parent)
+        names = [b"", *(_encoded(path[-1]) for path in self.nodes if path)]
+        stops = np.cumsum([len(name) for name in names])
+        size = 1 << (2 * count).bit_length()
+        first, following = np.full(size, -1, np.int32), np.full(count, -1, np.int32)
+        for node in range(1, count):
+            slot = _hash(parent[node], names[node]) & (size - 1)
+            following[node], first[slot] = first[slot], node
+        kept: list[npt.NDArray[Any]] = [
+            first,
+            following,
+            np.array(parent, np.int32),
+            np.array(last, np.int32),
+            np.array(stops - [len(name) for name in names], np.int64),
+            np.array(stops, np.int64),
+            np.frombuffer(b"".join(names) + bytes(SLACK), np.uint8),
+            np.array([ways.get(path, Way.SPAN) for path in self.nodes], np.uint8),
+            np.array([bounds.get(path, _INT64)[0] for path in self.nodes], np.int64),
+            np.array([bounds.get(path, _INT64)[1] for path in self.nodes], np.int64),
+            np.full(count, -1, np.int32),
+            np.ones(count, np.uint8),
+        ]
+        for index, (name, stays) in enumerate(keeps.items()):
+            node = self.nodes[(name,)]
+            kept[-2][node], kept[-1][node] = index, stays
+        self._kept = kept
+        self.count = count
+        self.ways = {self.nodes[path]: way for path, way in ways.items()}
+        self.cuts = bool(keeps) or not others_stay
+        self.words = -(-len(keeps) // 64)
+        self._others_stay = others_stay
+        self._mask = size - 1
+        self._longest = max(len(name) for name in names)
+
+    def _number(self, tree: dict[str, Any], path: MemberPath, parent: list[int], last: list[int]) -> None:
+        """Number the nodes of a tree so that those of each subtree follow each other."""
+        here = self.nodes[path]
+        for name, inside in tree.items():
+            self.nodes[(*path, name)] = len(parent)
+            parent.append(here)
+            last.append(0)
+            self._number(inside, (*path, name), parent, last)
+        last[here] = len(parent)
+
+    def structure(self, scratch: Bytes) -> _Wanted:
+        """Return what the kernel gets; scratch is as long as `scratch_bytes`."""
+        pointers = [array.ctypes.data for array in self._kept]
+        flags = self.words, self.cuts, self._others_stay
+        return _Wanted(self.count, self._mask, *pointers, *flags, scratch.ctypes.data, self._longest)
+
+    @property
+    def scratch_bytes(self) -> int:
+        """How much scratch the kernel needs for names."""
+        return self._longest + SLACK
+
+
+def _encoded(name: str) -> bytes:
+    """Return a name as it is in UTF-8; one with a lone surrogate is in no line."""
+    try:
+        return name.encode()
+    except UnicodeEncodeError:
+        return b"\xff"
+
+
+@dataclass(frozen=True, slots=True)
+class Scan:
+    r"""The lines of a chunk, and their members.
+
+    Attributes:
+        data: The bytes of the chunk.
+        bounds: Where each line starts, and where the chunk ends.
+        stops: Where each line ends, before its `\n`.
+        status: What each line is, as a `Status`.
+        closes: Where its closing brace is.
+        empty: Whether it is an object without members, or without any that stays.
+        starts: By member and line, where the value starts; `MISSING` if there is none. Of a line that is not OK or
+            slow, nothing is there.
+        ends: By member and line, where it stops.
+        values: For each member that is a column of numbers or truth values, these; by line.
+        valid: For each of these whether there is a value; by line.
+        listed: By line, which of the names in `keeps` it has: words of 64 bits.
+        cuts: Pairs of start and stop: what to cut out of the lines. None if all members stay.
+        cut_bounds: Where the cuts of each line start, and where the last ones stop.
+    """
+
+    data: Bytes
+    bounds: Positions
+    stops: Positions
+    status: Bytes
+    closes: Positions
+    empty: Bytes
+    starts: Spans
+    ends: Spans
+    values: dict[int, npt.NDArray[Any]]
+    valid: dict[int, Bytes]
+    listed: npt.NDArray[np.uint64]
+    cuts: Spans | None
+    cut_bounds: Positions | None
+
+
+_DTYPES: dict[Way, Any] = {Way.INT64: np.int64, Way.FLOAT64: np.float64, Way.BOOL: np.uint8}
+
+
+def with_slack(view: memoryview) -> Bytes:
+    """Return the bytes of a view, with room after them that may be read: in place if its buffer has it."""
+    data = np.frombuffer(view, np.uint8)
+    whole = np.frombuffer(view.obj, np.uint8)
+    if len(data) and whole.ctypes.data + len(whole) - data.ctypes.data - len(data) >= SLACK:
+        return data
+    copy = np.zeros(len(data) + SLACK, np.uint8)
+    copy[: len(data)] = data
+    return copy[: len(data)]
+
+
+def scan(view: memoryview, wanted: Wanted) -> Scan:
+    """Find the lines of a chunk and their members.
+
+    Args:
+        view: The chunk. If its buffer ends less than `SLACK` bytes after it, it is copied.
+        wanted: The members.
+    """
+    functions = _functions()
+    data = with_slack(view)
+    size = len(data)
+    if size > MAX_CHUNK_BYTES:
+        raise ValueError(f"a chunk of {size} bytes is too long")
+    lines = functions.count_lines(data.ctypes.data, size)
+    values = {node: np.empty(lines, _DTYPES[way]) for node, way in wanted.ways.items() if way in _DTYPES}
+    valid = {node: np.empty(lines, np.uint8) for node in values}
+    max_cuts = size // 7 + 1 if wanted.cuts else 0  # no shorter line than `{"":1}\n`, or pair of members, has a cut
+    found = Scan(
+        data=data,
+        bounds=np.empty(lines + 1, np.int64),
+        stops=np.empty(lines, np.int64),
+        status=np.empty(lines, np.uint8),
+        closes=np.empty(lines, np.int64),
+        empty=np.empty(lines, np.uint8),
+        starts=np.empty((wanted.count, lines), np.uint32),
+        ends=np.empty((wanted.count, lines), np.uint32),
+        values=values,
+        valid=valid,
+        listed=np.empty((lines, wanted.words), np.uint64),
+        cuts=np.empty((max_cuts, 2), np.uint32) if wanted.cuts else None,
+        cut_bounds=np.empty(lines + 1, np.int64) if wanted.cuts else None,
+    )
+    arrays = (found.bounds, found.stops, found.status, found.closes, found.empty, found.starts, found.ends)
+    pointers = ctypes.c_void_p * wanted.count
+    by_node = (
+        pointers(*(_pointer(values.get(node)) for node in range(wanted.count))),
+        pointers(*(_pointer(valid.get(node)) for node in range(wanted.count))),
+    )
+    places = (*map(_pointer, arrays), *(ctypes.addressof(one) for one in by_node), _pointer(found.listed))
+    structure = _Found(*places, _pointer(found.cuts), _pointer(found.cut_bounds), lines, max_cuts)
+    scratch, spans = np.empty(wanted.scratch_bytes, np.uint8), np.empty(2 * wanted.count, np.uint32)
+    count = functions.scan(data.ctypes.data, size, wanted.structure(scratch), structure, spans.ctypes.data)
+    assert count == lines, (count, lines)  # noqa: S101 - the kernel counts as `count_lines` does
+    return found
+
+
+def strings(data: Bytes, starts: Spans, ends: Spans) -> tuple[Bytes, Positions]:
+    """Return the text of strings, one after the other, and where each starts; of what is no string, none.
+
+    Args:
+        data: The chunk.
+        starts: Where each value starts.
+        ends: Where it stops.
+    """
+    there = starts != MISSING
+    size = int((ends[there] - starts[there]).sum(dtype=np.int64))
+    text, offsets = np.empty(size + SLACK, np.uint8), np.empty(len(starts) + 1, np.int64)
+    found = _functions().strings(
+        data.ctypes.data, starts.ctypes.data, ends.ctypes.data, len(starts), text.ctypes.data, offsets.ctypes.data
+    )
+    assert 0 <= found <= size  # noqa: S101 - lines with wrong escapes are not OK
+    return text[:found], offsets
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """The values of a result, to be written; one for each row.
+
+    Attributes:
+        kind: How they are given.
+        prefix: The name and the colon, as JSON.
+        values: The bytes of texts, or the numbers; None for members.
+        offsets: Where each text starts.
+        valid: Which values are there; None for all.
+        member: For members, the places of the values by line.
+        target: The places of the values that are replaced, by line; None if the results are new members.
+    """
+
+    kind: Kind
+    prefix: bytes
+    values: npt.NDArray[Any] | None = None
+    offsets: Positions | None = None
+    valid: Bytes | None = None
+    member: tuple[Spans, Spans] | None = None
+    target: tuple[Spans, Spans] | None = None
+
+    @property
+    def max_bytes(self) -> int:
+        """The most that a value takes, texts aside."""
+        return len(self.prefix) + 1 + (4, 20, 25, 4)[self.kind]
+
+
+def emit(found: Scan, lines: Positions, columns: Sequence[Column]) -> Bytes:
+    """Return the output of some lines of a chunk.
+
+    Args:
+        found: The lines.
+        lines: The index of each line that is in the output, in order.
+        columns: The results, with a value for each of these lines.
+    """
+    size = len(found.data) + len(lines) * sum(column.max_bytes for column in columns)
+    keep: list[Any] = []
+    results = (_Result * max(len(columns), 1))()
+    for result, column in zip(results, columns, strict=False):
+        prefix = np.frombuffer(column.prefix + bytes(SLACK), np.uint8)
+        values = column.values
+        if column.kind is Kind.TEXT and column.offsets is not None:
+            size += int(column.offsets[len(lines)] - column.offsets[0]) if len(column.offsets) else 0
+        if column.member is not None:
+            starts, ends = (places[lines] for places in column.member)
+            there = starts != MISSING
+            size += int((ends[there] - starts[there]).sum(dtype=np.int64))
+        keep.append(prefix)
+        result.kind, result.prefix, result.prefix_size = column.kind, prefix.ctypes.data, len(column.prefix)
+        result.values, result.offsets, result.valid = map(_pointer, (values, column.offsets, column.valid))
+        result.starts, result.ends = map(_pointer, column.member or (None, None))
+        result.target_starts, result.target_ends = map(_pointer, column.target or (None, None))
+    output, order = np.empty(size + 2 * SLACK, np.uint8), np.empty(max(len(columns), 1), np.int32)
+    written = _functions().emit(
+        found.data.ctypes.data,
+        found.bounds.ctypes.data,
+        found.closes.ctypes.data,
+        found.empty.ctypes.data,
+        _pointer(found.cuts),
+        _pointer(found.cut_bounds),
+        lines.ctypes.data,
+        len(lines),
+        results,
+        len(columns),
+        order.ctypes.data,
+        output.ctypes.data,
+    )
+    assert written <= size  # noqa: S101 - the kernel has written beyond the end of the buffer
+    return output[:written]
