@@ -202,13 +202,13 @@ class Decoder:
             node = self._wanted.nodes[self._paths[name]]
             if name in self._present:
                 there = _are_values(found, node)
-                one = pl.Series(name, pa.array(np.ones(count, bool), mask=~there))
+                one = pl.Series(pa.array(np.ones(count, bool), mask=~there))
             else:
-                one = _series(name, found, node, self._wanted.ways[node]).cast(column.evaluated)
+                one = _series(found, node, self._wanted.ways[node]).cast(column.evaluated)
             if rows:
                 more = to_series(name, [singles[row][name] for row in rows], column)
-                one = pl.concat([one, more])
-            series.append(one if whole else one.gather(place))
+                one = pl.concat([one, more.alias("")])
+            series.append((one if whole else one.gather(place)).alias(name))  # Arrow has no names with NUL
         if not series:
             return pl.DataFrame(height=len(lines))
         return pl.DataFrame({one.name: one for one in series})  # in a list, a series named "" would be renamed
@@ -282,7 +282,7 @@ def _are_values(found: Scan, node: int) -> npt.NDArray[np.bool_]:
     return there
 
 
-def _series(name: str, found: Scan, node: int, way: Way) -> pl.Series:
+def _series(found: Scan, node: int, way: Way) -> pl.Series:
     """Return the values of a member of all lines; those of lines that are not OK are arbitrary."""
     if way is Way.STRING:
         starts, ends = found.starts[node], found.ends[node]
@@ -292,10 +292,10 @@ def _series(name: str, found: Scan, node: int, way: Way) -> pl.Series:
         there = starts != MISSING
         there[there] = found.data[starts[there]] == ord('"')
         buffers = [_bitmap(there), pa.py_buffer(offsets), pa.py_buffer(text)]
-        return pl.Series(name, pa.LargeStringArray.from_buffers(pa.large_string(), len(starts), buffers))
+        return pl.Series(pa.Array.from_buffers(pa.large_string(), len(starts), buffers))
     values, valid = found.values[node], found.valid[node].view(bool)
     data = pa.py_buffer(np.packbits(values, bitorder="little") if way is Way.BOOL else values)
-    return pl.Series(name, pa.Array.from_buffers(_ARROW_TYPES[way], len(valid), [_bitmap(valid), data]))
+    return pl.Series(pa.Array.from_buffers(_ARROW_TYPES[way], len(valid), [_bitmap(valid), data]))
 
 
 def _bitmap(valid: npt.NDArray[np.bool_]) -> pa.Buffer | None:

@@ -288,7 +288,7 @@ _DTYPES: dict[Way, Any] = {Way.INT64: np.int64, Way.FLOAT64: np.float64, Way.BOO
 def with_slack(view: memoryview) -> Bytes:
     """Return the bytes of a view, with room after them that may be read: in place if its buffer has it."""
     data = np.frombuffer(view, np.uint8)
-    whole = np.frombuffer(view.obj, np.uint8)
+    whole = np.frombuffer(view.obj, np.uint8)  # type: ignore[call-overload]
     if len(data) and whole.ctypes.data + len(whole) - data.ctypes.data - len(data) >= SLACK:
         return data
     copy = np.zeros(len(data) + SLACK, np.uint8)

@@ -29,8 +29,8 @@ def _five(exponent: int) -> int:
         return power >> by if by >= 0 else power << -by
     bits = (power - 1).bit_length()
     if exponent >= -27:
-        return 2 ** (bits + 127) // power + 1
-    reciprocal: int = 2 ** (2 * bits + 128) // power + 1
+        return (1 << (bits + 127)) // power + 1
+    reciprocal: int = (1 << (2 * bits + 128)) // power + 1
     return reciprocal >> (reciprocal.bit_length() - 128)
 
 
