@@ -41,6 +41,7 @@ def splice(
 
 def _column(values: pl.Series, prefix: bytes, target: tuple[Spans, Spans] | None) -> Column:
     """Return a result as the kernel takes it: numbers as they are, all else as text."""
+    values = values.alias("")  # Arrow has no names with NUL
     array = values.rechunk().to_arrow()
     if values.dtype == pl.String:
         text = array.cast(pa.large_string())
