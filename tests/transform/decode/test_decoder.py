@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import polars as pl
 import pytest
 from hypothesis import example, given, settings
@@ -18,6 +17,7 @@ from transform.decode.line_errors import CUT_KIND
 from transform.decode.schema import Column, Read
 from transform.errors import WidenError
 from transform.io.chunks import LONG_LINE_HEAD_BYTES, MAX_LINE_BYTES, Chunk
+from transform.native.binding import MISSING
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -74,12 +74,15 @@ def check(data: bytes, kinds: dict[str, str], targets: Sequence[str] = (), limit
             check_reject(next(rejects), index, start, line, str(rejected), spec)
         start += len(line) + 1
     assert (list(rejects), decoded.blank) == ([], blank)
-    assert list(zip(*(x.tolist() for x in (decoded.lines, decoded.closes, decoded.empties)), strict=True)) == places
+    found, rows_of = decoded.found, decoded.lines.tolist()
+    assert [(line, int(found.closes[line]), bool(found.empty[line])) for line in rows_of] == places
     assert decoded.frame.height == len(rows)
     assert not kinds or decoded.frame.to_dicts() == rows
     assert dict(decoded.frame.schema) == {name: Column(TYPES[kind]).evaluated for name, kind in kinds.items()}
-    found = {n: np.array([s.rows, s.starts, s.stops]).T.tolist() for n, s in decoded.spans.items()}
-    assert {name: found.get(name, []) for name in targets} == {n: [list(span) for span in s] for n, s in spans.items()}
+    for name in targets:
+        starts, ends = (places[decoded.lines].tolist() for places in decoded.places((name,)))
+        there = [(row, *span) for row, span in enumerate(zip(starts, ends, strict=True)) if span[0] != MISSING]
+        assert there == spans[name]
     return decoded
 
 

@@ -63,7 +63,7 @@ def test_the_stages_one_by_one_are_the_whole() -> None:
     found = made.evaluate(MIXED, decoded)
     assert found.decoded is decoded, "it is not decoded again"
     assert found.kept_lines.tolist() == [3, 7]
-    assert found.evaluated.texts["b"].to_list() == ["4", "10"]
+    assert found.evaluated.results["b"].to_list() == [4, 10]
     assert plain(made.splice(found)) == plain(made.splice(made.evaluate(MIXED))) == plain(made.transform(MIXED))
 
 
