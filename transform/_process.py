@@ -63,7 +63,13 @@ def check_interrupts() -> None:
 
 @contextlib.contextmanager
 def interruptible() -> Iterator[None]:
-    """Raise KeyboardInterrupt at once if a stop is requested within the context."""
+    """Raise KeyboardInterrupt at once if a stop is requested within the context, in the main thread.
+
+    In other threads it does nothing: signals are handled by the main thread, which may be busy with something else.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
     if signal.getsignal(signal.SIGINT) is _note:
         # Importing polars puts a handler in front of ours, with which a wait would continue after Ctrl-C.
         signal.siginterrupt(signal.SIGINT, True)

@@ -3,18 +3,14 @@
 `takes_calculation` adds the options that define a calculation to a command.
 """
 
-import contextlib
 import functools
 import re
-from collections.abc import Callable, Iterator, Mapping
-from pathlib import Path
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import click
 from click.shell_completion import CompletionItem
 
-from transform._process import available_cores
-from transform.io.chunks import MIN_RANGES, RANGE_BYTES
 from transform.sizes import parse_size
 
 if TYPE_CHECKING:
@@ -93,11 +89,10 @@ def takes_calculation(command: Callable[..., None]) -> Callable[..., None]:
             raise click.UsageError("with --calculation, say everything else in its file")
         if not (reference or exprs or where or drop or select):
             raise click.UsageError("nothing to do: give --expr, --where, --drop, --select or --calculation")
-        with _started_ahead(options):
-            from transform import load
+        from transform import load
 
-            what = load(reference) if reference else _calculation(exprs, where, drop, select, schema)
-            command(*args, what=what, **options)
+        what = load(reference) if reference else _calculation(exprs, where, drop, select, schema)
+        command(*args, what=what, **options)
 
     return wrapped
 
@@ -139,20 +134,3 @@ def _names(option: str, lists: tuple[str, ...]) -> list[str]:
         return [name for text in lists for name in parse_names(text)]
     except OptionError as error:
         raise click.BadParameter(str(error), param_hint=option) from None
-
-
-@contextlib.contextmanager
-def _started_ahead(options: Mapping[str, Any]) -> Iterator[None]:
-    """Start worker processes while this process still imports, if the size of the input shows that they are needed."""
-    try:
-        size = Path(options["source"]).stat().st_size  # 0 for a device or a pipe
-    except (OSError, ValueError):
-        size = 0
-    others = (options.get("workers", 1) or available_cores()) - 1 if size > MIN_RANGES * RANGE_BYTES else 0
-    if not others:
-        yield
-        return
-    from transform.engine.remote_worker import started_ahead
-
-    with started_ahead(others):
-        yield

@@ -77,6 +77,11 @@ class FunctionPlan:
     function: Function
     max_line_bytes: int = MAX_LINE_BYTES
 
+    @property
+    def in_threads(self) -> bool:
+        """Whether threads can transform chunks side by side: a Python function needs processes."""
+        return False
+
     def describe_schema(self) -> dict[str, tuple[str, str]]:
         """Return no columns: which members a function reads is not known."""
         return {}

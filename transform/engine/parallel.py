@@ -11,7 +11,19 @@ from typing import TYPE_CHECKING, Protocol
 
 from transform.decode.rejects import ChunkResult
 from transform.engine.options import EngineOptions
-from transform.io.chunks import MIN_RANGES, Chunk, LongLine, RandomAccess, Range, cut, prefetch_range, read_range
+from transform.engine.threads import Ranges, Threads
+from transform.io.chunks import (
+    CHUNK_BYTES,
+    MIN_RANGES,
+    Chunk,
+    LongLine,
+    RandomAccess,
+    Range,
+    cut,
+    prefetch_range,
+    read_range,
+)
+from transform.io.s3 import is_uri
 from transform.io.sources import InputVersion, Reader, open_version
 
 if TYPE_CHECKING:
@@ -25,6 +37,10 @@ class Transforms(Protocol):
     @property
     def max_line_bytes(self) -> int:
         """A longer line is rejected."""
+
+    @property
+    def in_threads(self) -> bool:
+        """Whether threads can transform chunks side by side, as no Python code runs for each line."""
 
     def transform(self, chunk: Chunk | LongLine) -> ChunkResult:
         """Return what a chunk becomes."""
@@ -53,8 +69,20 @@ def chunk_results(
         notes: A list to which a note is added if only this process could be used.
         modules: The modules that other processes need.
     """
-    pickled = _pickle(plan, notes) if options.workers > 1 else None
     start = reader.start.offset if reader.start is not None else 0
+    if plan.in_threads and options.workers > 1:
+        threads = Threads(plan.transform, options.workers)
+        if reader.version is None or reader.size is None:
+            with threads.results_of_chunks(chunks) as results:
+                yield results
+            return
+        item_bytes = options.range_bytes if is_uri(reader.version.location) else min(options.range_bytes, CHUNK_BYTES)
+        if reader.size - start > item_bytes:
+            ranges = Ranges(reader.version, options.chunk_bytes, plan.max_line_bytes)
+            with threads.results_of_ranges(ranges, cut(reader.size, item_bytes, start)) as results:
+                yield reader.follow(results)
+            return
+    pickled = _pickle(plan, notes) if options.workers > 1 and not plan.in_threads else None
     if pickled is None:
         yield map(plan.transform, chunks)
     elif reader.version is None or reader.size is None:

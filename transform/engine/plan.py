@@ -16,6 +16,7 @@ from transform.engine.named_members import NamesFound, find_names
 from transform.engine.projection import Projection
 from transform.engine.splice import splice
 from transform.expressions.evaluate import Evaluated, Evaluator
+from transform.expressions.row_wise import calls_python
 from transform.io.chunks import Chunk, LongLine
 from transform.native.binding import Positions
 
@@ -103,6 +104,7 @@ class ExpressionPlan:
         )
         self._schema = {name: column.evaluated for name, column in columns.items()}
         computed = {name: expr for name, expr in results.items() if expr is not None}
+        self._calls_python = any(map(calls_python, (*computed.values(), *filters)))
         self._evaluator = Evaluator(computed, filters, self._schema, pure=pure, sql=sql)
 
     def __reduce__(self) -> tuple[object, ...]:
@@ -113,6 +115,11 @@ class ExpressionPlan:
     def result_types(self) -> dict[str, pl.DataType | None]:
         """The type of each result, by name; None for one that is a member as it is."""
         return {name: self._evaluator.types.get(name) for name in self._names}
+
+    @property
+    def in_threads(self) -> bool:
+        """Whether threads can transform chunks side by side, as no Python code runs for each value."""
+        return not self._calls_python
 
     @property
     def closed(self) -> list[str]:

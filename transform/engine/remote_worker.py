@@ -3,8 +3,7 @@
 Workers are new interpreters. Forks would not do, because polars does not survive them; nor would processes of
 `multiprocessing`, which import the caller's main module again: a script or a notebook does not expect that.
 
-A worker takes about as long to start as this process did. If it is clear from the start that workers will be needed, as
-on the command line, `started_ahead` starts them while this process still imports.
+A worker takes about as long to start as this process did.
 """
 
 import contextlib
@@ -16,7 +15,6 @@ import sys
 import tempfile
 from collections import deque
 from collections.abc import Iterator
-from contextvars import ContextVar
 from dataclasses import replace
 from multiprocessing.connection import Connection, Pipe
 from pathlib import Path
@@ -109,34 +107,6 @@ def import_path() -> tuple[str, ...]:
     return (*absolute, *(str(here / place) for place in sys.path if not os.path.isabs(place)))  # noqa: PTH117 - as above
 
 
-_STARTED: ContextVar[tuple[WorkerProcess, ...]] = ContextVar("started", default=())
-
-
-@contextlib.contextmanager
-def started_ahead(count: int) -> Iterator[None]:
-    """Start worker processes now, for the runs within the context; those that no run has taken are stopped at its end.
-
-    Args:
-        count: How many to start.
-    """
-    token = _STARTED.set(tuple(WorkerProcess() for _ in range(count)))
-    try:
-        yield
-    finally:
-        for worker in _STARTED.get():
-            worker.stop(at_once=True)
-        _STARTED.reset(token)
-
-
-def _take_process() -> WorkerProcess:
-    """Return a process that was started ahead, or a new one; the caller has to stop it."""
-    started = _STARTED.get()
-    if not started:
-        return WorkerProcess()
-    _STARTED.set(started[1:])
-    return started[0]
-
-
 class RemoteWorker:
     """A worker process that transforms items of an input: a `pool.Worker`.
 
@@ -148,7 +118,7 @@ class RemoteWorker:
 
     def __init__(self, setup: WorkerSetup, ready_wait_s: float = 0.0) -> None:
         self._ready_wait_s = ready_wait_s
-        self._worker = _take_process()
+        self._worker = WorkerProcess()
         self._connection, self._memory = self._worker.connection, self._worker.memory
         self._ready = False
         self._slots: deque[int] = deque()  # of the items that it has, in order

@@ -260,21 +260,24 @@ class ObjectReader:
 
     def close(self) -> None:
         """Cancel what is being read ahead, and free the memory."""
-        for answer in self._ahead.values():
+        for answer in list(self._ahead.values()):  # a thread that waits for one gets CancelledError
             answer.cancel()
         self._ahead.clear()
         self._block = Block(0)
 
     def _next_block(self, offset: int) -> Block:
         """Return the block at an offset, and start to read those that will probably be read next."""
-        answer = self._ahead.pop(offset, None)
+        answer = self._ahead.get(offset)
         if answer is None:
-            answer = self._fetcher.start(offset)
+            answer = self._ahead[offset] = self._fetcher.start(offset)
         if offset == self._position and offset > 0:  # it is being read sequentially
             for number in range(_BLOCKS_AHEAD):
                 self.prefetch(offset + (number + 1) * self._fetcher.options.block_bytes)
         self._block = Block(0)  # the old one is not kept until the next has arrived
-        return _result(answer).block
+        try:
+            return _result(answer).block
+        finally:
+            self._ahead.pop(offset, None)
 
 
 def _result(future: "Future[Answer]") -> Answer:
