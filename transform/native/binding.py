@@ -71,6 +71,7 @@ class _Wanted(ctypes.Structure):
         ("others_stay", ctypes.c_uint8),
         ("scratch", ctypes.c_void_p),
         ("longest", ctypes.c_int64),
+        ("sizes", ctypes.c_uint64),
     )
 
 
@@ -215,6 +216,7 @@ class Wanted:
         self._others_stay = others_stay
         self._mask = size - 1
         self._longest = max(len(name) for name in names)
+        self._sizes = sum({1 << min(len(name), 63) for name in names[1:]})
 
     def _number(self, tree: dict[str, Any], path: MemberPath, parent: list[int], last: list[int]) -> None:
         """Number the nodes of a tree so that those of each subtree follow each other."""
@@ -230,7 +232,7 @@ class Wanted:
         """Return what the kernel gets; scratch is as long as `scratch_bytes`."""
         pointers = [array.ctypes.data for array in self._kept]
         flags = self.words, self.cuts, self._others_stay
-        return _Wanted(self.count, self._mask, *pointers, *flags, scratch.ctypes.data, self._longest)
+        return _Wanted(self.count, self._mask, *pointers, *flags, scratch.ctypes.data, self._longest, self._sizes)
 
     @property
     def scratch_bytes(self) -> int:

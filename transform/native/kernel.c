@@ -30,6 +30,7 @@
 #define MAX_DEPTH 512
 #define END UINT64_MAX
 #define MISSING UINT32_MAX
+#define NONE UINT32_MAX  // the line has no more tokens
 
 typedef uint8_t byte;
 typedef unsigned __int128 uint128;
@@ -79,26 +80,32 @@ static inline void copy(byte *to, const byte *from, uint64_t size) {
     } while (done < size);
 }
 
+// Compares whole blocks, see SLACK.
 static inline bool equal(const byte *a, const byte *b, uint64_t size) {
-    for (uint64_t i = 0; i < size; i++)
-        if (a[i] != b[i]) return false;
-    return true;
+    for (; size > 64; size -= 64, a += 64, b += 64)
+        if (to_bits((bytes64)(load(a) != load(b)))) return false;
+    return !size || !(to_bits((bytes64)(load(a) != load(b))) << (64 - size));
 }
 
 // ----------------------------------------------------------------------------------------------------------- tokens
+
+#define TOKENS 1024  // there is room for so many positions
+#define AHEAD 8      // so many may be looked at without a check
 
 typedef struct {
     const byte *data;
     uint64_t size;        // of the chunk
     uint64_t at;          // where the next block starts
-    uint64_t base;        // where this block starts
-    uint64_t tokens;      // those of this block that are left, as bits
     uint64_t stop;        // where the line ends, END until that is known
     uint64_t in_string;   // all ones if the block before ended in a string
     uint64_t escaped;     // 1 if it ended with a backslash that escapes the next byte
     uint64_t in_word;     // 1 if it ended in a number or a word
     uint64_t low_expected;  // where the escape of a low surrogate has to be
-    bool bad, slow, escapes, not_ascii;
+    bytes64 all;          // the bytes of all blocks, or-ed
+    bool bad, slow, escapes;
+    uint32_t *tokens;     // room for positions
+    uint32_t *found;      // where those that were found end
+    const uint32_t *enough;  // beyond, fewer than AHEAD are left, and more can be found
 } Line;
 
 static inline int hex_digit(byte c) {
@@ -122,9 +129,9 @@ static inline bool is_high(int unit) { return (unit & 0xFC00) == 0xD800; }
 static inline bool is_low(int unit) { return (unit & 0xFC00) == 0xDC00; }
 
 // Checks the escapes of a block, of which `at` are the characters after the backslashes.
-__attribute__((noinline)) static void check_escapes(Line *line, uint64_t at) {
+__attribute__((noinline)) static void check_escapes(Line *line, uint64_t base, uint64_t at) {
     for (; at; at &= at - 1) {
-        uint64_t position = line->base + (uint64_t)__builtin_ctzll(at);
+        uint64_t position = base + (uint64_t)__builtin_ctzll(at);
         byte c = line->data[position];
         if (c == 'u') {
             int unit = hex4(line->data + position + 1);
@@ -158,14 +165,17 @@ static inline uint64_t find_escaped(uint64_t backslashes, uint64_t *carry) {
 
 // Returns for each bit whether the number of ones up to and including it is odd.
 static inline uint64_t parity(uint64_t bits) {
+#ifdef __PCLMUL__
+    return (uint64_t)_mm_cvtsi128_si64(_mm_clmulepi64_si128(_mm_cvtsi64_si128((int64_t)bits), _mm_set1_epi8(-1), 0));
+#else
     for (int by = 1; by < 64; by *= 2) bits ^= bits << by;
     return bits;
+#endif
 }
 
-// Finds the tokens of the next block of the line; returns false if the line has ended.
-static inline bool next_block(Line *line) {
-    if (line->stop != END) return false;
-    uint64_t base = line->base = line->at;
+// Returns the tokens of the next block of the line, as bits.
+static inline uint64_t next_block(Line *line) {
+    uint64_t base = line->at;
     bytes64 block = load(line->data + base);
     bytes64 folded = block | 0x20;  // `{` and `[` differ in that bit, as do `}` and `]`
     uint64_t control = to_bits((bytes64)(block < 0x20));
@@ -173,9 +183,9 @@ static inline bool next_block(Line *line) {
     uint64_t marks = to_bits((bytes64)((folded == '{') | (folded == '}') | (block == ',') | (block == ':')));
     uint64_t quotes = to_bits((bytes64)(block == '"'));
     uint64_t backslashes = to_bits((bytes64)(block == '\\'));
-    uint64_t not_ascii = to_bits((bytes64)(block >= 0x80));
     uint64_t valid = BLOCK == 64 ? ~0ULL : (1ULL << (BLOCK & 63)) - 1;
     uint64_t left = line->size - base;
+    line->all |= block;
     line->at = base + BLOCK;
     if (control || left <= BLOCK || BLOCK < 64) {
         if (left < BLOCK) valid = (1ULL << left) - 1;
@@ -191,7 +201,6 @@ static inline bool next_block(Line *line) {
         marks &= valid;
         quotes &= valid;
         backslashes &= valid;
-        not_ascii &= valid;
     }
     uint64_t escaped = 0;
     if (backslashes | line->escaped) {
@@ -209,40 +218,52 @@ static inline bool next_block(Line *line) {
         uint64_t spaces = to_bits((bytes64)((block == '\t') | (block == '\r')));
         if (control & (inside | ~spaces)) line->bad = true;
     }
-    if (escaped & inside) check_escapes(line, escaped & inside);
-    line->not_ascii |= not_ascii != 0;
+    if (escaped & inside) check_escapes(line, base, escaped & inside);
     uint64_t words = ~(marks | white | quotes | inside) & valid;
     uint64_t word_starts = words & ~(words << 1 | line->in_word);
     line->in_word = words & last ? 1 : 0;
-    line->tokens = (marks & ~inside) | quotes | word_starts;
-    return true;
+    return (marks & ~inside) | quotes | word_starts;
 }
 
-// Stores the position of the next token, END if the line has no more.
-#define NEXT(token)                                              \
-    do {                                                         \
-        while (!tokens && next_block(line)) {                    \
-            tokens = line->tokens;                               \
-            base = line->base;                                   \
-        }                                                        \
-        token = tokens ? base + (uint64_t)__builtin_ctzll(tokens) : END; \
-        tokens &= tokens - 1;                                    \
-    } while (0)
+// Returns the position of the first bit; any number if there is none.
+static inline uint32_t first_bit(uint64_t bits) {
+#ifdef __BMI__
+    return (uint32_t)_tzcnt_u64(bits);
+#else
+    return (uint32_t)__builtin_ctzll(bits | 1ULL << 63);
+#endif
+}
+
+// Finds the positions of more tokens, after those from `left` on. At least AHEAD are there then, unless the line ends;
+// as many NONE follow its last one.
+static const uint32_t *find_tokens(Line *line, const uint32_t *left) {
+    uint32_t *to = line->tokens, *full = to + TOKENS - 64;
+    while (left < line->found) *to++ = *left++;
+    while (line->stop == END && to <= full) {
+        uint32_t base = (uint32_t)line->at;
+        uint64_t bits = next_block(line);
+        uint32_t *after = to + __builtin_popcountll(bits);
+        for (; to < after; to += 4) {  // up to three too many
+            for (int i = 0; i < 4; i++) {
+                to[i] = base + first_bit(bits);
+                bits &= bits - 1;
+            }
+        }
+        to = after;
+    }
+    line->found = to;
+    line->enough = line->stop == END ? to - AHEAD : to + AHEAD;
+    for (int i = 0; i < AHEAD; i++) to[i] = NONE;
+    return line->tokens;
+}
 
 // Returns whether the bytes are UTF-8, as RFC 3629 has it: no surrogates, nothing longer than needed.
 static bool is_utf8(const byte *at, const byte *stop) {
     while (at < stop) {
-        uint64_t word;
-        __builtin_memcpy(&word, at, 8);  // may be beyond the end, see SLACK
-        if (!(word & 0x8080808080808080ULL)) {
-            at += 8;
-            continue;
-        }
+        uint64_t others = to_bits((bytes64)(load(at) >= 0x80));  // than ASCII
+        at += others ? (uint64_t)__builtin_ctzll(others) : 64;
+        if (!others || at >= stop) continue;
         byte c = *at;
-        if (c < 0x80) {
-            at++;
-            continue;
-        }
         int more = c >= 0xF0 ? 3 : c >= 0xE0 ? 2 : 1;
         if (c < 0xC2 || c > 0xF4 || stop - at <= more) return false;
         byte lowest = c == 0xE0 ? 0xA0 : c == 0xF0 ? 0x90 : 0x80;
@@ -270,26 +291,32 @@ static inline bool ends_word(byte c) {
     return c == ',' || c == '}' || c == ']' || c == ' ' || c == '\n' || c == '\t' || c == '\r' || c == ':';
 }
 
-// Returns where a number ends, NULL if the bytes are not one. `stop` is the end of the chunk.
-static inline const byte *skip_number(const byte *at) {
-    if (*at == '-') at++;
-    if (*at == '0') {
-        at++;
-    } else {
-        if (!is_digit(*at)) return NULL;
-        while (is_digit(*at)) at++;
-    }
-    if (*at == '.') {
-        if (!is_digit(*++at)) return NULL;
-        while (is_digit(*at)) at++;
-    }
-    if ((*at | 0x20) == 'e') {
-        at++;
-        if (*at == '+' || *at == '-') at++;
-        if (!is_digit(*at)) return NULL;
-        while (is_digit(*at)) at++;
+// Returns where the digits from here on end, within a chunk that ends at `end`.
+static inline const byte *skip_digits(const byte *at, const byte *end) {
+    for (; at < end; at += 64) {
+        uint64_t others = to_bits((bytes64)((bytes64)(load(at) - '0') > 9));
+        if (others) return at + __builtin_ctzll(others);
     }
     return at;
+}
+
+// Returns where a number ends, NULL if the bytes are not one.
+static inline const byte *skip_number(const byte *at, const byte *end) {
+    if (*at == '-') at++;
+    const byte *stop = skip_digits(at, end);
+    if (stop == at || (*at == '0' && stop - at > 1)) return NULL;
+    if (*stop == '.') {
+        at = stop + 1;
+        stop = skip_digits(at, end);
+        if (stop == at) return NULL;
+    }
+    if ((*stop | 0x20) == 'e') {
+        at = stop + 1;
+        if (*at == '+' || *at == '-') at++;
+        stop = skip_digits(at, end);
+        if (stop == at) return NULL;
+    }
+    return stop;
 }
 
 // Reads a number that `skip_number` has accepted.
@@ -390,6 +417,7 @@ typedef struct {
     byte others_stay;          // whether members that are not listed stay
     byte *scratch;             // for a name with escapes, as long as the longest name and SLACK
     int64_t longest;           // name
+    uint64_t sizes;            // of names, as bits; the last is for all from 63 on
 } Wanted;
 
 typedef struct {
@@ -525,8 +553,22 @@ static inline bool cut(Cutter *cutter, Found *found, bool stays, uint64_t start,
     return fits;
 }
 
-static inline bool is_word(const byte *at, const char *word, uint64_t size) {
-    return equal(at, (const byte *)word, size) && ends_word(at[size]);
+static inline uint32_t load4(const byte *from) {
+    uint32_t found;
+    __builtin_memcpy(&found, from, sizeof found);
+    return found;
+}
+
+// Returns where a number or a word ends, 0 if it is neither.
+static inline uint32_t skip_scalar(const byte *data, uint64_t size, uint32_t token) {
+    const byte *at = data + token, *stop;
+    if (load4(at) == load4((const byte *)"true") || load4(at) == load4((const byte *)"null"))
+        stop = at + 4;
+    else if (*at == 'f')
+        stop = load4(at + 1) == load4((const byte *)"alse") ? at + 5 : NULL;
+    else
+        stop = skip_number(at, data + size);
+    return stop != NULL && ends_word(*stop) ? (uint32_t)(stop - data) : 0;
 }
 
 // Makes the values of a line. Returns false if one does not fit its type, or needs more care.
@@ -571,95 +613,75 @@ static bool convert(const Wanted *wanted, Found *found, const byte *data, int64_
 // Reads one line; returns its status, or -1 if there is no room for its cuts.
 static int scan_line(const Wanted *wanted, Found *found, Line *line, int64_t index, Cutter *cutter, uint32_t *starts,
                      uint32_t *ends) {
-    int32_t nodes[MAX_DEPTH + 1];      // by depth, the node of the object or array, -1 if it is not wanted
-    uint64_t begins[MAX_DEPTH + 1];    // where it starts
-    uint64_t objects[MAX_DEPTH / 64 + 1] = {0};  // as bits, whether it is an object
+    int32_t nodes[MAX_DEPTH + 1];    // by depth: the node of the object or array, -1 if it is not wanted
+    uint32_t begins[MAX_DEPTH + 1];  // where it starts
+    bool objects[MAX_DEPTH + 1];     // whether it is an object
     const byte *data = line->data;
+    const uint32_t *next = find_tokens(line, line->found);
     int depth = 0;
-    int32_t child = 0;        // the node of the member
-    uint64_t member = 0;      // where the member of the line starts
+    int32_t node = -1, child = 0;  // of the object or array, and of the member
+    bool object = false, named = false;  // whether it is an object, and has members that are wanted
+    uint32_t member = 0, token, stop;  // where the member of the line starts
     bool stays = true;
-    uint64_t tokens = 0, base = 0;  // those of the line, in registers
-    uint64_t token, stop;
-    NEXT(token);
-    for (int32_t node = 0; node < wanted->count; node++) starts[node] = MISSING;
-
-    if (token == END) return LINE_BLANK;
+    for (int32_t i = 0; i < wanted->count; i++) starts[i] = MISSING;
+    token = *next++;
+    if (token == NONE) return LINE_BLANK;
     if (data[token] != '{') return LINE_BAD;
 
-value:
-    switch (data[token]) {
-        case '"':
-            NEXT(stop);
-            if (stop == END) return LINE_BAD;
-            stop++;
-            break;
-        case '{':
-        case '[':
-            if (depth == MAX_DEPTH) return LINE_BAD;
-            depth++;
-            nodes[depth] = child;
-            begins[depth] = token;
-            if (data[token] == '{') {
-                objects[depth / 64] |= 1ULL << (depth % 64);
-                NEXT(token);
-                if (token == END) return LINE_BAD;
-                if (data[token] == '"') goto key;
-                if (data[token] != '}') return LINE_BAD;
-            } else {
-                objects[depth / 64] &= ~(1ULL << (depth % 64));
-                NEXT(token);
-                if (token == END) return LINE_BAD;
-                child = -1;
-                if (data[token] != ']') goto value;
-            }
-            goto close;
-        case 't':
-            if (!is_word(data + token, "true", 4)) return LINE_BAD;
-            stop = token + 4;
-            break;
-        case 'f':
-            if (!is_word(data + token, "false", 5)) return LINE_BAD;
-            stop = token + 5;
-            break;
-        case 'n':
-            if (!is_word(data + token, "null", 4)) return LINE_BAD;
-            stop = token + 4;
-            break;
-        default: {
-            const byte *end = skip_number(data + token);
-            if (end == NULL || !ends_word(*end)) return LINE_BAD;
-            stop = (uint64_t)(end - data);
+value:  // begins at `token`, and more tokens follow
+    if (data[token] == '"') {
+        stop = *next++;
+        if (stop == NONE) return LINE_BAD;
+        stop++;
+    } else if ((data[token] | 0x20) == '{') {
+        if (depth == MAX_DEPTH) return LINE_BAD;
+        depth++;
+        nodes[depth] = node = child;
+        begins[depth] = token;
+        objects[depth] = object = data[token] == '{';
+        named = object && node >= 0 && wanted->last[node] > node + 1;
+        if (next > line->enough) next = find_tokens(line, next);
+        token = *next++;
+        if (token == NONE) return LINE_BAD;
+        if (object) {
+            if (data[token] == '"') goto key;
+            if (data[token] != '}') return LINE_BAD;
+        } else if (data[token] != ']') {
+            child = -1;
+            goto value;
         }
+        goto close;
+    } else {
+        stop = skip_scalar(data, line->size, token);
+        if (stop == 0) return LINE_BAD;
     }
     if (child >= 0) {
         // A path leads through something that is no object: it is for Python to say what is wrong with that.
         if (wanted->last[child] > child + 1 && data[token] != 'n') line->slow = true;
-        starts[child] = (uint32_t)token;
-        ends[child] = (uint32_t)stop;
+        starts[child] = token;
+        ends[child] = stop;
     }
 
-after:
+after:  // a value, which ends at `stop`
     if (depth == 1 && wanted->cuts && !cut(cutter, found, stays, member, stop)) return -1;
-    NEXT(token);
-    if (token == END) return LINE_BAD;
+    token = *next++;
+    if (token == NONE) return LINE_BAD;
     if (data[token] == ',') {
-        NEXT(token);
-        if (token == END) return LINE_BAD;
-        if (!(objects[depth / 64] >> (depth % 64) & 1)) {
+        if (next > line->enough) next = find_tokens(line, next);
+        token = *next++;
+        if (token == NONE) return LINE_BAD;
+        if (!object) {
             child = -1;
             goto value;
         }
         if (data[token] != '"') return LINE_BAD;
         goto key;
     }
-    if (data[token] != (objects[depth / 64] >> (depth % 64) & 1 ? '}' : ']')) return LINE_BAD;
+    if (data[token] != (object ? '}' : ']')) return LINE_BAD;
 
-close:
-    child = nodes[depth];
+close:  // of an object or array, with the bracket at `token`
     if (depth == 1) {
-        NEXT(stop);
-        if (stop != END || line->bad) return LINE_BAD;
+        if (*next != NONE || line->bad) return LINE_BAD;
         found->closes[index] = (int64_t)token;
         if (cutter->leading && !put_cut(cutter, found, cutter->leading_start, cutter->before)) return -1;
         // Without any member, or with none that stays, no comma comes before what is appended.
@@ -667,39 +689,38 @@ close:
         return LINE_OK;
     }
     stop = token + 1;
-    if (child >= 0) {
-        if (wanted->last[child] > child + 1 && data[token] == ']') line->slow = true;
-        starts[child] = (uint32_t)begins[depth];
-        ends[child] = (uint32_t)stop;
+    if (node >= 0) {
+        if (wanted->last[node] > node + 1 && !object) line->slow = true;
+        starts[node] = begins[depth];
+        ends[node] = stop;
     }
     depth--;
+    node = nodes[depth];
+    object = objects[depth];
+    named = object && node >= 0 && wanted->last[node] > node + 1;
+    if (next > line->enough) next = find_tokens(line, next);
     goto after;
 
-key:
-    NEXT(stop);
-    if (stop == END) return LINE_BAD;
-    child = -1;
+key:  // begins at `token`
+    if (next[3] == NONE) return LINE_BAD;  // its end, a colon, a value, and what follows that
+    uint32_t size = next[0] - token - 1;
+    bool possible = wanted->sizes >> (size < 63 ? size : 63) & 1;  // most members are not wanted
+    child = named && (possible || line->escapes) ? match(wanted, node, line, token + 1, next[0]) : -1;
+    // Of duplicates the last counts, and with it what is in it.
+    if (child >= 0)
+        for (int32_t i = child; i < wanted->last[child]; i++) starts[i] = MISSING;
     if (depth == 1) {
         member = token;
         cutter->any = true;
-    }
-    if (nodes[depth] >= 0 && wanted->last[nodes[depth]] > nodes[depth] + 1) {
-        child = match(wanted, nodes[depth], line, token + 1, stop);
-        // Of duplicates the last counts, and with it what is in it.
-        if (child >= 0)
-            for (int32_t node = child; node < wanted->last[child]; node++) starts[node] = MISSING;
-        if (depth == 1 && wanted->cuts) {
+        if (wanted->cuts) {
             int32_t which = child >= 0 ? wanted->listed[child] : -1;
             stays = which >= 0 ? wanted->keeps[child] : wanted->others_stay;
             if (which >= 0) found->listed[index * wanted->words + which / 64] |= 1ULL << (which % 64);
         }
-    } else if (depth == 1) {
-        stays = wanted->others_stay;
     }
-    NEXT(token);
-    if (token == END || data[token] != ':') return LINE_BAD;
-    NEXT(token);
-    if (token == END) return LINE_BAD;
+    if (data[next[1]] != ':') return LINE_BAD;
+    token = next[2];
+    next += 3;
     goto value;
 }
 
@@ -719,9 +740,10 @@ int64_t EXPORT(scan)(const byte *data, int64_t size, const Wanted *wanted, Found
     uint32_t *starts = spans, *ends = spans + wanted->count;
     uint64_t at = 0;
     int64_t index = 0;
+    uint32_t tokens[TOKENS + AHEAD];
     Cutter cutter = {.count = 0};
     for (; at < (uint64_t)size && index < found->lines; index++) {
-        Line line = {.data = data, .size = (uint64_t)size, .at = at, .stop = END, .low_expected = END};
+        Line line = {.data = data, .size = (uint64_t)size, .at = at, .stop = END, .low_expected = END, .tokens = tokens, .found = tokens};
         cutter = (Cutter){.first = cutter.count, .count = cutter.count};
         found->bounds[index] = (int64_t)at;
         found->closes[index] = 0;
@@ -730,9 +752,9 @@ int64_t EXPORT(scan)(const byte *data, int64_t size, const Wanted *wanted, Found
         for (int32_t word = 0; word < wanted->words; word++) found->listed[index * wanted->words + word] = 0;
         int status = scan_line(wanted, found, &line, index, &cutter, starts, ends);
         if (status < 0) return -1;
-        while (next_block(&line)) continue;
+        while (line.stop == END) next_block(&line);
         if (status == LINE_BLANK && line.bad) status = LINE_BAD;
-        if (status == LINE_OK && line.not_ascii && !is_utf8(data + at, data + line.stop)) status = LINE_BAD;
+        if (status == LINE_OK && to_bits((bytes64)(line.all >= 0x80)) && !is_utf8(data + at, data + line.stop)) status = LINE_BAD;
         if (status == LINE_OK) {
             if (!convert(wanted, found, data, index, starts, ends) || line.slow) status = LINE_SLOW;
         } else {
