@@ -7,17 +7,36 @@ nothing is said but that it is not blank.
 from __future__ import annotations
 
 import collections
+import json
+import math
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from tests.support import reference
-from transform.native.binding import MISSING, Kernel, MemberPath, Scan, Status, Wanted, Way, emit, scan, strings
+from transform.native.binding import (
+    MISSING,
+    SLACK,
+    Column,
+    Kernel,
+    Kind,
+    MemberPath,
+    Scan,
+    Spans,
+    Status,
+    Wanted,
+    Way,
+    emit,
+    scan,
+    strings,
+)
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    import random
+    from collections.abc import Callable, Mapping, Sequence
 
+NAMES = ("a", "b", "", "é", 'a"b', "n", "customer", "x" * 70, "\x01", "日本", "ab", "aé", "😀", "a" * 64, "\\", "/")
 PATHS: tuple[MemberPath, ...] = (
     *(("a",), ("b",), ("customer", "a"), ("customer", "b", "x" * 70), ("é",), ('a"b',), ("customer",), ("a", "n")),
     *(("",), ("", ""), ("😀", "日本"), ("a" * 64,), ("\\",), ("b", "a", "b", "a")),
@@ -249,3 +268,82 @@ def _compare_output(
     for kernel in kernels:
         if bytes(emit(found, ok, [], kernel)) != output:
             tally.wrong.append(f"{kernel.level}: output of {case.spec}: {lines!r}")
+
+
+RESULTS = ("a", "b", "", "é", 'a"b', "customer", "new", "x" * 70, "\x01", "n", "😀")
+
+
+def compare_edits(lines: Sequence[bytes], rng: random.Random, kernels: Sequence[Kernel], end: bytes = b"\n") -> None:
+    """Write lines with results of every kind, without some members, and compare with the reference.
+
+    Args:
+        lines: The lines, of which none may be slow.
+        rng: Chooses the results, and which lines are written.
+        kernels: The functions that write.
+        end: What the last line ends with.
+
+    Raises:
+        AssertionError: The output is not what it should be.
+    """
+    names = rng.sample(RESULTS, k=rng.randint(0, len(RESULTS)))
+    drop = frozenset(rng.sample(NAMES, k=rng.choice((0, 1, 3, 8))))
+    select = frozenset(rng.sample(NAMES, k=rng.choice((0, 1, 3, 8)))) if rng.random() < 0.4 else None
+    if select is not None:
+        drop = frozenset()
+    members = {name: rng.choice(PATHS) for name in names if rng.random() < 0.25}
+    keeps = dict.fromkeys(drop, False) if select is None else dict.fromkeys(select, True)
+    wanted = Wanted([*((name,) for name in names), *members.values()], keeps=keeps, others_stay=select is None)
+    data = b"\n".join([b"{}", *lines]) + end
+    memory = np.frombuffer(data + bytes(rng.choices(b'"{}\\\n09', k=SLACK)), np.uint8)
+    for kernel in kernels:
+        found = scan(memoryview(memory)[: len(data)], wanted, kernel)
+        rows = np.flatnonzero(found.status == Status.OK)
+        kept = np.array([rng.random() < 0.8 for _ in rows], bool)
+        rows = rows[kept]
+        columns, results = list[Column](), list[tuple[str, Any]]()
+        spec = reference.Spec({}, drop=drop, select=select)
+        for name in names:
+            node = wanted.nodes[(name,)]
+            target = (found.starts[node], found.ends[node]) if spec.stays(name) else None
+            if name in members:
+                node = wanted.nodes[members[name]]
+                places = found.starts[node], found.ends[node]
+                columns.append(Column(Kind.MEMBER, _prefix(name), member=places, target=target))
+                results.append((name, reference.Unchanged(members[name])))
+            else:
+                column, values = _column(name, len(rows), target, rng)
+                columns.append(column)
+                results.append((name, _one_after_the_other(values)))
+        spec = reference.Spec({}, tuple(results), _one_after_the_other(kept.tolist()), drop=drop, select=select)
+        reference.match(reference.transform(data, spec), bytes(emit(found, rows, columns, kernel)))
+
+
+def _prefix(name: str) -> bytes:
+    return json.dumps(name, ensure_ascii=False).encode() + b":"
+
+
+def _one_after_the_other(values: Sequence[Any]) -> Callable[[dict[str, object]], Any]:
+    left = iter(values)
+    return lambda _: next(left)
+
+
+def _column(
+    name: str, rows: int, target: tuple[Spans, Spans] | None, rng: random.Random
+) -> tuple[Column, list[object]]:
+    """Return a result, and its values as the reference has them."""
+    kind = rng.choice((Kind.TEXT, Kind.INT64, Kind.FLOAT64))
+    valid = None if rng.random() < 0.5 else np.array([rng.random() < 0.7 for _ in range(rows)], np.uint8)
+    values: list[Any]
+    if kind is Kind.TEXT:
+        values = [json.dumps("é" * rng.choice((0, 1, 20, 40, 3000)), ensure_ascii=False).encode() for _ in range(rows)]
+        offsets = np.cumsum([0, *map(len, values)]) + 3
+        given = np.frombuffer(b"xyz" + b"".join(values) + bytes(SLACK), np.uint8)
+    elif kind is Kind.INT64:
+        values = [rng.choice((-(2**63), 2**63 - 1, 0, rng.getrandbits(rng.randint(1, 63)))) for _ in range(rows)]
+        offsets, given = None, np.array(values, np.int64)
+    else:
+        values = [rng.choice((-1.7976931348623157e308, math.inf, 0.5, rng.random(), 1e22)) for _ in range(rows)]
+        offsets, given = None, np.array(values, np.float64)
+    if valid is not None:
+        values = [value if there else None for value, there in zip(values, valid.tolist(), strict=True)]
+    return Column(kind, _prefix(name), given, offsets, valid, target=target), values
