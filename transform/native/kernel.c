@@ -319,7 +319,7 @@ static Number read_number(const byte *at, const byte *stop) {
         at += negative || *at == '+';
         int64_t exponent = 0;
         for (; at < stop; at++)
-            if (exponent < 100000) exponent = exponent * 10 + (*at - '0');
+            if (exponent < 1000000000000) exponent = exponent * 10 + (*at - '0');  // more than a chunk has digits
         found.exponent += negative ? -exponent : exponent;
     }
     return found;
@@ -558,7 +558,7 @@ static bool convert(const Wanted *wanted, Found *found, const byte *data, int64_
                 if (!to_double(number.digits, number.exponent, number.negative, to)) all = false;
             } else {
                 bool fits = number.integer && number.digits <= (uint64_t)INT64_MAX;
-                int64_t value = number.negative ? -(int64_t)number.digits : (int64_t)number.digits;
+                int64_t value = !fits ? 0 : number.negative ? -(int64_t)number.digits : (int64_t)number.digits;
                 if (!fits || value < wanted->lowest[node] || value > wanted->highest[node]) all = false;
                 ((int64_t *)found->values[node])[index] = value;
             }
