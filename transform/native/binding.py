@@ -154,11 +154,12 @@ def _pointer(array: Any) -> int | None:
 
 
 def _hash(parent: int, name: bytes) -> int:
-    found = parent * 0x9E3779B1 + len(name) * 0x85EBCA6B
-    if name:
-        found += name[0] * 0xC2B2AE35 + name[len(name) // 2] * 0x27D4EB2F + name[-1] * 0x165667B1
-    found &= 2**32 - 1
-    return found ^ found >> 15
+    """Return the hash of a member, as the kernel has it."""
+    found = parent << 32 | len(name)
+    for at in range(0, len(name), 8):
+        found = (found ^ int.from_bytes(name[at : at + 8], "little")) * 0x9E3779B97F4A7C15 & 2**64 - 1
+        found ^= found >> 32
+    return (found ^ found >> 32) & 2**32 - 1
 
 
 class Wanted:
