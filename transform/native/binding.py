@@ -95,7 +95,9 @@ class _Result(ctypes.Structure):
 
 
 @dataclass(frozen=True, slots=True)
-class _Functions:
+class Kernel:
+    """The functions of a library for one level of the processor."""
+
     level: str
     count_lines: Any
     scan: Any
@@ -103,20 +105,23 @@ class _Functions:
     emit: Any
 
 
-@functools.cache
-def _functions() -> _Functions:
-    """Load the library, and choose the functions for this processor.
+def load(path: Path = _LIBRARY, level: str = "") -> Kernel:
+    """Load a library, and choose its functions for this processor.
+
+    Args:
+        path: The library.
+        level: The level that is forced; the highest if empty.
 
     Raises:
-        TransformError: The library is not there, or has no functions for the level that `TRANSFORM_CPU` names.
+        TransformError: The library is not there, or has no functions for the level that is forced.
     """
     try:
-        library = ctypes.CDLL(str(_LIBRARY))
+        library = ctypes.CDLL(str(path))
     except OSError as error:
         raise TransformError(f"the compiled kernel can't be loaded: {error}. Install the package again") from None
     library.cpu_level.restype = ctypes.c_int32
     supported = [f"v{level}" for level in (4, 3, 1) if level <= library.cpu_level()] or [""]
-    level = os.environ.get("TRANSFORM_CPU", "") or supported[0]
+    level = level or supported[0]
     if level not in supported:
         raise TransformError(f"TRANSFORM_CPU={level} is no level of this processor; it has {', '.join(supported)}")
 
@@ -126,13 +131,18 @@ def _functions() -> _Functions:
         return found
 
     pointer, integer = ctypes.c_void_p, ctypes.c_int64
-    return _Functions(
+    return Kernel(
         level,
         function("count_lines", pointer, integer),
         function("scan", pointer, integer, ctypes.POINTER(_Wanted), ctypes.POINTER(_Found), pointer),
         function("strings", pointer, pointer, pointer, integer, pointer, pointer),
         function("emit", *(pointer,) * 7, integer, ctypes.POINTER(_Result), ctypes.c_int32, pointer, pointer),
     )
+
+
+@functools.cache
+def _functions() -> Kernel:
+    return load(level=os.environ.get("TRANSFORM_CPU", ""))
 
 
 def cpu_level() -> str:
@@ -145,11 +155,12 @@ def _pointer(array: Any) -> int | None:
 
 
 def _hash(parent: int, name: bytes) -> int:
-    found = parent * 0x9E3779B1 + len(name) * 0x85EBCA6B
-    if name:
-        found += name[0] * 0xC2B2AE35 + name[len(name) // 2] * 0x27D4EB2F + name[-1] * 0x165667B1
-    found &= 2**32 - 1
-    return found ^ found >> 15
+    """Return the hash of a member, as the kernel has it."""
+    found = parent << 32 | len(name)
+    for at in range(0, len(name), 8):
+        found = (found ^ int.from_bytes(name[at : at + 8], "little")) * 0x9E3779B97F4A7C15 & 2**64 - 1
+        found ^= found >> 32
+    return (found ^ found >> 32) & 2**32 - 1
 
 
 class Wanted:
@@ -298,14 +309,15 @@ def with_slack(view: memoryview) -> Bytes:
     return copy[: len(data)]
 
 
-def scan(view: memoryview, wanted: Wanted) -> Scan:
+def scan(view: memoryview, wanted: Wanted, kernel: Kernel | None = None) -> Scan:
     """Find the lines of a chunk and their members.
 
     Args:
         view: The chunk. If its buffer ends less than `SLACK` bytes after it, it is copied.
         wanted: The members.
+        kernel: The functions; by default those for this processor.
     """
-    functions = _functions()
+    functions = kernel or _functions()
     data = with_slack(view)
     size = len(data)
     if size > MAX_CHUNK_BYTES:
@@ -343,18 +355,19 @@ def scan(view: memoryview, wanted: Wanted) -> Scan:
     return found
 
 
-def strings(data: Bytes, starts: Spans, ends: Spans) -> tuple[Bytes, Positions]:
+def strings(data: Bytes, starts: Spans, ends: Spans, kernel: Kernel | None = None) -> tuple[Bytes, Positions]:
     """Return the text of strings, one after the other, and where each starts; of what is no string, none.
 
     Args:
         data: The chunk.
         starts: Where each value starts.
         ends: Where it stops.
+        kernel: The functions; by default those for this processor.
     """
     there = starts != MISSING
     size = int((ends[there] - starts[there]).sum(dtype=np.int64))
     text, offsets = np.empty(size + SLACK, np.uint8), np.empty(len(starts) + 1, np.int64)
-    found = _functions().strings(
+    found = (kernel or _functions()).strings(
         data.ctypes.data, starts.ctypes.data, ends.ctypes.data, len(starts), text.ctypes.data, offsets.ctypes.data
     )
     assert 0 <= found <= size  # noqa: S101 - lines with wrong escapes are not OK
@@ -389,13 +402,14 @@ class Column:
         return len(self.prefix) + 1 + (4, 20, 25, 4)[self.kind]
 
 
-def emit(found: Scan, lines: Positions, columns: Sequence[Column]) -> Bytes:
+def emit(found: Scan, lines: Positions, columns: Sequence[Column], kernel: Kernel | None = None) -> Bytes:
     """Return the output of some lines of a chunk.
 
     Args:
         found: The lines.
         lines: The index of each line that is in the output, in order.
         columns: The results, with a value for each of these lines.
+        kernel: The functions; by default those for this processor.
     """
     size = len(found.data) + len(lines) * sum(column.max_bytes for column in columns)
     keep: list[Any] = []
@@ -415,7 +429,7 @@ def emit(found: Scan, lines: Positions, columns: Sequence[Column]) -> Bytes:
         result.starts, result.ends = map(_pointer, column.member or (None, None))
         result.target_starts, result.target_ends = map(_pointer, column.target or (None, None))
     output, order = np.empty(size + 2 * SLACK, np.uint8), np.empty(max(len(columns), 1), np.int32)
-    written = _functions().emit(
+    written = (kernel or _functions()).emit(
         found.data.ctypes.data,
         found.bounds.ctypes.data,
         found.closes.ctypes.data,

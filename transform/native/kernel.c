@@ -346,7 +346,7 @@ static Number read_number(const byte *at, const byte *stop) {
         at += negative || *at == '+';
         int64_t exponent = 0;
         for (; at < stop; at++)
-            if (exponent < 100000) exponent = exponent * 10 + (*at - '0');
+            if (exponent < 1000000000000) exponent = exponent * 10 + (*at - '0');  // more than a chunk has digits
         found.exponent += negative ? -exponent : exponent;
     }
     return found;
@@ -437,10 +437,17 @@ typedef struct {
     int64_t max_cuts;
 } Found;
 
+// Of all bytes: names of columns often differ in a few digits somewhere in their middle.
 static inline uint32_t hash_of(int32_t parent, const byte *name, uint64_t size) {
-    uint32_t hash = (uint32_t)parent * 0x9E3779B1u + (uint32_t)size * 0x85EBCA6Bu;
-    if (size) hash += name[0] * 0xC2B2AE35u + name[size / 2] * 0x27D4EB2Fu + name[size - 1] * 0x165667B1u;
-    return hash ^ hash >> 15;
+    uint64_t hash = (uint64_t)parent << 32 | size;
+    for (uint64_t at = 0; at < size; at += 8) {
+        uint64_t word;
+        __builtin_memcpy(&word, name + at, 8);  // may be beyond the end, see SLACK
+        if (size - at < 8) word &= (1ULL << 8 * (size - at)) - 1;
+        hash = (hash ^ word) * 0x9E3779B97F4A7C15ULL;
+        hash ^= hash >> 32;
+    }
+    return (uint32_t)(hash ^ hash >> 32);
 }
 
 static inline int32_t find_node(const Wanted *wanted, int32_t parent, const byte *name, uint64_t size) {
@@ -502,6 +509,7 @@ static byte *unescape(const byte *at, const byte *stop, byte *to, const byte *ro
 static inline int32_t match(const Wanted *wanted, int32_t parent, Line *line, uint64_t start, uint64_t stop) {
     const byte *name = line->data + start;
     uint64_t size = stop - start;
+    if (size > (uint64_t)wanted->longest && !line->escapes) return -1;
     if (line->escapes) {
         for (uint64_t i = 0; i < size; i++) {
             if (name[i] != '\\') continue;
@@ -600,7 +608,7 @@ static bool convert(const Wanted *wanted, Found *found, const byte *data, int64_
                 if (!to_double(number.digits, number.exponent, number.negative, to)) all = false;
             } else {
                 bool fits = number.integer && number.digits <= (uint64_t)INT64_MAX;
-                int64_t value = number.negative ? -(int64_t)number.digits : (int64_t)number.digits;
+                int64_t value = !fits ? 0 : number.negative ? -(int64_t)number.digits : (int64_t)number.digits;
                 if (!fits || value < wanted->lowest[node] || value > wanted->highest[node]) all = false;
                 ((int64_t *)found->values[node])[index] = value;
             }
@@ -742,6 +750,10 @@ int64_t EXPORT(scan)(const byte *data, int64_t size, const Wanted *wanted, Found
     int64_t index = 0;
     uint32_t tokens[TOKENS + AHEAD];
     Cutter cutter = {.count = 0};
+    // Only a newline ends a number for sure: the bytes behind a chunk may be more digits, and so may those behind them.
+    uint64_t cut_off = (uint64_t)size;  // where a last line starts that ends in a digit, which no object does
+    if (size && is_digit(data[size - 1]))
+        while (cut_off && data[cut_off - 1] != '\n') cut_off--;
     for (; at < (uint64_t)size && index < found->lines; index++) {
         Line line = {.data = data, .size = (uint64_t)size, .at = at, .stop = END, .low_expected = END, .tokens = tokens, .found = tokens};
         cutter = (Cutter){.first = cutter.count, .count = cutter.count};
@@ -750,7 +762,8 @@ int64_t EXPORT(scan)(const byte *data, int64_t size, const Wanted *wanted, Found
         found->empty[index] = 0;
         if (wanted->cuts) found->cut_bounds[index] = cutter.first;
         for (int32_t word = 0; word < wanted->words; word++) found->listed[index * wanted->words + word] = 0;
-        int status = scan_line(wanted, found, &line, index, &cutter, starts, ends);
+        int status = LINE_BAD;
+        if (at < cut_off) status = scan_line(wanted, found, &line, index, &cutter, starts, ends);
         if (status < 0) return -1;
         while (line.stop == END) next_block(&line);
         if (status == LINE_BLANK && line.bad) status = LINE_BAD;
@@ -980,18 +993,22 @@ int64_t EXPORT(emit)(const byte *data, const int64_t *bounds, const int64_t *clo
                      const uint32_t *cuts, const int64_t *cut_bounds, const int64_t *lines, int64_t rows,
                      const Result *results, int32_t count, int32_t *order, byte *to) {
     byte *out = to;
+    int32_t replacing = 0;
+    for (int32_t i = 0; i < count; i++)
+        if (results[i].target_starts) order[replacing++] = i;
     for (int64_t row = 0; row < rows; row++) {
         int64_t line = lines[row];
         uint64_t at = (uint64_t)bounds[line], close = (uint64_t)closes[line], stop = (uint64_t)bounds[line + 1];
-        int32_t replaced = 0;
-        for (int32_t i = 0; i < count; i++) {  // in the order of the values that they replace
-            if (!results[i].target_starts || results[i].target_starts[line] == MISSING) continue;
-            uint32_t start = results[i].target_starts[line];
-            int32_t place = replaced++;
+        // In the order of the values that they replace, which are mostly in the same order in the line before.
+        for (int32_t i = 1; i < replacing; i++) {
+            int32_t result = order[i], place = i;
+            uint32_t start = results[result].target_starts[line];
             for (; place && results[order[place - 1]].target_starts[line] > start; place--)
                 order[place] = order[place - 1];
-            order[place] = i;
+            order[place] = result;
         }
+        int32_t replaced = replacing;  // those that the line does not have are the last
+        while (replaced && results[order[replaced - 1]].target_starts[line] == MISSING) replaced--;
         int64_t next_cut = cuts ? cut_bounds[line] : 0, last_cut = cuts ? cut_bounds[line + 1] : 0;
         int32_t next = 0;
         while (next < replaced || next_cut < last_cut) {
