@@ -750,10 +750,6 @@ int64_t EXPORT(scan)(const byte *data, int64_t size, const Wanted *wanted, Found
     int64_t index = 0;
     uint32_t tokens[TOKENS + AHEAD];
     Cutter cutter = {.count = 0};
-    // Only a newline ends a number for sure: the bytes behind a chunk may be more digits, and so may those behind them.
-    uint64_t cut_off = (uint64_t)size;  // where a last line starts that ends in a digit, which no object does
-    if (size && is_digit(data[size - 1]))
-        while (cut_off && data[cut_off - 1] != '\n') cut_off--;
     for (; at < (uint64_t)size && index < found->lines; index++) {
         Line line = {.data = data, .size = (uint64_t)size, .at = at, .stop = END, .low_expected = END, .tokens = tokens, .found = tokens};
         cutter = (Cutter){.first = cutter.count, .count = cutter.count};
@@ -762,8 +758,7 @@ int64_t EXPORT(scan)(const byte *data, int64_t size, const Wanted *wanted, Found
         found->empty[index] = 0;
         if (wanted->cuts) found->cut_bounds[index] = cutter.first;
         for (int32_t word = 0; word < wanted->words; word++) found->listed[index * wanted->words + word] = 0;
-        int status = LINE_BAD;
-        if (at < cut_off) status = scan_line(wanted, found, &line, index, &cutter, starts, ends);
+        int status = scan_line(wanted, found, &line, index, &cutter, starts, ends);
         if (status < 0) return -1;
         while (line.stop == END) next_block(&line);
         if (status == LINE_BLANK && line.bad) status = LINE_BAD;
