@@ -11,15 +11,16 @@ from typing import TYPE_CHECKING, Protocol
 
 from transform.decode.rejects import ChunkResult
 from transform.engine.options import EngineOptions
-from transform.engine.threads import Ranges, Threads
+from transform.engine.threads import Threads
 from transform.io.chunks import (
-    CHUNK_BYTES,
     MIN_RANGES,
     Chunk,
     LongLine,
     RandomAccess,
     Range,
+    copy_chunk,
     cut,
+    cut_from,
     prefetch_range,
     read_range,
 )
@@ -71,17 +72,13 @@ def chunk_results(
     """
     start = reader.start.offset if reader.start is not None else 0
     if plan.in_threads and options.workers > 1:
-        threads = Threads(plan.transform, options.workers)
-        if reader.version is None or reader.size is None:
-            with threads.results_of_chunks(chunks) as results:
-                yield results
-            return
-        item_bytes = options.range_bytes if is_uri(reader.version.location) else min(options.range_bytes, CHUNK_BYTES)
-        if reader.size - start > item_bytes:
-            ranges = Ranges(reader.version, options.chunk_bytes, plan.max_line_bytes)
-            with threads.results_of_ranges(ranges, cut(reader.size, item_bytes, start)) as results:
+        with Threads(plan.transform, options.workers, options.chunk_bytes, plan.max_line_bytes) as threads:
+            if reader.version is None or reader.size is None:
+                yield threads.results(chunks)
+            else:
+                results = _results_of_version(threads, reader.version, reader.size, chunks, options, start)
                 yield reader.follow(results)
-            return
+        return
     pickled = _pickle(plan, notes) if options.workers > 1 and not plan.in_threads else None
     if pickled is None:
         yield map(plan.transform, chunks)
@@ -93,6 +90,26 @@ def chunk_results(
     else:
         with _open_pool(plan, pickled, modules, options, reader.version) as pool:
             yield reader.follow(pool.results(cut(reader.size, options.range_bytes, start)))
+
+
+def _results_of_version(
+    threads: Threads,
+    version: InputVersion,
+    size: int,
+    chunks: Iterator[Chunk | LongLine],
+    options: EngineOptions,
+    start: int,
+) -> Iterator[ChunkResult]:
+    """Yield the results of an input that can be read from any offset: what this process has not read is cut in ranges.
+
+    The first request for an object brings `range_bytes`, of which the chunks come. Of a file it is only the first one.
+    """
+    range_bytes = options.range_bytes if is_uri(version.location) else min(options.range_bytes, options.chunk_bytes)
+    head, stop = list[Chunk | LongLine](), start
+    while stop - start <= range_bytes - options.chunk_bytes and (chunk := next(chunks, None)) is not None:
+        head.append(copy_chunk(chunk))
+        stop = chunk.stop
+    yield from threads.results(head, version, cut_from(stop, size, range_bytes))
 
 
 def _pickle(plan: Transforms, notes: list[str]) -> bytes | None:

@@ -1,116 +1,120 @@
-"""Transforms the items of one input in threads of this process, and yields their results in order.
+"""Transforms one input in threads of this process, and yields the results in order.
 
-The kernel and polars release the interpreter lock, so that threads use as many cores as there are. An item is a range
-of the input, which a thread reads itself, or a chunk that was read from it.
+The kernel and polars release the interpreter lock, so that threads use as many cores as there are. What a thread works
+on is a chunk that was read here, or a range of the input, which it reads itself.
 """
 
 import contextlib
 import threading
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
+from typing import Self
 
 from transform import _process
 from transform.decode.rejects import ChunkResult
-from transform.io.chunks import LOOK_BYTES, Chunk, LongLine, Range, copy_chunk, new_buffer, prefetch_range, read_range
+from transform.io.chunks import (
+    LOOK_BYTES,
+    Chunk,
+    LongLine,
+    RandomAccess,
+    Range,
+    copy_chunk,
+    new_buffer,
+    prefetch_range,
+    read_range,
+)
 from transform.io.sources import InputVersion, open_version
 
-Transform = Callable[[Chunk | LongLine], ChunkResult]
 _AHEAD = 2
-"""How many items are read or wait for a thread while all threads work."""
+"""How many chunks or ranges are read or wait for a thread while all threads work."""
+
+Results = list[ChunkResult]
 
 
 @dataclass(frozen=True, slots=True)
-class Ranges:
-    """How the ranges of an input are read.
+class _Task:
+    """What a thread has to do.
 
     Attributes:
-        version: The input.
-        chunk_bytes: How much of a range to read at a time.
-        max_line_bytes: A longer line is rejected.
+        results: Its results, some time.
+        opened: What is open until then.
     """
 
-    version: InputVersion
-    chunk_bytes: int
-    max_line_bytes: int
+    results: Future[Results]
+    opened: contextlib.ExitStack
 
 
 class Threads:
-    """Transforms items in threads; to be used as a context, which ends them.
+    """Transforms chunks and ranges in threads; to be used as a context, which ends them.
 
     Args:
         transform: What is done to a chunk.
         count: How many threads there are.
+        chunk_bytes: How much of a range to read at a time.
+        max_line_bytes: A longer line is rejected.
     """
 
-    def __init__(self, transform: Transform, count: int) -> None:
+    def __init__(
+        self, transform: Callable[[Chunk | LongLine], ChunkResult], count: int, chunk_bytes: int, max_line_bytes: int
+    ) -> None:
         self._transform = transform
         self._count = count
+        self._buffer_bytes = chunk_bytes + LOOK_BYTES  # so that a range of `chunk_bytes` is one chunk
+        self._max_line_bytes = max_line_bytes
+        self._executor = ThreadPoolExecutor(count, thread_name_prefix="transform")
+        self._kept = threading.local()
+        self._pending = deque[_Task]()
 
-    @contextlib.contextmanager
-    def results_of_chunks(self, chunks: Iterator[Chunk | LongLine]) -> Iterator[Iterator[ChunkResult]]:
-        """Yield the results of chunks, each of which is valid until the next is read."""
-        with contextlib.ExitStack() as stack:
-            executor = stack.enter_context(_executor(self._count))
-            yield _in_order((executor.submit(self._one, copy_chunk(chunk)) for chunk in chunks), self._count + _AHEAD)
+    def __enter__(self) -> Self:
+        return self
 
-    def _one(self, chunk: Chunk | LongLine) -> list[ChunkResult]:
+    def __exit__(self, *_: object) -> None:
+        for task in self._pending:
+            task.results.cancel()
+            task.opened.close()  # which ends what a thread may be waiting for
+        self._executor.shutdown(cancel_futures=True)
+
+    def results(
+        self, chunks: Iterable[Chunk | LongLine], version: InputVersion | None = None, ranges: Iterable[Range] = ()
+    ) -> Iterator[ChunkResult]:
+        """Yield the results of chunks, and then those of ranges.
+
+        Args:
+            chunks: Each is valid until the next is read.
+            version: The input that has the ranges.
+            ranges: What follows the chunks.
+        """
+        for chunk in chunks:
+            self._submit(partial(self._chunk_results, copy_chunk(chunk)), contextlib.ExitStack())
+            yield from self._wait_for_some(self._count + _AHEAD)
+        for item in ranges:
+            opened = contextlib.ExitStack()
+            assert version is not None  # noqa: S101 - who has ranges has it
+            source = opened.enter_context(open_version(version))
+            prefetch_range(source, item)
+            self._submit(partial(self._range_results, source, item), opened)
+            yield from self._wait_for_some(self._count + _AHEAD)
+        yield from self._wait_for_some(1)
+
+    def _submit(self, work: Callable[[], Results], opened: contextlib.ExitStack) -> None:
+        self._pending.append(_Task(self._executor.submit(work), opened))
+
+    def _wait_for_some(self, most: int) -> Iterator[ChunkResult]:
+        """Yield the results of the first tasks, until fewer than so many are left."""
+        while len(self._pending) >= most:
+            with _process.interruptible():
+                results = self._pending[0].results.result()
+            self._pending.popleft().opened.close()
+            yield from results
+
+    def _chunk_results(self, chunk: Chunk | LongLine) -> Results:
         return [self._transform(chunk)]
 
-    @contextlib.contextmanager
-    def results_of_ranges(self, ranges: Ranges, items: Iterator[Range]) -> Iterator[Iterator[ChunkResult]]:
-        """Yield the results of ranges of an input."""
-        with contextlib.ExitStack() as stack:
-            executor = stack.enter_context(_executor(self._count))
-            open_now = dict[Future[list[ChunkResult]], contextlib.ExitStack]()
-            stack.callback(lambda: [opened.close() for opened in open_now.values()])  # type: ignore[func-returns-value]
-            kept = threading.local()
-            size = ranges.chunk_bytes + LOOK_BYTES  # so that a range of `chunk_bytes` is one chunk
-
-            def submit(item: Range) -> Future[list[ChunkResult]]:
-                opened = contextlib.ExitStack()
-                source = opened.enter_context(open_version(ranges.version))
-                prefetch_range(source, item)
-
-                def work() -> list[ChunkResult]:
-                    if not hasattr(kept, "buffer"):
-                        kept.buffer = new_buffer(size)
-                    chunks = read_range(source, item, size, ranges.max_line_bytes, kept.buffer)
-                    return list(map(self._transform, chunks))
-
-                future = executor.submit(work)
-                open_now[future] = opened
-                return future
-
-            def done(future: Future[list[ChunkResult]]) -> None:
-                open_now.pop(future).close()
-
-            yield _in_order(map(submit, items), self._count + _AHEAD, done)
-
-
-@contextlib.contextmanager
-def _executor(count: int) -> Iterator[ThreadPoolExecutor]:
-    executor = ThreadPoolExecutor(count, thread_name_prefix="transform")
-    try:
-        yield executor
-    finally:
-        executor.shutdown(cancel_futures=True)
-
-
-def _in_order(
-    futures: Iterator[Future[list[ChunkResult]]],
-    most: int,
-    done: Callable[[Future[list[ChunkResult]]], None] = lambda _: None,
-) -> Iterator[ChunkResult]:
-    """Yield the results of futures in order, of which at most so many are asked for ahead."""
-    pending = deque[Future[list[ChunkResult]]]()
-    while True:
-        while len(pending) < most and (future := next(futures, None)) is not None:
-            pending.append(future)
-        if not pending:
-            return
-        with _process.interruptible():
-            results = pending[0].result()
-        done(pending.popleft())
-        yield from results
+    def _range_results(self, source: RandomAccess, item: Range) -> Results:
+        if not hasattr(self._kept, "buffer"):
+            self._kept.buffer = new_buffer(self._buffer_bytes)
+        chunks = read_range(source, item, self._buffer_bytes, self._max_line_bytes, self._kept.buffer)
+        return list(map(self._transform, chunks))

@@ -53,6 +53,11 @@ class Chunk:
     data: memoryview
     offset: int
 
+    @property
+    def stop(self) -> int:
+        """Offset of the next line."""
+        return self.offset + len(self.data)
+
 
 @dataclass(frozen=True, slots=True)
 class LongLine:
@@ -348,6 +353,12 @@ def cut(size: int, range_bytes: int = RANGE_BYTES, start: int = 0) -> Iterator[R
         stop = min((start // range_bytes + 1) * range_bytes, size)
         yield Range(start, stop)
         start = stop
+
+
+def cut_from(start: int, size: int, range_bytes: int) -> Iterator[Range]:
+    """Yield the ranges of an input from a line on, each of the same size but for the last."""
+    for first in range(start, size, range_bytes):
+        yield Range(first, min(first + range_bytes, size))
 
 
 def prefetch_range(source: RandomAccess, byte_range: Range) -> None:
