@@ -72,9 +72,10 @@ class Runnable(ABC):
                     bytes, or texts such as `64MiB`, `10MB` or `5000`.
                 max_inflation: A compressed input fails the run if it holds more than this many times its size, and
                     more than 256 MiB. By default there is no limit.
-                workers: The maximum number of processes, up to 1,024; by default the number of cores of this process.
+                workers: The maximum number of threads, for Python functions of processes, up to 1,024; by default the number
+                    of cores of this process.
                 chunk_bytes: How much is read at a time, up to 1 GiB, by default 4 MiB. It does not change the output.
-                range_bytes: The size of the ranges that processes take, by default 16 MiB. It does not change the
+                range_bytes: The size of the ranges that they take, by default 16 MiB. It does not change the
                     output.
 
         Raises:
@@ -120,9 +121,9 @@ class Runnable(ABC):
                 max_rejects: The maximum number or share of rejected lines.
                 max_line_bytes: The maximum length of a line.
                 max_inflation: How much a compressed input may hold.
-                workers: The maximum number of processes.
+                workers: The maximum number of threads, for Python functions of processes.
                 chunk_bytes: How much is read at a time.
-                range_bytes: The size of the ranges that processes take.
+                range_bytes: The size of the ranges that they take.
 
         Raises:
             WidenError: While iterating: the run has to start again, with `state.restarted(error.name, error.dtype)`.

@@ -54,6 +54,7 @@ class SimPlan:
     digest: str
     wide: bool
     max_line_bytes: int = 1 << 20
+    in_threads: bool = False
 
     def transform(self, chunk: Chunk | LongLine) -> ChunkResult:
         assert isinstance(chunk, Chunk)

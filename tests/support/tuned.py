@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from transform.io.sources import OpenSource, Source
 
 READY_WAIT_S = 60.0
-WAITING = PoolOptions(min_chunks=1, start_worker=partial(RemoteWorker, ready_wait_s=READY_WAIT_S))
+WAITING = PoolOptions(min_chunks=1, start_worker=partial(RemoteWorker, ready_wait_s=READY_WAIT_S), processes=True)
 """Waits for workers to start: else this process would be done with a small input before they are."""
 
 

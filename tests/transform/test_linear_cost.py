@@ -69,13 +69,13 @@ def test_five_times_the_lines_take_about_five_times_the_time(name: str) -> None:
 
 def test_an_integer_beyond_the_range_is_found_without_a_series_for_each_row(monkeypatch: pytest.MonkeyPatch) -> None:
     made: list[int] = []
-    to_series = columns._to_series
+    make = columns.to_series
 
     def counted(name: str, of: list[Any], column: Column) -> pl.Series:
         made.append(len(of))
-        return to_series(name, of, column)
+        return make(name, of, column)
 
-    monkeypatch.setattr(columns, "_to_series", counted)
+    monkeypatch.setattr(columns, "to_series", counted)
     values = {name: [*range(10_000)] for name in "abc"}
     values["b"][77] = 2**130
     frame, errors = columns.to_frame(values, dict.fromkeys("abc", Column(pl.Int128())), 10_000)

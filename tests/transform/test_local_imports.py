@@ -322,7 +322,7 @@ class Noting(RemoteWorker):
 def values_by_workers(runnable: Runnable, directory: Path) -> set[object]:
     """Return the values in an output, part of which was made by a worker."""
     given: list[object] = []
-    tuned = Tuned(runnable, pool=PoolOptions(min_chunks=1, start_worker=partial(Noting, given)))
+    tuned = Tuned(runnable, pool=PoolOptions(min_chunks=1, start_worker=partial(Noting, given), processes=True))
     (directory / "in").write_bytes(example.lines(60))
     summary = tuned.run(directory / "in", directory / "out", workers=2, range_bytes=100, chunk_bytes=100)
     assert summary.first_rejects == []

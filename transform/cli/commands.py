@@ -66,7 +66,10 @@ def cli() -> None:
     "--max-inflation", type=click.IntRange(1), metavar="N", help="Fail if compressed input grows more than N times."
 )
 @click.option(
-    "--workers", type=click.IntRange(1, 1024), metavar="N", help="Processes to use.  [default: the cores there are]"
+    "--workers",
+    type=click.IntRange(1, 1024),
+    metavar="N",
+    help="Threads to use, or processes.  [default: the cores there are]",
 )
 @click.option("--summary", "summary_path", type=PathOrUri(), metavar="PATH", help="Write the summary as JSON, too.")
 @click.option("-q", "--quiet", is_flag=True, help="No progress bar and no summary.")

@@ -118,10 +118,12 @@ class PoolOptions:
         min_chunks: How many chunks of an input of unknown size this process transforms before it starts others, which
             a short input does not need.
         start_worker: Starts a worker process; None for a `RemoteWorker`.
+        processes: Whether processes transform expressions, too, instead of threads.
     """
 
     min_chunks: int = 16
     start_worker: "Callable[[WorkerSetup], Worker] | None" = None
+    processes: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,9 +134,9 @@ class EngineOptions:
         policy: When rejected lines fail the run.
         max_line_bytes: A longer line is rejected.
         max_inflation: The largest ratio of content to compressed input, None for no limit.
-        workers: The maximum number of processes, this one included.
+        workers: The maximum number of threads; for Python functions of processes, this one included.
         chunk_bytes: How much to read at a time.
-        range_bytes: The size of the ranges that processes take.
+        range_bytes: The size of the ranges that threads or processes take.
         progress: Called after each chunk.
         sample_size: How much of the input types are inferred from.
         pool: How worker processes are started.

@@ -71,7 +71,8 @@ def chunk_results(
         modules: The modules that other processes need.
     """
     start = reader.start.offset if reader.start is not None else 0
-    if plan.in_threads and options.workers > 1:
+    in_threads = plan.in_threads and not options.pool.processes
+    if in_threads and options.workers > 1:
         with Threads(plan.transform, options.workers, options.chunk_bytes, plan.max_line_bytes) as threads:
             if reader.version is None or reader.size is None:
                 yield threads.results(chunks)
@@ -79,7 +80,7 @@ def chunk_results(
                 results = _results_of_version(threads, reader.version, reader.size, chunks, options, start)
                 yield reader.follow(results)
         return
-    pickled = _pickle(plan, notes) if options.workers > 1 and not plan.in_threads else None
+    pickled = _pickle(plan, notes) if options.workers > 1 and not in_threads else None
     if pickled is None:
         yield map(plan.transform, chunks)
     elif reader.version is None or reader.size is None:

@@ -32,7 +32,7 @@ from transform.decode.rejects import ChunkResult
 from transform.engine.options import PoolOptions
 from transform.engine.pool import Pool
 from transform.engine.pool_worker import SLOTS, WorkerSetup
-from transform.engine.remote_worker import RemoteWorker, started_ahead
+from transform.engine.remote_worker import RemoteWorker
 from transform.io.chunks import LongLine, Range
 
 if TYPE_CHECKING:
@@ -67,7 +67,9 @@ class Watch:
     given: list[object] = field(default_factory=list)
 
     def __call__(self, calculation: Runnable = CALCULATION) -> Tuned:
-        return Tuned(calculation, pool=PoolOptions(min_chunks=1, start_worker=partial(Noting, self.given)))
+        return Tuned(
+            calculation, pool=PoolOptions(min_chunks=1, start_worker=partial(Noting, self.given), processes=True)
+        )
 
 
 def mixed_lines(count: int) -> bytes:
@@ -197,28 +199,6 @@ def test_no_worker_is_left_after_an_exception(error: BaseException, tmp_path: Pa
         CALCULATION.run(source, tmp_path / "out", workers=3, range_bytes=RANGE_BYTES, progress=fail)
     assert no_workers()
     assert not (tmp_path / "out").exists()
-
-
-def test_workers_started_ahead_are_taken_by_runs_within_and_end_with_it(tmp_path: Path) -> None:
-    source = tmp_path / "in.jsonl"
-    source.write_bytes(lines(30_000))
-    with started_ahead(2):
-        started = workers()
-        assert len(started) == 2
-        CALCULATION.run(source, tmp_path / "out", workers=2, range_bytes=RANGE_BYTES)
-        assert workers() == started[1:]
-    assert no_workers()
-    assert (tmp_path / "out").read_bytes() == transformed(30_000)
-
-
-def test_the_command_leaves_no_worker_where_there_turns_out_to_be_nothing_to_do(tmp_path: Path, start: Start) -> None:
-    source = tmp_path / "in.jsonl"
-    source.write_bytes(b'{"stars": 1}\n' * 6_000_000)
-    process = start("run", str(source), str(tmp_path / "out"), "-e", "sum(stars) AS s", "--workers", "3")
-    wait_until(lambda: len(psutil.Process(process.pid).children()) == 2)
-    started = psutil.Process(process.pid).children()
-    assert process.wait(60) == 1
-    wait_until(lambda: not any(child.is_running() for child in started))
 
 
 def test_an_input_that_another_took_the_place_of_is_noticed_by_workers(tmp_path: Path) -> None:

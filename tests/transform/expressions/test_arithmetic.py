@@ -16,6 +16,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from tests.support.results import as_texts
 from tests.support.trial import attempt, lines
 from transform import Calculation
 from transform.errors import CalculationError
@@ -416,7 +417,7 @@ def test_integers_are_right_or_their_line_is_rejected_whatever_they_come_from(ki
         rows: list[Row] = [{"a": value} for value in EDGES]
         frame = pl.DataFrame(rows, {"a": pl.Int128})
         found = Evaluator({"r": outer(inner)}, [], frame.schema).evaluate(frame)
-        texts = iter(found.texts["r"])
+        texts = iter(as_texts(found)["r"])
         for place, value in enumerate(EDGES):
             wanted = g(f(value))
             if place in found.failed:
@@ -553,7 +554,7 @@ def test_long_chains_are_checked_too(size: int) -> None:
         total, quotient = total + a, quotient / 1
     frame = pl.DataFrame({"a": [1, 2**126]}, {"a": pl.Int128})
     found = Evaluator({"r": total, "q": quotient}, [], frame.schema).evaluate(frame)
-    assert (found.texts["r"].to_list(), found.texts["q"].to_list()) == ([str(size + 1)], ["1.0"])
+    assert (as_texts(found)["r"].to_list(), as_texts(found)["q"].to_list()) == ([str(size + 1)], ["1.0"])
     assert {place: str(error) for place, error in found.failed.items()} == {1: REASON}
 
 
@@ -636,7 +637,7 @@ def test_sums_of_lists_are_exact_or_their_line_is_rejected(lists: list[list[int 
     frame = pl.DataFrame({"l": texts}, {"l": pl.List(pl.String)}).cast(schema)  # type: ignore[arg-type] # a dict
     for expr in (pl.col("l").list.sum(), pl.col("l").list.agg(pl.element().sum())):
         found = Evaluator({"r": expr}, [], schema).evaluate(frame)
-        texts_found = iter(found.texts["r"])
+        texts_found = iter(as_texts(found)["r"])
         for place, some in enumerate(lists):
             total = None if some is None else sum(value for value in some if value is not None)
             if place in found.failed:
@@ -682,7 +683,11 @@ def test_what_polars_computes_wrongly_of_integers_and_decimals_is_refused(expr: 
 def test_division_by_zero_is_null_at_the_limits_too(zero: Any) -> None:
     frame = pl.DataFrame({"a": [LIMIT - 1, -LIMIT, 5], "b": [1, 2, 3]}, {"a": pl.Int128, "b": pl.Int128})
     found = Evaluator({"r": a // zero, "q": a % zero}, [], frame.schema).evaluate(frame)
-    assert (found.texts["r"].to_list(), found.texts["q"].to_list(), found.failed) == ([*["null"] * 3], ["null"] * 3, {})
+    assert (as_texts(found)["r"].to_list(), as_texts(found)["q"].to_list(), found.failed) == (
+        [*["null"] * 3],
+        ["null"] * 3,
+        {},
+    )
 
 
 def test_what_polars_cannot_compute_for_any_line_is_an_error_of_the_calculation() -> None:
@@ -695,7 +700,7 @@ def test_ranges_too_long_for_memory_are_not_tried(text: str, capfd: pytest.Captu
     frame = pl.DataFrame({"a": [0, 9223372036854770]}, {"a": pl.Int128})
     found = Evaluator({"r": parse_sql(text)[0]}, [], frame.schema).evaluate(frame)
     assert 0 in found.failed
-    assert len(found.texts) == (1 if "SERIES" in text else 0)
+    assert len(as_texts(found)) == (1 if "SERIES" in text else 0)
     assert capfd.readouterr() == ("", "")
 
 
@@ -712,7 +717,7 @@ LENGTHENING = [
 def test_results_too_long_for_memory_are_not_tried(lengthened: Callable[[pl.Expr], pl.Expr], length: pl.Expr) -> None:
     frame = pl.DataFrame({"a": [2, 10**12, 3, None]}, {"a": pl.Int128})
     found = Evaluator({"r": lengthened(length).str.len_chars()}, [], frame.schema).evaluate(frame)
-    assert found.texts["r"].to_list() == ["2", "3", "null"]
+    assert as_texts(found)["r"].to_list() == ["2", "3", "null"]
     reason = "a text is padded, or a value is repeated, to a length of more than 10,000,000"
     assert [str(error) for error in found.failed.values()] == [f"the calculation failed: {reason}"]
     assert list(found.failed) == [1]
@@ -737,4 +742,4 @@ def test_checks_compute_short_results_where_a_length_wraps_around(lengthened: Ca
 )
 def test_a_length_is_taken_as_a_limit(text: str, value: str) -> None:
     frame = pl.DataFrame({"s": ["ab"]})
-    assert Evaluator({"r": parse_sql(text)[0]}, [], frame.schema).evaluate(frame).texts["r"].to_list() == [value]
+    assert as_texts(Evaluator({"r": parse_sql(text)[0]}, [], frame.schema).evaluate(frame))["r"].to_list() == [value]

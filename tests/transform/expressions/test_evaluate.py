@@ -10,6 +10,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from tests.support.results import as_texts
 from tests.support.trial import attempt, lines
 from transform import Calculation
 from transform.errors import CalculationError
@@ -32,10 +33,10 @@ def evaluate(
     """Return the rows kept, how many are filtered, why others fail, the texts, and the counts of what is not finite."""
     found = Evaluator(results, filters, frame.schema, **options).evaluate(frame)
     assert len(found.kept) + found.filtered + len(found.failed) == frame.height
-    assert found.texts.columns == list(results)
-    assert not results or found.texts.height == len(found.kept)
+    assert as_texts(found).columns == list(results)
+    assert not results or as_texts(found).height == len(found.kept)
     failed = {row: str(error) for row, error in found.failed.items()}
-    return found.kept.tolist(), found.filtered, failed, found.texts.to_dict(as_series=False), found.nonfinite
+    return found.kept.tolist(), found.filtered, failed, as_texts(found).to_dict(as_series=False), found.nonfinite
 
 
 # results, filters → rows kept and rows failed of a in 5, HUGE, 11, null, -HUGE; the others are filtered
@@ -279,8 +280,8 @@ def test_rows_alone_give_what_they_give_together(rows: list[tuple[float, int | N
         together = evaluator.evaluate(frame)
         apart = [evaluator.evaluate(frame.slice(row, 1)) for row in range(len(rows))]
         assert together.kept.tolist() == [row for row in range(len(rows)) if len(apart[row].kept)]
-        assert together.texts.rows() == [row for one in apart for row in one.texts.rows()]
-        assert together.texts["b"].to_list() == [str(49.0 // rows[row][0]) for row in together.kept]
+        assert as_texts(together).rows() == [row for one in apart for row in as_texts(one).rows()]
+        assert as_texts(together)["b"].to_list() == [str(49.0 // rows[row][0]) for row in together.kept]
 
 
 @pytest.mark.parametrize("height", [0, 1, 2, 5])

@@ -1,0 +1,192 @@
+"""Threads share the work on an input; nothing shows it but the time."""
+
+from __future__ import annotations
+
+import os
+import threading
+from itertools import islice
+from typing import TYPE_CHECKING, Any
+
+import psutil
+import pytest
+
+from tests.support.stops import stopped, uninterrupted
+from transform import Calculation, InputError, LineFunction, SchemaError
+from transform.decode.rejects import ChunkResult
+from transform.engine.threads import _AHEAD, Threads
+from transform.io.chunks import Chunk, LongLine, Range, cut_from
+from transform.io.compression import CODECS
+from transform.io.sources import InputVersion, open_source
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+CALCULATION = Calculation.from_sql("a * 2 AS b", where="a % 3 <> 0").drop("pad").with_schema({"a": "Int64"})
+SMALL: Any = {"chunk_bytes": 700, "range_bytes": 900}
+
+
+def pool_threads() -> list[threading.Thread]:
+    return [thread for thread in threading.enumerate() if thread.name.startswith("transform")]
+
+
+def numbered(count: int) -> bytes:
+    return b"".join(b'{"pad":"%b","a":%d}\n' % (b"x" * (number % 90), number) for number in range(count))
+
+
+@pytest.mark.parametrize("workers", [2, 3, 8])
+@pytest.mark.parametrize("format_name", ["plain", "gzip"])
+@pytest.mark.parametrize("end", [b"", b"nope", b'{"a":"x"}\n\n', b'{"a":7}'])
+def test_any_number_of_threads_gives_the_same(workers: int, format_name: str, end: bytes, tmp_path: Path) -> None:
+    content = numbered(400) + b'bad\n{"a":null}\n' + numbered(200) + end
+    if format_name == "gzip":
+        (codec,) = (codec for codec in CODECS if codec.name == "gzip")
+        compressor = codec.compressor()
+        content = compressor.compress(content) + compressor.flush()
+    source = tmp_path / "in"
+    source.write_bytes(content)
+    found = []
+    for number in (1, workers):
+        summary = CALCULATION.run(source, tmp_path / "out", workers=number, **SMALL)
+        summary.seconds = 0
+        counts = summary.to_dict()
+        found.append(((tmp_path / "out").read_bytes(), (tmp_path / "out.rejects.jsonl").read_bytes(), counts))
+    assert found[0] == found[1]
+    assert pool_threads() == []
+
+
+def test_a_pipe_is_read_here_and_transformed_in_threads(tmp_path: Path) -> None:
+    content = numbered(3000)
+    (tmp_path / "in").write_bytes(content)
+    CALCULATION.run(tmp_path / "in", tmp_path / "expected", workers=1)
+    reading, writing = os.pipe()
+
+    def write() -> None:
+        with os.fdopen(writing, "wb") as end:
+            end.write(content)
+
+    writer = threading.Thread(target=write)
+    writer.start()
+    with os.fdopen(reading, "rb", 0) as pipe, CALCULATION.stream(pipe, workers=3, **SMALL) as stream:
+        output = b"".join(data for part in stream for data in part.output)
+    writer.join()
+    assert output == (tmp_path / "expected").read_bytes()
+
+
+@pytest.mark.parametrize("stops", [[1], [5, 3], [0, 11]])
+def test_what_several_threads_do_can_be_stopped_and_gone_on_with(stops: list[int], tmp_path: Path) -> None:
+    source = tmp_path / "in"
+    source.write_bytes(numbered(300))
+    whole = uninterrupted(CALCULATION, source, tmp_path, workers=1)
+    assert whole.error is None
+    assert stopped(CALCULATION, source, stops, workers=2, **SMALL) == whole
+    assert pool_threads() == []
+
+
+def test_a_column_may_widen_in_any_thread(tmp_path: Path) -> None:
+    source = tmp_path / "in"
+    source.write_bytes(numbered(2000) + b'{"a":1.5}\n' + numbered(100))
+    Calculation.from_sql("a * 2 AS b").run(source, tmp_path / "out", workers=3, **SMALL)
+    assert b'{"a":1.5,"b":3.0}\n' in (tmp_path / "out").read_bytes()
+
+
+def test_an_input_that_changes_is_noticed(tmp_path: Path) -> None:
+    source = tmp_path / "in"
+    source.write_bytes(numbered(3000))
+
+    def replace(_done: int, _size: int | None) -> None:
+        (tmp_path / "other").write_bytes(numbered(3001))
+        (tmp_path / "other").replace(source)
+
+    with pytest.raises(InputError, match="changed while it was read"):
+        CALCULATION.run(source, tmp_path / "out", workers=2, progress=replace, **SMALL)
+    assert not (tmp_path / "out").exists()
+    assert pool_threads() == []
+
+
+def test_python_functions_run_in_no_thread(tmp_path: Path) -> None:
+    source = tmp_path / "in"
+    source.write_bytes(numbered(100))
+
+    def note(line: dict[str, object]) -> dict[str, object]:
+        return {**line, "thread": threading.current_thread().name}
+
+    LineFunction(note).run(source, tmp_path / "out", workers=2, **SMALL)
+    assert b'"thread":"MainThread"' in (tmp_path / "out").read_bytes()
+    assert b'"thread":"transform' not in (tmp_path / "out").read_bytes()
+
+
+class Counting:
+    """Transforms nothing, and counts; all wait for `allowed`."""
+
+    def __init__(self) -> None:
+        self.begun = 0
+        self.allowed = threading.Event()
+        self.lock = threading.Lock()
+
+    def transform(self, chunk: Chunk | LongLine) -> ChunkResult:
+        with self.lock:
+            self.begun += 1
+        self.allowed.wait()
+        assert isinstance(chunk, Chunk)
+        if b"fail" in chunk.data.tobytes():
+            raise SchemaError("on purpose")
+        return ChunkResult((memoryview(bytes(chunk.data)),), (), 1, 1, 0, 0, {}, chunk.stop)
+
+
+def open_files() -> int:
+    return int(psutil.Process().num_fds())
+
+
+def chunks(count: int, taken: list[int]) -> Iterator[Chunk]:
+    for number in range(count):
+        taken.append(number)
+        yield Chunk(memoryview(bytearray(b"%09d\n" % number)), 10 * number)
+
+
+def test_no_more_is_read_ahead_than_the_threads_need() -> None:
+    counting, taken = Counting(), list[int]()
+    counting.allowed.set()
+    with Threads(counting.transform, 3, 100, 100) as threads:
+        results = threads.results(chunks(100, taken))
+        for used, result in enumerate(results, 1):
+            assert bytes(result.output[0]) == b"%09d\n" % (used - 1), "they are in order"
+            assert len(taken) <= used + 3 + _AHEAD
+    assert len(taken) == 100
+
+
+def test_an_error_comes_in_its_turn_and_ends_all() -> None:
+    counting = Counting()
+    counting.allowed.set()
+    bad = [*chunks(4, []), Chunk(memoryview(bytearray(b"fail\n")), 40), *chunks(50, [])]
+    with Threads(counting.transform, 2, 100, 100) as threads:
+        results = threads.results(bad)
+        assert [bytes(result.output[0])[:9] for result in islice(results, 4)] == [b"%09d" % n for n in range(4)]
+        with pytest.raises(SchemaError, match="on purpose"):
+            next(results)
+    assert counting.begun <= 4 + 2 + _AHEAD + 1
+    assert pool_threads() == []
+
+
+@pytest.mark.parametrize("used", [0, 1, 7])
+def test_what_was_opened_for_ranges_is_closed_however_it_ends(used: int, tmp_path: Path) -> None:
+    source = tmp_path / "in"
+    source.write_bytes(b"%09d\n" * 100 % tuple(range(100)))
+    with open_source(source) as reader:
+        version = reader.version
+    assert isinstance(version, InputVersion)
+    counting = Counting()
+    counting.allowed.set()
+    before = open_files()
+    with Threads(counting.transform, 2, 25, 100) as threads:
+        found = list(islice(threads.results([], version, cut_from(0, 1000, 25)), used))
+        assert (
+            b"".join(bytes(result.output[0]) for result in found)
+            == source.read_bytes()[: len(found) and found[-1].stop]
+        )
+    assert open_files() == before
+
+
+def test_ranges_are_cut_from_where_the_last_chunk_ended() -> None:
+    assert list(cut_from(7, 30, 10)) == [Range(7, 17), Range(17, 27), Range(27, 30)]
+    assert list(cut_from(30, 30, 10)) == []
