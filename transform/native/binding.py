@@ -8,6 +8,7 @@ import ctypes
 import enum
 import functools
 import os
+import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,7 +29,7 @@ SLACK = 64
 MISSING = 2**32 - 1
 """The start of a value that is not there."""
 MAX_CHUNK_BYTES = 2**32 - 2**20
-_LIBRARY = Path(__file__).parent / "libkernel.so"
+_LIBRARY = Path(__file__).parent / ("libkernel.dylib" if sys.platform == "darwin" else "libkernel.so")
 _INT64 = (-(2**63), 2**63 - 1)
 
 
@@ -114,7 +115,7 @@ def _functions() -> _Functions:
     except OSError as error:
         raise TransformError(f"the compiled kernel can't be loaded: {error}. Install the package again") from None
     library.cpu_level.restype = ctypes.c_int32
-    supported = [f"v{level}" for level in (4, 3, 1) if level <= library.cpu_level()] or [""]
+    supported = [f"v{level}" for level in (4, 3, 1) if level <= library.cpu_level()] or ["neon"]
     level = os.environ.get("TRANSFORM_CPU", "") or supported[0]
     if level not in supported:
         raise TransformError(f"TRANSFORM_CPU={level} is no level of this processor; it has {', '.join(supported)}")

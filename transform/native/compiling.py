@@ -30,6 +30,7 @@ class Target(NamedTuple):
     """A kind of machine that the kernel can be compiled for.
 
     Attributes:
+        name: Its name here.
         triple: Its name for the compiler.
         levels: The processors that functions are compiled for, by the end of their names.
         library: The file name of the library.
@@ -37,6 +38,7 @@ class Target(NamedTuple):
         link_options: Options for the linker.
     """
 
+    name: str
     triple: str
     levels: Mapping[str, str]
     library: str
@@ -44,17 +46,28 @@ class Target(NamedTuple):
     link_options: Sequence[str] = ()
 
 
-# A wheel for Linux has the tags of glibc and of musl, as the library needs neither: one file serves both. manylinux_2_17
-# and musllinux_1_1 exclude no system for which the dependencies have wheels. Nor does macOS 11, the first on ARM64.
-# On macOS a library contains its own name, which would be the path where it is compiled.
-_INSTALL_NAME = ("-Wl,-install_name,@rpath/libkernel.dylib",)
+def _linux(processor: str, levels: Mapping[str, str]) -> Target:
+    # The tags of glibc and of musl, as the library needs neither: one wheel serves both. These versions exclude no
+    # system for which the dependencies have wheels.
+    platforms = f"manylinux_2_17_{processor}.musllinux_1_1_{processor}"
+    return Target(f"{processor}-linux", f"{processor}-linux-none", levels, "libkernel.so", platforms)
+
+
+def _macos(processor: str, levels: Mapping[str, str], tag: str) -> Target:
+    # macOS 11 is the first on ARM64. The library contains a name, by default the path where it is compiled.
+    triple, library = f"{processor}-macos.11.0-none", "libkernel.dylib"
+    named = (f"-Wl,-install_name,@rpath/{library}",)
+    return Target(f"{processor}-macos", triple, levels, library, f"macosx_11_0_{tag}", named)
+
+
 TARGETS = {
-    "x86_64-linux": Target("x86_64-linux-none", _X86_64, "libkernel.so", "manylinux_2_17_x86_64.musllinux_1_1_x86_64"),
-    "aarch64-linux": Target(
-        "aarch64-linux-none", _ARM64, "libkernel.so", "manylinux_2_17_aarch64.musllinux_1_1_aarch64"
-    ),
-    "x86_64-macos": Target("x86_64-macos.11.0-none", _X86_64, "libkernel.dylib", "macosx_11_0_x86_64", _INSTALL_NAME),
-    "aarch64-macos": Target("aarch64-macos.11.0-none", _ARM64, "libkernel.dylib", "macosx_11_0_arm64", _INSTALL_NAME),
+    target.name: target
+    for target in (
+        _linux("x86_64", _X86_64),
+        _linux("aarch64", _ARM64),
+        _macos("x86_64", _X86_64, "x86_64"),
+        _macos("aarch64", _ARM64, "arm64"),
+    )
 }
 """What the kernel can be compiled for, by name."""
 
@@ -63,26 +76,18 @@ class CompilationError(Exception):
     """The kernel cannot be compiled."""
 
 
-def this_machine() -> str:
-    """Return the name of the target that this machine is.
+def find_target(name: str | None = None) -> Target:
+    """Return the target of a name, by default the one that this machine is.
 
     Raises:
-        CompilationError: It is none.
+        CompilationError: There is none.
     """
-    system = {"darwin": "macos"}.get(sys.platform, sys.platform)
-    processor = {"arm64": "aarch64", "amd64": "x86_64"}.get(platform.machine().lower(), platform.machine().lower())
-    return find_target(f"{processor}-{system}")
-
-
-def find_target(name: str) -> str:
-    """Return the name of a target.
-
-    Raises:
-        CompilationError: There is none of this name.
-    """
+    if name is None:
+        processor, system = platform.machine().lower(), sys.platform
+        name = f"{'aarch64' if processor == 'arm64' else processor}-{'macos' if system == 'darwin' else system}"
     if name not in TARGETS:
         raise CompilationError(f"the kernel can't be compiled for {name}, but for {', '.join(TARGETS)}")
-    return name
+    return TARGETS[name]
 
 
 def compile_library(
@@ -99,8 +104,7 @@ def compile_library(
     Raises:
         CompilationError: The target is unknown, there is no compiler, or it finds an error or gives a warning.
     """
-    name = find_target(target) if target else this_machine()
-    chosen = TARGETS[name]
+    chosen = find_target(target)
     _replace(_HERE / "powers.h", runpy.run_path(str(_HERE / "powers.py"))["header"]().encode())
     common = ("-target", chosen.triple, *_FLAGS, *options)
     macros = [f"-D{define}" for define in defines]
@@ -109,11 +113,11 @@ def compile_library(
         for level, processor in chosen.levels.items():
             made = f"{directory}/kernel{level}.o"
             for_level = (f"-march={processor}", f"-DLEVEL={level}", *macros)
-            _run_compiler(name, *common, *for_level, "-c", str(_HERE / "kernel.c"), "-o", made)
+            _run_compiler(chosen.name, *common, *for_level, "-c", str(_HERE / "kernel.c"), "-o", made)
             objects.append(made)
         made = f"{directory}/{chosen.library}"
         linked = ("-shared", "-s", *chosen.link_options)
-        _run_compiler(name, *common, *linked, str(_HERE / "cpu.c"), *objects, "-o", made)
+        _run_compiler(chosen.name, *common, *linked, str(_HERE / "cpu.c"), *objects, "-o", made)
         _replace(output, Path(made).read_bytes())
 
 
