@@ -7,17 +7,14 @@ output. The library has the functions once for each level of the processor; `TRA
 import ctypes
 import enum
 import functools
-import os
-import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from transform.errors import TransformError
+from transform.native.library import LIBRARY, load_library
 
 Positions = npt.NDArray[np.int64]
 Spans = npt.NDArray[np.uint32]
@@ -29,7 +26,7 @@ SLACK = 64
 MISSING = 2**32 - 1
 """The start of a value that is not there."""
 MAX_CHUNK_BYTES = 2**32 - 2**20
-_LIBRARY = Path(__file__).parent / ("libkernel.dylib" if sys.platform == "darwin" else "libkernel.so")
+_LIBRARY = LIBRARY
 _INT64 = (-(2**63), 2**63 - 1)
 
 
@@ -110,15 +107,7 @@ def _functions() -> _Functions:
     Raises:
         TransformError: The library is not there, or has no functions for the level that `TRANSFORM_CPU` names.
     """
-    try:
-        library = ctypes.CDLL(str(_LIBRARY))
-    except OSError as error:
-        raise TransformError(f"the compiled kernel can't be loaded: {error}. Install the package again") from None
-    library.cpu_level.restype = ctypes.c_int32
-    supported = [f"v{level}" for level in (4, 3, 1) if level <= library.cpu_level()] or ["neon"]
-    level = os.environ.get("TRANSFORM_CPU", "") or supported[0]
-    if level not in supported:
-        raise TransformError(f"TRANSFORM_CPU={level} is no level of this processor; it has {', '.join(supported)}")
+    library, level = load_library(_LIBRARY)
 
     def function(name: str, *types: Any) -> Any:
         found = getattr(library, f"{name}_{level}")
