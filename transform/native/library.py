@@ -10,11 +10,15 @@ from transform.errors import TransformError
 LIBRARY = Path(__file__).parent / ("libkernel.dylib" if sys.platform == "darwin" else "libkernel.so")
 
 
-def load_library(path: Path = LIBRARY) -> tuple[ctypes.CDLL, str]:
-    """Return the library and the level of its functions to use; names of functions end with it.
+def load_library(path: Path = LIBRARY, level: str | None = None) -> tuple[ctypes.CDLL, str]:
+    """Return a library and the level of its functions to use; their names end with it.
+
+    Args:
+        path: The library.
+        level: The level that is forced, by default the one in `TRANSFORM_CPU`; if empty, the highest one is taken.
 
     Raises:
-        TransformError: The library is not there, or has no functions for the level that `TRANSFORM_CPU` names.
+        TransformError: The library is not there, or has no functions for the level that is forced.
     """
     try:
         library = ctypes.CDLL(str(path))
@@ -22,8 +26,8 @@ def load_library(path: Path = LIBRARY) -> tuple[ctypes.CDLL, str]:
         raise TransformError(f"the compiled kernel can't be loaded: {error}. Install the package again") from None
     library.cpu_level.restype = ctypes.c_int32
     highest = library.cpu_level()
-    supported = [f"v{level}" for level in (4, 3, 1) if level <= highest] or ["neon"]
-    level = os.environ.get("TRANSFORM_CPU", "") or supported[0]
+    supported = [f"v{number}" for number in (4, 3, 1) if number <= highest] or ["neon"]
+    level = (os.environ.get("TRANSFORM_CPU", "") if level is None else level) or supported[0]
     if level not in supported:
         raise TransformError(f"TRANSFORM_CPU={level} is no level of this processor; it has {', '.join(supported)}")
     return library, level
