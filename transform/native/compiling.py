@@ -14,8 +14,13 @@ from pathlib import Path
 from typing import NamedTuple
 
 _HERE = Path(__file__).parent
-_X86_64 = {"_v1": "x86_64", "_v3": "x86_64_v3", "_v4": "x86_64_v4"}
-_ARM64 = {"_neon": "generic"}
+# PCLMUL is in no level, but in all processors with AVX2; `cpu_level` looks for it.
+_X86_64 = {
+    "_v1": ("-march=x86_64",),
+    "_v3": ("-march=x86_64_v3", "-mpclmul"),
+    "_v4": ("-march=x86_64_v4", "-mpclmul"),
+}
+_ARM64 = {"_neon": ("-march=generic",)}
 _FLAGS = (
     "-O3",
     "-std=c11",
@@ -32,7 +37,7 @@ class Target(NamedTuple):
     Attributes:
         name: Its name here.
         triple: Its name for the compiler.
-        levels: The processors that functions are compiled for, by the end of their names.
+        levels: The options for the processors that functions are compiled for, by the end of their names.
         library: The file name of the library.
         platforms: The platform tags of a wheel for it, separated by dots.
         link_options: Options for the linker.
@@ -40,20 +45,20 @@ class Target(NamedTuple):
 
     name: str
     triple: str
-    levels: Mapping[str, str]
+    levels: Mapping[str, Sequence[str]]
     library: str
     platforms: str
     link_options: Sequence[str] = ()
 
 
-def _linux(processor: str, levels: Mapping[str, str]) -> Target:
+def _linux(processor: str, levels: Mapping[str, Sequence[str]]) -> Target:
     # The tags of glibc and of musl, as the library needs neither: one wheel serves both. These versions exclude no
     # system for which the dependencies have wheels.
     platforms = f"manylinux_2_17_{processor}.musllinux_1_1_{processor}"
     return Target(f"{processor}-linux", f"{processor}-linux-none", levels, "libkernel.so", platforms)
 
 
-def _macos(processor: str, levels: Mapping[str, str], tag: str) -> Target:
+def _macos(processor: str, levels: Mapping[str, Sequence[str]], tag: str) -> Target:
     # macOS 11 is the first on ARM64. The library contains a name, by default the path where it is compiled.
     triple, library = f"{processor}-macos.11.0-none", "libkernel.dylib"
     named = (f"-Wl,-install_name,@rpath/{library}",)
@@ -112,7 +117,7 @@ def compile_library(
         objects = []
         for level, processor in chosen.levels.items():
             made = f"{directory}/kernel{level}.o"
-            for_level = (f"-march={processor}", f"-DLEVEL={level}", *macros)
+            for_level = (*processor, f"-DLEVEL={level}", *macros)
             _run_compiler(chosen.name, *common, *for_level, "-c", str(_HERE / "kernel.c"), "-o", made)
             objects.append(made)
         made = f"{directory}/{chosen.library}"
