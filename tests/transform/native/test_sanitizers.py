@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 HERE = Path(__file__).parent
 ROOT = HERE.parents[2]
-LINES = 3_000
+LINES = 40_000
 SANITIZED = """
 import random, sys
 from pathlib import Path
@@ -49,7 +49,7 @@ print(tally.lines, len(tally.wrong))
 
 @pytest.mark.slow
 @pytest.mark.timeout(1800)
-@pytest.mark.parametrize("defines", [[], ["-DBLOCK=8"]])
+@pytest.mark.parametrize("defines", [[], ["-DBLOCK=8"], ["-DBLOCK=16"]])
 def test_sanitizers_find_nothing(defines: list[str], tmp_path: Path) -> None:
     if not shutil.which("gcc"):
         pytest.skip("the sanitizers are those of gcc, which is not installed")
