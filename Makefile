@@ -1,9 +1,11 @@
 # Everything a developer does; CI does the same. `make help` lists it.
 PYTHON ?= python3
 BIN := .venv/bin
+KERNEL := $(wildcard transform/native/*.c) $(addprefix transform/native/,compiling.py hatch_hook.py powers.py)
+TARGETS := x86_64-linux aarch64-linux x86_64-macos aarch64-macos
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-slow lint format simulate bench lock clean
+.PHONY: help install demo test test-slow lint format simulate bench wheels lock clean
 .PHONY: image push deploy-fargate deploy-ec2 status smoke destroy
 
 help: ## List what can be made
@@ -11,7 +13,7 @@ help: ## List what can be made
 
 install: .venv/installed ## Make the virtual environment in .venv, with the locked versions
 
-.venv/installed: requirements.lock pyproject.toml
+.venv/installed: requirements.lock pyproject.toml $(KERNEL)
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed; say which with: make PYTHON=python3.12")'
 	$(PYTHON) -m venv .venv
 	@echo 'The packages are fetched and installed, which takes some minutes without a word.'
@@ -45,6 +47,9 @@ lint: install .venv-checkov/installed ## Check style, types, docker/Dockerfile a
 format: install ## Put the code in order
 	$(BIN)/ruff check --fix
 	$(BIN)/ruff format
+
+wheels: install ## Build wheels in dist/, for Linux and macOS on x86-64 and ARM64
+	set -e; for target in $(TARGETS); do KERNEL_TARGET=$$target $(BIN)/python -m hatchling build -t wheel -d dist; done
 
 # The scripts say what they need and print what they run; variables of the command line and the environment reach them.
 image: ## Build the worker's image
@@ -85,4 +90,5 @@ lock: install ## Lock the newest versions that pyproject.toml admits, with hashe
 	  --python-version 3.11 --group checkov -o requirements-checkov.lock
 
 clean: ## Remove what was made
-	rm -rf .venv .venv-checkov build .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf .venv .venv-checkov build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis \
+	  transform/native/libkernel.* transform/native/powers.h

@@ -44,7 +44,7 @@ image_tag() {
     {
         echo "$ARCHITECTURE ${BASE:-}"
         {
-            find transform runner -type f ! -name '*.pyc'
+            find transform runner -type f ! -name '*.pyc' ! -name 'libkernel.*' ! -name 'powers.h*'
             find docker -maxdepth 1 -type f \( -name '*.py' -o -name '*.csv' -o -name '*.json' -o -name '*.jsonl' \)
             printf '%s\n' docker/Dockerfile pyproject.toml requirements-run.lock requirements-build.lock
         } | LC_ALL=C sort | while IFS= read -r file; do echo "$file $(git hash-object "$file")"; done

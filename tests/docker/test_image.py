@@ -14,7 +14,18 @@ if TYPE_CHECKING:
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
 
-UNWANTED = ["pip", "ensurepip", "setuptools", "hatchling", "pytest", "hypothesis", "moto", "ministack", "tests"]
+UNWANTED = [
+    "pip",
+    "ensurepip",
+    "setuptools",
+    "hatchling",
+    "ziglang",
+    "pytest",
+    "hypothesis",
+    "moto",
+    "ministack",
+    "tests",
+]
 
 
 def test_nothing_but_tmp_can_be_written_and_nobody_is_root(engine: Engine) -> None:
@@ -35,6 +46,11 @@ def test_it_holds_no_tools_and_no_tests(engine: Engine) -> None:
         ).returncode
         == 0
     )
+
+
+def test_the_compiled_kernel_loads(engine: Engine) -> None:
+    code = "import json; from transform.native.library import load_library; print(json.dumps(load_library()[1]))"
+    assert engine.python(code) in {"v1", "v3", "v4", "neon"}
 
 
 def test_all_that_a_worker_imports_has_bytecode(engine: Engine) -> None:

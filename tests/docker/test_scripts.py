@@ -107,7 +107,8 @@ def test_another_calculation_is_another_tag(tmp_path: Path) -> None:
 
     first = tag()
     assert len(first) == 12
-    (tmp_path / "runner" / "module.pyc").write_bytes(b"not part of it")
+    for name in ("runner/module.pyc", "transform/native/libkernel.so", "transform/native/powers.h"):
+        (tmp_path / name).write_bytes(b"not part of it")
     assert tag() == first
     (tmp_path / "docker" / "calculation.py").write_text("calculation = None\n")
     second = tag()

@@ -11,6 +11,8 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from transform.errors import TransformError
 from transform.native import binding, powers
 from transform.native.binding import SLACK, Kernel, load
@@ -80,3 +82,11 @@ def garbage(rng: random.Random) -> bytes:
     if rng.random() < 0.5:
         return bytes([rng.choice(GARBAGE)])
     return bytes(rng.choices(GARBAGE, k=SLACK))
+
+
+def exact(data: bytes, behind: bytes) -> memoryview:
+    """Return a view of the data in memory of its own that has the slack behind it and no more, for ASan to watch."""
+    memory = np.empty(len(data) + SLACK, np.uint8)
+    memory[: len(data)] = np.frombuffer(data, np.uint8)
+    memory[len(data) :] = np.resize(np.frombuffer(behind, np.uint8), SLACK)
+    return memoryview(memory)[: len(data)]  # type: ignore[arg-type]

@@ -41,7 +41,14 @@ Exit status: 0 all good, 1 failed and nothing published, 2 wrong usage,
 
 
 @click.group(epilog=_EXAMPLES, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
-@click.version_option(package_name="jsonl-transform", prog_name="transform")
+@click.option(
+    "--version",
+    is_flag=True,
+    expose_value=False,
+    is_eager=True,
+    callback=lambda context, _, given: _show_version(context) if given else None,
+    help="Show the version and the level of the kernel, and exit.",
+)
 def cli() -> None:
     """Transform JSON lines with polars expressions, without losing or bending a byte."""
 
@@ -179,6 +186,17 @@ def new(name: str, source: str | None, lines: int) -> None:
     left_out = f"; {made.left_out:,} that are no JSON objects were left out" if made.left_out else ""
     echo(f"{made.sample}  has {made.lines:,} lines to try it on{left_out}")
     echo("", f"Next: transform preview {made.sample} -c {made.calculation}")
+
+
+def _show_version(context: click.Context) -> None:
+    """Print the version of the package, and for which processors the functions are that the kernel uses here."""
+    from importlib.metadata import version
+
+    from transform.native.library import load_library
+
+    _, level = load_library()
+    echo(f"transform {version('jsonl-transform')} (kernel {level})")
+    context.exit()
 
 
 def _print_error(message: str) -> None:

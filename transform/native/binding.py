@@ -7,7 +7,6 @@ output. The library has the functions once for each level of the processor; `TRA
 import ctypes
 import enum
 import functools
-import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +15,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from transform.errors import TransformError
+from transform.native.library import LIBRARY, load_library
 
 Positions = npt.NDArray[np.int64]
 Spans = npt.NDArray[np.uint32]
@@ -28,7 +27,6 @@ SLACK = 64
 MISSING = 2**32 - 1
 """The start of a value that is not there."""
 MAX_CHUNK_BYTES = 2**32 - 2**20
-_LIBRARY = Path(__file__).parent / "libkernel.so"
 _INT64 = (-(2**63), 2**63 - 1)
 
 
@@ -105,25 +103,17 @@ class Kernel:
     emit: Any
 
 
-def load(path: Path = _LIBRARY, level: str = "") -> Kernel:
+def load(path: Path = LIBRARY, level: str | None = None) -> Kernel:
     """Load a library, and choose its functions for this processor.
 
     Args:
         path: The library.
-        level: The level that is forced; the highest if empty.
+        level: The level that is forced, by default the one in `TRANSFORM_CPU`; if empty, the highest one is taken.
 
     Raises:
         TransformError: The library is not there, or has no functions for the level that is forced.
     """
-    try:
-        library = ctypes.CDLL(str(path))
-    except OSError as error:
-        raise TransformError(f"the compiled kernel can't be loaded: {error}. Install the package again") from None
-    library.cpu_level.restype = ctypes.c_int32
-    supported = [f"v{level}" for level in (4, 3, 1) if level <= library.cpu_level()] or [""]
-    level = level or supported[0]
-    if level not in supported:
-        raise TransformError(f"TRANSFORM_CPU={level} is no level of this processor; it has {', '.join(supported)}")
+    library, level = load_library(path, level)
 
     def function(name: str, *types: Any) -> Any:
         found = getattr(library, f"{name}_{level}")
@@ -142,7 +132,7 @@ def load(path: Path = _LIBRARY, level: str = "") -> Kernel:
 
 @functools.cache
 def _functions() -> Kernel:
-    return load(level=os.environ.get("TRANSFORM_CPU", ""))
+    return load()
 
 
 def cpu_level() -> str:

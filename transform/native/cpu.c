@@ -22,9 +22,10 @@ __attribute__((visibility("default"))) int32_t cpu_level(void) {
     cpuid(0x80000000u, 0, extended);
     if (extended[0] < 0x80000001u) return 1;
     cpuid(0x80000001u, 0, extended);
-    // SSE3, SSSE3, FMA, CMPXCHG16B, SSE4.1, SSE4.2, MOVBE, POPCNT, OSXSAVE, AVX, F16C; LAHF, LZCNT; BMI1, AVX2, BMI2
-    if (!has(one[2], 1u | 1u << 9 | 1u << 12 | 1u << 13 | 1u << 19 | 1u << 20 | 1u << 22 | 1u << 23 | 1u << 27 |
-                         1u << 28 | 1u << 29))
+    // SSE3, PCLMUL (in no level, but used), SSSE3, FMA, CMPXCHG16B, SSE4.1, SSE4.2, MOVBE, POPCNT, OSXSAVE, AVX, F16C;
+    // LAHF, LZCNT; BMI1, AVX2, BMI2
+    if (!has(one[2], 1u | 1u << 1 | 1u << 9 | 1u << 12 | 1u << 13 | 1u << 19 | 1u << 20 | 1u << 22 | 1u << 23 |
+                         1u << 27 | 1u << 28 | 1u << 29))
         return 1;
     if (!has(extended[2], 1u | 1u << 5) || !has(seven[1], 1u << 3 | 1u << 5 | 1u << 8)) return 1;
     __asm__ volatile("xgetbv" : "=a"(low), "=d"(high) : "c"(0));

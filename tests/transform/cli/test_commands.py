@@ -8,12 +8,14 @@ import gzip
 import json
 import lzma
 import os
+import platform
 import pty
 import re
 import shlex
 import subprocess
 import sys
 import threading
+from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -121,6 +123,25 @@ def test_examples_in_the_help_work(here: Path, run: Any) -> None:
         assert found, command
         assert run(*shlex.split(found[1])).returncode == OK
     assert (here / "out.jsonl").read_bytes().count(b'"review_score":') == 200
+
+
+def test_version_comes_with_the_level_of_the_kernel(command: Command) -> None:
+    lowest = "neon" if platform.machine() in {"aarch64", "arm64"} else "v1"
+    for env, level in ((PLAIN, r"(v[134]|neon)"), (PLAIN | {"TRANSFORM_CPU": lowest}, lowest)):
+        result = command("--version", env=env)
+        expected = rf"transform {re.escape(version('jsonl-transform'))} \(kernel {level}\)\n"
+        assert (result.returncode, result.stderr) == (OK, b"")
+        assert re.fullmatch(expected, result.stdout.decode())
+
+
+@pytest.mark.parametrize("args", [("--version",), ("preview", "good.jsonl", *INT), ("run", "good.jsonl", "-", *INT)])
+def test_level_that_is_none_is_an_error_of_one_line(here: Path, command: Command, args: tuple[str, ...]) -> None:
+    assert here.is_dir()
+    result = command(*args, env=PLAIN | {"TRANSFORM_CPU": "nonsense"})
+    assert (result.returncode, result.stdout) == (FAILED, b"")
+    assert re.fullmatch(
+        rb"transform: TRANSFORM_CPU=nonsense is no level of this processor; it has [v134, neo]+\n", result.stderr
+    )
 
 
 # --- a good run ----------------------------------------------------------------------------------------------------

@@ -17,9 +17,8 @@ from hypothesis import strategies as st
 
 from tests.support import json_texts
 from tests.support.hostile import ALPHABET, Lines, escape_all, run
-from tests.support.kernel_judge import PATHS, Case, Tally, cases, compare, compare_edits, stays
-from tests.support.kernels import garbage, levels
-from transform.errors import TransformError
+from tests.support.kernel_judge import Case, Tally, cases, compare, compare_edits, stays
+from tests.support.kernels import garbage
 from transform.native.binding import (
     SLACK,
     Column,
@@ -31,7 +30,6 @@ from transform.native.binding import (
     Wanted,
     Way,
     emit,
-    load,
     scan,
     strings,
 )
@@ -63,7 +61,7 @@ def values(lines: list[str], way: Way, kernel: Kernel) -> tuple[Scan, int]:
 
 
 def test_the_kernel_agrees_with_the_reference_about_hostile_lines(kernels: list[Kernel]) -> None:
-    tally = run(12_000, 1, kernels)
+    tally = run(8_000, 1, kernels)
     assert not tally.wrong
     for status in Status:
         assert tally.statuses[status] >= 50, "lines of every status have to be among them"
@@ -118,7 +116,7 @@ def test_utf8_is_judged_at_every_place_of_a_block(kernels: list[Kernel]) -> None
     assert tally.statuses[Status.BAD] > 100
 
 
-@settings(max_examples=300)
+@settings(max_examples=150)
 @given(st.lists(json_texts.values() | st.text(alphabet=ALPHABET.decode("latin-1"), max_size=20), max_size=4), st.data())
 def test_the_kernel_agrees_about_lines_that_hypothesis_draws(
     kernels: list[Kernel], texts: list[str], data: st.DataObject
@@ -218,11 +216,11 @@ def test_no_more_than_the_slack_is_read() -> None:
 
 def doubles() -> list[float]:
     rng = random.Random(1)
-    found = [struct.unpack("d", struct.pack("Q", rng.getrandbits(64)))[0] for _ in range(100_000)]
+    found = [struct.unpack("d", struct.pack("Q", rng.getrandbits(64)))[0] for _ in range(40_000)]
     found += [struct.unpack("d", struct.pack("Q", rng.getrandbits(52)))[0] for _ in range(5_000)]  # subnormal
-    found += [rng.random() * 10 ** rng.randint(-10, 20) for _ in range(50_000)]
+    found += [rng.random() * 10 ** rng.randint(-10, 20) for _ in range(20_000)]
     found += [float(rng.randint(-(10**17), 10**17)) for _ in range(20_000)]
-    found += [round(rng.random() * 1000, rng.randint(0, 8)) for _ in range(50_000)]
+    found += [round(rng.random() * 1000, rng.randint(0, 8)) for _ in range(20_000)]
     found += [rng.getrandbits(53) / 2 for _ in range(5_000)]
     found += [0.0, -0.0, 5e-324, 2.2250738585072014e-308, 2.225073858507201e-308, 1.7976931348623157e308]
     powers = [2.0**power for power in range(-1074, 1024)] + [float(f"1e{power}") for power in range(-323, 309)]
@@ -357,16 +355,10 @@ def test_texts_lose_their_escapes(kernels: list[Kernel], texts: list[str], data:
 # --- output --------------------------------------------------------------------------------------------------------
 
 
-def without_slow(lines: list[bytes], kernel: Kernel) -> list[bytes]:
-    found = scan(view(b"\n".join(lines) + b"\n"), Wanted(PATHS), kernel)
-    return [line for line, status in zip(lines, found.status.tolist(), strict=True) if status != Status.SLOW]
-
-
 def test_results_replace_values_and_are_appended(kernels: list[Kernel]) -> None:
-    for seed in range(250):
+    for seed in range(150):
         lines = Lines(f"edits/{seed}")
-        made = without_slow(lines.lines(8), kernels[0])
-        compare_edits(made, lines.random, kernels, lines.random.choice((b"\n", b"")))
+        compare_edits(lines.lines(8), lines.random, kernels, lines.random.choice((b"\n", b"")))
 
 
 @pytest.mark.parametrize("gap", ["", " ", "\t \r"])
@@ -474,21 +466,3 @@ def test_names_with_escapes_that_do_not_fit(kernels: list[Kernel]) -> None:
     lines = "\n".join(f"{{{name}:1}}" for name in [*names, r'"\ud83d"', r'"\\a"', r'"\""', r'"a\x"', '"a\\'])
     for paths in ([A], [("aa",)], [("",)], [("a😀",)], [A, ("a" * 100,)]):
         agree(lines.encode(), Case(Wanted(paths), paths), kernels)
-
-
-# --- the library ---------------------------------------------------------------------------------------------------
-
-
-def test_a_level_can_be_forced() -> None:
-    for kernel in levels():
-        assert load(level=kernel.level).level == kernel.level
-        code = "from transform.native.binding import cpu_level; print(cpu_level())"
-        done = subprocess.run(
-            [sys.executable, "-c", code], env={"TRANSFORM_CPU": kernel.level}, capture_output=True, check=True
-        )
-        assert done.stdout.decode().strip() == kernel.level
-
-
-def test_a_level_that_is_not_there() -> None:
-    with pytest.raises(TransformError, match="TRANSFORM_CPU=v9 is no level of this processor"):
-        load(level="v9")
