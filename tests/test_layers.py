@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 ROOT = Path(__file__).parents[1]
 
 ROOMS = {
-    "transform": ("cli", "api", "explore", "engine", "expressions", "decode", "io", "base"),
+    "transform": ("cli", "api", "explore", "engine", "expressions", "decode", "native", "io", "base"),
     "runner": ("cli", "ops", "worker", "job", "aws", "base"),
 }
 """From the top to the bottom: a room imports itself and what is below it. A folder is a room."""
@@ -242,7 +242,7 @@ def test_the_worker_itself_does_without_the_engine() -> None:
 
 def test_a_job_does_not_wait_for_imports() -> None:
     # A process is ready once it has what jobs need, S3 aside.
-    needed = {"transform.engine.plan", "transform.engine.run", "pyarrow.compute"}
+    needed = {"transform.engine.plan", "transform.engine.run", "transform.native.binding", "polars", "pyarrow"}
     assert modules_after("import runner.job.process") >= needed
 
 

@@ -72,8 +72,8 @@ class Runnable(ABC):
                     bytes, or texts such as `64MiB`, `10MB` or `5000`.
                 max_inflation: A compressed input fails the run if it holds more than this many times its size, and
                     more than 256 MiB. By default there is no limit.
-                workers: The maximum number of threads, for Python functions of processes, up to 1,024; by default the number
-                    of cores of this process.
+                workers: The maximum number of threads, for Python functions of processes, up to 1,024; by default the
+                    number of cores of this process.
                 chunk_bytes: How much is read at a time, up to 1 GiB, by default 4 MiB. It does not change the output.
                 range_bytes: The size of the ranges that they take, by default 16 MiB. It does not change the
                     output.

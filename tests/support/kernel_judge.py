@@ -254,8 +254,8 @@ def _compare_texts(found: Scan, case: Case, lines: Sequence[bytes], kernels: Seq
         starts, ends = np.where(ok, found.starts[node], np.uint32(MISSING)), found.ends[node]
         expected = []
         for index in range(len(lines)):
-            text = bytes(found.data[starts[index] : ends[index]]) if starts[index] != MISSING else b"null"
-            expected.append("" if text == b"null" else reference.string_of(text))
+            value = bytes(found.data[starts[index] : ends[index]]) if starts[index] != MISSING else b"null"
+            expected.append("" if value == b"null" else reference.string_of(value))
         for kernel in kernels:
             text, offsets = strings(found.data, starts, ends, kernel)
             places = zip(offsets[:-1].tolist(), offsets[1:].tolist(), strict=True)
@@ -313,7 +313,7 @@ def compare_edits(lines: Sequence[bytes], rng: random.Random, kernels: Sequence[
     data = b"\n".join([b"{}", *lines]) + end
     memory = np.frombuffer(data + bytes(rng.choices(b'"{}\\\n09', k=SLACK)), np.uint8)
     for kernel in kernels:
-        found = scan(memoryview(memory)[: len(data)], wanted, kernel)
+        found = scan(memory.data[: len(data)], wanted, kernel)
         rows = np.flatnonzero([_accepted(line, members.values()) for line in [b"{}", *lines]])
         kept = np.array([rng.random() < 0.8 for _ in rows], bool)
         rows = rows[kept]

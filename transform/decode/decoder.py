@@ -177,12 +177,13 @@ class Decoder:
                 rejects.append(reject_long(index, offset + start, head, stop - start, self._max_line_bytes))
                 continue
             assert self._single is not None  # noqa: S101 - made above
+            line = _line(found, index)
             try:
-                singles[index] = self._single.decode(_line(found, index), offset + start)
+                singles[index] = self._single.decode(line, offset + start)
             except LineError as error:
-                rejects.append(_reject(found, offset, index, error))
+                rejects.append(Reject(index, offset + start, error.kind, str(error), line))
             else:
-                assert found.status[index] == Status.SLOW, _line(found, index)  # noqa: S101 - both know JSON
+                assert found.status[index] == Status.SLOW, line  # noqa: S101 - both know JSON
         return singles, rejects
 
     def _frame(
