@@ -183,6 +183,8 @@ def _disagrees(
         return "no object" if document is None else "an object"
     if status is Status.OK and _has_lone_surrogates(line):
         return "with a lone surrogate"
+    if status is Status.OK and not _accepted(line, case.paths):
+        return "a path through no object"
     return "" if document is None else _misplaced(found, index, line, document, case)
 
 

@@ -352,6 +352,15 @@ def test_texts_lose_their_escapes(kernels: list[Kernel], texts: list[str], data:
         assert [bytes(text[start:stop]).decode() for start, stop in pairs] == [*texts, ""]
 
 
+def test_escapes_are_found_at_every_place_of_a_block(kernels: list[Kernel]) -> None:
+    expected = ["x" * before + text for before in range(140) for text in ("\n", "\\", "é\x00", "\t" + "y" * 70)]
+    for kernel in kernels:
+        found, node = values([json.dumps(text) for text in expected], Way.STRING, kernel)
+        text, offsets = strings(found.data, found.starts[node], found.ends[node], kernel)
+        assert bytes(text).decode() == "".join(expected)
+        assert offsets.tolist() == np.cumsum([0, *(len(text.encode()) for text in expected)]).tolist()
+
+
 # --- output --------------------------------------------------------------------------------------------------------
 
 
