@@ -16,7 +16,7 @@ from typing import Protocol, cast
 from transform.errors import InputError
 
 CHUNK_BYTES = 4 << 20
-CHUNK_LINES = 128 << 10  # maximum lines of a chunk of CHUNK_BYTES: a rejected line takes hundreds of bytes of memory
+CHUNK_LINES = 32 << 10  # maximum lines of a chunk of CHUNK_BYTES: a line takes hundreds of bytes of memory if rejected
 _SLACK = 64  # after the end of a buffer, so that the kernel reads it in place
 _SAMPLES, _SAMPLE_BYTES = 8, 4 << 10  # of a buffer, to find out whether its lines are short
 MAX_LINE_BYTES = 256 << 20

@@ -30,8 +30,9 @@ static void *give(void *from, size_t size) {
 int main(void) {
     int32_t count = (int32_t)take_number(), slots = (int32_t)take_number(), cuts = (int32_t)take_number();
     int64_t longest = take_number();
+    uint64_t sizes = (uint64_t)take_number();
     size_t nodes = (size_t)count;
-    Wanted wanted = {.count = count, .mask = slots - 1, .cuts = (byte)cuts, .others_stay = 1, .longest = longest};
+    Wanted wanted = {.count = count, .mask = slots - 1, .cuts = (byte)cuts, .others_stay = 1, .longest = longest, .sizes = sizes};
     wanted.first = take((size_t)slots * 4);
     wanted.next = take(nodes * 4);
     wanted.parent = take(nodes * 4);

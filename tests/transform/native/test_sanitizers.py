@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 HERE = Path(__file__).parent
 ROOT = HERE.parents[2]
-LINES = 40_000
+LINES = 10_000
 SANITIZED = """
 import sys
 from pathlib import Path
@@ -108,7 +108,19 @@ def _wanted(wanted: Wanted) -> bytes:
     """Return the members that are wanted as the program takes them."""
     first, following, parent, last, start, stop, names, *more = (array.tobytes() for array in wanted._kept)
     numbers = [_number(value) for value in (wanted.count, len(first) // 4, wanted.cuts, wanted._longest)]
-    parts = [*numbers, first, following, parent, last, start, stop, _number(len(names)), names, *more]
+    parts = [
+        *numbers,
+        struct.pack("=Q", wanted._sizes),
+        first,
+        following,
+        parent,
+        last,
+        start,
+        stop,
+        _number(len(names)),
+        names,
+        *more,
+    ]
     return b"".join([*parts, _number(wanted.words)])
 
 
