@@ -170,14 +170,14 @@ class Decoder:
         singles, rejects = dict[int, dict[str, Any]](), list[Reject]()
         if len(odd) and self._single is None:
             self._single = LineDecoder(self._columns, self._unchanged)
-        for index in odd.tolist():
-            start, stop = int(found.bounds[index]), int(found.stops[index])
+        view = found.data.data
+        for index, start, stop in zip(odd.tolist(), found.bounds[odd].tolist(), found.stops[odd].tolist(), strict=True):
             if stop - start > self._max_line_bytes:
-                head = bytes(found.data[start : start + min(stop - start, LONG_LINE_HEAD_BYTES)])
+                head = bytes(view[start : start + min(stop - start, LONG_LINE_HEAD_BYTES)])
                 rejects.append(reject_long(index, offset + start, head, stop - start, self._max_line_bytes))
                 continue
             assert self._single is not None  # noqa: S101 - made above
-            line = _line(found, index)
+            line = bytes(view[start:stop])
             try:
                 singles[index] = self._single.decode(line, offset + start)
             except LineError as error:

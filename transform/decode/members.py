@@ -81,7 +81,7 @@ def read_members(line: bytes, names: Collection[str] | None = None) -> Members:
     except msgspec.ValidationError as error:
         raise not_an_object(line, error) from None
     except msgspec.DecodeError as error:
-        if not any(True for _ in lone_surrogates(line)):
+        if b"\\u" not in line or not any(True for _ in lone_surrogates(line)):
             raise not_json(line, error) from None
     text = bytearray(line)
     try:

@@ -6,6 +6,7 @@ line as it is kept in a file of rejects.
 
 import base64
 import codecs
+import contextlib
 import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -15,6 +16,7 @@ import msgspec
 from transform.io.chunks import LONG_LINE_HEAD_BYTES
 
 _BLOCK_BYTES = 192 << 10  # a multiple of 3, as base64 has no padding then
+_SHORT_BYTES = _BLOCK_BYTES // 3  # so short that it is never kept in base64, whatever its characters
 _MAX_ESCAPED = 2  # a line that takes more times its size as a string of JSON is kept in base64: quotes take two
 
 
@@ -51,7 +53,11 @@ def to_json_line(reject: Reject, line: int) -> bytes:
     The text is made in blocks, because a line may be long. A control character takes six bytes in a string of JSON, so
     a line of many of them is kept in base64 too.
     """
-    start = msgspec.json.encode({"offset": reject.offset, "line": line, "reason": reject.reason})[:-1]
+    members = {"offset": reject.offset, "line": line, "reason": reject.reason}
+    if len(reject.raw) <= _SHORT_BYTES and reject.length is None:
+        with contextlib.suppress(UnicodeDecodeError):
+            return msgspec.json.encode({**members, "raw": reject.raw.decode()}) + b"\n"
+    start = msgspec.json.encode(members)[:-1]
     text = io.BytesIO()
     text.write(start)
     if not _write_text(text, reject.raw):
