@@ -269,9 +269,8 @@ def _largest(values: pl.Series) -> float:
         return _largest(values.explode())
     if isinstance(values.dtype, pl.Struct):
         return max((_largest(f) for f in values.struct.unnest() if has_floats(f.dtype)), default=0)
-    frame = values.to_frame("")
-    lowest, highest = frame.select(pl.col("").min().alias("lowest"), pl.col("").max().alias("highest")).row(0)
-    return max(-float(lowest or 0), float(highest or 0))
+    lowest, highest = values.min(), values.max()
+    return max(-float(lowest or 0), float(highest or 0))  # type: ignore[arg-type] # they are numbers
 
 
 def count_integers(text: bytes, column: Column, limit: int) -> int:

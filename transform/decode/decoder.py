@@ -191,9 +191,11 @@ class Decoder:
     ) -> pl.DataFrame:
         """Return the frame of some lines."""
         count = len(found.stops)
-        rows = np.intersect1d(lines, np.array(list(singles), np.int64)).tolist()
-        place = lines.copy()
-        place[np.searchsorted(lines, rows)] = count + np.arange(len(rows))  # the singles come after all lines
+        rows, place = list[int](), lines
+        if singles:
+            rows = np.intersect1d(lines, list(singles)).tolist()
+            place = lines.copy()
+            place[np.searchsorted(lines, rows)] = count + np.arange(len(rows))  # the singles come after all lines
         whole = not rows and len(lines) == count
         series = []
         for name, column in self._columns.items():

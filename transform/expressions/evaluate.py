@@ -212,6 +212,7 @@ class Evaluator:
                     "pl.col('a') == 1"
                 )
         self._written = {name: written(name, dtype) for name, dtype in self.types.items()}
+        self._all_floats = all(isinstance(dtype, pl.Float64) for dtype in self.types.values())
         self._with_floats = [name for name, dtype in self.types.items() if has_floats(dtype)]
 
     def evaluate(self, frame: pl.DataFrame) -> Evaluated:
@@ -277,7 +278,7 @@ class Evaluator:
 
     def _write(self, results: pl.DataFrame) -> pl.DataFrame:
         """Return the results as they are written; integers beyond 64 bits become text."""
-        found = results.select(self._written.values())
+        found = results[self._names] if self._all_floats else results.select(self._written.values())
         wide = [
             json_text(name, dtype)
             for name, dtype in self.types.items()

@@ -214,10 +214,11 @@ class Wanted:
         self.ways = {self.nodes[path]: way for path, way in ways.items()}
         self.cuts = bool(keeps) or not others_stay
         self.words = -(-len(keeps) // 64)
-        self._others_stay = others_stay
-        self._mask = size - 1
         self._longest = max(len(name) for name in names)
         self._sizes = sum({1 << min(len(name), 63) for name in names[1:]})
+        pointers = [array.ctypes.data for array in kept]
+        flags = self.words, self.cuts, others_stay
+        self._structure = _Wanted(count, size - 1, *pointers, *flags, None, self._longest, self._sizes)
 
     def _number(self, tree: dict[str, Any], path: MemberPath, parent: list[int], last: list[int]) -> None:
         """Number the nodes of a tree so that those of each subtree follow each other."""
@@ -231,9 +232,9 @@ class Wanted:
 
     def structure(self, scratch: Bytes) -> _Wanted:
         """Return what the kernel gets; scratch is as long as `scratch_bytes`."""
-        pointers = [array.ctypes.data for array in self._kept]
-        flags = self.words, self.cuts, self._others_stay
-        return _Wanted(self.count, self._mask, *pointers, *flags, scratch.ctypes.data, self._longest, self._sizes)
+        made = _Wanted.from_buffer_copy(self._structure)
+        made.scratch = scratch.ctypes.data
+        return made
 
     @property
     def scratch_bytes(self) -> int:

@@ -279,7 +279,8 @@ def test_a_signal_leaves_no_worker_behind(sent: signal.Signals, tmp_path: Path, 
     source, target = tmp_path / "in.jsonl", tmp_path / "out"
     source.write_bytes(lines(100_000, pad_bytes=900))
     os.mkfifo(target)  # nobody reads from it, so the run stays where it is
-    process = start("run", source, target, "-q", "-e", "a + 1 AS b", "--workers", "2")
+    (tmp_path / "plain.py").write_text("def calculation(line):\n    return line\n")  # expressions run in threads
+    process = start("run", source, target, "-q", "-c", tmp_path / "plain.py", "--workers", "2")
     reader = os.open(target, os.O_RDONLY | os.O_NONBLOCK)
     try:
         wait_until(lambda: psutil.Process(process.pid).children())
