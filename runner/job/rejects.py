@@ -46,6 +46,7 @@ INDEX_NAME = "index.json"
 _OBJECT_NAME = re.compile(r"[0-9]{8}(-[0-9A-Za-z]+)?\.jsonl")  # earlier versions wrote them without a writer
 _WRITER_CHARACTERS = 16
 _RESOLUTION_S = 2.0  # of the age of an object: S3 has whole seconds
+_INDEX_DELAY = timedelta(seconds=2)  # at most, between the last object of most attempts and the index, in whole seconds
 _PUBLISHED = "published"
 _TRIES = 5
 
@@ -306,14 +307,17 @@ def is_reject_object(key: str) -> bool:
 
 
 def is_complete(objects: Sequence[Mapping[str, Any]]) -> bool:
-    """Return whether one attempt has written all objects of a job, as S3 lists them, and then the index.
+    """Return whether one attempt has written all objects of a job, as S3 lists them, and the index just after them.
 
-    The index then lists all of them, so that it need not be read.
+    The index then lists all of them, so that it need not be read. One that came later may be of another attempt: its
+    request took effect when that attempt was over and had deleted its own objects.
     """
-    names = {one["Key"].rpartition("/")[2]: one["LastModified"] for one in objects}
+    names: dict[str, datetime] = {one["Key"].rpartition("/")[2]: one["LastModified"] for one in objects}
     indexed = names.pop(INDEX_NAME, None)
     writers = {name.partition("-")[2] for name in names}
-    return indexed is not None and len(writers) <= 1 and all(written <= indexed for written in names.values())
+    if indexed is None or len(writers) > 1:
+        return False
+    return timedelta(0) <= indexed - max(names.values(), default=indexed) <= _INDEX_DELAY
 
 
 def _read(index: bytes) -> dict[str, Any]:
