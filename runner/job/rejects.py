@@ -9,7 +9,8 @@ same time, or much later if the same content is uploaded again, while the output
 - an index of outcome `published` is complete. Only one of the same outcome replaces it, and that one is never taken
   back: it has the lines of the output that stands, whoever has published it;
 - an attempt that has written its index deletes older objects. So one that finds an index that is younger than itself
-  may have lost objects: it takes those of that index, and writes it again, so that nobody else takes it back;
+  may have lost objects: it takes those of that index, and writes it again, so that nobody else takes it back. If those
+  are gone, the request for that index took effect after its sender had deleted them, and it keeps its own;
 - an object that a checkpoint may name stays until there is no checkpoint: the attempt that continues from there puts it
   into its index. If such an object is missing, because a lifecycle rule has deleted it for example, that attempt starts
   again from the beginning.
@@ -111,7 +112,7 @@ class RejectObjects:
 
     def are_there(self) -> bool:
         """Return whether all objects exist that the checkpoint names."""
-        return not self._is_continued or self._exist()
+        return not self._is_continued or self._exist(self.names)
 
     def replace(self, earlier: RejectObjects) -> None:
         """Note that the objects of an earlier start of the same attempt may be deleted at the end, however young."""
@@ -226,7 +227,7 @@ class RejectObjects:
                 return
             is_young = found is not None and age_s < self._clock.monotonic() - self._begun + _RESOLUTION_S
             is_unsure |= is_young
-            is_taken = is_complete and is_young
+            is_taken = is_complete and is_young and self._exist(self._objects_of(before))
             index = {**_read(before), "writer": self._writer} if is_taken else mine
             tries_left -= 1
             written, found = self._put_index(index, etag, may_fail=tries_left > 0)
@@ -239,7 +240,7 @@ class RejectObjects:
         replaced = {*self._objects_of(before)} - {*self.names}
         self._doubles |= replaced
         self._in_checkpoint |= replaced  # of another attempt, which may have one
-        if is_unsure and not self._exist():
+        if is_unsure and not self._exist(self.names):
             self.retract()
             raise StartAgainError("rejected lines were deleted by another attempt")
 
@@ -268,10 +269,10 @@ class RejectObjects:
                 raise
             return "", found
 
-    def _exist(self) -> bool:
-        """Return whether all objects exist."""
+    def _exist(self, names: Iterable[str]) -> bool:
+        """Return whether all objects of these names exist."""
         found = {one["Key"].removeprefix(self.folder) for one in list_objects(self._store, self.folder)}
-        return found.issuperset(self.names)
+        return found.issuperset(names)
 
     def _keep_index(self, index: bytes, etag: str) -> None:
         """Note an index that names other objects than those of this attempt, and which somebody may rely on."""
