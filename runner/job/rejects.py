@@ -9,7 +9,8 @@ same time, or much later if the same content is uploaded again, while the output
 - an index of outcome `published` is complete. Only one of the same outcome replaces it, and that one is never taken
   back: it has the lines of the output that stands, whoever has published it;
 - an attempt that has written its index deletes older objects. So one that finds an index that is younger than itself
-  may have lost objects: it takes those of that index, and writes it again, so that nobody else takes it back;
+  may have lost objects: it takes those of that index, and writes it again, so that nobody else takes it back. If those
+  are gone, the request for that index took effect after its sender had deleted them, and it keeps its own;
 - an object that a checkpoint may name stays until there is no checkpoint: the attempt that continues from there puts it
   into its index. If such an object is missing, because a lifecycle rule has deleted it for example, that attempt starts
   again from the beginning.
@@ -46,6 +47,7 @@ INDEX_NAME = "index.json"
 _OBJECT_NAME = re.compile(r"[0-9]{8}(-[0-9A-Za-z]+)?\.jsonl")  # earlier versions wrote them without a writer
 _WRITER_CHARACTERS = 16
 _RESOLUTION_S = 2.0  # of the age of an object: S3 has whole seconds
+_INDEX_DELAY = timedelta(seconds=2)  # at most, between the last object of most attempts and the index, in whole seconds
 _PUBLISHED = "published"
 _TRIES = 5
 
@@ -110,7 +112,7 @@ class RejectObjects:
 
     def are_there(self) -> bool:
         """Return whether all objects exist that the checkpoint names."""
-        return not self._is_continued or self._exist()
+        return not self._is_continued or self._exist(self.names)
 
     def replace(self, earlier: RejectObjects) -> None:
         """Note that the objects of an earlier start of the same attempt may be deleted at the end, however young."""
@@ -225,7 +227,7 @@ class RejectObjects:
                 return
             is_young = found is not None and age_s < self._clock.monotonic() - self._begun + _RESOLUTION_S
             is_unsure |= is_young
-            is_taken = is_complete and is_young
+            is_taken = is_complete and is_young and self._exist(self._objects_of(before))
             index = {**_read(before), "writer": self._writer} if is_taken else mine
             tries_left -= 1
             written, found = self._put_index(index, etag, may_fail=tries_left > 0)
@@ -238,7 +240,7 @@ class RejectObjects:
         replaced = {*self._objects_of(before)} - {*self.names}
         self._doubles |= replaced
         self._in_checkpoint |= replaced  # of another attempt, which may have one
-        if is_unsure and not self._exist():
+        if is_unsure and not self._exist(self.names):
             self.retract()
             raise StartAgainError("rejected lines were deleted by another attempt")
 
@@ -267,10 +269,10 @@ class RejectObjects:
                 raise
             return "", found
 
-    def _exist(self) -> bool:
-        """Return whether all objects exist."""
+    def _exist(self, names: Iterable[str]) -> bool:
+        """Return whether all objects of these names exist."""
         found = {one["Key"].removeprefix(self.folder) for one in list_objects(self._store, self.folder)}
-        return found.issuperset(self.names)
+        return found.issuperset(names)
 
     def _keep_index(self, index: bytes, etag: str) -> None:
         """Note an index that names other objects than those of this attempt, and which somebody may rely on."""
@@ -306,14 +308,17 @@ def is_reject_object(key: str) -> bool:
 
 
 def is_complete(objects: Sequence[Mapping[str, Any]]) -> bool:
-    """Return whether one attempt has written all objects of a job, as S3 lists them, and then the index.
+    """Return whether one attempt has written all objects of a job, as S3 lists them, and the index just after them.
 
-    The index then lists all of them, so that it need not be read.
+    The index then lists all of them, so that it need not be read. One that came later may be of another attempt: its
+    request took effect when that attempt was over and had deleted its own objects.
     """
-    names = {one["Key"].rpartition("/")[2]: one["LastModified"] for one in objects}
+    names: dict[str, datetime] = {one["Key"].rpartition("/")[2]: one["LastModified"] for one in objects}
     indexed = names.pop(INDEX_NAME, None)
     writers = {name.partition("-")[2] for name in names}
-    return indexed is not None and len(writers) <= 1 and all(written <= indexed for written in names.values())
+    if indexed is None or len(writers) > 1:
+        return False
+    return timedelta(0) <= indexed - max(names.values(), default=indexed) <= _INDEX_DELAY
 
 
 def _read(index: bytes) -> dict[str, Any]:

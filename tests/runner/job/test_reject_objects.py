@@ -181,6 +181,16 @@ def test_a_complete_index_replaces_any(outcome: str, age_s: float) -> None:
     assert len(s3.keys(FOLDER)) == (2 if outcome == "published" else 1), "an output may stand"
 
 
+def test_an_index_whose_objects_are_gone_is_not_taken() -> None:
+    """It is of an attempt that was superseded, and took effect late, while the same content is read again."""
+    s3 = MemoryS3()
+    mine = objects(s3, "mine", b"1\n")
+    s3.put(f"{FOLDER}index.json", json.dumps({**ABOUT, "objects": [f"{FOLDER}00000001-gone.jsonl"]}).encode(), OUTPUT)
+    mine.finish(Summary(rejected=1), ABOUT, tidy=False)
+    mine.discard(bool)
+    assert check_index(s3) == [b"1\n"]
+
+
 @pytest.mark.parametrize("outcome", ["failed", "cancelled"])
 def test_an_index_up_to_a_failure_does_not_replace_a_complete_one(outcome: str) -> None:
     s3 = MemoryS3()

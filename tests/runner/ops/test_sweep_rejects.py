@@ -7,6 +7,7 @@ from collections import Counter
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, cast
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -35,6 +36,7 @@ class Bucket:
         self.model.create_bucket("outgoing")
         self.requests: Counter[str] = Counter()
         self.before_delete: Callable[[], object] = bool
+        self.pause_s = 10.0
         store = Store("outgoing", self)
         queue, context = cast("Any", None), self.around.context
         self.deployment = Deployment(Settings.read(LEAST), store, store, queue, context.around)
@@ -56,7 +58,7 @@ class Bucket:
 
     def put(self, key: str, body: bytes = b"{}\n") -> None:
         self.model.request("put_object", Bucket="outgoing", Key=f"rejects/{key}", Body=body)
-        self.clock.now += 10
+        self.clock.now += self.pause_s
 
     def checkpoint(self, job: str, body: bytes = b"{}") -> None:
         self.model.request("put_object", Bucket="outgoing", Key=f"checkpoints/{job}.json", Body=body)
@@ -73,13 +75,25 @@ class Bucket:
         return sorted(key.removeprefix("rejects/") for key in self.model.objects("outgoing"))
 
 
-def test_what_one_attempt_has_written_before_its_index_is_not_even_read() -> None:
+@pytest.mark.parametrize("pause_s", [0.0, 2.0, 3.0])
+def test_what_one_attempt_has_written_just_before_its_index_is_not_even_read(pause_s: float) -> None:
     bucket = Bucket()
     bucket.put("a/1/00000001-w.jsonl")
-    bucket.index("a/1", "00000001-w.jsonl")
+    bucket.pause_s = pause_s
+    bucket.put("a/1/00000002-w.jsonl")
+    bucket.index("a/1", "00000001-w.jsonl", "00000002-w.jsonl")
     bucket.clock.now += 13 * HOUR_S
     assert bucket.sweep() == []
-    assert bucket.requests["get_object"] == 0
+    assert bucket.requests["get_object"] == (pause_s > 2.0)
+
+
+def test_what_an_index_does_not_list_that_took_effect_late_is_removed() -> None:
+    """The index is of an attempt whose own objects were deleted when it was given up, and not of the one that died."""
+    bucket = Bucket()
+    bucket.put("a/1/00000001-dead.jsonl")
+    bucket.index("a/1", "00000001-w.jsonl")
+    bucket.clock.now += 13 * HOUR_S
+    assert bucket.sweep() == ["a/1/00000001-dead.jsonl"]
 
 
 def test_what_no_index_lists_is_removed_once_it_is_old() -> None:
@@ -167,15 +181,20 @@ def test_rejected_lines_that_a_running_job_may_have_written_stay() -> None:
 OBJECTS = st.lists(st.tuples(st.integers(1, 3), st.sampled_from("vw")), max_size=5, unique=True)
 
 
-@given(before=OBJECTS, after=OBJECTS, listed=OBJECTS, indexed=st.booleans())
+@given(before=OBJECTS, after=OBJECTS, listed=OBJECTS, indexed=st.booleans(), pause_s=st.sampled_from((1.0, 10.0)))
 def test_what_an_index_lists_stays(
-    before: list[tuple[int, str]], after: list[tuple[int, str]], listed: list[tuple[int, str]], indexed: bool
+    before: list[tuple[int, str]],
+    after: list[tuple[int, str]],
+    listed: list[tuple[int, str]],
+    indexed: bool,
+    pause_s: float,
 ) -> None:
-    """Where a single attempt has written all before its index, the index lists all of them."""
+    """Where a single attempt has written all just before its index, the index lists all of them."""
     bucket = Bucket()
+    bucket.pause_s = pause_s
     for number, writer in before:
         bucket.put(f"a/1/{number:08}-{writer}.jsonl")
-    single = len({writer for _, writer in before}) <= 1 and not after
+    single = len({writer for _, writer in before}) <= 1 and not after and pause_s <= 2.0
     names = [f"{number:08}-{writer}.jsonl" for number, writer in (before if single else listed)]
     if indexed:
         bucket.index("a/1", *names)
