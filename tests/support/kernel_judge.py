@@ -15,22 +15,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from tests.support import reference
-from transform.native.binding import (
-    MISSING,
-    SLACK,
-    Column,
-    Kernel,
-    Kind,
-    MemberPath,
-    Scan,
-    Spans,
-    Status,
-    Wanted,
-    Way,
-    emit,
-    scan,
-    strings,
-)
+from transform.native.binding import MISSING, Column, Kernel, Kind, Scan, Spans, Status, emit, scan, strings
+from transform.native.wanted import SLACK, MemberPath, Wanted, Way
 
 if TYPE_CHECKING:
     import random

@@ -15,7 +15,8 @@ import numpy as np
 
 from transform.errors import TransformError
 from transform.native import binding, powers
-from transform.native.binding import SLACK, Kernel, load
+from transform.native.binding import Kernel, load
+from transform.native.wanted import SLACK
 
 if TYPE_CHECKING:
     import random

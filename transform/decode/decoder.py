@@ -21,7 +21,8 @@ from transform.decode.members import read_members, read_path
 from transform.decode.rejects import Reject, reject_long
 from transform.decode.schema import INTEGER_BOUNDS, Column, Path, has_floats, path_of
 from transform.io.chunks import LONG_LINE_HEAD_BYTES, MAX_LINE_BYTES, Chunk
-from transform.native.binding import MISSING, Bytes, Positions, Scan, Spans, Status, Wanted, Way, scan, strings
+from transform.native.binding import MISSING, Bytes, Positions, Scan, Spans, Status, scan, strings
+from transform.native.wanted import Wanted, Way
 
 _EXACT_INTEGERS = 2**53
 """Up to this, a float can be any integer."""

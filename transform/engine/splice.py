@@ -10,7 +10,8 @@ import pyarrow as pa
 from transform.decode.decoder import Decoded
 from transform.decode.schema import Path
 from transform.expressions.evaluate import Evaluated
-from transform.native.binding import SLACK, Bytes, Column, Kind, Spans, emit
+from transform.native.binding import Bytes, Column, Kind, Spans, emit
+from transform.native.wanted import SLACK
 
 
 def splice(

@@ -19,20 +19,8 @@ from tests.support import json_texts
 from tests.support.hostile import ALPHABET, Lines, escape_all, run
 from tests.support.kernel_judge import Case, Tally, cases, compare, compare_edits, stays
 from tests.support.kernels import garbage
-from transform.native.binding import (
-    SLACK,
-    Column,
-    Kernel,
-    Kind,
-    MemberPath,
-    Scan,
-    Status,
-    Wanted,
-    Way,
-    emit,
-    scan,
-    strings,
-)
+from transform.native.binding import Column, Kernel, Kind, Scan, Status, emit, scan, strings
+from transform.native.wanted import SLACK, MemberPath, Wanted, Way
 
 A: MemberPath = ("a",)
 FLAT_PATHS: list[MemberPath] = [A, ("b",), ("c", "a")]
@@ -191,7 +179,8 @@ def test_what_is_behind_a_chunk_changes_nothing(kernels: list[Kernel]) -> None:
 READ_TO_THE_END = r"""
 import sys
 from tests.support.kernels import GARBAGE, Guarded, levels
-from transform.native.binding import Wanted, scan, strings
+from transform.native.binding import scan, strings
+from transform.native.wanted import Wanted
 
 wanted, buffer = Wanted([("a",)]), Guarded(1000)
 starts = b'{"a":', b'{"a":"', b'{"a":"\\', b'{"a":"\u', b'{"a":"\ud83d', b'{"a":-1', b'{"a":1.0'

@@ -16,7 +16,8 @@ import pytest
 
 from tests.support.hostile import Lines
 from tests.support.kernels import SOURCES, compile_with_gcc, write_powers
-from transform.native.binding import MISSING, SLACK, Column, Kind, Status, Wanted, Way, emit, scan, strings
+from transform.native.binding import MISSING, Column, Kind, Status, emit, scan, strings
+from transform.native.wanted import SLACK, Wanted, Way
 
 if TYPE_CHECKING:
     import numpy.typing as npt
