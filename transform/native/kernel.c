@@ -174,12 +174,12 @@ static inline uint64_t parity(uint64_t bits) {
 }
 
 // Returns the tokens of the next block of the line, as bits.
-static inline uint64_t next_block(Line *line) {
+__attribute__((always_inline)) static inline uint64_t next_block(Line *line) {
     uint64_t base = line->at;
     bytes64 block = load(line->data + base);
     bytes64 folded = block | 0x20;  // `{` and `[` differ in that bit, as do `}` and `]`
     uint64_t control = to_bits((bytes64)(block < 0x20));
-    uint64_t white = to_bits((bytes64)(block <= 0x20));
+    uint64_t white = control | to_bits((bytes64)(block == ' '));
     uint64_t marks = to_bits((bytes64)((folded == '{') | (folded == '}') | (block == ',') | (block == ':')));
     uint64_t quotes = to_bits((bytes64)(block == '"'));
     uint64_t backslashes = to_bits((bytes64)(block == '\\'));
@@ -255,6 +255,11 @@ static const uint32_t *find_tokens(Line *line, const uint32_t *left) {
     line->enough = line->stop == END ? to - AHEAD : to + AHEAD;
     for (int i = 0; i < AHEAD; i++) to[i] = NONE;
     return line->tokens;
+}
+
+// Goes to the end of the line.
+__attribute__((noinline)) static void skip_rest(Line *line) {
+    while (line->stop == END) next_block(line);
 }
 
 // Returns whether the bytes are UTF-8, as RFC 3629 has it: no surrogates, nothing longer than needed.
@@ -760,7 +765,7 @@ int64_t EXPORT(scan)(const byte *data, int64_t size, const Wanted *wanted, Found
         for (int32_t word = 0; word < wanted->words; word++) found->listed[index * wanted->words + word] = 0;
         int status = scan_line(wanted, found, &line, index, &cutter, starts, ends);
         if (status < 0) return -1;
-        while (line.stop == END) next_block(&line);
+        if (line.stop == END) skip_rest(&line);
         if (status == LINE_BLANK && line.bad) status = LINE_BAD;
         if (status == LINE_OK && to_bits((bytes64)(line.all >= 0x80)) && !is_utf8(data + at, data + line.stop)) status = LINE_BAD;
         if (status == LINE_OK) {
