@@ -27,7 +27,12 @@ from transform.native.wanted import Wanted, Way
 _EXACT_INTEGERS = 2**53
 """Up to this, a float can be any integer."""
 _INT64 = (-(2**63), 2**63 - 1)
-_ARROW_TYPES: dict[Way, pa.DataType] = {Way.INT64: pa.int64(), Way.FLOAT64: pa.float64(), Way.BOOL: pa.bool_()}
+_ARROW_TYPES: dict[Way, pa.DataType] = {
+    Way.INT64: pa.int64(),
+    Way.FLOAT64: pa.float64(),
+    Way.BOOL: pa.bool_(),
+    Way.WIDE: pa.int64(),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -233,8 +238,8 @@ def _way(column: Column) -> Way | None:
     """Return how the kernel reads a column, None if it does not."""
     if not column.typed:
         return None
-    if type(column.dtype) in INTEGER_BOUNDS:
-        return Way.INT64
+    if bounds := INTEGER_BOUNDS.get(type(column.dtype)):
+        return Way.WIDE if bounds[1] > _INT64[1] else Way.INT64
     return {pl.Float64: Way.FLOAT64, pl.Boolean: Way.BOOL, pl.String: Way.STRING}.get(type(column.dtype))
 
 
@@ -297,9 +302,13 @@ def _series(found: Scan, node: int, way: Way) -> pl.Series:
         there[there] = found.data[starts[there]] == ord('"')
         buffers = [_bitmap(there), pa.py_buffer(offsets), pa.py_buffer(text)]
         return pl.Series(pa.Array.from_buffers(pa.large_string(), len(starts), buffers))
-    values, valid = found.values[node], found.valid[node].view(bool)
+    values, valid = found.values[node], found.valid[node] != 0
     data = pa.py_buffer(np.packbits(values, bitorder="little") if way is Way.BOOL else values)
-    return pl.Series(pa.Array.from_buffers(_ARROW_TYPES[way], len(valid), [_bitmap(valid), data]))
+    series = pl.Series(pa.Array.from_buffers(_ARROW_TYPES[way], len(valid), [_bitmap(valid), data]))
+    if way is Way.WIDE and (large := found.valid[node] == 2).any():
+        without_sign = pl.Series(values.view(np.uint64)).cast(pl.Int128)
+        return without_sign.zip_with(pl.Series(large), series.cast(pl.Int128))
+    return series
 
 
 def _bitmap(valid: npt.NDArray[np.bool_]) -> pa.Buffer | None:

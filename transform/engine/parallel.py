@@ -18,9 +18,9 @@ from transform.io.chunks import (
     LongLine,
     RandomAccess,
     Range,
-    copy_chunk,
     cut,
     cut_from,
+    is_blank,
     prefetch_range,
     read_range,
 )
@@ -104,13 +104,23 @@ def _results_of_version(
     """Yield the results of an input that can be read from any offset: what this process has not read is cut in ranges.
 
     The first request for an object brings `range_bytes`, of which the chunks come. Of a file it is only the first one.
+    What is blank at the start is read here, as a JSON array may follow, which `chunks` refuses.
     """
     range_bytes = options.range_bytes if is_uri(version.location) else min(options.range_bytes, options.chunk_bytes)
-    head, stop = list[Chunk | LongLine](), start
-    while stop - start <= range_bytes - options.chunk_bytes and (chunk := next(chunks, None)) is not None:
-        head.append(copy_chunk(chunk))
-        stop = chunk.stop
-    yield from threads.results(head, version, cut_from(stop, size, range_bytes))
+    stop, blank = start, True
+
+    def head() -> Iterator[Chunk | LongLine]:
+        nonlocal stop, blank
+        while blank or stop - start <= range_bytes - options.chunk_bytes:
+            if (chunk := next(chunks, None)) is None:
+                return
+            stop, blank = chunk.stop, blank and isinstance(chunk, Chunk) and is_blank(chunk.data)
+            yield chunk
+
+    def rest() -> Iterator[Range]:
+        yield from cut_from(stop, size, range_bytes)
+
+    yield from threads.results(head(), version, rest())
 
 
 def _pickle(plan: Transforms, notes: list[str]) -> bytes | None:

@@ -212,7 +212,7 @@ class Evaluator:
                     "pl.col('a') == 1"
                 )
         self._written = {name: written(name, dtype) for name, dtype in self.types.items()}
-        self._all_floats = all(isinstance(dtype, pl.Float64) for dtype in self.types.values())
+        self._all_floats = bool(self.types) and all(isinstance(dtype, pl.Float64) for dtype in self.types.values())
         self._with_floats = [name for name, dtype in self.types.items() if has_floats(dtype)]
 
     def evaluate(self, frame: pl.DataFrame) -> Evaluated:

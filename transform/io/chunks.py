@@ -290,16 +290,24 @@ def _split_short_lines(buffer: memoryview, offset: int) -> Iterator[Chunk]:
 
 def _refuse_array(data: memoryview) -> bool:
     """Raise if the input starts as a JSON array; return whether it still may, because all of it so far is blank."""
-    for start in range(0, len(data), 4096):
-        text = bytes(data[start : start + 4096]).lstrip(b" \t\r\n")
-        if text.startswith(b"["):
-            raise InputError(
-                "the input starts with `[`: that is a JSON array, not JSON lines (one object per line). "
-                "Convert it first, for example with: jq -c '.[]'"
-            )
-        if text:
-            return False
-    return True
+    text = _first_text(data)
+    if text.startswith(b"["):
+        raise InputError(
+            "the input starts with `[`: that is a JSON array, not JSON lines (one object per line). "
+            "Convert it first, for example with: jq -c '.[]'"
+        )
+    return not text
+
+
+def is_blank(data: memoryview) -> bool:
+    """Return whether bytes are white space."""
+    return not _first_text(data)
+
+
+def _first_text(data: memoryview) -> bytes:
+    """Return some bytes from the first on that is no white space; empty if there is none."""
+    texts = (bytes(data[start : start + 4096]).lstrip(b" \t\r\n") for start in range(0, len(data), 4096))
+    return next(filter(None, texts), b"")
 
 
 def _refuse_wide(start: bytes) -> None:

@@ -131,7 +131,7 @@ class Scan:
             slow, nothing is there.
         ends: By member and line, where it stops.
         values: For each member that is a column of numbers or truth values, these; by line.
-        valid: For each of these whether there is a value; by line.
+        valid: For each of these whether there is a value, by line: 1, or 2 for a wide integer that is an uint64.
         listed: By line, which of the names in `keeps` it has: words of 64 bits.
         cuts: Pairs of start and stop: what to cut out of the lines. None if all members stay.
         cut_bounds: Where the cuts of each line start, and where the last ones stop.
@@ -152,7 +152,12 @@ class Scan:
     cut_bounds: Positions | None
 
 
-_DTYPES: dict[Way, Any] = {Way.INT64: np.int64, Way.FLOAT64: np.float64, Way.BOOL: np.uint8}
+_DTYPES: dict[Way, Any] = {
+    Way.INT64: np.int64,
+    Way.FLOAT64: np.float64,
+    Way.BOOL: np.uint8,
+    Way.WIDE: np.int64,
+}
 
 
 def with_slack(view: memoryview) -> Bytes:

@@ -36,7 +36,7 @@ typedef uint8_t byte;
 typedef unsigned __int128 uint128;
 
 enum { LINE_OK, LINE_BLANK, LINE_BAD, LINE_SLOW };  // Status in binding.py
-enum { AS_SPAN, AS_STRING, AS_INT64, AS_FLOAT64, AS_BOOL };    // Way in binding.py
+enum { AS_SPAN, AS_STRING, AS_INT64, AS_FLOAT64, AS_BOOL, AS_WIDE };    // Way in binding.py
 
 // ---------------------------------------------------------------------------------------------------------- vectors
 
@@ -284,9 +284,9 @@ static bool is_utf8(const byte *at, const byte *stop) {
 // ---------------------------------------------------------------------------------------------------------- numbers
 
 typedef struct {
-    uint64_t digits;   // without the point and the exponent
+    uint64_t digits;   // the first ones, without the point and the exponent
     int64_t exponent;  // of ten
-    bool negative, integer, exact;  // exact: `digits` has all of them
+    bool negative, integer, exact;  // exact: `digits` has all of them but zeros
     const byte *stop;  // where it ends, NULL if it is not a number
 } Number;
 
@@ -337,13 +337,17 @@ static Number read_number(const byte *at, const byte *stop) {
             found.integer = false;
             continue;
         }
-        if (count < 19) {
-            found.digits = found.digits * 10 + (uint64_t)(*at - '0');
-            count += count || *at != '0';
+        uint64_t digit = (uint64_t)(*at - '0'), more = found.digits * 10 + digit;
+        if (count == 19 && (__builtin_mul_overflow(found.digits, 10, &more) || __builtin_add_overflow(more, digit, &more)))
+            count = 20;
+        if (count < 20) {
+            found.digits = more;
+            count += count || digit;
+            found.exponent -= !found.integer;
         } else {
-            found.exact = false;
+            found.exact &= digit == 0;
+            found.exponent += found.integer;
         }
-        found.exponent -= !found.integer;
     }
     if (at < stop) {
         found.integer = false;
@@ -434,7 +438,7 @@ typedef struct {
     uint32_t *starts;   // by node and line: where the value starts, MISSING if there is none
     uint32_t *ends;     // by node and line: where it stops
     void **values;      // by node: an array with an element for each line, of int64, double or byte
-    byte **valid;       // by node: for each line, whether it has a value
+    byte **valid;       // by node: for each line, whether it has a value; 2 for an integer without a sign
     uint64_t *listed;   // by line and word: which of the listed names it has, as bits
     uint32_t *cuts;     // pairs of start and stop
     int64_t *cut_bounds;  // by line, where its cuts start
@@ -593,6 +597,7 @@ static bool convert(const Wanted *wanted, Found *found, const byte *data, int64_
         if (way == AS_SPAN) continue;
         const byte *at = data + starts[node];
         bool null = starts[node] == MISSING || *at == 'n';
+        byte valid = !null;
         if (way == AS_STRING) {
             if (!null && *at != '"') all = false;
             continue;
@@ -605,20 +610,28 @@ static bool convert(const Wanted *wanted, Found *found, const byte *data, int64_
             if (!null) all = false;
         } else {
             Number number = read_number(at, data + ends[node]);
-            if (!number.exact) {
-                all = false;
-            } else if (way == AS_FLOAT64) {
-                if (number.digits == 0 && number.integer && number.negative) all = false;  // is it 0 or -0?
-                double *to = (double *)found->values[node] + index;
-                if (!to_double(number.digits, number.exponent, number.negative, to)) all = false;
+            if (way == AS_FLOAT64) {
+                bool negative = number.negative && (number.digits || !number.integer);  // the integer -0 is 0
+                double *to = (double *)found->values[node] + index, next;
+                if (!to_double(number.digits, number.exponent, negative, to)) all = false;
+                // With more digits it is between two numbers; which of them does not matter if both are the same double.
+                if (!number.exact && !(number.digits < UINT64_MAX &&
+                                       to_double(number.digits + 1, number.exponent, negative, &next) && next == *to))
+                    all = false;
             } else {
-                bool fits = number.integer && number.digits <= (uint64_t)INT64_MAX;
-                int64_t value = !fits ? 0 : number.negative ? -(int64_t)number.digits : (int64_t)number.digits;
-                if (!fits || value < wanted->lowest[node] || value > wanted->highest[node]) all = false;
-                ((int64_t *)found->values[node])[index] = value;
+                bool whole = number.integer && number.exact && number.exponent == 0;
+                if (whole && way == AS_WIDE && !number.negative && number.digits > (uint64_t)INT64_MAX) {
+                    ((uint64_t *)found->values[node])[index] = number.digits;
+                    valid = 2;
+                } else {
+                    bool fits = whole && number.digits <= (uint64_t)INT64_MAX;
+                    int64_t value = !fits ? 0 : number.negative ? -(int64_t)number.digits : (int64_t)number.digits;
+                    if (!fits || value < wanted->lowest[node] || value > wanted->highest[node]) all = false;
+                    ((int64_t *)found->values[node])[index] = value;
+                }
             }
         }
-        found->valid[node][index] = !null;
+        found->valid[node][index] = valid;
     }
     return all;
 }

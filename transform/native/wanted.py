@@ -17,13 +17,17 @@ _INT64 = (-(2**63), 2**63 - 1)
 
 
 class Way(enum.IntEnum):
-    """What is made of a value: nothing but its place, or a column. Text is read by `strings`."""
+    """What is made of a value: nothing but its place, or a column. Text is read by `strings`.
+
+    Wide integers have 64 bits with a sign or, where they are larger, without one.
+    """
 
     SPAN = 0
     STRING = 1
     INT64 = 2
     FLOAT64 = 3
     BOOL = 4
+    WIDE = 5
 
 
 class WantedStructure(ctypes.Structure):

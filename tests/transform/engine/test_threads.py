@@ -90,6 +90,20 @@ def test_a_column_may_widen_in_any_thread(tmp_path: Path) -> None:
     assert b'{"a":1.5,"b":3.0}\n' in (tmp_path / "out").read_bytes()
 
 
+@pytest.mark.parametrize("workers", [1, 2, 3])
+@pytest.mark.parametrize("after", [b"[1,2]\n", b'[\n{"a":1}\n]\n', b'{"a":1}\n[2]\n'])
+def test_an_array_after_a_blank_start_of_many_chunks_is_refused(workers: int, after: bytes, tmp_path: Path) -> None:
+    source = tmp_path / "in"
+    source.write_bytes(b"\n \t\r\n" * 400 + after)
+    if after.startswith(b"["):
+        with pytest.raises(InputError, match="JSON array"):
+            CALCULATION.run(source, tmp_path / "out", workers=workers, chunk_bytes=16, range_bytes=32)
+        assert not (tmp_path / "out").exists()
+    else:
+        summary = CALCULATION.run(source, tmp_path / "out", workers=workers, chunk_bytes=16, range_bytes=32)
+        assert (summary.lines_in, summary.lines_out, summary.rejected) == (802, 1, 1)
+
+
 def test_an_input_that_changes_is_noticed(tmp_path: Path) -> None:
     source = tmp_path / "in"
     source.write_bytes(numbered(3000))

@@ -280,6 +280,51 @@ def test_long_numbers_are_read_exactly_or_left_to_python(text: str, kernels: lis
             assert found.status[0] == Status.SLOW
 
 
+def long_decimals() -> list[str]:
+    """Return numbers of more than 19 digits: of any kind, near the middle between two doubles, and with zeros alone."""
+    rng, found = random.Random(5), []
+    for _ in range(3_000):
+        digits = "".join(rng.choices("0123456789", k=rng.randint(20, 60)))
+        place = rng.randint(0, len(digits))
+        found.append(f"{digits[:place].lstrip('0') or '0'}.{digits[place:]}0e{rng.randint(-320, 280)}")
+        found.append(digits.lstrip("0") or "0")
+        found.append(f"{rng.getrandbits(50)}.{rng.getrandbits(9)}{'0' * rng.randint(10, 40)}")
+        middle = ((rng.getrandbits(52) | 1 << 52) * 2 + 1) << rng.randint(1, 200)
+        found += [str(middle + by) for by in (-1, 0, 1)] + [f"{middle}.{'0' * 30}1"]
+    return found
+
+
+def test_decimals_of_many_digits_are_read_exactly(kernels: list[Kernel]) -> None:
+    texts = [*long_decimals(), str(2**64), str(2**64 - 1), "9" * 400]
+    expected = np.array([float(text) if len(text) < 309 else float("inf") for text in texts])
+    for kernel in kernels:
+        found, node = values(texts, Way.FLOAT64, kernel)
+        ok = found.status == Status.OK
+        assert found.values[node][ok].tobytes() == expected[ok].tobytes()
+        assert ok.mean() > 0.42, "only the four of seven that are close to the middle may need more care"
+
+
+def test_the_integer_minus_zero_is_zero(kernels: list[Kernel]) -> None:
+    for kernel in kernels:
+        found, node = values(["-0", "-0.0", "-0e1", "0"], Way.FLOAT64, kernel)
+        assert found.status.tolist() == [Status.OK] * 4
+        assert [str(value) for value in found.values[node].tolist()] == ["0.0", "-0.0", "-0.0", "0.0"]
+
+
+def test_wide_integers_have_64_bits_with_a_sign_or_without(kernels: list[Kernel]) -> None:
+    rng = random.Random(6)
+    given = [*integers()[:-3], *(rng.getrandbits(64) for _ in range(5_000)), 2**63 - 1, 2**63, 2**64 - 1, 10**19]
+    odd = [str(-(2**63) - 1), str(2**64), str(10**20), "1" * 40, "1" + "0" * 25, "1.0", "1e0"]
+    for kernel in kernels:
+        found, node = values([*map(str, given), *odd], Way.WIDE, kernel)
+        assert (found.status[: len(given)] == Status.OK).all()
+        assert (found.status[len(given) :] == Status.SLOW).all()
+        without_sign = found.valid[node] == 2
+        signed, unsigned = found.values[node].tolist(), found.values[node].view(np.uint64).tolist()
+        read = [u if large else s for s, u, large in zip(signed, unsigned, without_sign.tolist(), strict=True)]
+        assert read[: len(given)] == given
+
+
 def test_doubles_are_written_as_polars_does(kernels: list[Kernel]) -> None:
     given = np.array([*doubles(), float("nan"), float("inf"), float("-inf")])
     expected = pl.Series(given).cast(pl.String).replace({"NaN": "null", "inf": "null", "-inf": "null"}).to_list()
