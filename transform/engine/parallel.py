@@ -89,6 +89,9 @@ def chunk_results(
     elif reader.size - start <= MIN_RANGES * options.range_bytes:
         yield map(plan.transform, chunks)
     else:
+        for chunk in chunks:  # what is blank at the start is read here, as a JSON array may follow, which this refuses
+            if isinstance(chunk, LongLine) or not is_blank(chunk.data):
+                break
         with _open_pool(plan, pickled, modules, options, reader.version) as pool:
             yield reader.follow(pool.results(cut(reader.size, options.range_bytes, start)))
 

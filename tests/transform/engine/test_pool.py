@@ -274,6 +274,20 @@ def test_a_script_without_a_main_guard_runs_once(tmp_path: Path) -> None:
     assert (tmp_path / "out").read_bytes() == transformed(20_000)
 
 
+@pytest.mark.parametrize("after", [b"[1,2]\n", b'{"a":1}\n[2]\n'])
+def test_an_array_after_a_blank_start_of_many_ranges_is_refused(after: bytes, tmp_path: Path) -> None:
+    source = tmp_path / "in"
+    source.write_bytes(b"\n \t\r\n" * 400 + after)
+    small = {"workers": 2, "chunk_bytes": 16, "range_bytes": 100}
+    if after.startswith(b"["):
+        with pytest.raises(InputError, match="JSON array"):
+            Tuned(LineFunction(lambda line: line)).run(source, tmp_path / "out", **small)  # type: ignore[arg-type]
+        assert not (tmp_path / "out").exists()
+    else:
+        summary = Tuned(LineFunction(lambda line: line)).run(source, tmp_path / "out", **small)  # type: ignore[arg-type]
+        assert (summary.lines_in, summary.lines_out, summary.rejected) == (802, 1, 1)
+
+
 @pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
 def test_a_signal_leaves_no_worker_behind(sent: signal.Signals, tmp_path: Path, start: Start) -> None:
     source, target = tmp_path / "in.jsonl", tmp_path / "out"
