@@ -1,7 +1,7 @@
 // The compiled part of a chunk's way: it finds the lines, proves that they are JSON objects, reads the members that a
 // calculation needs, and writes the output. It has no state, allocates nothing, and calls nothing.
 //
-// Every line begins anew: nothing that is wrong with one line matters for the next. `next_block` finds the tokens of 64
+// No line depends on another: nothing that is wrong with one matters for the next. `next_block` finds the tokens of 64
 // bytes at a time: brackets, commas, colons and quotes outside strings, and where numbers and words begin.
 // `scan_line` walks them by the grammar of RFC 8259. What it is not sure about it marks SLOW, and Python decides.
 //
