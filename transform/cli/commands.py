@@ -216,7 +216,7 @@ def main() -> NoReturn:
     sys.excepthook = show_traceback
     _process.install_interrupts()
     _process.keep_freed_memory()
-    # The work is distributed over processes, and this is one of them: more threads here would compete with the others.
+    # Threads or processes share the work already: more threads of these libraries would compete with them.
     for name in ("POLARS_MAX_THREADS", "OPENBLAS_NUM_THREADS"):
         os.environ.setdefault(name, "1")
     try:

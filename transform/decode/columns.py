@@ -37,7 +37,6 @@ _ARROW_TYPES: dict[type[pl.DataType], pa.DataType] = {
 _INT64_MAX = 2**63 - 1
 _UNKNOWN_MEMBER = re.compile(r"unknown field (`.*?`)(?: - at `.*)?$", re.DOTALL)
 NULL = Raw(b"null")
-_MAX_GENERATED = 20  # Python parses no more than 100 brackets within each other
 _NOT_A_VALUE = (TypeError, OverflowError, pl.exceptions.PolarsError)  # what polars raises for a value out of range
 
 
