@@ -377,7 +377,7 @@ def string_of(text: bytes) -> str:
 
 def float_of(text: bytes) -> float:
     """Read a number as an IEEE double; one that is too small becomes zero, one that is too large does not exist."""
-    value = float(text)
+    value = float(text) if text != b"-0" else 0.0  # an integer, of which zero has no sign
     if math.isinf(value):
         raise Rejected("range")
     return value

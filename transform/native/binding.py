@@ -161,13 +161,18 @@ _DTYPES: dict[Way, Any] = {
 
 
 def with_slack(view: memoryview) -> Bytes:
-    """Return the bytes of a view, with room after them that may be read: in place if its buffer has it."""
+    r"""Return the bytes of a view, with room after them that may be read, and `\n` after a last line that has none.
+
+    They are copied unless the buffer has that.
+    """
     data = np.frombuffer(view, np.uint8)
     whole = np.frombuffer(view.obj, np.uint8)  # type: ignore[call-overload]
-    if len(data) and whole.ctypes.data + len(whole) - data.ctypes.data - len(data) >= SLACK:
+    room = whole.ctypes.data + len(whole) - data.ctypes.data - len(data)
+    if len(data) and data[-1] == ord("\n") and room >= SLACK:
         return data
     copy = np.zeros(len(data) + SLACK, np.uint8)
     copy[: len(data)] = data
+    copy[len(data)] = ord("\n")
     return copy[: len(data)]
 
 
@@ -175,7 +180,7 @@ def scan(view: memoryview, wanted: Wanted, kernel: Kernel | None = None) -> Scan
     """Find the lines of a chunk and their members.
 
     Args:
-        view: The chunk. If its buffer ends less than `SLACK` bytes after it, it is copied.
+        view: The chunk. See `with_slack`.
         wanted: The members.
         kernel: The functions; by default those for this processor.
     """

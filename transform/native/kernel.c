@@ -1,9 +1,10 @@
 // The compiled part of a chunk's way: it finds the lines, proves that they are JSON objects, reads the members that a
 // calculation needs, and writes the output. It has no state, allocates nothing, and calls nothing.
 //
-// No line depends on another: nothing that is wrong with one matters for the next. `next_block` finds the tokens of 64
-// bytes at a time: brackets, commas, colons and quotes outside strings, and where numbers and words begin.
-// `scan_line` walks them by the grammar of RFC 8259. What it is not sure about it marks SLOW, and Python decides.
+// `find_tokens` finds the tokens in 64 bytes at a time: newlines, brackets, commas, colons and opening quotes outside
+// strings, escapes in strings, and where numbers and words begin. `scan_line` walks them by the grammar of RFC 8259. Nothing that is wrong
+// with one line matters for the next, as a string goes no further than its line. What the kernel is not sure about it
+// marks SLOW, and Python decides.
 //
 // The file is compiled once for each level of the processor; LEVEL is the end of the names.
 
@@ -28,9 +29,7 @@
 #endif
 #define SLACK 64  // so many bytes after the end of every buffer may be read, or written
 #define MAX_DEPTH 512
-#define END UINT64_MAX
 #define MISSING UINT32_MAX
-#define NONE UINT32_MAX  // the line has no more tokens
 
 typedef uint8_t byte;
 typedef unsigned __int128 uint128;
@@ -92,65 +91,19 @@ static inline bool equal(const byte *a, const byte *b, uint64_t size) {
 #define TOKENS 1024  // there is room for so many positions
 #define AHEAD 8      // so many may be looked at without a check
 
+// The tokens of a chunk, some hundreds at a time.
 typedef struct {
     const byte *data;
-    uint64_t size;        // of the chunk
-    uint64_t at;          // where the next block starts
-    uint64_t stop;        // where the line ends, END until that is known
-    uint64_t in_string;   // all ones if the block before ended in a string
-    uint64_t escaped;     // 1 if it ended with a backslash that escapes the next byte
-    uint64_t in_word;     // 1 if it ended in a number or a word
-    uint64_t low_expected;  // where the escape of a low surrogate has to be
-    bytes64 all;          // the bytes of all blocks, or-ed
-    bool bad, slow, escapes;
-    uint32_t *tokens;     // room for positions
-    uint32_t *found;      // where those that were found end
+    uint64_t limit;      // behind the newline of the last line
+    uint64_t at;         // where the next block starts
+    uint64_t in_string;  // all ones if the block before ended in a string
+    uint64_t escaped;    // 1 if it ended with a backslash that escapes the next byte
+    uint64_t in_word;    // 1 if it ended in a number or a word
+    uint64_t next_character;  // where the character after the last one that is not ASCII starts
+    uint32_t *tokens;    // room for positions
+    uint32_t *found;     // where those that were found end
     const uint32_t *enough;  // beyond, fewer than AHEAD are left, and more can be found
-} Line;
-
-static inline int hex_digit(byte c) {
-    if (c >= '0' && c <= '9') return c - '0';
-    c |= 0x20;
-    return c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;
-}
-
-// Returns the value of four hex digits, -1 if they are others.
-static inline int hex4(const byte *at) {
-    int value = 0;
-    for (int i = 0; i < 4; i++) {
-        int digit = hex_digit(at[i]);
-        if (digit < 0) return -1;
-        value = value * 16 + digit;
-    }
-    return value;
-}
-
-static inline bool is_high(int unit) { return (unit & 0xFC00) == 0xD800; }
-static inline bool is_low(int unit) { return (unit & 0xFC00) == 0xDC00; }
-
-// Checks the escapes of a block, of which `at` are the characters after the backslashes.
-__attribute__((noinline)) static void check_escapes(Line *line, uint64_t base, uint64_t at) {
-    for (; at; at &= at - 1) {
-        uint64_t position = base + (uint64_t)__builtin_ctzll(at);
-        byte c = line->data[position];
-        if (c == 'u') {
-            int unit = hex4(line->data + position + 1);
-            if (unit < 0) {
-                line->bad = true;
-            } else if (is_low(unit)) {
-                if (line->low_expected != position) line->slow = true;  // a lone surrogate
-            } else if (is_high(unit)) {
-                const byte *next = line->data + position + 5;
-                if (next[0] == '\\' && next[1] == 'u' && is_low(hex4(next + 2)))
-                    line->low_expected = position + 6;
-                else
-                    line->slow = true;
-            }
-        } else if (!(c == '"' || c == '\\' || c == '/' || c == 'b' || c == 'f' || c == 'n' || c == 'r' || c == 't')) {
-            line->bad = true;
-        }
-    }
-}
+} Tokens;
 
 // Returns the bytes that a backslash escapes. An algorithm of simdjson (find_escaped, Apache License 2.0).
 static inline uint64_t find_escaped(uint64_t backslashes, uint64_t *carry) {
@@ -173,56 +126,23 @@ static inline uint64_t parity(uint64_t bits) {
 #endif
 }
 
-// Returns the tokens of the next block of the line, as bits.
-__attribute__((always_inline)) static inline uint64_t next_block(Line *line) {
-    uint64_t base = line->at;
-    bytes64 block = load(line->data + base);
+// Returns which bytes are brackets, commas and colons; and, outside strings, perhaps control characters.
+static inline uint64_t find_marks(bytes64 block) {
     bytes64 folded = block | 0x20;  // `{` and `[` differ in that bit, as do `}` and `]`
-    uint64_t control = to_bits((bytes64)(block < 0x20));
-    uint64_t white = control | to_bits((bytes64)(block == ' '));
-    uint64_t marks = to_bits((bytes64)((folded == '{') | (folded == '}') | (block == ',') | (block == ':')));
-    uint64_t quotes = to_bits((bytes64)(block == '"'));
-    uint64_t backslashes = to_bits((bytes64)(block == '\\'));
-    uint64_t valid = BLOCK == 64 ? ~0ULL : (1ULL << (BLOCK & 63)) - 1;
-    uint64_t left = line->size - base;
-    line->all |= block;
-    line->at = base + BLOCK;
-    if (control || left <= BLOCK || BLOCK < 64) {
-        if (left < BLOCK) valid = (1ULL << left) - 1;
-        uint64_t newlines = to_bits((bytes64)(block == '\n')) & valid;
-        if (newlines) {
-            valid = (newlines & -newlines) - 1;
-            line->stop = base + (uint64_t)__builtin_ctzll(newlines);
-        } else if (left <= BLOCK) {
-            line->stop = line->size;
-        }
-        control &= valid;
-        white &= valid;
-        marks &= valid;
-        quotes &= valid;
-        backslashes &= valid;
-    }
-    uint64_t escaped = 0;
-    if (backslashes | line->escaped) {
-        line->escapes = true;
-        uint64_t next = line->escaped;
-        escaped = find_escaped(backslashes, &next);
-        line->escaped = BLOCK == 64 ? next : escaped >> (BLOCK & 63) & 1;
-        escaped &= valid;
-        quotes &= ~escaped;
-    }
-    uint64_t inside = parity(quotes) ^ line->in_string;  // from the quote that begins a string up to its last character
-    uint64_t last = 1ULL << (BLOCK - 1);
-    line->in_string = inside & last ? ~0ULL : 0;
-    if (control) {
-        uint64_t spaces = to_bits((bytes64)((block == '\t') | (block == '\r')));
-        if (control & (inside | ~spaces)) line->bad = true;
-    }
-    if (escaped & inside) check_escapes(line, base, escaped & inside);
-    uint64_t words = ~(marks | white | quotes | inside) & valid;
-    uint64_t word_starts = words & ~(words << 1 | line->in_word);
-    line->in_word = words & last ? 1 : 0;
-    return (marks & ~inside) | quotes | word_starts;
+#if defined(__AVX2__) && !defined(__AVX512BW__)
+    // The four differ in their low halves, by which each byte finds the one that it may be.
+    // Langdale and Lemire, "Parsing gigabytes of JSON per second", 2019, section 3.1.2
+    const __m256i by_low_half = _mm256_broadcastsi128_si256(
+        _mm_setr_epi8(0, 0, 0, 0, 0, 0, 0, 0, 0, 0, ':', '{', ',', '}', 0, 0));
+    __m256i halves[2];
+    __builtin_memcpy(halves, &block, sizeof block);
+    for (int i = 0; i < 2; i++) halves[i] = _mm256_shuffle_epi8(by_low_half, halves[i]);
+    bytes64 candidates;
+    __builtin_memcpy(&candidates, halves, sizeof candidates);
+    return to_bits((bytes64)(candidates == folded));
+#else
+    return to_bits((bytes64)((folded == '{') | (folded == '}') | (block == ',') | (block == ':')));
+#endif
 }
 
 // Returns the position of the first bit; any number if there is none.
@@ -234,14 +154,81 @@ static inline uint32_t first_bit(uint64_t bits) {
 #endif
 }
 
-// Finds the positions of more tokens, after those from `left` on. At least AHEAD are there then, unless the line ends;
-// as many NONE follow its last one.
-static const uint32_t *find_tokens(Line *line, const uint32_t *left) {
-    uint32_t *to = line->tokens, *full = to + TOKENS - 64;
-    while (left < line->found) *to++ = *left++;
-    while (line->stop == END && to <= full) {
-        uint32_t base = (uint32_t)line->at;
-        uint64_t bits = next_block(line);
+// Returns which of the bytes of a block, of which `others` are not ASCII, are not UTF-8 as RFC 3629 has it: no surrogates,
+// nothing longer than needed. `next` is where the first character may start, and then where the one after the last does.
+__attribute__((noinline)) static uint64_t find_wrong_utf8(const byte *data, uint64_t base, uint64_t others, uint64_t *next) {
+    uint64_t wrong = 0;
+    for (; others; others &= others - 1) {
+        uint64_t position = base + (uint64_t)__builtin_ctzll(others);
+        if (position < *next) continue;  // within a character
+        const byte *at = data + position;
+        byte c = *at;
+        int more = c >= 0xF0 ? 3 : c >= 0xE0 ? 2 : 1;
+        byte lowest = c == 0xE0 ? 0xA0 : c == 0xF0 ? 0x90 : 0x80;
+        byte highest = c == 0xED ? 0x9F : c == 0xF4 ? 0x8F : 0xBF;
+        bool good = c >= 0xC2 && c <= 0xF4 && at[1] >= lowest && at[1] <= highest;
+        for (int i = 2; i <= more && good; i++) good = (at[i] & 0xC0) == 0x80;
+        if (!good) wrong |= others & -others;
+        *next = position + (good ? (uint64_t)more + 1 : 1);
+    }
+    return wrong;
+}
+
+// Finds the positions of more tokens, after those from `left` on. At least AHEAD are there then; after the last one of
+// the chunk, its newline is repeated.
+__attribute__((noinline)) static const uint32_t *find_tokens(Tokens *state, const uint32_t *left) {
+    uint32_t *to = state->tokens, *full = to + TOKENS - 64;
+    while (left < state->found) *to++ = *left++;
+    const byte *data = state->data;
+    const uint64_t limit = state->limit, last = 1ULL << (BLOCK - 1);
+    uint64_t at = state->at, in_string = state->in_string, escaped = state->escaped, in_word = state->in_word;
+    uint64_t next_character = state->next_character;
+    while (at < limit && to <= full) {
+        bytes64 block = load(data + at);
+        uint64_t marks = find_marks(block);
+        uint64_t control = to_bits((bytes64)(block < 0x20));
+        uint64_t spaces = to_bits((bytes64)(block == ' '));
+        uint64_t quotes = to_bits((bytes64)(block == '"'));
+        uint64_t backslashes = to_bits((bytes64)(block == '\\'));
+        uint64_t others = to_bits((bytes64)(block >= 0x80));  // than ASCII
+        uint64_t valid = BLOCK == 64 ? ~0ULL : (1ULL << (BLOCK & 63)) - 1;
+        uint32_t base = (uint32_t)at;
+        if (BLOCK < 64 || limit - at < BLOCK) {
+            if (limit - at < BLOCK) valid = (1ULL << (limit - at)) - 1;
+            marks &= valid, control &= valid, quotes &= valid, backslashes &= valid, others &= valid;
+        }
+        at += BLOCK;
+        uint64_t escapes = 0;  // their backslashes
+        if (backslashes | escaped) {
+            uint64_t next = escaped, after = find_escaped(backslashes, &next);
+            escaped = BLOCK == 64 ? next : after >> (BLOCK & 63) & 1;
+            quotes &= ~after;
+            escapes = backslashes & ~after;
+        }
+        uint64_t inside = parity(quotes) ^ in_string;  // from the quote that opens a string up to its last character
+        if (BLOCK < 64) inside &= valid;
+        uint64_t newlines = 0, errors = 0;
+        if (others) errors = find_wrong_utf8(data, base, others, &next_character);
+        if (control) {
+            newlines = to_bits((bytes64)(block == '\n')) & valid;
+            spaces |= newlines | to_bits((bytes64)((block == '\t') | (block == '\r')));
+            errors |= control & inside;
+            uint64_t broken = newlines & inside;
+            if (broken) {  // a string is not closed: what follows its line is begun afresh
+                uint64_t end = broken & -broken;
+                at = base + (uint64_t)__builtin_ctzll(end) + 1;
+                valid &= end | (end - 1);
+                inside &= end - 1;
+                marks &= valid, quotes &= valid, newlines &= valid, errors &= valid;
+                escaped = next_character = 0;
+            }
+        }
+        in_string = inside & last ? ~0ULL : 0;
+        uint64_t words = ~(marks | spaces | quotes | inside) & valid;
+        uint64_t word_starts = words & ~(words << 1 | in_word);
+        in_word = words & last ? 1 : 0;
+        // No token starts with a control character or a byte that is not ASCII, so that lines with errors are refused.
+        uint64_t bits = (marks & ~inside) | (quotes & inside) | word_starts | newlines | (escapes & inside) | errors;
         uint32_t *after = to + __builtin_popcountll(bits);
         for (; to < after; to += 4) {  // up to three too many
             for (int i = 0; i < 4; i++) {
@@ -251,35 +238,33 @@ static const uint32_t *find_tokens(Line *line, const uint32_t *left) {
         }
         to = after;
     }
-    line->found = to;
-    line->enough = line->stop == END ? to - AHEAD : to + AHEAD;
-    for (int i = 0; i < AHEAD; i++) to[i] = NONE;
-    return line->tokens;
+    state->at = at, state->in_string = in_string, state->escaped = escaped, state->in_word = in_word;
+    state->next_character = next_character;
+    state->found = to;
+    state->enough = at < limit ? to - AHEAD : to + AHEAD;
+    for (int i = 0; i < AHEAD; i++) to[i] = (uint32_t)limit - 1;
+    return state->tokens;
 }
 
-// Goes to the end of the line.
-__attribute__((noinline)) static void skip_rest(Line *line) {
-    while (line->stop == END) next_block(line);
+static inline int hex_digit(byte c) {
+    if (c >= '0' && c <= '9') return c - '0';
+    c |= 0x20;
+    return c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;
 }
 
-// Returns whether the bytes are UTF-8, as RFC 3629 has it: no surrogates, nothing longer than needed.
-static bool is_utf8(const byte *at, const byte *stop) {
-    while (at < stop) {
-        uint64_t others = to_bits((bytes64)(load(at) >= 0x80));  // than ASCII
-        at += others ? (uint64_t)__builtin_ctzll(others) : 64;
-        if (!others || at >= stop) continue;
-        byte c = *at;
-        int more = c >= 0xF0 ? 3 : c >= 0xE0 ? 2 : 1;
-        if (c < 0xC2 || c > 0xF4 || stop - at <= more) return false;
-        byte lowest = c == 0xE0 ? 0xA0 : c == 0xF0 ? 0x90 : 0x80;
-        byte highest = c == 0xED ? 0x9F : c == 0xF4 ? 0x8F : 0xBF;
-        if (at[1] < lowest || at[1] > highest) return false;
-        for (int i = 2; i <= more; i++)
-            if ((at[i] & 0xC0) != 0x80) return false;
-        at += more + 1;
+// Returns the value of four hex digits, -1 if they are others.
+static inline int hex4(const byte *at) {
+    int value = 0;
+    for (int i = 0; i < 4; i++) {
+        int digit = hex_digit(at[i]);
+        if (digit < 0) return -1;
+        value = value * 16 + digit;
     }
-    return true;
+    return value;
 }
+
+static inline bool is_high(int unit) { return (unit & 0xFC00) == 0xD800; }
+static inline bool is_low(int unit) { return (unit & 0xFC00) == 0xDC00; }
 
 // ---------------------------------------------------------------------------------------------------------- numbers
 
@@ -292,36 +277,52 @@ typedef struct {
 
 static inline bool is_digit(byte c) { return c >= '0' && c <= '9'; }
 
-static inline bool ends_word(byte c) {
-    return c == ',' || c == '}' || c == ']' || c == ' ' || c == '\n' || c == '\t' || c == '\r' || c == ':';
-}
+// The bytes that may follow a number or a word.
+static const bool ENDS_WORD[256] = {[','] = 1, ['}'] = 1, [']'] = 1, [' '] = 1, ['\t'] = 1, ['\r'] = 1, ['\n'] = 1};
 
-// Returns where the digits from here on end, within a chunk that ends at `end`.
-static inline const byte *skip_digits(const byte *at, const byte *end) {
-    for (; at < end; at += 64) {
+// Returns where the digits from here on end.
+static inline const byte *skip_digits(const byte *at) {
+    while (true) {
         uint64_t others = to_bits((bytes64)((bytes64)(load(at) - '0') > 9));
         if (others) return at + __builtin_ctzll(others);
+        at += 64;
     }
-    return at;
 }
 
-// Returns where a number ends, NULL if the bytes are not one.
-static inline const byte *skip_number(const byte *at, const byte *end) {
-    if (*at == '-') at++;
-    const byte *stop = skip_digits(at, end);
+// Returns where a number ends, NULL if the bytes are not one. A newline follows somewhere.
+static const byte *skip_long_number(const byte *at) {
+    const byte *stop = skip_digits(at);
     if (stop == at || (*at == '0' && stop - at > 1)) return NULL;
     if (*stop == '.') {
         at = stop + 1;
-        stop = skip_digits(at, end);
+        stop = skip_digits(at);
         if (stop == at) return NULL;
     }
     if ((*stop | 0x20) == 'e') {
         at = stop + 1;
         if (*at == '+' || *at == '-') at++;
-        stop = skip_digits(at, end);
+        stop = skip_digits(at);
         if (stop == at) return NULL;
     }
     return stop;
+}
+
+// As `skip_long_number`, for what has 15 digits and a point at most, and no exponent; others are given to it.
+static inline const byte *skip_number(const byte *at) {
+    at += *at == '-';
+#if defined(__SSE2__) && BLOCK == 64
+    const __m128i nine = _mm_set1_epi8(9), zero = _mm_set1_epi8('0');
+    __m128i digits = _mm_sub_epi8(_mm_loadu_si128((const __m128i *)(const void *)at), zero);
+    uint32_t others = ~(uint32_t)_mm_movemask_epi8(_mm_cmpeq_epi8(_mm_min_epu8(digits, nine), digits));
+    uint32_t stop = first_bit(others), start = 0;
+    if (stop == 0 || (*at == '0' && stop > 1)) return NULL;
+    if (at[stop] == '.' && stop < 16) {
+        start = stop + 1;
+        stop = first_bit(others & (others - 1));
+    }
+    if (stop < 16 && (at[stop] | 0x20) != 'e') return stop > start ? at + stop : NULL;
+#endif
+    return skip_long_number(at);
 }
 
 // Reads a number that `skip_number` has accepted.
@@ -330,6 +331,15 @@ static Number read_number(const byte *at, const byte *stop) {
     if (*at == '-') {
         found.negative = true;
         at++;
+    }
+    if (stop - at <= 18) {  // so that no digits are too many
+        for (; at < stop && is_digit(*at); at++) found.digits = found.digits * 10 + (uint64_t)(*at - '0');
+        if (at < stop && *at == '.') {
+            found.integer = false;
+            const byte *point = ++at;
+            for (; at < stop && is_digit(*at); at++) found.digits = found.digits * 10 + (uint64_t)(*at - '0');
+            found.exponent = point - at;
+        }
     }
     int count = 0;  // of digits, from the first that is not 0
     for (; at < stop && (is_digit(*at) || *at == '.'); at++) {
@@ -515,27 +525,20 @@ static byte *unescape(const byte *at, const byte *stop, byte *to, const byte *ro
 }
 
 // Returns the node of a member, -1 if it is not wanted.
-static inline int32_t match(const Wanted *wanted, int32_t parent, Line *line, uint64_t start, uint64_t stop) {
-    const byte *name = line->data + start;
-    uint64_t size = stop - start;
-    if (size > (uint64_t)wanted->longest && !line->escapes) return -1;
-    if (line->escapes) {
-        for (uint64_t i = 0; i < size; i++) {
-            if (name[i] != '\\') continue;
-            byte *room = wanted->scratch + wanted->longest + 1;
-            byte *end = unescape(name, name + size, wanted->scratch, room);
-            if (end == NULL || end - wanted->scratch > wanted->longest) return -1;
-            name = wanted->scratch;
-            size = (uint64_t)(end - wanted->scratch);
-            break;
-        }
+static inline int32_t match(const Wanted *wanted, int32_t parent, const byte *name, uint64_t size, bool escapes) {
+    if (escapes) {
+        byte *room = wanted->scratch + wanted->longest + 1;
+        byte *end = unescape(name, name + size, wanted->scratch, room);
+        if (end == NULL) return -1;
+        name = wanted->scratch;
+        size = (uint64_t)(end - wanted->scratch);
     }
-    return find_node(wanted, parent, name, size);
+    return size > (uint64_t)wanted->longest ? -1 : find_node(wanted, parent, name, size);
 }
 
 // What a line has shown so far of the members that stay.
 typedef struct {
-    bool any, any_stays, leading;
+    bool any_stays, leading;
     uint32_t leading_start, before;  // where the first members that go start, and where the member before stops
     int64_t first, count;            // cuts
 } Cutter;
@@ -576,16 +579,22 @@ static inline uint32_t load4(const byte *from) {
     return found;
 }
 
-// Returns where a number or a word ends, 0 if it is neither.
-static inline uint32_t skip_scalar(const byte *data, uint64_t size, uint32_t token) {
-    const byte *at = data + token, *stop;
-    if (load4(at) == load4((const byte *)"true") || load4(at) == load4((const byte *)"null"))
+// Returns whether a number or a word is at a place.
+static inline bool is_scalar(const byte *at) {
+    const byte *stop;
+    if (is_digit(*at) || *at == '-')
+        stop = skip_number(at);
+    else if (load4(at) == load4((const byte *)"true") || load4(at) == load4((const byte *)"null"))
         stop = at + 4;
-    else if (*at == 'f')
-        stop = load4(at + 1) == load4((const byte *)"alse") ? at + 5 : NULL;
     else
-        stop = skip_number(at, data + size);
-    return stop != NULL && ends_word(*stop) ? (uint32_t)(stop - data) : 0;
+        stop = *at == 'f' && load4(at + 1) == load4((const byte *)"alse") ? at + 5 : NULL;
+    return stop != NULL && ENDS_WORD[*stop];
+}
+
+// Returns where what is before a token ends: without the white space between them, in which nothing else was found.
+static inline uint32_t trim(const byte *data, uint32_t token) {
+    while (data[token - 1] <= ' ') token--;
+    return token;
 }
 
 // Makes the values of a line. Returns false if one does not fit its type, or needs more care.
@@ -636,118 +645,215 @@ static bool convert(const Wanted *wanted, Found *found, const byte *data, int64_
     return all;
 }
 
-// Reads one line; returns its status, or -1 if there is no room for its cuts.
-static int scan_line(const Wanted *wanted, Found *found, Line *line, int64_t index, Cutter *cutter, uint32_t *starts,
-                     uint32_t *ends) {
-    int32_t nodes[MAX_DEPTH + 1];    // by depth: the node of the object or array, -1 if it is not wanted
-    uint32_t begins[MAX_DEPTH + 1];  // where it starts
-    bool objects[MAX_DEPTH + 1];     // whether it is an object
-    const byte *data = line->data;
-    const uint32_t *next = find_tokens(line, line->found);
-    int depth = 0;
-    int32_t node = -1, child = 0;  // of the object or array, and of the member
-    bool object = false, named = false;  // whether it is an object, and has members that are wanted
-    uint32_t member = 0, token, stop;  // where the member of the line starts
-    bool stays = true;
-    for (int32_t i = 0; i < wanted->count; i++) starts[i] = MISSING;
-    token = *next++;
-    if (token == NONE) return LINE_BLANK;
-    if (data[token] != '{') return LINE_BAD;
+// The walk along the tokens of a line. Its functions get a pointer to the next token, and return one: the token before
+// it is the last one that was read. They return NULL where the line is refused.
+typedef struct {
+    const Wanted *wanted;
+    Found *found;
+    Tokens *tokens;
+    uint32_t *starts, *ends;  // by node: where its value is
+    int64_t index;            // of the line
+    Cutter cutter;
+    const uint32_t *next;     // where the walk ends
+    bool slow;                // whether Python has to look at the line
+    bool full;                // whether there is no room for its cuts
+} Walk;
 
-value:  // begins at `token`, and more tokens follow
-    if (data[token] == '"') {
-        stop = *next++;
-        if (stop == NONE) return LINE_BAD;
-        stop++;
-    } else if ((data[token] | 0x20) == '{') {
-        if (depth == MAX_DEPTH) return LINE_BAD;
+static inline const uint32_t *refuse(Walk *walk, const uint32_t *next) {
+    walk->next = next;
+    return NULL;
+}
+
+// Returns the next token, with at least AHEAD after it unless the chunk ends.
+static inline const uint32_t *look_ahead(Walk *walk, const uint32_t *next) {
+    return next > walk->tokens->enough ? find_tokens(walk->tokens, next) : next;
+}
+
+static inline bool has_quote(const byte *at, const byte *stop) {
+    for (; at < stop; at += 64) {
+        uint64_t quotes = to_bits((bytes64)(load(at) == '"'));
+        if (quotes && at + __builtin_ctzll(quotes) < stop) return true;
+    }
+    return false;
+}
+
+// Checks the escapes of a string, whose quote is the token before, and reads the token after them, or a wrong one.
+__attribute__((noinline)) static const uint32_t *skip_escapes(Walk *walk, const uint32_t *next) {
+    const byte *data = walk->tokens->data;
+    const byte *checked = data + next[-1] + 1;  // up to here, the string has not ended
+    uint32_t low_expected = 0;  // where the escape of a low surrogate has to be
+    for (uint32_t token = *next++; data[token] == '\\'; token = next[-1]) {
+        const byte *at = data + token + 1;
+        if (has_quote(checked, at)) break;  // the string has ended: this is no escape
+        checked = at + 1;
+        if (*at == 'u') {
+            int unit = hex4(at + 1);
+            if (unit < 0) break;
+            if (is_high(unit) && at[5] == '\\' && at[6] == 'u' && is_low(hex4(at + 7)))
+                low_expected = token + 6;
+            else if (is_high(unit) || (is_low(unit) && token != low_expected))
+                walk->slow = true;  // a lone surrogate
+        } else if (!(*at == '"' || *at == '\\' || *at == '/' || *at == 'b' || *at == 'f' || *at == 'n' || *at == 'r' ||
+                     *at == 't')) {
+            break;
+        }
+        next = look_ahead(walk, next) + 1;
+    }
+    return next;
+}
+
+// Reads the token after a string, and the escapes before that.
+static inline const uint32_t *skip_string(Walk *walk, const uint32_t *next) {
+    return walk->tokens->data[*next] == '\\' ? skip_escapes(walk, next) : next + 1;
+}
+
+// Reads the rest of an object or array of which nothing is wanted. `depth` is the number of brackets that are open.
+__attribute__((noinline)) static const uint32_t *skip_nested(Walk *walk, const uint32_t *next, int depth, bool object) {
+    bool objects[MAX_DEPTH + 1];  // by depth: whether it is an object
+    const byte *data = walk->tokens->data;
+    const int outer = depth;
+    byte mark;  // of the token that was read last
+
+open:
+    if (depth > MAX_DEPTH) return refuse(walk, next);
+    objects[depth] = object;
+    next = look_ahead(walk, next) + 1;
+    mark = data[next[-1]];
+    if (mark == (object ? '}' : ']')) goto close;
+
+member:  // or element
+    if (object) {
+        if (mark != '"') return refuse(walk, next);
+        next = skip_string(walk, next);
+        if (data[next[-1]] != ':') return refuse(walk, next);
+        mark = data[*next++];
+    }
+    if ((mark | 0x20) == '{') {
         depth++;
-        nodes[depth] = node = child;
-        begins[depth] = token;
-        objects[depth] = object = data[token] == '{';
-        named = object && node >= 0 && wanted->last[node] > node + 1;
-        if (next > line->enough) next = find_tokens(line, next);
-        token = *next++;
-        if (token == NONE) return LINE_BAD;
-        if (object) {
-            if (data[token] == '"') goto key;
-            if (data[token] != '}') return LINE_BAD;
-        } else if (data[token] != ']') {
-            child = -1;
-            goto value;
-        }
-        goto close;
-    } else {
-        stop = skip_scalar(data, line->size, token);
-        if (stop == 0) return LINE_BAD;
+        object = mark == '{';
+        goto open;
     }
-    if (child >= 0) {
-        // A path leads through something that is no object: it is for Python to say what is wrong with that.
-        if (wanted->last[child] > child + 1 && data[token] != 'n') line->slow = true;
-        starts[child] = token;
-        ends[child] = stop;
-    }
+    if (mark == '"')
+        next = skip_string(walk, next);
+    else if (is_scalar(data + next[-1]))
+        next++;
+    else
+        return refuse(walk, next);
 
-after:  // a value, which ends at `stop`
-    if (depth == 1 && wanted->cuts && !cut(cutter, found, stays, member, stop)) return -1;
-    token = *next++;
-    if (token == NONE) return LINE_BAD;
-    if (data[token] == ',') {
-        if (next > line->enough) next = find_tokens(line, next);
-        token = *next++;
-        if (token == NONE) return LINE_BAD;
-        if (!object) {
-            child = -1;
-            goto value;
-        }
-        if (data[token] != '"') return LINE_BAD;
-        goto key;
+after:  // a value
+    mark = data[next[-1]];
+    if (mark == ',') {
+        next = look_ahead(walk, next) + 1;
+        mark = data[next[-1]];
+        goto member;
     }
-    if (data[token] != (object ? '}' : ']')) return LINE_BAD;
+    if (mark != (object ? '}' : ']')) return refuse(walk, next);
 
-close:  // of an object or array, with the bracket at `token`
-    if (depth == 1) {
-        if (*next != NONE || line->bad) return LINE_BAD;
-        found->closes[index] = (int64_t)token;
-        if (cutter->leading && !put_cut(cutter, found, cutter->leading_start, cutter->before)) return -1;
-        // Without any member, or with none that stays, no comma comes before what is appended.
-        found->empty[index] = wanted->cuts ? !cutter->any_stays : !cutter->any;
-        return LINE_OK;
-    }
-    stop = token + 1;
-    if (node >= 0) {
-        if (wanted->last[node] > node + 1 && !object) line->slow = true;
-        starts[node] = begins[depth];
-        ends[node] = stop;
-    }
-    depth--;
-    node = nodes[depth];
-    object = objects[depth];
-    named = object && node >= 0 && wanted->last[node] > node + 1;
-    if (next > line->enough) next = find_tokens(line, next);
+close:
+    if (depth == outer) return next;
+    object = objects[--depth];
+    next = look_ahead(walk, next) + 1;
     goto after;
+}
 
-key:  // begins at `token`
-    if (next[3] == NONE) return LINE_BAD;  // its end, a colon, a value, and what follows that
-    uint32_t size = next[0] - token - 1;
-    bool possible = wanted->sizes >> (size < 63 ? size : 63) & 1;  // most members are not wanted
-    child = named && (possible || line->escapes) ? match(wanted, node, line, token + 1, next[0]) : -1;
-    // Of duplicates the last counts, and with it what is in it.
-    if (child >= 0)
-        for (int32_t i = child; i < wanted->last[child]; i++) starts[i] = MISSING;
-    if (depth == 1) {
-        member = token;
-        cutter->any = true;
-        if (wanted->cuts) {
-            int32_t which = child >= 0 ? wanted->listed[child] : -1;
-            stays = which >= 0 ? wanted->keeps[child] : wanted->others_stay;
-            if (which >= 0) found->listed[index * wanted->words + which / 64] |= 1ULL << (which % 64);
+static const uint32_t *read_nested(Walk *walk, const uint32_t *next, int32_t node, int depth);
+
+// Reads the rest of an object. With `cuts`, it is the line, of which members may go.
+__attribute__((always_inline)) static inline const uint32_t *read_members(Walk *walk, const uint32_t *next, int32_t node,
+                                                                          int depth, bool cuts) {
+    const byte *data = walk->tokens->data;
+    const Wanted *wanted = walk->wanted;
+    if (depth > MAX_DEPTH) return refuse(walk, next);
+    next = look_ahead(walk, next) + 1;
+    if (data[next[-1]] == '}') return next;
+    while (true) {
+        uint32_t member = next[-1];
+        if (data[member] != '"') return refuse(walk, next);
+        bool escapes = data[*next] == '\\';
+        next = skip_string(walk, next);
+        if (data[next[-1]] != ':') return refuse(walk, next);
+        uint32_t size = trim(data, next[-1]) - 2 - member;
+        bool possible = wanted->sizes >> (size < 63 ? size : 63) & 1;  // most members are not wanted
+        int32_t child = possible || escapes ? match(wanted, node, data + member + 1, size, escapes) : -1;
+        uint32_t value = *next++;
+        byte mark = data[value];
+        bool inner = false, stays = wanted->others_stay;
+        if (child >= 0) {
+            int32_t last = wanted->last[child];
+            for (int32_t i = child; i < last; i++) walk->starts[i] = MISSING;  // of duplicates, the last counts
+            walk->starts[child] = value;
+            inner = last > child + 1;
+            // A path leads through something that is no object: it is for Python to say what is wrong with that.
+            if (inner && mark != '{' && mark != 'n') walk->slow = true;
+            int32_t which = cuts ? wanted->listed[child] : -1;
+            if (which >= 0) {
+                stays = wanted->keeps[child];
+                walk->found->listed[walk->index * wanted->words + which / 64] |= 1ULL << (which % 64);
+            }
+        }
+        if (mark == '"') {
+            next = skip_string(walk, next);
+        } else if ((mark | 0x20) == '{') {
+            bool object = mark == '{';
+            next = object && inner ? read_nested(walk, next, child, depth + 1) : skip_nested(walk, next, depth + 1, object);
+            if (next == NULL) return NULL;
+            next = look_ahead(walk, next) + 1;
+        } else if (is_scalar(data + value)) {
+            next++;
+        } else {
+            return refuse(walk, next);
+        }
+        if (child >= 0) walk->ends[child] = trim(data, next[-1]);
+        if (cuts && !cut(&walk->cutter, walk->found, stays, member, trim(data, next[-1]))) {
+            walk->full = true;
+            return refuse(walk, next);
+        }
+        if (data[next[-1]] == '}') return next;
+        if (data[next[-1]] != ',') return refuse(walk, next);
+        next = look_ahead(walk, next) + 1;
+    }
+}
+
+__attribute__((noinline)) static const uint32_t *read_nested(Walk *walk, const uint32_t *next, int32_t node, int depth) {
+    return read_members(walk, next, node, depth, false);
+}
+
+__attribute__((noinline)) static const uint32_t *read_line(Walk *walk, const uint32_t *next) {
+    return read_members(walk, next, 0, 1, false);
+}
+
+__attribute__((noinline)) static const uint32_t *read_line_with_cuts(Walk *walk, const uint32_t *next) {
+    return read_members(walk, next, 0, 1, true);
+}
+
+// Reads the next line, with its newline; returns its status.
+static int scan_line(Walk *walk) {
+    const Wanted *wanted = walk->wanted;
+    Found *found = walk->found;
+    Cutter *cutter = &walk->cutter;
+    const byte *data = walk->tokens->data;
+    const uint32_t *next = look_ahead(walk, walk->next);
+    uint32_t first = *next++;
+    bool empty = data[*next] == '}';
+    walk->next = next;
+    for (int32_t i = 0; i < wanted->count; i++) walk->starts[i] = MISSING;
+    if (data[first] == '\n') return LINE_BLANK;
+    if (data[first] == '{') {
+        next = wanted->cuts ? read_line_with_cuts(walk, next) : read_line(walk, next);
+        if (next) {
+            uint32_t close = next[-1];
+            walk->next = next = look_ahead(walk, next) + 1;
+            if (data[next[-1]] == '\n') {
+                if (cutter->leading && !put_cut(cutter, found, cutter->leading_start, cutter->before)) walk->full = true;
+                found->closes[walk->index] = (int64_t)close;
+                // Without any member, or with none that stays, no comma comes before what is appended.
+                found->empty[walk->index] = wanted->cuts ? !cutter->any_stays : empty;
+                return LINE_OK;
+            }
         }
     }
-    if (data[next[1]] != ':') return LINE_BAD;
-    token = next[2];
-    next += 3;
-    goto value;
+    while (data[walk->next[-1]] != '\n') walk->next = look_ahead(walk, walk->next) + 1;
+    return LINE_BAD;
 }
 
 // Returns how many lines a chunk has.
@@ -761,30 +867,31 @@ int64_t EXPORT(count_lines)(const byte *data, int64_t size) {
 
 // Reads the lines of a chunk; returns how many there are, or -1 if there is no room for all cuts.
 //
-// `spans` is scratch for two numbers by node.
+// If the last line has no newline, there has to be one behind it. `spans` is scratch for two numbers by node.
 int64_t EXPORT(scan)(const byte *data, int64_t size, const Wanted *wanted, Found *found, uint32_t *spans) {
     uint32_t *starts = spans, *ends = spans + wanted->count;
     uint64_t at = 0;
     int64_t index = 0;
-    uint32_t tokens[TOKENS + AHEAD];
-    Cutter cutter = {.count = 0};
+    uint32_t room[TOKENS + AHEAD];
+    Tokens tokens = {.data = data, .tokens = room, .found = room, .enough = room};
+    tokens.limit = (uint64_t)size + (size && data[size - 1] != '\n');
+    Walk walk = {.wanted = wanted, .found = found, .tokens = &tokens, .starts = starts, .ends = ends};
+    walk.next = room + 1;  // beyond what is enough: no tokens are there yet
     for (; at < (uint64_t)size && index < found->lines; index++) {
-        Line line = {.data = data, .size = (uint64_t)size, .at = at, .stop = END, .low_expected = END, .tokens = tokens, .found = tokens};
-        cutter = (Cutter){.first = cutter.count, .count = cutter.count};
+        walk.index = index;
+        walk.slow = false;
+        walk.cutter = (Cutter){.first = walk.cutter.count, .count = walk.cutter.count};
         found->bounds[index] = (int64_t)at;
         found->closes[index] = 0;
         found->empty[index] = 0;
-        if (wanted->cuts) found->cut_bounds[index] = cutter.first;
+        if (wanted->cuts) found->cut_bounds[index] = walk.cutter.first;
         for (int32_t word = 0; word < wanted->words; word++) found->listed[index * wanted->words + word] = 0;
-        int status = scan_line(wanted, found, &line, index, &cutter, starts, ends);
-        if (status < 0) return -1;
-        if (line.stop == END) skip_rest(&line);
-        if (status == LINE_BLANK && line.bad) status = LINE_BAD;
-        if (status == LINE_OK && to_bits((bytes64)(line.all >= 0x80)) && !is_utf8(data + at, data + line.stop)) status = LINE_BAD;
+        int status = scan_line(&walk);
+        if (walk.full) return -1;
         if (status == LINE_OK) {
-            if (!convert(wanted, found, data, index, starts, ends) || line.slow) status = LINE_SLOW;
+            if (!convert(wanted, found, data, index, starts, ends) || walk.slow) status = LINE_SLOW;
         } else {
-            cutter.count = cutter.first;
+            walk.cutter.count = walk.cutter.first;
             for (int32_t node = 1; node < wanted->count; node++) {
                 starts[node] = MISSING;
                 if (wanted->way[node] > AS_STRING) found->valid[node][index] = 0;
@@ -794,12 +901,13 @@ int64_t EXPORT(scan)(const byte *data, int64_t size, const Wanted *wanted, Found
             found->starts[(int64_t)node * found->lines + index] = starts[node];
             found->ends[(int64_t)node * found->lines + index] = starts[node] == MISSING ? MISSING : ends[node];
         }
-        found->stops[index] = (int64_t)line.stop;
+        uint64_t stop = walk.next[-1];  // its newline
+        found->stops[index] = (int64_t)stop;
         found->status[index] = (byte)status;
-        at = line.stop + 1;
+        at = stop + 1;
     }
     found->bounds[index] = size;
-    if (wanted->cuts) found->cut_bounds[index] = cutter.count;
+    if (wanted->cuts) found->cut_bounds[index] = walk.cutter.count;
     return index;
 }
 

@@ -50,6 +50,7 @@ int main(void) {
     for (int64_t chunks = take_number(); chunks; chunks--) {
         size_t size = (size_t)take_number();
         byte *data = take(size);
+        data[size] = '\n';
         size_t lines = (size_t)JOIN(count_lines, LEVEL)(data, (int64_t)size), words = lines * (size_t)wanted.words;
         double *numbers = take(lines * 8);
         Found found = {.lines = (int64_t)lines, .max_cuts = (int64_t)size / 7 + 1};
