@@ -4,6 +4,7 @@ Nothing heavy is imported before it is needed, so that `--help` answers at once.
 """
 
 import contextlib
+import gc
 import os
 import shutil
 import sys
@@ -23,6 +24,9 @@ if TYPE_CHECKING:
     from transform.runnable import Runnable
 
 FAILED, WITH_REJECTS, INTERRUPTED = 1, 3, 130  # wrong usage is 2, which click sets
+_COLLECTED_OBJECTS = 50_000
+"""New objects after which garbage is collected. With 700, the default, looking through all that is imported takes a
+tenth of the start."""
 
 _EXAMPLES = """\b
 Examples:
@@ -214,6 +218,7 @@ def _print_error(message: str) -> None:
 def main() -> NoReturn:
     """Run the command and exit."""
     sys.excepthook = show_traceback
+    gc.set_threshold(_COLLECTED_OBJECTS)
     _process.install_interrupts()
     _process.keep_freed_memory()
     # Threads or processes share the work already: more threads of these libraries would compete with them.

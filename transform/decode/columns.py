@@ -9,7 +9,6 @@ from typing import Annotated, Any
 
 import msgspec
 import polars as pl
-import pyarrow as pa
 from msgspec import UNSET, Raw
 
 from transform.decode.line_errors import LineError
@@ -27,13 +26,6 @@ from transform.decode.schema import (
 )
 from transform.errors import SchemaError
 
-_ARROW_TYPES: dict[type[pl.DataType], pa.DataType] = {
-    pl.Boolean: pa.bool_(),
-    pl.Float64: pa.float64(),
-    pl.Int128: pa.int64(),  # Arrow has no integers of 128 bits
-    pl.Null: pa.null(),
-    pl.String: pa.large_string(),
-}
 _INT64_MAX = 2**63 - 1
 _UNKNOWN_MEMBER = re.compile(r"unknown field (`.*?`)(?: - at `.*)?$", re.DOTALL)
 NULL = Raw(b"null")
@@ -108,29 +100,20 @@ def _outline(value: Any) -> Any:
 
 
 def _nested_series(name: str, values: list[Any], dtype: pl.DataType) -> pl.Series:
-    """Return a series of lists or structs; for lists of structs, polars takes about 20 times as long as Arrow."""
+    """Return a series of lists or structs."""
     if _has_objects_in_lists(dtype):
-        try:
-            array = pa.array(values, type=_arrow_type(dtype))
-        except (pa.ArrowException, OverflowError):
-            pass  # an integer beyond 64 bits, which polars finds
-        else:
-            return pl.Series(name, array).cast(dtype)
-    return pl.Series(name, values, dtype=dtype, strict=True)
+        from transform.decode import arrow  # noqa: PLC0415 - other columns do not need it
+
+        series = arrow.from_objects(name, values, dtype)
+        if series is not None:
+            return series
+    return pl.Series(name, values, dtype=dtype, strict=True)  # which finds an integer beyond 64 bits
 
 
 def _has_objects_in_lists(dtype: Any) -> bool:
     if isinstance(dtype, pl.List):
         return isinstance(dtype.inner, pl.Struct) or _has_objects_in_lists(dtype.inner)
     return isinstance(dtype, pl.Struct) and any(_has_objects_in_lists(field.dtype) for field in dtype.fields)
-
-
-def _arrow_type(dtype: Any) -> pa.DataType:
-    if isinstance(dtype, pl.List):
-        return pa.large_list(_arrow_type(dtype.inner))
-    if isinstance(dtype, pl.Struct):
-        return pa.struct([(field.name, _arrow_type(field.dtype)) for field in dtype.fields])
-    return _ARROW_TYPES[type(dtype)]
 
 
 def python_type(dtype: Any, paths: Paths = None, *, within_64_bits: bool = False) -> Any:

@@ -12,7 +12,6 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 import polars as pl
-import pyarrow as pa
 
 from transform.decode.columns import column_type, count_integers, large_floats, to_frame, to_series
 from transform.decode.line_decoder import LineDecoder
@@ -27,12 +26,6 @@ from transform.native.wanted import Wanted, Way
 _EXACT_INTEGERS = 2**53
 """Up to this, a float can be any integer."""
 _INT64 = (-(2**63), 2**63 - 1)
-_ARROW_TYPES: dict[Way, pa.DataType] = {
-    Way.INT64: pa.int64(),
-    Way.FLOAT64: pa.float64(),
-    Way.BOOL: pa.bool_(),
-    Way.WIDE: pa.int64(),
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -210,8 +203,7 @@ class Decoder:
                 continue
             node = self._wanted.nodes[self._paths[name]]
             if name in self._present:
-                there = _are_values(found, node)
-                one = pl.Series(pa.array(np.ones(count, bool), mask=~there))
+                one = _from_numbers(np.ones(count, bool), _are_values(found, node))
             else:
                 one = _series(found, node, self._wanted.ways[node]).cast(column.evaluated)
             if rows:
@@ -300,17 +292,20 @@ def _series(found: Scan, node: int, way: Way) -> pl.Series:
         text, offsets = strings(found.data, starts, ends)
         there = starts != MISSING
         there[there] = found.data[starts[there]] == ord('"')
-        buffers = [_bitmap(there), pa.py_buffer(offsets), pa.py_buffer(text)]
-        return pl.Series(pa.Array.from_buffers(pa.large_string(), len(starts), buffers))
+        from transform.decode import arrow  # noqa: PLC0415 - other columns do not need it
+
+        return arrow.from_text(text, offsets, there)
     values, valid = found.values[node], found.valid[node] != 0
-    data = pa.py_buffer(np.packbits(values, bitorder="little") if way is Way.BOOL else values)
-    series = pl.Series(pa.Array.from_buffers(_ARROW_TYPES[way], len(valid), [_bitmap(valid), data]))
+    series = _from_numbers(values.view(np.bool_) if way is Way.BOOL else values, valid)
     if way is Way.WIDE and (large := found.valid[node] == 2).any():
         without_sign = pl.Series(values.view(np.uint64)).cast(pl.Int128)
         return without_sign.zip_with(pl.Series(large), series.cast(pl.Int128))
     return series
 
 
-def _bitmap(valid: npt.NDArray[np.bool_]) -> pa.Buffer | None:
-    """Return which values are there, as Arrow has it; None if all are."""
-    return None if valid.all() else pa.py_buffer(np.packbits(valid, bitorder="little"))
+def _from_numbers(values: npt.NDArray[Any], valid: npt.NDArray[np.bool_]) -> pl.Series:
+    if valid.all():
+        return pl.Series(values)
+    from transform.decode import arrow  # noqa: PLC0415 - columns without nulls do not need it
+
+    return arrow.from_numbers(values, valid)
