@@ -90,12 +90,16 @@ def run(source: str, target: str, what: "Runnable", summary_path: str | None, *,
     Each is a path, an s3://bucket/key URI, or - for standard input or output. gzip, zstd, bz2 and xz are read whatever
     they are called, and written where OUTPUT is named like them. OUTPUT appears whole or not at all.
     """
-    from transform.cli import report
+    from transform.cli.summary_file import summary_file
 
     with contextlib.ExitStack() as stack:
         places = {"input": source, "output": target, "rejects": options["rejects"]}
-        write_summary = stack.enter_context(report.summary_file(summary_path, places))
-        show = stack.enter_context(report.progress(source, quiet=quiet))
+        write_summary = stack.enter_context(summary_file(summary_path, places))
+        show = None
+        if not quiet:
+            from transform.cli import report
+
+            show = stack.enter_context(report.progress(source))
         summary = what.run(source, target, progress=show, **options)
         write_summary(summary)
     if not quiet:

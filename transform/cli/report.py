@@ -2,7 +2,7 @@
 
 import contextlib
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 
 import polars as pl
 from rich.console import Console
@@ -18,17 +18,14 @@ from rich.progress import (
 from rich.table import Table
 from rich.text import Text
 
-from transform.cli.terminal import echo, to_json
+from transform.cli.terminal import echo
 from transform.decode.inference import SAMPLE_LINES, infer_type, take_sample
 from transform.decode.schema import Read
 from transform.engine.options import Progress as OnProgress
-from transform.engine.reject_file import default_target
 from transform.engine.summary import Summary
 from transform.errors import SchemaError
 from transform.explore.check import Check
 from transform.io.chunks import read_chunks
-from transform.io.conflicts import check_no_conflicts
-from transform.io.outputs import Output
 from transform.io.sources import open_source
 from transform.terminal_text import printable
 
@@ -36,10 +33,10 @@ _WIDE = 200
 
 
 @contextlib.contextmanager
-def progress(name: str, *, quiet: bool) -> Iterator[OnProgress | None]:
+def progress(name: str) -> Iterator[OnProgress | None]:
     """Show a progress bar on a terminal; yield the function that updates it, None if there is no terminal."""
     console = Console(stderr=True)
-    if quiet or not console.is_terminal:
+    if not console.is_terminal:
         yield None
         return
     columns = (
@@ -77,26 +74,6 @@ def _print_grid(console: Console, rows: Iterable[tuple[str, str, str]]) -> None:
         console.print(table)
     for line in captured.get().splitlines():
         console.print(_text(line.rstrip()))
-
-
-@contextlib.contextmanager
-def summary_file(path: str | None, places: dict[str, str | None]) -> Iterator[Callable[[Summary], None]]:
-    """Open the file for the summary as JSON, if one was asked for; yield the function that writes it.
-
-    It is opened before the run, so that no output is published if its summary cannot be written.
-    """
-    if path is None:
-        yield lambda _summary: None
-        return
-    rejects = places["rejects"] or default_target(places["output"] or "-")
-    check_no_conflicts({**places, "rejects": rejects, "summary": path})
-    with Output(path) as output:
-
-        def write(summary: Summary) -> None:
-            output.write(to_json(summary.to_dict()).encode() + b"\n")
-            output.publish()
-
-        yield write
 
 
 def print_check(check: Check, problems: list[str]) -> None:
