@@ -6,8 +6,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tests.benchmarks.targets import Target
-from tests.benchmarks.ways import APPEND, RIVALS, Way, our_way, rival_way
+from tests.benchmarks.targets import Speed, Target
+from tests.benchmarks.ways import APPEND, FAILED, REJECT_ALL, RIVALS, Way, our_way, rival_way
 
 if TYPE_CHECKING:
     from collections.abc import Container
@@ -26,7 +26,7 @@ class Operation:
     name: str
     title: str
     ways: tuple[Way, ...]
-    targets: tuple[Target, ...]
+    targets: tuple[Target | Speed, ...]
     share: float = 1.0  # of the input that the options ask for
 
     @property
@@ -44,7 +44,11 @@ def beside_polars(name: str, title: str, *arguments: str, targets: tuple[Target,
     return Operation(name, title, (our_way(OURS, *arguments), rival_way("polars_scan", name)), targets)
 
 
-NO_MORE_CPU_THAN_POLARS = (Target("cpu_s", OURS, "polars_scan", 1),)
+def of_polars(bound: float, measures: tuple[str, ...] = ("cpu_s", "wall_s")) -> tuple[Target, ...]:
+    """Return the targets of taking at most so many times what polars takes."""
+    return tuple(Target(measure, OURS, "polars_scan", bound) for measure in measures)
+
+
 MAIN = Operation(
     "append",
     "Append a column",
@@ -54,18 +58,25 @@ MAIN = Operation(
         *(rival_way(name, *(["append"] if name == "polars_scan" else [])) for name in RIVALS),
     ),
     (
-        Target("cpu_s", OURS, "polars_scan", 0.70),
-        Target("wall_s", OURS, "polars_scan", 0.70),
+        *of_polars(0.40),
         Target("wall_s", "per_line_json", OURS, 12, at_least=True),
     ),
 )
 OPERATIONS = (
     MAIN,
-    beside_polars("replace", "Replace a value", "-e", "stars * 2 AS stars", targets=NO_MORE_CPU_THAN_POLARS),
+    beside_polars("replace", "Replace a value", "-e", "stars * 2 AS stars", targets=of_polars(0.45)),
     beside_polars(
-        "filter", "Keep a tenth, append", *APPEND, "-w", "review_count >= 50", targets=NO_MORE_CPU_THAN_POLARS
+        "filter", "Keep a tenth, append", *APPEND, "-w", "review_count >= 50", targets=of_polars(0.40, ("cpu_s",))
     ),
-    beside_polars("drop", "Drop a member", "--drop", "address"),
+    beside_polars("drop", "Drop two members", "--drop", "address, postal_code", targets=of_polars(0.45)),
+    beside_polars("select", "Select three members", "--select", "name, city, stars", targets=of_polars(0.45)),
+    Operation(
+        "rejected",
+        "Reject every line",
+        (our_way(OURS, *REJECT_ALL, s_per_gb=15, expected_exit=FAILED),),
+        (Speed(OURS, 60),),
+        share=0.25,  # what is rejected is written with its reason
+    ),
     Operation(
         "function",
         "Run a Python function for each line",

@@ -39,7 +39,25 @@ class Target:
         }
 
 
-def judged(targets: Iterable[Target], rows: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
+@dataclass(frozen=True)
+class Speed:
+    """One way goes through at least so many megabytes of its input in a second."""
+
+    way: str
+    mb_per_s: float
+
+    def applies(self, rows: Rows) -> bool:
+        """Whether the way was measured."""
+        return self.way in rows
+
+    def judge(self, rows: Rows) -> dict[str, Any]:
+        """Return what was found, and whether it is within."""
+        found = rows[self.way]["mb_per_s"]
+        bound = f"at least {self.mb_per_s:g}"
+        return {"target": f"MB/s of {self.way}", "ratio": found, "bound": bound, "within": found >= self.mb_per_s}
+
+
+def judged(targets: Iterable[Target | Speed], rows: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
     """Return the verdicts on all targets whose ways were measured."""
     by_way = {row["way"]: row for row in rows}
     return [target.judge(by_way) for target in targets if target.applies(by_way)]

@@ -8,13 +8,15 @@ from dataclasses import dataclass
 from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
+from shutil import which
 
 Command = Callable[[Path, Path], list[str]]
 """Makes a command line of an input and an output."""
 
 APPEND = ("-e", "stars * review_count AS review_score")
+REJECT_ALL = ("--schema", "name=Float64", "-e", "name * 2 AS x")  # every line's name is a string
 RIVALS_FOLDER = Path(__file__).with_name("rivals")
-WITH_REJECTS = 3  # the exit status of a run that published, and rejected some lines
+FAILED, WITH_REJECTS = 1, 3  # the exit status where nothing was published, and where some lines were rejected
 
 
 @dataclass(frozen=True)
@@ -22,7 +24,7 @@ class Rival:
     """What one would use instead; its name is that of its script."""
 
     label: str
-    library: str  # which has to be installed
+    library: str  # or program, which has to be installed
     s_per_gb: float
 
 
@@ -31,6 +33,7 @@ RIVALS = {
     "duckdb_copy": Rival("DuckDB, COPY", "duckdb", 3.5),
     "chdb_outfile": Rival("chDB, INTO OUTFILE", "chdb", 3.5),
     "spark_json": Rival("Spark, local[*]", "pyspark", 25),
+    "jq": Rival("jq", "jq", 30),
     "per_line_orjson": Rival("Python loop, orjson", "orjson", 7),
     "per_line_json": Rival("Python loop, json", "json", 27),
 }
@@ -65,13 +68,20 @@ def our_run(source: Path | str, target: Path, *arguments: str | Path) -> list[st
     return ours("run", source, target, *arguments, "--quiet")
 
 
-def our_way(name: str, *arguments: str | Path, s_per_gb: float = 2, label: str = "", damaged: bool = False) -> Way:
+def our_way(
+    name: str,
+    *arguments: str | Path,
+    s_per_gb: float = 2,
+    label: str = "",
+    damaged: bool = False,
+    expected_exit: int = 0,
+) -> Way:
     """Return a way of ours; the arguments say what to do and with how many workers."""
 
     def command(source: Path, target: Path) -> list[str]:
         return our_run(source, target, *arguments)
 
-    return Way(name, label or name, command, s_per_gb, WITH_REJECTS if damaged else 0, damaged)
+    return Way(name, label or name, command, s_per_gb, WITH_REJECTS if damaged else expected_exit, damaged)
 
 
 def rival_way(name: str, *arguments: str) -> Way:
@@ -86,5 +96,5 @@ def rival_run(name: str, arguments: tuple[str, ...], source: Path, target: Path)
 
 
 def not_installed() -> list[str]:
-    """Return the rivals whose library is not there."""
-    return [name for name, rival in RIVALS.items() if find_spec(rival.library) is None]
+    """Return the rivals whose library or program is not there."""
+    return [name for name, rival in RIVALS.items() if find_spec(rival.library) is None and not which(rival.library)]

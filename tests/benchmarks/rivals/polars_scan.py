@@ -15,7 +15,9 @@ elif operation == "replace":
 elif operation == "filter":
     frame = frame.filter(pl.col("review_count") >= 50).with_columns(review_score=SCORE)
 elif operation == "drop":
-    frame = frame.drop("address")
+    frame = frame.drop("address", "postal_code")
+elif operation == "select":
+    frame = frame.select("name", "city", "stars")
 else:
     sys.exit(f"no operation {operation}")
 frame.sink_ndjson(target)
