@@ -209,7 +209,9 @@ def test_outputs_that_are_much_longer_than_their_input_go_through(tmp_path: Path
 def test_a_float_that_a_worker_finds_starts_the_run_again(tmp_path: Path) -> None:
     data = lines(5000) + b'{"a":0.5}\n' + lines(1000)
     calculation = Tuned(Calculation.from_sql("a + 1 AS b"))
-    output, rejects, summary = outcome(data, tmp_path, calculation, workers=2, range_bytes=RANGE_BYTES)
+    output, rejects, summary = outcome(
+        data, tmp_path, calculation, workers=2, range_bytes=RANGE_BYTES, chunk_bytes=1000
+    )
     assert summary["schema"] == {"a": {"type": "Float64", "from": "inferred"}}
     assert rejects == b""
     rows = [json.loads(line) for line in output.splitlines()]
@@ -232,9 +234,9 @@ def test_the_policy_counts_lines_in_their_order(tmp_path: Path) -> None:
     source = tmp_path / "in.jsonl"
     source.write_bytes(lines(3000) + b"bad\n" + lines(3000) + b"worse\n" + lines(10))
     with pytest.raises(RejectedError, match=r"line 3001 .*offset"):
-        CALCULATION.run(source, tmp_path / "out", workers=3, range_bytes=RANGE_BYTES, on_error="fail")
+        CALCULATION.run(source, tmp_path / "out", workers=3, range_bytes=RANGE_BYTES, chunk_bytes=1000, on_error="fail")
     with pytest.raises(RejectedError, match="line 6002"):
-        CALCULATION.run(source, tmp_path / "out", workers=3, range_bytes=RANGE_BYTES, max_rejects=1)
+        CALCULATION.run(source, tmp_path / "out", workers=3, range_bytes=RANGE_BYTES, chunk_bytes=1000, max_rejects=1)
     assert not (tmp_path / "out").exists()
     assert no_workers()
 
@@ -251,7 +253,7 @@ def test_a_worker_that_is_killed_is_named_and_nothing_is_published(tmp_path: Pat
                     child.kill()
 
     with pytest.raises(WorkerError, match=r"killed by SIGKILL, most likely for want of memory"):
-        CALCULATION.run(source, target, workers=2, range_bytes=RANGE_BYTES, progress=kill)
+        CALCULATION.run(source, target, workers=2, range_bytes=RANGE_BYTES, chunk_bytes=1000, progress=kill)
     assert target.read_bytes() == b"old"
     assert sorted(path.name for path in tmp_path.iterdir()) == ["in.jsonl", "out"]
     assert no_workers()
@@ -266,7 +268,7 @@ def test_no_worker_is_left_after_an_exception(error: BaseException, tmp_path: Pa
         raise error
 
     with pytest.raises(type(error)):
-        CALCULATION.run(source, tmp_path / "out", workers=3, range_bytes=RANGE_BYTES, progress=fail)
+        CALCULATION.run(source, tmp_path / "out", workers=3, range_bytes=RANGE_BYTES, chunk_bytes=1000, progress=fail)
     assert no_workers()
     assert not (tmp_path / "out").exists()
 
@@ -281,7 +283,9 @@ def test_an_input_that_another_took_the_place_of_is_noticed_by_workers(tmp_path:
         other.replace(source)
 
     with pytest.raises(InputError, match="changed while it was read"):
-        CALCULATION.run(source, tmp_path / "out", workers=2, range_bytes=RANGE_BYTES, progress=replace)
+        CALCULATION.run(
+            source, tmp_path / "out", workers=2, range_bytes=RANGE_BYTES, chunk_bytes=1000, progress=replace
+        )
     assert not (tmp_path / "out").exists()
 
 
@@ -298,7 +302,7 @@ def test_a_python_function_that_raises_in_a_worker_rejects_lines(tmp_path: Path)
 
     calculation = Calculation(b=pl.col("a").map_elements(fail_elsewhere, return_dtype=pl.Int128)).assume_pure()
     # what a Python function raises is a line's fault as far as anybody can tell: such lines are rejected, not lost
-    summary = Tuned(calculation).run(source, tmp_path / "out", workers=2, range_bytes=RANGE_BYTES)
+    summary = Tuned(calculation).run(source, tmp_path / "out", workers=2, range_bytes=RANGE_BYTES, chunk_bytes=1000)
     assert summary.rejected > 0
     assert summary.lines_out + summary.rejected == 30_000
     assert next(iter(summary.reject_reasons)) == "the calculation failed"
@@ -318,7 +322,9 @@ def test_what_cannot_travel_runs_in_one_process_and_the_summary_says_so(tmp_path
 
     source = tmp_path / "in.jsonl"
     source.write_bytes(lines(3000))
-    summary = Tuned(LineFunction(calculation)).run(source, tmp_path / "out", workers=2, range_bytes=RANGE_BYTES)
+    summary = Tuned(LineFunction(calculation)).run(
+        source, tmp_path / "out", workers=2, range_bytes=RANGE_BYTES, chunk_bytes=1000
+    )
     assert any("one process only" in note and "I stay here" in note for note in summary.notes)
     assert (tmp_path / "out").read_bytes() == lines(3000)
 
@@ -331,7 +337,7 @@ def test_a_script_without_a_main_guard_runs_once(tmp_path: Path) -> None:
         "from tests.support.tuned import Tuned\n"
         "from transform import Calculation\n"
         "print('started')\n"
-        "summary = Tuned(Calculation.from_sql('a + 1 AS b')).run('in.jsonl', 'out', workers=3, range_bytes=50_000)\n"
+        "summary = Tuned(Calculation.from_sql('a + 1 AS b')).run('in.jsonl', 'out', workers=3, chunk_bytes=50_000)\n"
         "print(summary.lines_out)\n"
     )
     env = {**os.environ, "PYTHONPATH": str(ROOT)}
