@@ -345,7 +345,7 @@ def test_a_large_job_one_of_whose_processes_is_killed_is_done(deployment: Deploy
     deployment.put("in", LARGE)
     worker = Watched(deployment, "--drain", env={"PART_BYTES": "5MiB", "RANGE_BYTES": "1MiB"})
     holding.wait()
-    worker.children("transform.engine.pool_worker")[0].kill()
+    worker.children("transform.engine.processes")[0].kill()
     proxy.rule = lambda _request: None
     holding.released.set()
     assert worker.end() == 0

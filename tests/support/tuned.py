@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from functools import partial
 from typing import TYPE_CHECKING
 
 from transform.decode.inference import SAMPLE_SIZE, SampleSize
-from transform.engine.options import EngineOptions, PoolOptions
-from transform.engine.remote_worker import RemoteWorker
+from transform.engine.options import EngineOptions
 from transform.engine.run import Spec, Stream, open_stream, run
 from transform.engine.summary import State
 from transform.io.sources import open_source
@@ -26,10 +24,6 @@ if TYPE_CHECKING:
     from transform.io.outputs import Target
     from transform.io.sources import OpenSource, Source
 
-READY_WAIT_S = 60.0
-WAITING = PoolOptions(min_chunks=1, start_worker=partial(RemoteWorker, ready_wait_s=READY_WAIT_S), processes=True)
-"""Waits for workers to start: else this process would be done with a small input before they are."""
-
 
 class Tuned(Runnable):
     """A calculation with other options of the engine.
@@ -37,15 +31,15 @@ class Tuned(Runnable):
     Args:
         runnable: The calculation.
         sample_size: How much of the input types are inferred from.
-        pool: How worker processes are started.
+        only_processes: Whether other processes transform everything, however small the input is.
     """
 
     def __init__(
-        self, runnable: Runnable, *, sample_size: SampleSize = SAMPLE_SIZE, pool: PoolOptions = WAITING
+        self, runnable: Runnable, *, sample_size: SampleSize = SAMPLE_SIZE, only_processes: bool = True
     ) -> None:
         self._runnable = runnable
         self._sample_size = sample_size
-        self._pool = pool
+        self._only_processes = only_processes
 
     def run(
         self,
@@ -71,14 +65,16 @@ class Tuned(Runnable):
 
     def _tune(self, options: RunOptions, progress: Progress | None = None) -> EngineOptions:
         checked = EngineOptions.from_run_options(options, progress=progress)
-        return replace(checked, sample_size=self._sample_size, pool=self._pool)
+        return replace(checked, sample_size=self._sample_size, only_processes=self._only_processes)
 
     @property
     def digest(self) -> str:
         return self._runnable.digest
 
     def made_from(self, origin: tuple[bytes, ...]) -> Self:
-        return type(self)(self._runnable.made_from(origin), sample_size=self._sample_size, pool=self._pool)
+        return type(self)(
+            self._runnable.made_from(origin), sample_size=self._sample_size, only_processes=self._only_processes
+        )
 
     def preview(self, source: Source, rows: int = 10, *, rejected: list[str] | None = None) -> pl.DataFrame:
         return self._runnable.preview(source, rows, rejected=rejected)

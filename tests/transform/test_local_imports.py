@@ -8,7 +8,6 @@ import pickle
 import py_compile
 import subprocess
 import sys
-from functools import partial
 from importlib.machinery import EXTENSION_SUFFIXES
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -17,14 +16,11 @@ import pytest
 
 from tests.conftest import environment_with
 from tests.support import example
-from tests.support.tuned import READY_WAIT_S, Tuned
+from tests.support.tuned import Tuned
 from transform import CalculationError, LineFunction, load
-from transform.engine.options import PoolOptions
-from transform.engine.remote_worker import RemoteWorker
 
 if TYPE_CHECKING:
     from transform import Runnable
-    from transform.engine.pool_worker import WorkerSetup, WorkItem
 
 RETURNS = "def calculation(line):\n    return {'x': value}\n"
 BY_PATH = """
@@ -307,26 +303,12 @@ HELPER = (
 )
 
 
-class Noting(RemoteWorker):
-    """A worker that is waited for, and notes what it is given."""
-
-    def __init__(self, given: list[object], setup: WorkerSetup) -> None:
-        super().__init__(setup, READY_WAIT_S)
-        self._noted = given
-
-    def give(self, item: WorkItem) -> None:
-        self._noted.append(item)
-        super().give(item)
-
-
 def values_by_workers(runnable: Runnable, directory: Path) -> set[object]:
-    """Return the values in an output, part of which was made by a worker."""
-    given: list[object] = []
-    tuned = Tuned(runnable, pool=PoolOptions(min_chunks=1, start_worker=partial(Noting, given), processes=True))
+    """Return the values in an output that was made by workers."""
     (directory / "in").write_bytes(example.lines(60))
-    summary = tuned.run(directory / "in", directory / "out", workers=2, range_bytes=100, chunk_bytes=100)
+    summary = Tuned(runnable).run(directory / "in", directory / "out", workers=2, range_bytes=100, chunk_bytes=100)
     assert summary.first_rejects == []
-    assert given
+    assert not any("one process only" in note for note in summary.notes)
     return {json.loads(line)["x"] for line in (directory / "out").read_bytes().splitlines()}
 
 

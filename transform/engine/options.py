@@ -4,7 +4,7 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from fractions import Fraction
-from typing import TYPE_CHECKING, Literal, Self, TypedDict
+from typing import Literal, Self, TypedDict
 
 from transform._process import available_cores
 from transform.decode.inference import SAMPLE_SIZE, SampleSize
@@ -14,10 +14,6 @@ from transform.engine.summary import Summary
 from transform.errors import OptionError, RejectedError
 from transform.io.chunks import CHUNK_BYTES, MAX_LINE_BYTES, RANGE_BYTES
 from transform.sizes import count_option, size_option
-
-if TYPE_CHECKING:
-    from transform.engine.pool import Worker
-    from transform.engine.pool_worker import WorkerSetup
 
 Progress = Callable[[int, int | None], None]
 """Called after each chunk with the number of bytes read so far and the size of the input, None if that is unknown."""
@@ -111,22 +107,6 @@ def _first(summary: Summary) -> str:
 
 
 @dataclass(frozen=True, slots=True)
-class PoolOptions:
-    """How worker processes are started. Users cannot change it; tests do, to make workers take part in small inputs.
-
-    Attributes:
-        min_chunks: How many chunks of an input of unknown size this process transforms before it starts others, which
-            a short input does not need.
-        start_worker: Starts a worker process; None for a `RemoteWorker`.
-        processes: Whether processes transform expressions, too, instead of threads.
-    """
-
-    min_chunks: int = 16
-    start_worker: "Callable[[WorkerSetup], Worker] | None" = None
-    processes: bool = False
-
-
-@dataclass(frozen=True, slots=True)
 class EngineOptions:
     """How to read and transform an input: the `RunOptions`, checked and complete, and options that users cannot change.
 
@@ -134,12 +114,12 @@ class EngineOptions:
         policy: When rejected lines fail the run.
         max_line_bytes: A longer line is rejected.
         max_inflation: The largest ratio of content to compressed input, None for no limit.
-        workers: The maximum number of threads; for Python functions of processes, this one included.
+        workers: The maximum number of threads; for Python functions, of other processes.
         chunk_bytes: How much to read at a time.
-        range_bytes: The size of the ranges that threads or processes take.
+        range_bytes: The size of the ranges that threads take.
         progress: Called after each chunk.
         sample_size: How much of the input types are inferred from.
-        pool: How worker processes are started.
+        only_processes: Whether other processes transform everything, expressions and short inputs, too; for tests.
     """
 
     policy: Policy = field(default_factory=Policy)
@@ -150,7 +130,7 @@ class EngineOptions:
     range_bytes: int = RANGE_BYTES
     progress: Progress | None = None
     sample_size: SampleSize = SAMPLE_SIZE
-    pool: PoolOptions = PoolOptions()
+    only_processes: bool = False
 
     @classmethod
     def from_run_options(

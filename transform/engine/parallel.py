@@ -1,12 +1,8 @@
-"""The results of all chunks of an input, in order: from this process alone, or from a pool of processes.
-
-`chunk_results` decides which, and whether the pool works on ranges of the input or on chunks that are read here.
-"""
+"""The results of all chunks of an input, in order: from this thread alone, from several, or from other processes."""
 
 import contextlib
-import functools
+import itertools
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 from transform.decode.rejects import ChunkResult
@@ -16,20 +12,16 @@ from transform.io.chunks import (
     MIN_RANGES,
     Chunk,
     LongLine,
-    RandomAccess,
     Range,
-    cut,
     cut_from,
     is_blank,
-    prefetch_range,
-    read_range,
 )
 from transform.io.s3 import is_uri
-from transform.io.sources import InputVersion, Reader, open_version
+from transform.io.sources import Position, Reader
 
 if TYPE_CHECKING:
     from transform.engine.module_sources import Modules
-    from transform.engine.pool import Pool
+    from transform.engine.processes import Processes
 
 
 class Transforms(Protocol):
@@ -58,77 +50,105 @@ def chunk_results(
 ) -> Iterator[Iterator[ChunkResult]]:
     """Yield the results of an input, in order.
 
-    An input that can be read from any offset is cut into ranges, and each process reads its own. Any other input is
-    read by this process, which distributes the chunks. A short input is transformed by this process alone, because that
-    takes less time than starting another one.
+    What can be read from any offset is cut into ranges, and threads read them; of any other input they get chunks that
+    are read here. A thread transforms what it has read, or lets another process do so if that runs Python code.
 
     Args:
         plan: Turns chunks into results.
         reader: The input.
         chunks: The rest of the input, read by this process.
-        options: How many processes to use, and how large ranges and chunks are.
+        options: How many threads or processes to use, and how large ranges and chunks are.
         notes: A list to which a note is added if only this process could be used.
         modules: The modules that other processes need.
     """
-    start = reader.start.offset if reader.start is not None else 0
-    in_threads = plan.in_threads and not options.pool.processes
-    if in_threads and options.workers > 1:
-        with Threads(plan.transform, options.workers, options.chunk_bytes, plan.max_line_bytes) as threads:
-            if reader.version is None or reader.size is None:
-                yield threads.results(chunks)
-            else:
-                results = _results_of_version(threads, reader.version, reader.size, chunks, options, start)
-                yield reader.follow(results)
-        return
-    pickled = _pickle(plan, notes) if options.workers > 1 and not in_threads else None
-    if pickled is None:
+    if options.workers == 1:
         yield map(plan.transform, chunks)
-    elif reader.version is None or reader.size is None:
-        with _open_pool(plan, pickled, modules, options) as pool:
-            yield pool.results(chunks)
-    elif reader.size - start <= MIN_RANGES * options.range_bytes:
+    elif plan.in_threads and not options.only_processes:
+        with Threads(plan.transform, options.workers, options.chunk_bytes, plan.max_line_bytes) as threads:
+            yield _results(threads, reader, _Chunks(chunks, reader.start), options)
+    elif (pickled := _pickle(plan, notes)) is None:
         yield map(plan.transform, chunks)
     else:
-        for chunk in chunks:  # what is blank at the start is read here, as a JSON array may follow, which this refuses
-            if isinstance(chunk, LongLine) or not is_blank(chunk.data):
-                break
-        with _open_pool(plan, pickled, modules, options, reader.version) as pool:
-            yield reader.follow(pool.results(cut(reader.size, options.range_bytes, start)))
+        from transform.engine.processes import Processes  # noqa: PLC0415 - only Python functions need it
+
+        processes = Processes(plan, pickled, modules, options.workers)
+        # One more, so that a process need not wait for its next chunk to be read.
+        with (
+            Threads(processes.transform, options.workers + 1, options.chunk_bytes, plan.max_line_bytes) as threads,
+            processes,
+        ):
+            read = _Chunks(chunks, reader.start)
+            first = _first_results(plan, processes, reader, read, options)
+            yield itertools.chain(first, _results(threads, reader, read, options))
 
 
-def _results_of_version(
-    threads: Threads,
-    version: InputVersion,
-    size: int,
-    chunks: Iterator[Chunk | LongLine],
-    options: EngineOptions,
-    start: int,
+class _Chunks:
+    """Chunks that are read by this process, and how far that has come.
+
+    Attributes:
+        start: Offset of the first chunk in the input.
+        stop: Offset of the next line.
+        blank: Whether all lines read are blank, so that a JSON array may still begin, which reading on refuses.
+    """
+
+    def __init__(self, chunks: Iterator[Chunk | LongLine], position: Position | None) -> None:
+        self._chunks = chunks
+        self.start = self.stop = position.offset if position is not None else 0
+        self.blank = True
+
+    def __iter__(self) -> Iterator[Chunk | LongLine]:
+        for chunk in self._chunks:
+            self.stop = chunk.stop
+            self.blank = self.blank and isinstance(chunk, Chunk) and is_blank(chunk.data)
+            yield chunk
+
+
+def _first_results(
+    plan: Transforms, processes: "Processes", reader: Reader, chunks: _Chunks, options: EngineOptions
 ) -> Iterator[ChunkResult]:
-    """Yield the results of an input that can be read from any offset: what this process has not read is cut in ranges.
+    """Yield the results of the first chunks, transformed by this process until another one is ready.
+
+    A short input is transformed by this process alone, because that takes less time than starting another one.
+    """
+    if options.only_processes:
+        processes.start()
+        return
+    for chunk in chunks:
+        if max(reader.size or 0, chunk.stop) - chunks.start > MIN_RANGES * options.range_bytes:
+            processes.start()
+        yield plan.transform(chunk)
+        if processes.ready:
+            return
+
+
+def _results(threads: Threads, reader: Reader, chunks: _Chunks, options: EngineOptions) -> Iterator[ChunkResult]:
+    """Yield the results of the rest of an input.
 
     The first request for an object brings `range_bytes`, of which the chunks come. Of a file it is only the first one.
     What is blank at the start is read here, as a JSON array may follow, which `chunks` refuses.
     """
-    range_bytes = options.range_bytes if is_uri(version.location) else min(options.range_bytes, options.chunk_bytes)
-    stop, blank = start, True
+    if reader.version is None or reader.size is None:
+        yield from threads.results(chunks)
+        return
+    size, is_object = reader.size, is_uri(reader.version.location)
+    range_bytes = options.range_bytes if is_object else min(options.range_bytes, options.chunk_bytes)
 
     def head() -> Iterator[Chunk | LongLine]:
-        nonlocal stop, blank
-        while blank or stop - start <= range_bytes - options.chunk_bytes:
-            if (chunk := next(chunks, None)) is None:
+        rest = iter(chunks)
+        while chunks.blank or chunks.stop - chunks.start <= range_bytes - options.chunk_bytes:
+            if (chunk := next(rest, None)) is None:
                 return
-            stop, blank = chunk.stop, blank and isinstance(chunk, Chunk) and is_blank(chunk.data)
             yield chunk
 
-    def rest() -> Iterator[Range]:
-        yield from cut_from(stop, size, range_bytes)
+    def ranges() -> Iterator[Range]:
+        yield from cut_from(chunks.stop, size, range_bytes)
 
-    yield from threads.results(head(), version, rest())
+    yield from reader.follow(threads.results(head(), reader.version, ranges()))
 
 
 def _pickle(plan: Transforms, notes: list[str]) -> bytes | None:
     """Return the plan as it is sent to other processes, None if it cannot be pickled."""
-    import cloudpickle  # noqa: PLC0415 - only inputs that take several processes need it
+    import cloudpickle  # noqa: PLC0415 - only Python functions need it
 
     try:
         pickled: bytes = cloudpickle.dumps(plan)
@@ -136,48 +156,3 @@ def _pickle(plan: Transforms, notes: list[str]) -> bytes | None:
         notes.append(f"used one process only, as the calculation cannot be sent to others: {error}")
         return None
     return pickled
-
-
-@contextlib.contextmanager
-def _open_pool(
-    plan: Transforms, pickled: bytes, modules: "Modules", options: EngineOptions, version: InputVersion | None = None
-) -> Iterator["Pool"]:
-    """Open a pool: for ranges of a version of the input, or without one for chunks."""
-    from transform.engine.pool import Pool  # noqa: PLC0415 - only inputs that take several processes need it
-    from transform.engine.pool_worker import WorkerSetup  # noqa: PLC0415 - likewise
-    from transform.engine.remote_worker import RemoteWorker, import_path  # noqa: PLC0415 - likewise
-
-    setup = WorkerSetup(pickled, version, options.chunk_bytes, plan.max_line_bytes, modules, import_path())
-    start_worker = functools.partial(options.pool.start_worker or RemoteWorker, setup)
-    with contextlib.ExitStack() as stack:
-        source = stack.enter_context(open_version(version)) if version is not None else None
-        local = _LocalTransform(plan, source, options.chunk_bytes)
-        start_after = options.pool.min_chunks if version is None else 0
-        yield stack.enter_context(Pool(local, start_worker, options.workers - 1, start_after=start_after))
-
-
-@dataclass(frozen=True, slots=True)
-class _LocalTransform:
-    """Transforms items of an input in this process.
-
-    Attributes:
-        plan: Turns chunks into results.
-        source: The input, if items are ranges of it; otherwise None.
-        chunk_bytes: How much of a range to read at a time.
-    """
-
-    plan: Transforms
-    source: RandomAccess | None
-    chunk_bytes: int
-
-    def results(self, item: Range | Chunk | LongLine) -> Iterator[ChunkResult]:
-        """Yield the results of an item; each is valid until the next is asked for."""
-        if not isinstance(item, Range):
-            return iter([self.plan.transform(item)])
-        assert self.source is not None  # noqa: S101 - only an input that can be read from any offset has ranges
-        return map(self.plan.transform, read_range(self.source, item, self.chunk_bytes, self.plan.max_line_bytes))
-
-    def prefetch(self, item: Range) -> None:
-        """Start to read a range that `results` will be called with."""
-        assert self.source is not None  # noqa: S101 - as above
-        prefetch_range(self.source, item)

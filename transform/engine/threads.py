@@ -28,7 +28,7 @@ from transform.io.chunks import (
 )
 from transform.io.sources import InputVersion, open_version
 
-_AHEAD = 2
+AHEAD = 2
 """How many chunks or ranges are read or wait for a thread while all threads work."""
 
 Results = list[ChunkResult]
@@ -89,14 +89,14 @@ class Threads:
         """
         for chunk in chunks:
             self._submit(partial(self._chunk_results, copy_chunk(chunk)), contextlib.ExitStack())
-            yield from self._wait_for_some(self._count + _AHEAD)
+            yield from self._wait_for_some(self._count + AHEAD)
         for item in ranges:
             opened = contextlib.ExitStack()
             assert version is not None  # noqa: S101 - who has ranges has it
             source = opened.enter_context(open_version(version))
             prefetch_range(source, item)
             self._submit(partial(self._range_results, source, item), opened)
-            yield from self._wait_for_some(self._count + _AHEAD)
+            yield from self._wait_for_some(self._count + AHEAD)
         yield from self._wait_for_some(1)
 
     def _submit(self, work: Callable[[], Results], opened: contextlib.ExitStack) -> None:

@@ -20,7 +20,7 @@ from tests.support.example import lines, transformed
 from tests.support.places import ObjectPlace
 from tests.support.proxy import proxy_of
 from tests.support.stops import numbers_of, stopped, through_json, uninterrupted
-from tests.support.tuned import WAITING, Tuned
+from tests.support.tuned import Tuned
 from tests.support.typed import typed_sql
 from transform import (
     Calculation,
@@ -34,7 +34,6 @@ from transform import (
     WidenError,
 )
 from transform.decode.inference import SampleSize
-from transform.engine.options import PoolOptions
 from transform.io.compression import CODECS
 
 if TYPE_CHECKING:
@@ -43,14 +42,13 @@ if TYPE_CHECKING:
     from transform.runnable import Runnable
 
 SAMPLE_LINES = 3
-NOT_WAITING = PoolOptions()
 FORMATS = {"plain": None, **{codec.name: codec for codec in CODECS}}
 DECLARED = {"stars": pl.Float64, "count": pl.Int64, "open": pl.Boolean}
 
 
-def tuned(calculation: Runnable, pool: PoolOptions = NOT_WAITING, sample_lines: int = SAMPLE_LINES) -> Tuned:
+def tuned(calculation: Runnable, sample_lines: int = SAMPLE_LINES, *, only_processes: bool = False) -> Tuned:
     """Have types inferred from a few lines, so that a small input has more of them."""
-    return Tuned(calculation, sample_size=SampleSize(sample_lines), pool=pool)
+    return Tuned(calculation, sample_size=SampleSize(sample_lines), only_processes=only_processes)
 
 
 def of_line(json_obj: dict[str, Any]) -> dict[str, Any] | None:
@@ -70,7 +68,7 @@ UNTUNED: dict[str, Runnable] = {
     "line by line": LineFunction(of_line),
 }
 CALCULATIONS = {name: tuned(calculation) for name, calculation in UNTUNED.items()}
-WAITING_FOR_WORKERS = {name: tuned(calculation, WAITING) for name, calculation in UNTUNED.items()}
+IN_PROCESSES = {name: tuned(calculation, only_processes=True) for name, calculation in UNTUNED.items()}
 GOOD = b'{"stars":1.5,"count":2,"name":"a","open":true}'
 
 
@@ -160,7 +158,7 @@ def test_what_several_processes_do_can_be_stopped(
     whole = uninterrupted(CALCULATIONS[name], source, tmp_path, workers=1)
     assert whole.error is None
     several = {"workers": 2, "chunk_bytes": 500, "range_bytes": range_bytes}
-    assert stopped(WAITING_FOR_WORKERS[name], source, stops, **several) == whole
+    assert stopped(IN_PROCESSES[name], source, stops, **several) == whole
 
 
 def test_one_may_go_on_with_what_several_have_begun(tmp_path: Path) -> None:
@@ -387,7 +385,7 @@ def test_of_an_object_only_what_is_left_is_asked_for(
 ) -> None:
     place.put(MANY)
     source = pinned(place)
-    calculation = WAITING_FOR_WORKERS["declared"]
+    calculation = IN_PROCESSES["declared"]
     state = stopped_after(calculation, source, 20, chunk_bytes=1000)
     assert state.position
     with proxy_of(aws) as proxy:

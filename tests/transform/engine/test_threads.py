@@ -13,7 +13,7 @@ import pytest
 from tests.support.stops import stopped, uninterrupted
 from transform import Calculation, InputError, LineFunction, SchemaError
 from transform.decode.rejects import ChunkResult
-from transform.engine.threads import _AHEAD, Threads
+from transform.engine.threads import AHEAD, Threads
 from transform.io.chunks import Chunk, LongLine, Range, cut_from
 from transform.io.compression import CODECS
 from transform.io.sources import InputVersion, open_source
@@ -165,7 +165,7 @@ def test_no_more_is_read_ahead_than_the_threads_need() -> None:
         results = threads.results(chunks(100, taken))
         for used, result in enumerate(results, 1):
             assert bytes(result.output[0]) == b"%09d\n" % (used - 1), "they are in order"
-            assert len(taken) <= used + 3 + _AHEAD
+            assert len(taken) <= used + 3 + AHEAD
     assert len(taken) == 100
 
 
@@ -178,7 +178,7 @@ def test_an_error_comes_in_its_turn_and_ends_all() -> None:
         assert [bytes(result.output[0])[:9] for result in islice(results, 4)] == [b"%09d" % n for n in range(4)]
         with pytest.raises(SchemaError, match="on purpose"):
             next(results)
-    assert counting.begun <= 4 + 2 + _AHEAD + 1
+    assert counting.begun <= 4 + 2 + AHEAD + 1
     assert pool_threads() == []
 
 

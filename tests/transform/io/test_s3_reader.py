@@ -4,16 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import gc
-import io
-import mmap
-import pickle
 import random
 import signal
 import threading
 from collections import Counter
-from contextlib import ExitStack, closing
+from contextlib import closing
 from dataclasses import replace
-from multiprocessing.connection import Pipe
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -26,7 +22,6 @@ from tests.support.proxy import Cut, Damage, Hold, Refuse, Shorten, proxy_of
 from tests.support.tuned import Tuned
 from transform import (
     AccessDeniedError,
-    Calculation,
     InputError,
     OutputError,
     S3Object,
@@ -34,10 +29,10 @@ from transform import (
     UnavailableError,
 )
 from transform._process import defer_interrupts
-from transform.engine import pool_worker as worker_module
-from transform.engine.pool_worker import MEMORY_BYTES, WorkerSetup, WorkRequest
+from transform.decode.rejects import ChunkResult
+from transform.engine.threads import AHEAD, Threads
 from transform.io import s3_reader
-from transform.io.chunks import Chunk, Range, cut, prefetch_range, read_chunks, read_range
+from transform.io.chunks import Chunk, LongLine, Range, cut, prefetch_range, read_range
 from transform.io.s3 import filesystem, is_uri
 from transform.io.s3_reader import READ_OPTIONS, Answer, Block, BlockFetcher, ObjectReader, ReadOptions
 from transform.io.sources import InputVersion, Position, open_source, open_version, reopenable
@@ -249,31 +244,24 @@ def test_a_range_that_is_expected_is_read_before_anybody_asks_and_once(place: Ob
     assert sorted(request.first_byte for request in proxy.requests[: len(parts)]) == starts
 
 
-def test_a_worker_begins_to_read_for_its_next_order_before_it_has_done_this_one(
-    place: ObjectPlace, proxy: Proxy
-) -> None:
+def test_the_next_ranges_are_read_before_the_first_one_is_done(place: ObjectPlace, proxy: Proxy) -> None:
     content = lines(400)
     place.put(content)
-    plan, _ = (
-        Calculation.from_sql("1 AS one")
-        .spec_for("")
-        .prepare(read_chunks(io.BytesIO(content).readinto, 1000, 500), 500, {})
-    )
-    setup = WorkerSetup(
-        pickle.dumps(plan), InputVersion(place.target, (version_of(place).etag, len(content))), 300, 500
-    )
-    ours, theirs = Pipe()
-    memory = memoryview(mmap.mmap(-1, MEMORY_BYTES))
-    parts = list(cut(len(content), READ_BYTES))[:3]
-    with ours, theirs, ExitStack() as stack:
-        worker = worker_module._Worker(setup, theirs, memory, stack)
-        for slot, part in enumerate(parts):
-            ours.send(WorkRequest(slot % 2, part))
-        first = worker.next_request()
-        answers = worker.work(first)
-        next(answers)
-        wait_until(lambda: len(proxy.requests) == len(parts))
-        assert [worker.next_request().byte_range for _ in parts[1:]] == parts[1:]
+    parts = list(cut(len(content), READ_BYTES))[:4]
+    version = InputVersion(place.target, (version_of(place).etag, len(content)))
+    done = threading.Event()
+
+    def transform(chunk: Chunk | LongLine) -> ChunkResult:
+        done.wait()
+        return ChunkResult((), (), 0, 0, 0, 0, {}, chunk.stop)
+
+    with Threads(transform, 1, 300, 500) as threads:
+        results = threads.results([], version, parts)
+        first = threading.Thread(target=next, args=[results])
+        first.start()
+        wait_until(lambda: len(proxy.requests) == 1 + AHEAD)
+        done.set()
+        first.join()
 
 
 OFFSETS = st.integers(0, len(CONTENT) + 5)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gzip
-import itertools
 import json
 import os
 import random
@@ -11,65 +10,38 @@ import signal
 import subprocess
 import sys
 import threading
-from collections import deque
+import time
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
-from functools import partial
+from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import cloudpickle
 import polars as pl
 import psutil
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
+from tests.conftest import environment_with
 from tests.support import example
 from tests.support.example import lines, transformed, wait_until
-from tests.support.tuned import READY_WAIT_S, Tuned
+from tests.support.tuned import Tuned
 from transform import Calculation, InputError, LineFunction, RejectedError, SchemaError, Summary, WorkerError
 from transform.decode.rejects import ChunkResult
-from transform.engine.options import PoolOptions
-from transform.engine.pool import Pool
-from transform.engine.pool_worker import SLOTS, WorkerSetup
-from transform.engine.remote_worker import RemoteWorker
-from transform.io.chunks import LongLine, Range
+from transform.engine.processes import Processes, import_path
+from transform.engine.threads import Threads
+from transform.io.chunks import Chunk, LongLine
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
 
     from tests.conftest import Start
-    from transform.engine.pool_worker import WorkItem
     from transform.runnable import Runnable
 
 CALCULATION = Tuned(example.CALCULATION)
 ROOT = Path(__file__).parents[3]
-WAIT_S = READY_WAIT_S
+WAIT_S = 60.0
 RANGE_BYTES = 4000
-
-
-class Noting(RemoteWorker):
-    """A worker that notes what it is given."""
-
-    def __init__(self, given: list[object], setup: WorkerSetup) -> None:
-        super().__init__(setup, READY_WAIT_S)
-        self._noted = given
-
-    def give(self, item: WorkItem) -> None:
-        self._noted.append(item)
-        super().give(item)
-
-
-@dataclass(frozen=True)
-class Watch:
-    """Runs calculations, and notes what is given to workers."""
-
-    given: list[object] = field(default_factory=list)
-
-    def __call__(self, calculation: Runnable = CALCULATION) -> Tuned:
-        return Tuned(
-            calculation, pool=PoolOptions(min_chunks=1, start_worker=partial(Noting, self.given), processes=True)
-        )
 
 
 def mixed_lines(count: int) -> bytes:
@@ -103,32 +75,130 @@ def numbers(summary: Summary) -> dict[str, Any]:
 
 @pytest.mark.parametrize("workers", [2, 3, 4])
 def test_ranges_give_the_same_bytes_for_any_number_of_workers(workers: int, tmp_path: Path) -> None:
-    data, watched = mixed_lines(3000), Watch()
-    alone = outcome(data, tmp_path, watched(), workers=1)
-    assert watched.given == []
+    data = mixed_lines(3000)
+    alone = outcome(data, tmp_path, workers=1)
     for range_bytes in (RANGE_BYTES, 10 * RANGE_BYTES):
-        assert outcome(data, tmp_path, watched(), workers=workers, range_bytes=range_bytes, chunk_bytes=1000) == alone
-    assert len(watched.given) > len(data) // (11 * RANGE_BYTES) // 2
+        assert outcome(data, tmp_path, workers=workers, range_bytes=range_bytes, chunk_bytes=1000) == alone
 
 
 def test_a_compressed_input_is_handed_out_in_chunks(tmp_path: Path) -> None:
-    data, watched = mixed_lines(2000), Watch()
+    data = mixed_lines(2000)
     alone = outcome(data, tmp_path, workers=1)
-    packed = outcome(gzip.compress(data), tmp_path, watched(), name="in.gz", workers=3, chunk_bytes=3000)
-    assert packed == alone
-    assert len(watched.given) > 10
+    assert outcome(gzip.compress(data), tmp_path, name="in.gz", workers=3, chunk_bytes=3000) == alone
 
 
-def test_what_is_longer_than_a_workers_memory_goes_through_all_the_same(tmp_path: Path) -> None:
+def noting_processes(line: dict[str, Any]) -> dict[str, Any]:
+    return {"process": os.getpid(), **line}
+
+
+def processes_of(data: bytes, tmp_path: Path, calculation: Runnable, **options: Any) -> list[int]:
+    """Return the processes that transformed the lines of an input."""
+    output, rejects, _ = outcome(data, tmp_path, calculation, **options)
+    assert rejects == b""
+    return [json.loads(line)["process"] for line in output.splitlines()]
+
+
+def test_other_processes_take_over_from_this_one_once_they_are_ready(tmp_path: Path) -> None:
+    # It stays in this process until another has started, which it then leaves all the rest to.
+    def slow(line: dict[str, Any]) -> dict[str, Any]:
+        if line["a"] % 100 == 0:
+            time.sleep(0.01)
+        return noting_processes(line)
+
+    for name, data in (("in", lines(100_000)), ("in.gz", gzip.compress(lines(100_000)))):
+        found = processes_of(
+            data, tmp_path, LineFunction(slow), name=name, workers=2, range_bytes=4000, chunk_bytes=4000
+        )
+        assert found[0] == os.getpid()
+        assert found[-1] != os.getpid()
+        others = found[found.index(next(other for other in found if other != os.getpid())) :]
+        assert os.getpid() not in others
+        assert len({*others}) == 2
+
+
+def test_a_short_input_starts_no_process(tmp_path: Path) -> None:
+    found = processes_of(lines(1000), tmp_path, LineFunction(noting_processes), workers=2, chunk_bytes=1000)
+    assert {*found} == {os.getpid()}
+    assert len(found) == 1000
+
+
+def test_all_processes_work_where_they_are_forced(tmp_path: Path) -> None:
+    found = processes_of(lines(3000), tmp_path, Tuned(LineFunction(noting_processes)), workers=3, chunk_bytes=300)
+    assert len({*found}) == 3
+    assert os.getpid() not in found
+
+
+class UnsendableError(Exception):
+    """An exception that cannot be made again from its arguments."""
+
+    def __init__(self, one: str, two: str) -> None:
+        super().__init__(f"{one} and {two}")
+
+
+@dataclass(frozen=True)
+class FailingPlan:
+    """Fails in some way for a chunk that holds "fail"."""
+
+    way: str
+    max_line_bytes: int = 1000
+    in_threads: bool = False
+
+    def transform(self, chunk: Chunk | LongLine) -> ChunkResult:
+        assert isinstance(chunk, Chunk)
+        if b"fail" in bytes(chunk.data):
+            match self.way:
+                case "raise":
+                    raise ValueError("mine")
+                case "raise what cannot be sent":
+                    raise UnsendableError("a", "b")
+                case _:
+                    os._exit(3)
+        return ChunkResult((memoryview(bytes(chunk.data)),), (), 1, 1, 0, 0, {}, chunk.stop)
+
+
+@pytest.mark.parametrize(
+    ("way", "expected", "message"),
+    [
+        ("raise", ValueError, "^mine"),
+        ("raise what cannot be sent", RuntimeError, "a and b"),
+        ("exit", WorkerError, "^a worker process ended with status 3$"),
+    ],
+)
+def test_what_a_process_raises_comes_in_its_turn_with_its_traceback(
+    way: str, expected: type[Exception], message: str
+) -> None:
+    plan = FailingPlan(way)
+    chunks = [Chunk(memoryview(text), number) for number, text in enumerate((b"one\n", b"two\n", b"fail\n", b"four\n"))]
+    processes = Processes(plan, cloudpickle.dumps(plan), {}, 2)
+    processes.start()
+    with Threads(processes.transform, 3, 100, 100) as threads, processes:
+        results = threads.results(chunks)
+        assert [bytes(next(results).output[0]) for _ in range(2)] == [b"one\n", b"two\n"]
+        with pytest.raises(expected, match=message) as caught:
+            next(results)
+    if expected is not WorkerError:
+        assert any("In a worker process:" in note and "raise " in note for note in caught.value.__notes__)
+    assert no_workers()
+
+
+@pytest.mark.parametrize("taken", [0, 1, 5])
+def test_no_worker_is_left_after_a_stream_that_is_not_read_to_its_end(taken: int, tmp_path: Path) -> None:
+    source = tmp_path / "in.jsonl"
+    source.write_bytes(lines(30_000))
+    with CALCULATION.stream(source, workers=2, chunk_bytes=1000, range_bytes=1000) as stream:
+        for _ in islice(stream, taken):
+            assert workers()
+    assert no_workers()
+
+
+def test_outputs_that_are_much_longer_than_their_input_go_through(tmp_path: Path) -> None:
     text = "x" * 200_000
     calculation = Calculation(long=pl.lit("x").str.pad_end(len(text), "x")).with_schema({"a": pl.Int64})
     calculation = calculation.filter(pl.col("a") % 2 == 0)
     data = lines(3000)
     source, target = tmp_path / "in.jsonl", tmp_path / "out.jsonl"
     source.write_bytes(data)
-    watched = Watch()
-    watched(calculation).run(source, target, workers=2, range_bytes=8000, chunk_bytes=2000)
-    assert watched.given
+    Tuned(calculation).run(source, target, workers=2, range_bytes=8000, chunk_bytes=2000)
     assert target.stat().st_size > 3 * 24 << 20
     with target.open("rb") as output:
         for number, line in enumerate(output):
@@ -139,7 +209,9 @@ def test_what_is_longer_than_a_workers_memory_goes_through_all_the_same(tmp_path
 def test_a_float_that_a_worker_finds_starts_the_run_again(tmp_path: Path) -> None:
     data = lines(5000) + b'{"a":0.5}\n' + lines(1000)
     calculation = Tuned(Calculation.from_sql("a + 1 AS b"))
-    output, rejects, summary = outcome(data, tmp_path, calculation, workers=2, range_bytes=RANGE_BYTES)
+    output, rejects, summary = outcome(
+        data, tmp_path, calculation, workers=2, range_bytes=RANGE_BYTES, chunk_bytes=1000
+    )
     assert summary["schema"] == {"a": {"type": "Float64", "from": "inferred"}}
     assert rejects == b""
     rows = [json.loads(line) for line in output.splitlines()]
@@ -162,9 +234,9 @@ def test_the_policy_counts_lines_in_their_order(tmp_path: Path) -> None:
     source = tmp_path / "in.jsonl"
     source.write_bytes(lines(3000) + b"bad\n" + lines(3000) + b"worse\n" + lines(10))
     with pytest.raises(RejectedError, match=r"line 3001 .*offset"):
-        CALCULATION.run(source, tmp_path / "out", workers=3, range_bytes=RANGE_BYTES, on_error="fail")
+        CALCULATION.run(source, tmp_path / "out", workers=3, range_bytes=RANGE_BYTES, chunk_bytes=1000, on_error="fail")
     with pytest.raises(RejectedError, match="line 6002"):
-        CALCULATION.run(source, tmp_path / "out", workers=3, range_bytes=RANGE_BYTES, max_rejects=1)
+        CALCULATION.run(source, tmp_path / "out", workers=3, range_bytes=RANGE_BYTES, chunk_bytes=1000, max_rejects=1)
     assert not (tmp_path / "out").exists()
     assert no_workers()
 
@@ -177,11 +249,11 @@ def test_a_worker_that_is_killed_is_named_and_nothing_is_published(tmp_path: Pat
     def kill(_done: int, _size: int | None) -> None:
         for child in psutil.Process().children():
             with suppress(psutil.ZombieProcess):  # killed before
-                if "transform.engine.pool_worker" in " ".join(child.cmdline()):  # the tests' S3 server is a child, too
+                if "transform.engine.processes" in " ".join(child.cmdline()):  # the tests' S3 server is a child, too
                     child.kill()
 
     with pytest.raises(WorkerError, match=r"killed by SIGKILL, most likely for want of memory"):
-        CALCULATION.run(source, target, workers=2, range_bytes=RANGE_BYTES, progress=kill)
+        CALCULATION.run(source, target, workers=2, range_bytes=RANGE_BYTES, chunk_bytes=1000, progress=kill)
     assert target.read_bytes() == b"old"
     assert sorted(path.name for path in tmp_path.iterdir()) == ["in.jsonl", "out"]
     assert no_workers()
@@ -196,7 +268,7 @@ def test_no_worker_is_left_after_an_exception(error: BaseException, tmp_path: Pa
         raise error
 
     with pytest.raises(type(error)):
-        CALCULATION.run(source, tmp_path / "out", workers=3, range_bytes=RANGE_BYTES, progress=fail)
+        CALCULATION.run(source, tmp_path / "out", workers=3, range_bytes=RANGE_BYTES, chunk_bytes=1000, progress=fail)
     assert no_workers()
     assert not (tmp_path / "out").exists()
 
@@ -211,7 +283,9 @@ def test_an_input_that_another_took_the_place_of_is_noticed_by_workers(tmp_path:
         other.replace(source)
 
     with pytest.raises(InputError, match="changed while it was read"):
-        CALCULATION.run(source, tmp_path / "out", workers=2, range_bytes=RANGE_BYTES, progress=replace)
+        CALCULATION.run(
+            source, tmp_path / "out", workers=2, range_bytes=RANGE_BYTES, chunk_bytes=1000, progress=replace
+        )
     assert not (tmp_path / "out").exists()
 
 
@@ -228,7 +302,7 @@ def test_a_python_function_that_raises_in_a_worker_rejects_lines(tmp_path: Path)
 
     calculation = Calculation(b=pl.col("a").map_elements(fail_elsewhere, return_dtype=pl.Int128)).assume_pure()
     # what a Python function raises is a line's fault as far as anybody can tell: such lines are rejected, not lost
-    summary = Tuned(calculation).run(source, tmp_path / "out", workers=2, range_bytes=RANGE_BYTES)
+    summary = Tuned(calculation).run(source, tmp_path / "out", workers=2, range_bytes=RANGE_BYTES, chunk_bytes=1000)
     assert summary.rejected > 0
     assert summary.lines_out + summary.rejected == 30_000
     assert next(iter(summary.reject_reasons)) == "the calculation failed"
@@ -248,9 +322,9 @@ def test_what_cannot_travel_runs_in_one_process_and_the_summary_says_so(tmp_path
 
     source = tmp_path / "in.jsonl"
     source.write_bytes(lines(3000))
-    watched = Watch()
-    summary = watched(LineFunction(calculation)).run(source, tmp_path / "out", workers=2, range_bytes=RANGE_BYTES)
-    assert watched.given == []
+    summary = Tuned(LineFunction(calculation)).run(
+        source, tmp_path / "out", workers=2, range_bytes=RANGE_BYTES, chunk_bytes=1000
+    )
     assert any("one process only" in note and "I stay here" in note for note in summary.notes)
     assert (tmp_path / "out").read_bytes() == lines(3000)
 
@@ -263,7 +337,7 @@ def test_a_script_without_a_main_guard_runs_once(tmp_path: Path) -> None:
         "from tests.support.tuned import Tuned\n"
         "from transform import Calculation\n"
         "print('started')\n"
-        "summary = Tuned(Calculation.from_sql('a + 1 AS b')).run('in.jsonl', 'out', workers=3, range_bytes=50_000)\n"
+        "summary = Tuned(Calculation.from_sql('a + 1 AS b')).run('in.jsonl', 'out', workers=3, chunk_bytes=50_000)\n"
         "print(summary.lines_out)\n"
     )
     env = {**os.environ, "PYTHONPATH": str(ROOT)}
@@ -309,158 +383,74 @@ def test_a_signal_leaves_no_worker_behind(sent: signal.Signals, tmp_path: Path, 
         os.close(reader)
 
 
-# --- sharing out, with workers whose pace is drawn -----------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class Plan:
-    """What is to become of a part: so many pieces, and then perhaps an error."""
-
-    pieces: int
-    fails: bool = False
-    fits: bool = True
-
-    def part(self, number: int) -> WorkItem:
-        return Range(number, number + 1) if self.fits else LongLine(b"", 1, number, number + 1)
-
-
-class PartError(Exception):
-    """What a part raises; its argument says which."""
-
-
-class Sharing:
-    """Parts that are shared out between this process and workers of a given pace.
-
-    Args:
-        plans: What is to become of the parts.
-        free: Whether a worker takes one more when it is asked, over and over.
-        answered: Whether one has an answer when it is asked, likewise.
-    """
-
-    def __init__(self, plans: list[Plan], free: list[bool], answered: list[bool]) -> None:
-        self.plans = plans
-        self.received = [0] * len(plans)
-        self.here: list[int] = []
-        self.told: list[tuple[int, list[int]]] = []
-        self.most_ahead = 0
-        self.free, self.answered = itertools.cycle(free), itertools.cycle(answered)
-        self._buffer = bytearray(8)
-
-    def chunk_results(self, part: WorkItem) -> Iterator[ChunkResult]:
-        """Yield the pieces, all in one buffer, as those of a chunk are."""
-        number = part.start if isinstance(part, Range) else part.offset
-        for piece in range(self.plans[number].pieces):
-            self._buffer[:] = b"%4d%4d" % (number, piece)
-            yield ChunkResult((memoryview(self._buffer),), (), 1, 1, 0, 0, {}, number)
-        if self.plans[number].fails:
-            raise PartError(number)
-
-    def results(self, part: WorkItem) -> Iterator[ChunkResult]:
-        self.here.append(part.start if isinstance(part, Range) else part.offset)
-        open_ = [number for number, plan in enumerate(self.plans) if self.received[number] < plan.pieces]
-        ahead = [number for number in self.here if number in open_[1:]]  # what comes next need not be kept
-        self.most_ahead = max(self.most_ahead, len(ahead))
-        return self.chunk_results(part)
-
-    def prefetch(self, part: Range) -> None:
-        self.told.append((part.start, list(self.here)))
-
-    def run(self, workers: int) -> tuple[list[bytes], object]:
-        """Return all that comes, and which part has failed."""
-        found = []
-        with Pool(self, lambda: SlowChild(self), workers - 1) as shared:
-            parts = (plan.part(number) for number, plan in enumerate(self.plans))
-            try:
-                for piece in shared.results(parts):
-                    (output,) = piece.output
-                    found.append(bytes(output))
-                    self.received[piece.stop] += 1
-            except PartError as error:
-                return found, error.args[0]
-        return found, None
-
-    def expected(self) -> tuple[list[bytes], object]:
-        found = []
-        for number, plan in enumerate(self.plans):
-            found += [b"%4d%4d" % (number, piece) for piece in range(plan.pieces)]
-            if plan.fails:
-                return found, number
-        return found, None
-
-
-class SlowChild:
-    """A worker that does what it is told when its answer is asked for."""
-
-    def __init__(self, sharing: Sharing) -> None:
-        self._sharing = sharing
-        self._parts: deque[WorkItem] = deque()
-
-    def is_free(self) -> bool:
-        return next(self._sharing.free) and len(self._parts) < SLOTS
-
-    def give(self, part: WorkItem) -> None:
-        assert isinstance(part, Range), "others do not fit"
-        assert len(self._parts) < SLOTS
-        self._parts.append(part)
-
-    def has_answered(self) -> bool:
-        return next(self._sharing.answered)
-
-    def answers(self) -> Iterator[ChunkResult]:
-        for piece in self._sharing.chunk_results(self._parts[0]):
-            yield replace(piece, output=[memoryview(bytes(part)) for part in piece.output])
-        self._parts.popleft()
-
-    def stop(self, *, at_once: bool) -> None:
-        pass
-
-
-plans = st.builds(
-    Plan, st.integers(1, 3), st.sampled_from([False] * 12 + [True]), st.sampled_from([True] * 4 + [False])
-)
-paces = st.lists(st.booleans(), min_size=1, max_size=9)
-
-
-@settings(max_examples=300, deadline=None)
-@given(plans=st.lists(plans, max_size=25), free=paces, answered=paces, workers=st.integers(1, 4))
-def test_parts_come_in_order_and_fail_in_their_turn_whoever_does_them(
-    plans: list[Plan], free: list[bool], answered: list[bool], workers: int
-) -> None:
-    sharing = Sharing(plans, free, answered)
-    assert sharing.run(workers) == sharing.expected()
-    assert sharing.most_ahead <= SLOTS
-
-
-def test_a_part_that_fails_ahead_of_its_turn_fails_in_its_turn() -> None:
-    # The worker takes two, has no room for more, and does not answer: two are done here, of which one fails.
-    sharing = Sharing([Plan(1), Plan(2), Plan(1, fails=True), Plan(1), Plan(1)], [True], [False])
-    assert sharing.run(2) == sharing.expected()
-    assert (sharing.here, sharing.most_ahead) == ([2, 3], 2)
-
-
-def test_ranges_are_told_of_before_those_before_them_are_done() -> None:
-    sharing = Sharing([Plan(1) for _ in range(9)], [True], [False])
-    assert sharing.run(2) == sharing.expected()
-    assert sharing.told[:3] == [(2, []), (3, []), (4, [2])], "one to be done, and one to be read meanwhile"
-    assert [number for number, _ in sharing.told] == sharing.here
-
-
-def test_a_result_that_is_there_is_yielded_before_anything_is_done_here() -> None:
-    sharing = Sharing([Plan(1) for _ in range(9)], [True], [True])
-    assert sharing.run(2) == sharing.expected()
-    assert sharing.here == []
-
-
-def test_what_fits_no_worker_does_not_pile_up_behind_a_slow_one() -> None:
-    sharing = Sharing([Plan(1), *[Plan(1, fits=False)] * 50], [True], [False])
-    assert sharing.run(2) == sharing.expected()
-    assert sharing.most_ahead == SLOTS
-
-
 def no_workers() -> bool:
     return not workers()
 
 
 def workers() -> list[psutil.Process]:
     children = [child for child in psutil.Process().children() if child.status() != psutil.STATUS_ZOMBIE]
-    return [child for child in children if "transform.engine.pool_worker" in " ".join(child.cmdline())]
+    return [child for child in children if "transform.engine.processes" in " ".join(child.cmdline())]
+
+
+# --- modules ---
+
+RUN = """
+import sys
+sys.path[:0] = {places}
+from helper import calculation
+from tests.support import example
+from tests.support.tuned import Tuned
+from transform import LineFunction
+
+with open("in", "wb") as file:
+    file.write(example.lines(60))
+Tuned(LineFunction(calculation)).run("in", "out", workers=2, range_bytes=100, chunk_bytes=100)
+"""
+LIBRARIES = "msgspec", "polars", "numpy", "pyarrow", "json", "mmap", "pickle", "cloudpickle", "transform"
+HELPER = "def calculation(line):\n    return {'sum': line['a'] + 1}\n"
+
+
+def run_code(code: str, cwd: Path, *options: str, helpers: Path) -> str:
+    environ = environment_with({})
+    environ["PYTHONPATH"] += f"{os.pathsep}{helpers}"
+    command = [sys.executable, *options, "-c", code]
+    result = subprocess.run(command, cwd=cwd, env=environ, capture_output=True, text=True, check=False, timeout=60)
+    assert result.returncode == 0, result.stderr
+    return result.stdout
+
+
+@pytest.fixture
+def hostile(tmp_path: Path) -> Path:
+    """A directory with files that have the names of libraries."""
+    folder = tmp_path / "hostile"
+    folder.mkdir()
+    for name in LIBRARIES:
+        (folder / f"{name}.py").write_text("open('executed', 'a').write(__name__)\nraise SystemExit(__name__)\n")
+    return folder
+
+
+def test_files_in_the_current_directory_are_not_executed(hostile: Path, tmp_path: Path) -> None:
+    helpers = tmp_path / "helpers"
+    helpers.mkdir()
+    (helpers / "helper.py").write_text(HELPER)
+    run_code(RUN.format(places=[]), hostile, "-P", helpers=helpers)
+    assert not (hostile / "executed").exists()
+    assert (hostile / "out").read_bytes().count(b"\n") == 60
+
+
+def test_modules_in_the_current_directory_are_found_where_this_process_finds_them(tmp_path: Path) -> None:
+    # As in notebooks and with `python -c`, which look in the current directory first.
+    (tmp_path / "helper.py").write_text(HELPER)
+    run_code(RUN.format(places=[]), tmp_path, helpers=tmp_path / "none")
+    assert (tmp_path / "out").read_bytes().count(b"\n") == 60
+
+
+def test_relative_places_are_searched_last(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", ["", "/one", "inner", "/two"])
+    assert import_path() == ("/one", "/two", str(tmp_path), str(tmp_path / "inner"))
+    gone = tmp_path / "gone"
+    gone.mkdir()
+    monkeypatch.chdir(gone)
+    gone.rmdir()
+    assert import_path() == ("/one", "/two")
