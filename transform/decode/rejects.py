@@ -9,7 +9,6 @@ import codecs
 import io
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple
 
 import msgspec
 
@@ -21,7 +20,7 @@ _JSON_BLOCK_BYTES = 1 << 20  # of short lines that are formatted together
 _MAX_ESCAPED = 2  # a line that takes more times its size as a string of JSON is kept in base64: quotes take two
 
 
-class Reject(NamedTuple):
+class Reject(msgspec.Struct, frozen=True, gc=False):
     r"""A rejected line.
 
     Attributes:
@@ -71,12 +70,12 @@ def to_json_blocks(rejects: Iterable[Reject], first_line: int) -> Iterator[bytes
     """
     records, size = list[_Record](), 0
     for reject in rejects:
-        index, offset, _, reason, raw, length = reject
+        raw, length = reject.raw, reject.length
         if len(raw) <= _SHORT_BYTES:
             try:
-                record = _Record(offset, first_line + index, reason, raw.decode())
+                record = _Record(reject.offset, first_line + reject.line, reject.reason, raw.decode())
             except UnicodeDecodeError:
-                record = _Record(offset, first_line + index, reason, None, raw)
+                record = _Record(reject.offset, first_line + reject.line, reject.reason, None, raw)
             if length is not None and length > len(raw):
                 record.truncated, record.length = True, length
             records.append(record)
@@ -87,7 +86,7 @@ def to_json_blocks(rejects: Iterable[Reject], first_line: int) -> Iterator[bytes
             yield _ENCODER.encode_lines(records)
             records, size = [], 0
         if len(raw) > _SHORT_BYTES:
-            yield _long_to_json(reject, first_line + index)
+            yield _long_to_json(reject, first_line + reject.line)
     if records:
         yield _ENCODER.encode_lines(records)
 
