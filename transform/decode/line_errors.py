@@ -165,7 +165,7 @@ def _not_json(line: bytes, message: str, place: int | None) -> Reason:
     fast = line[:1] == b"{" and not is_utf_16 and message != _TRAILING
     cause = _cause_within(line, message, place) if fast else _cause(line, message, place)
     if cause is None:
-        return _NOT_JSON, f"{message} (byte {place})"
+        return _NOT_JSON, f"{message} (byte {place + (message == _TRAILING)})"  # msgspec's place is one further
     return f"{_NOT_JSON}: {cause}", f"byte {place} of the line"
 
 

@@ -112,11 +112,11 @@ class Misfits:
 
 def _misfit_of_number(name: str, column: Column, text: bytes) -> str | None:
     """Return the kind of the reason if a number does not fit its column, else None; `_UNKNOWN` if that is not known."""
-    if isinstance(column.dtype, pl.Float64):
-        return _UNKNOWN if math.isinf(float(text)) else None
     bounds = INTEGER_BOUNDS.get(type(column.dtype))
     if bounds is None:
-        return wrong_kind(name, column, text)
+        if math.isinf(float(text)):
+            return _UNKNOWN
+        return None if isinstance(column.dtype, pl.Float64) else wrong_kind(name, column, text)
     if len(text) > _MAX_DIGITS or not _is_integer(text):
         return _UNKNOWN
     return None if bounds[0] <= int(text) <= bounds[1] else beyond_range(name, column)
