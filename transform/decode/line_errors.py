@@ -110,7 +110,11 @@ _MESSAGES: dict[int, str] = {
     Fault.COLON: "expected ':'",
     Fault.NUMBER: "invalid number",
 }
-_NOT_OBJECTS: dict[int, Reason] = {Fault.IS_ARRAY: (_NO_OBJECT, _IS_ARRAY), Fault.IS_STRING: (_NO_OBJECT, "str")}
+_NOT_OBJECTS: dict[int, Reason] = {
+    Fault.IS_ARRAY: (_NO_OBJECT, _IS_ARRAY),
+    Fault.IS_STRING: (_NO_OBJECT, "str"),
+    Fault.IS_INTEGER: (_NO_OBJECT, "int"),
+}
 _ANY = msgspec.json.Decoder(msgspec.Raw)
 
 

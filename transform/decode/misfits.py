@@ -113,13 +113,13 @@ class Misfits:
 def _misfit_of_number(name: str, column: Column, text: bytes) -> str | None:
     """Return the kind of the reason if a number does not fit its column, else None; `_UNKNOWN` if that is not known."""
     bounds = INTEGER_BOUNDS.get(type(column.dtype))
-    if bounds is None:
-        if math.isinf(float(text)):
+    if bounds is not None and _is_integer(text):
+        if len(text) > _MAX_DIGITS:
             return _UNKNOWN
-        return None if isinstance(column.dtype, pl.Float64) else wrong_kind(name, column, text)
-    if len(text) > _MAX_DIGITS or not _is_integer(text):
+        return None if bounds[0] <= int(text) <= bounds[1] else beyond_range(name, column)
+    if math.isinf(value := float(text)) or (bounds is not None and value.is_integer()):
         return _UNKNOWN
-    return None if bounds[0] <= int(text) <= bounds[1] else beyond_range(name, column)
+    return None if isinstance(column.dtype, pl.Float64) else wrong_kind(name, column, text)
 
 
 def _is_integer(number: bytes) -> bool:

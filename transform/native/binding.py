@@ -59,6 +59,7 @@ class Fault(enum.IntEnum):
     INNER_KEY = 15
     COLON = 16
     NUMBER = 17
+    IS_INTEGER = 18
 
 
 class Kind(enum.IntEnum):

@@ -1077,6 +1077,7 @@ enum {
     INNER_KEY,
     COLON,
     NUMBER,
+    IS_INTEGER,
     UNSURE = 255,  // it is for msgspec to say
 };
 
@@ -1259,8 +1260,13 @@ static byte fault_of_line(const byte **from, const byte *stop) {
     } else if (c == '"') {
         fault = fault_of_string(&at, stop, true);
         kind = IS_STRING;
+    } else if (is_digit(c) || c == '-') {
+        const byte *start = at;
+        fault = fault_of_scalar(&at, stop);
+        if (fault != FINE || at - start > 18 || skip_digits(start + (c == '-'), stop) < at) fault = UNSURE;
+        kind = IS_INTEGER;
     } else {
-        fault = is_digit(c) || c == '-' || c == 'n' || c == 't' || c == 'f' ? UNSURE : CHARACTER;
+        fault = c == 'n' || c == 't' || c == 'f' ? UNSURE : CHARACTER;
     }
     *from = at;
     if (fault != FINE) return fault;

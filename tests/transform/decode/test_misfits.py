@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.support.hostile import Lines
+from tests.support.hostile import NO_NUMBERS, NUMBERS, Lines
 from tests.support.kernels import levels
 from transform.decode.decoder import Decoder
 from transform.decode.line_decoder import LineDecoder
@@ -38,7 +38,23 @@ COLUMNS = {
 UNCHANGED = {"c": ("customer", "n")}
 VALUES = st.sampled_from(
     [
-        *("null", "1", "-7", "1.5", "1e400", "-1e400", "1e5", "300", "-0", "9" * 19, "9" * 20, "9" * 40, "9" * 5000),
+        *(
+            "null",
+            "1",
+            "-7",
+            "1.5",
+            "1.0",
+            "2e3",
+            "1e400",
+            "-1e400",
+            "1e5",
+            "300",
+            "-0",
+            "9" * 19,
+            "9" * 20,
+            "9" * 40,
+            "9" * 5000,
+        ),
         *('"x"', '"' + "é" * 50 + '"', r'"\u00e9"', r'"\ud83d"', "true", "false", "[]", "[1]", '["x"]', "[1.5]", "{}"),
         *('{"a":1}', '{"a":"x","n":2}', '{"a":1.5,"a":true}', '"1"'),
     ]
@@ -92,7 +108,9 @@ def test_a_hostile_line_has_the_reason_that_it_has_alone(name: str, seed: int) -
 @settings(deadline=None)
 @given(seed=st.integers(0, 2**32), names=st.sampled_from([(), ("a",), ("a", "b"), ("a", 'a"b')]))
 def test_the_kernel_finds_the_fault_at_which_msgspec_stops(seed: int, names: tuple[str, ...]) -> None:
-    lines = [line for line in Lines(seed).lines(40) if line.strip(b" \t\r")]
+    made = Lines(seed)
+    lines = [line for line in made.lines(40) if line.strip(b" \t\r")]
+    lines += [number.encode() + made.random.choice((b"", b" ", b" 1", b",")) for number in (*NUMBERS, *NO_NUMBERS)]
     data = np.frombuffer(b"\n".join(lines) + b"\n" + bytes(SLACK), np.uint8)
     stops = np.cumsum([len(line) + 1 for line in lines]) - 1
     starts = stops - [len(line) for line in lines]
@@ -116,7 +134,10 @@ def test_the_kernel_finds_the_fault_at_which_msgspec_stops(seed: int, names: tup
         (Fault.NONE, b' {"a":[1,{"b":"\\u00e9"}]} ', 26),
         (Fault.UNSURE, b'{"a":"\\ud83d"}', None),
         (Fault.UNSURE, b"{" + b"[" * 600, None),
-        (Fault.UNSURE, b"1", None),
+        (Fault.UNSURE, b"1.0", None),
+        (Fault.UNSURE, b"1234567890123456789", None),
+        (Fault.IS_INTEGER, b" -12 ", 5),
+        (Fault.TRAILING, b"12 34", 3),
         (Fault.NOT_UTF8, b'{"a":"\xe9"}', 6),
         (Fault.IS_ARRAY, b"[{}]", 4),
         (Fault.IS_STRING, b'"a"', 3),
