@@ -17,7 +17,8 @@ from transform.decode.members import read_members
 from transform.decode.schema import Column, Read, Use
 from transform.errors import WidenError
 from transform.io.chunks import Chunk
-from transform.native.binding import SLACK, Fault, find_faults
+from transform.native.binding import Fault, find_faults
+from transform.native.wanted import SLACK
 
 OFFSET = 1000
 COLUMNS = {
