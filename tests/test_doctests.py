@@ -16,7 +16,7 @@ from transform.engine.options import RunOptions
 
 MADE_BY_THE_PACKAGE = {"Runnable", "S3Failure", "State", "Stream"}
 """Nobody else makes them, so that their attributes are what is documented."""
-TOLD_BY_THEIR_SENTENCE = {"State.restarted", "Summary.count_reject"}
+TOLD_BY_THEIR_SENTENCE = {"State.restarted"}
 """What the runner calls, and users have no need to."""
 MODULES = sorted(SOURCES.keys() - {"runner.__main__"})
 """Every module of both packages but the one that runs the command as soon as it is imported."""

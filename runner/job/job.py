@@ -342,8 +342,8 @@ class Job:
                     upload.send_part(partial(self._note_part, upload, stream.state, names, rejects.size))
                 for data in part.output:
                     upload.write(data)
-                for line in part.rejects:
-                    rejects.write(line, stream.summary)
+                for lines in part.rejects:
+                    rejects.write(lines, stream.summary)
                 self._control.tell(*stream.position)
             upload.finish()
         except NoUploadError as error:  # it was aborted by `runner sweep`, or by another worker

@@ -118,15 +118,16 @@ class RejectObjects:
         """Note that the objects of an earlier start of the same attempt may be deleted at the end, however young."""
         self._replaced |= {*earlier.names, *earlier._replaced, *earlier._doubles}
 
-    def write(self, line: bytes, summary: Summary) -> None:
-        """Keep a line, given as JSON; if there is no room for it, count it as left out."""
-        if summary.rejects_left_out or self.size + len(line) > self._max_bytes:
-            summary.rejects_left_out += 1
-            return
-        self.size += len(line)
-        self._buffer += line
-        if len(self._buffer) >= _OBJECT_BYTES:
-            self.flush()
+    def write(self, lines: bytes, summary: Summary) -> None:
+        """Keep lines, given as JSON; count those as left out for which there is no room."""
+        for line in lines.splitlines(keepends=True):
+            if summary.rejects_left_out or self.size + len(line) > self._max_bytes:
+                summary.rejects_left_out += 1
+                continue
+            self.size += len(line)
+            self._buffer += line
+            if len(self._buffer) >= _OBJECT_BYTES:
+                self.flush()
 
     def flush(self) -> None:
         """Write the collected lines as the next object, if there are any."""

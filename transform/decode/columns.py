@@ -211,28 +211,44 @@ def _with_floats(dtype: Any) -> pl.DataType:
     return pl.Float64() if isinstance(dtype, pl.Int128) else dtype
 
 
+_EXPECTED: dict[type[pl.DataType], str] = {
+    pl.Float64: "a number",
+    pl.String: "a string",
+    pl.Boolean: "a boolean",
+    **dict.fromkeys(INTEGER_BOUNDS, "an integer"),
+}
+
+
 def type_error(name: str, column: Column, text: bytes, message: str) -> LineError:
     """Return the error for a value that does not fit its column, given msgspec's message."""
-    kind = kind_of(text)
     if found := _UNKNOWN_MEMBER.search(message):
         return LineError(f"column `{name}`: a member that its type does not have, and that would be lost", found[1])
-    expected = {pl.Float64: "a number", pl.String: "a string", pl.Boolean: "a boolean"}.get(type(column.dtype))
     if "out of range" in message or "<=" in message or ">=" in message:
         return range_error(name, column, text.decode())
-    if type(column.dtype) in INTEGER_BOUNDS:
-        expected = "an integer"
-    if expected is None:
+    if type(column.dtype) not in _EXPECTED:
         return LineError(f"column `{name}`: not of type {column.dtype}", message)
+    return LineError(wrong_kind(name, column, text), shorten(text.decode()))
+
+
+def wrong_kind(name: str, column: Column, text: bytes) -> str:
+    """Return the kind of the error for a value of another kind than its column, of which the type is simple."""
+    kind = kind_of(text)
     article = "an" if kind[0] in "aio" else "a"
-    return LineError(f"column `{name}`: expected {expected}, found {article} {kind}", _shorten(text.decode()))
+    return f"column `{name}`: expected {_EXPECTED[type(column.dtype)]}, found {article} {kind}"
 
 
 def range_error(name: str, column: Column, text: str) -> LineError:
     """Return the error for a value that is out of the range of its column."""
-    return LineError(f"column `{name}`: out of range for {column.dtype}", _shorten(text))
+    return LineError(beyond_range(name, column), shorten(text))
 
 
-def _shorten(text: str, limit: int = 40) -> str:
+def beyond_range(name: str, column: Column) -> str:
+    """Return the kind of the error for a value that is out of the range of its column."""
+    return f"column `{name}`: out of range for {column.dtype}"
+
+
+def shorten(text: str, limit: int = 40) -> str:
+    """Return the start of a text that is long."""
     return text if len(text) <= limit else text[: limit - 1] + "…"
 
 

@@ -15,12 +15,13 @@ import polars as pl
 
 from transform.decode.columns import column_type, count_integers, large_floats, to_frame, to_series
 from transform.decode.line_decoder import LineDecoder
-from transform.decode.line_errors import LineError
+from transform.decode.line_errors import LineError, full_reason, reason_of_fault
 from transform.decode.members import read_members, read_path
+from transform.decode.misfits import Misfits
 from transform.decode.rejects import Reject, reject_long
 from transform.decode.schema import INTEGER_BOUNDS, Column, Path, has_floats, path_of
 from transform.io.chunks import LONG_LINE_HEAD_BYTES, MAX_LINE_BYTES, Chunk
-from transform.native.binding import MISSING, Bytes, Positions, Scan, Spans, Status, scan, strings
+from transform.native.binding import MISSING, Bytes, Fault, Positions, Scan, Spans, Status, find_faults, scan, strings
 from transform.native.wanted import Wanted, Way
 
 _EXACT_INTEGERS = 2**53
@@ -167,22 +168,32 @@ class Decoder:
     def _decode_lines(self, found: Scan, offset: int, odd: Positions) -> tuple[dict[int, dict[str, Any]], list[Reject]]:
         """Return the values of lines that are decoded one by one, by line and column, and the rejects of the others."""
         singles, rejects = dict[int, dict[str, Any]](), list[Reject]()
-        if len(odd) and self._single is None:
+        if not len(odd):
+            return singles, rejects
+        if self._single is None:
             self._single = LineDecoder(self._columns, self._unchanged)
+        bounds, stops = found.bounds[odd], found.stops[odd]
+        faults, places = find_faults(found.data, bounds, np.minimum(stops, bounds + self._max_line_bytes))
+        known = (found.status[odd] == Status.SLOW) & (faults == Fault.NONE)
+        misfits = Misfits(found, odd, known, self._wanted.nodes).find(self._columns, self._paths)
         view = found.data.data
-        for index, start, stop in zip(odd.tolist(), found.bounds[odd].tolist(), found.stops[odd].tolist(), strict=True):
+        lines = zip(*(array.tolist() for array in (odd, bounds, stops, faults, places)), misfits, strict=True)
+        for index, start, stop, fault, place, misfit in lines:
             if stop - start > self._max_line_bytes:
                 head = bytes(view[start : start + min(stop - start, LONG_LINE_HEAD_BYTES)])
                 rejects.append(reject_long(index, offset + start, head, stop - start, self._max_line_bytes))
                 continue
-            assert self._single is not None  # noqa: S101 - made above
             line = bytes(view[start:stop])
-            try:
-                singles[index] = self._single.decode(line, offset + start)
-            except LineError as error:
-                rejects.append(Reject(index, offset + start, error.kind, str(error), line))
-            else:
-                assert found.status[index] == Status.SLOW, line  # noqa: S101 - both know JSON
+            reason = reason_of_fault(line, fault, place) if fault else misfit
+            if reason is None:
+                try:
+                    singles[index] = self._single.decode(line, offset + start)
+                except LineError as error:
+                    reason = error.kind, error.detail
+                else:
+                    assert found.status[index] == Status.SLOW, line  # noqa: S101 - both know JSON
+            if reason is not None:
+                rejects.append(Reject(index, offset + start, reason[0], full_reason(*reason), line))
         return singles, rejects
 
     def _frame(

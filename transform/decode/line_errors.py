@@ -3,11 +3,13 @@
 The causes are known by the bytes around the place where the decoder stopped, and by its message.
 """
 
+import functools
 import re
 
 import msgspec
 
 from transform.io.chunks import BOM
+from transform.native.binding import Fault
 
 
 class LineError(Exception):
@@ -19,9 +21,18 @@ class LineError(Exception):
     """
 
     def __init__(self, kind: str, detail: str = "") -> None:
-        super().__init__(f"{kind}: {detail}" if detail else kind)
+        super().__init__(full_reason(kind, detail))
         self.kind = kind
         self.detail = detail
+
+
+Reason = tuple[str, str]
+"""The kind of a `LineError`, and its detail."""
+
+
+def full_reason(kind: str, detail: str) -> str:
+    """Return the text of a reason."""
+    return f"{kind}: {detail}" if detail else kind
 
 
 _UTF_16 = "text in UTF-16 or UTF-32 (`iconv -f UTF-16 -t UTF-8` converts it, or with UTF-32)"
@@ -54,10 +65,13 @@ _CONTROL = r"a control character in a string (write it as an escape such as \n o
 CUT_KIND = f"not valid JSON: {_CUT}"
 """The kind of the reason for the first line of an object that is spread over several lines."""
 
+_NOT_JSON = "not valid JSON"
+_NO_OBJECT = "not a JSON object"
+_IS_ARRAY = f"array; {_ONE_OBJECT}"
+
 _SPACES = b" \t\r"
-_LOOKED_AT = 64  # bytes from the place on; the rest may be hundreds of megabytes
+_LOOKED_AT = 3  # bytes from the place on; no mark that is looked for there is longer
 _OBJECT_AFTER, _COMMA_AFTER = re.compile(rb"[ \t\r,;]*+\{"), re.compile(rb"[ \t\r,]*+\Z")
-_PLACE = re.compile(r"\(byte (\d+)\)$")
 # A byte order mark, or two ASCII characters with NUL bytes between them.
 _WIDE = re.compile(rb"\xff\xfe|\xfe\xff|[\t -~]\0{1,3}[\t -~]\0|\0{1,3}[\t -~]\0{1,3}[\t -~]")
 _COMMENT_START = re.compile(rb"//|/\*|#|--")
@@ -77,34 +91,86 @@ _BY_MESSAGE = {
     "invalid number": _NUMBER,
     "escape": _ESCAPES,
 }
+_OF_VALUE = ""
+_TRUNCATED, _TRAILING = "Input data was truncated", "trailing characters"
+# What msgspec says of what the kernel finds.
+_MESSAGES: dict[int, str] = {
+    Fault.TRUNCATED: _TRUNCATED,
+    Fault.TRAILING: _TRAILING,
+    Fault.CHARACTER: "invalid character",
+    Fault.UNICODE_ESCAPE: "invalid character in unicode escape",
+    Fault.ESCAPE_IN_NAME: "invalid escape character in string",
+    Fault.ESCAPE: "invalid escaped character",
+    Fault.COMMA_IN_ARRAY: "expected ',' or ']'",
+    Fault.COMMA_IN_OBJECT: "expected ',' or '}'",
+    Fault.LAST_IN_ARRAY: "trailing comma in array",
+    Fault.LAST_IN_OBJECT: "trailing comma in object",
+    Fault.KEY: "object keys must be strings",
+    Fault.INNER_KEY: "expected '\"'",
+    Fault.COLON: "expected ':'",
+    Fault.NUMBER: "invalid number",
+}
+_NOT_OBJECTS: dict[int, Reason] = {
+    Fault.IS_ARRAY: (_NO_OBJECT, _IS_ARRAY),
+    Fault.IS_STRING: (_NO_OBJECT, "str"),
+    Fault.IS_INTEGER: (_NO_OBJECT, "int"),
+}
+_ANY = msgspec.json.Decoder(msgspec.Raw)
 
 
-def not_utf8(line: bytes, start: int) -> LineError:
+def not_utf8(line: bytes, start: int) -> Reason:
     """Return the reason for a line with a byte that is not UTF-8: the cause, if it shows."""
     if _WIDE.match(line.lstrip(_SPACES)):
-        return LineError(f"not valid UTF-8: {_UTF_16}")
-    found = f"byte {start} of the line is 0x{line[start]:02X}"
-    cause = _CUT_CHARACTER if _is_cut(line[start : start + 4]) else _LATIN
-    return LineError(f"not valid UTF-8: {cause}", found)
+        return f"not valid UTF-8: {_UTF_16}", ""
+    return _not_utf8(line[start : start + 4]), f"byte {start} of the line is 0x{line[start]:02X}"
 
 
-def _is_cut(character: bytes) -> bool:
+@functools.lru_cache(1024)
+def _not_utf8(character: bytes) -> str:
+    """Return the kind of the reason, given the four bytes from the first on that is not UTF-8."""
     try:
         character.decode()
     except UnicodeDecodeError as error:
-        return error.reason == "unexpected end of data"
-    return False
+        if error.reason == "unexpected end of data":
+            return f"not valid UTF-8: {_CUT_CHARACTER}"
+    return f"not valid UTF-8: {_LATIN}"
 
 
-def not_json(line: bytes, error: msgspec.DecodeError) -> LineError:
+def not_json(line: bytes, error: msgspec.DecodeError) -> Reason:
     """Return the reason for a line that is not JSON: its cause if that is known, else the decoder's message."""
-    message = str(error).removeprefix("JSON is malformed: ")
-    found = _PLACE.search(message)
-    place = int(found[1]) - ("trailing characters" in message) if found else len(line)
-    cause = _cause(line, message, place)
+    message, _, place = str(error).removeprefix("JSON is malformed: ").partition(" (byte ")
+    if not place:
+        return _not_json(line, message, None)
+    return _not_json(line, message, int(place[:-1]) - (message == _TRAILING))
+
+
+def reason_of_fault(line: bytes, fault: int, place: int) -> Reason | None:
+    """Return the reason for a line with a `Fault` at a place; None if the line has to be decoded to find it."""
+    message = _MESSAGES.get(fault)
+    if message is not None:
+        return _not_json(line, message, None if message is _TRUNCATED else place)
+    if fault == Fault.NOT_UTF8:
+        return not_utf8(line, place)
+    return _NOT_OBJECTS.get(fault)
+
+
+def _not_json(line: bytes, message: str, place: int | None) -> Reason:
+    """Return the reason for a line that is not JSON.
+
+    Args:
+        line: The line.
+        message: The decoder's message.
+        place: The index of the byte that the decoder refused, None if the line ended too early.
+    """
+    is_utf_16 = line[1:2] == b"\0"
+    if place is None:
+        cause = _CUT if line[:1] == b"{" and not is_utf_16 else _cause(line, message, len(line))
+        return (f"{_NOT_JSON}: {cause}", "") if cause else (_NOT_JSON, message)
+    fast = line[:1] == b"{" and not is_utf_16 and message != _TRAILING
+    cause = _cause_within(line, message, place) if fast else _cause(line, message, place)
     if cause is None:
-        return LineError("not valid JSON", message)
-    return LineError(f"not valid JSON: {cause}", f"byte {place} of the line" if found else "")
+        return _NOT_JSON, f"{message} (byte {place + (message == _TRAILING)})"  # msgspec's place is one further
+    return f"{_NOT_JSON}: {cause}", f"byte {place} of the line"
 
 
 def _cause(line: bytes, message: str, place: int) -> str | None:
@@ -122,9 +188,9 @@ def _cause(line: bytes, message: str, place: int) -> str | None:
         return _BOM if text.startswith(BOM) else _BOM_WITHIN
     if not text.startswith(b"{"):
         return _cause_without_object(text, message)
-    if "truncated" in message:
+    if message == _TRUNCATED:
         return _CUT
-    return _cause_after_object(line, place) if "trailing characters" in message else _cause_within(line, message, place)
+    return _cause_after_object(line, place) if message == _TRAILING else _cause_within(line, message, place)
 
 
 def _cause_without_object(text: bytes, message: str) -> str | None:
@@ -133,7 +199,7 @@ def _cause_without_object(text: bytes, message: str) -> str | None:
             return cause
     if _COMMENT_START.match(text):
         return _COMMENT
-    if text.startswith(b"[") and "truncated" in message:
+    if text.startswith(b"[") and message == _TRUNCATED:
         return _ARRAY
     return _LITERALS.get(text.lstrip(b"+-").rstrip(_SPACES + b",").lower())
 
@@ -152,18 +218,26 @@ def _cause_after_object(line: bytes, place: int) -> str:
 
 
 def _cause_within(line: bytes, message: str, place: int) -> str | None:
-    rest = line[place : place + _LOOKED_AT]
+    cause = _cause_near(message, line[place - 1 : place], line[place : place + _LOOKED_AT])
+    return _cause_of_value(line, place) if cause == _OF_VALUE else cause
+
+
+@functools.lru_cache(4096)
+def _cause_near(message: str, before: bytes, rest: bytes) -> str | None:
+    """Return what is wrong within an object by the bytes around the place; `_OF_VALUE` if more bytes are needed."""
     if rest and rest[0] < ord(" "):
         return _CONTROL
+    if rest.startswith(BOM):
+        return _BOM_WITHIN
     if rest.startswith(_OTHER_QUOTES):
         return _QUOTES
     if _COMMENT_START.match(rest):
         return _COMMENT
-    if "expected ',' or" in message and _WITHIN_WORD.match(line, place - 1):
+    if "expected ',' or" in message and _WITHIN_WORD.match(before + rest):
         return _WORD
     if "keys must be strings" in message and rest[:1] not in _MARKS:
         return _NAME if _LETTERS.match(rest) or rest[:1].isdigit() else None
-    return next((cause for part, cause in _BY_MESSAGE.items() if part in message), None) or _cause_of_value(line, place)
+    return next((cause for part, cause in _BY_MESSAGE.items() if part in message), _OF_VALUE)
 
 
 def _cause_of_value(line: bytes, place: int) -> str | None:
@@ -178,11 +252,11 @@ def _cause_of_value(line: bytes, place: int) -> str | None:
     return None if word is None else _LITERALS.get(word[0].lower(), _WORD)
 
 
-def not_an_object(line: bytes, error: msgspec.ValidationError) -> LineError:
+def not_an_object(line: bytes, error: msgspec.ValidationError) -> Reason:
     """Return the reason for a line that is no JSON object."""
     try:
-        msgspec.json.Decoder(msgspec.Raw).decode(line)
+        _ANY.decode(line)
     except msgspec.DecodeError as malformed:
         return not_json(line, malformed)
     found = str(error).partition("got ")[2].replace("`", "") or str(error)
-    return LineError("not a JSON object", f"array; {_ONE_OBJECT}" if found == "array" else found)
+    return _NO_OBJECT, _IS_ARRAY if found == "array" else found

@@ -73,24 +73,24 @@ def read_members(line: bytes, names: Collection[str] | None = None) -> Members:
         LineError: The line is something else.
     """
     if (start := first_invalid_utf8(line)) is not None:
-        raise not_utf8(line, start)
+        raise LineError(*not_utf8(line, start))
     if is_deep(line):
         raise LineError(f"nested deeper than {MAX_DEPTH} levels")
     try:
         return Members(_decode(line, names), line)
     except msgspec.ValidationError as error:
-        raise not_an_object(line, error) from None
+        raise LineError(*not_an_object(line, error)) from None
     except msgspec.DecodeError as error:
         if b"\\u" not in line or not any(True for _ in lone_surrogates(line)):
-            raise not_json(line, error) from None
+            raise LineError(*not_json(line, error)) from None
     text = bytearray(line)
     try:
         # Both are views of the same bytes, so of the first only the positions are used.
         first, second = (_decode(_patch(text, line, other), names) for other in _NONCHARACTERS)
     except msgspec.ValidationError as error:
-        raise not_an_object(bytes(text), error) from None
+        raise LineError(*not_an_object(bytes(text), error)) from None
     except msgspec.DecodeError as error:
-        raise not_json(line, error) from None
+        raise LineError(*not_json(line, error)) from None
     base = address(text)
     lone = set()
     for name, value in second.items():

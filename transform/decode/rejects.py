@@ -1,14 +1,13 @@
 """The result of a chunk, and the rejected lines in it.
 
-`ChunkResult` is what a plan returns for a chunk, and what is sent between processes. `to_json_line` formats a rejected
-line as it is kept in a file of rejects.
+`ChunkResult` is what a plan returns for a chunk, and what is sent between processes. `to_json_blocks` formats rejected
+lines as they are kept in a file of rejects.
 """
 
 import base64
 import codecs
-import contextlib
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import msgspec
@@ -17,11 +16,11 @@ from transform.io.chunks import LONG_LINE_HEAD_BYTES
 
 _BLOCK_BYTES = 192 << 10  # a multiple of 3, as base64 has no padding then
 _SHORT_BYTES = _BLOCK_BYTES // 3  # so short that it is never kept in base64, whatever its characters
+_JSON_BLOCK_BYTES = 1 << 20  # of short lines that are formatted together
 _MAX_ESCAPED = 2  # a line that takes more times its size as a string of JSON is kept in base64: quotes take two
 
 
-@dataclass(frozen=True, slots=True)
-class Reject:
+class Reject(msgspec.Struct, frozen=True, gc=False):
     r"""A rejected line.
 
     Attributes:
@@ -47,17 +46,58 @@ def reject_long(line: int, offset: int, head: bytes, length: int, max_line_bytes
     return Reject(line, offset, kind, f"{kind}: {length} bytes", head[:LONG_LINE_HEAD_BYTES], length)
 
 
-def to_json_line(reject: Reject, line: int) -> bytes:
-    """Return a reject as a line of JSON; `line` is its number in the input, from 1 on.
+class _Record(msgspec.Struct, omit_defaults=True, gc=False):
+    """A short rejected line, as it is kept; msgspec writes bytes in base64."""
+
+    offset: int
+    line: int
+    reason: str
+    raw: str | None = None
+    raw_base64: bytes | None = None
+    truncated: bool = False
+    length: int | None = None
+
+
+_ENCODER = msgspec.json.Encoder()
+
+
+def to_json_blocks(rejects: Iterable[Reject], first_line: int) -> Iterator[bytes]:
+    """Yield rejects as lines of JSON, many short ones at a time.
+
+    Args:
+        rejects: The rejected lines of a chunk.
+        first_line: The number of the chunk's first line in the input, from 1 on.
+    """
+    records, size = list[_Record](), 0
+    for reject in rejects:
+        raw, length = reject.raw, reject.length
+        if len(raw) <= _SHORT_BYTES:
+            try:
+                record = _Record(reject.offset, first_line + reject.line, reject.reason, raw.decode())
+            except UnicodeDecodeError:
+                record = _Record(reject.offset, first_line + reject.line, reject.reason, None, raw)
+            if length is not None and length > len(raw):
+                record.truncated, record.length = True, length
+            records.append(record)
+            size += len(raw)
+            if size < _JSON_BLOCK_BYTES:
+                continue
+        if records:
+            yield _ENCODER.encode_lines(records)
+            records, size = [], 0
+        if len(raw) > _SHORT_BYTES:
+            yield _long_to_json(reject, first_line + reject.line)
+    if records:
+        yield _ENCODER.encode_lines(records)
+
+
+def _long_to_json(reject: Reject, line: int) -> bytes:
+    """Return a reject as a line of JSON.
 
     The text is made in blocks, because a line may be long. A control character takes six bytes in a string of JSON, so
     a line of many of them is kept in base64 too.
     """
-    members = {"offset": reject.offset, "line": line, "reason": reject.reason}
-    if len(reject.raw) <= _SHORT_BYTES and reject.length is None:
-        with contextlib.suppress(UnicodeDecodeError):
-            return msgspec.json.encode({**members, "raw": reject.raw.decode()}) + b"\n"
-    start = msgspec.json.encode(members)[:-1]
+    start = msgspec.json.encode({"offset": reject.offset, "line": line, "reason": reject.reason})[:-1]
     text = io.BytesIO()
     text.write(start)
     if not _write_text(text, reject.raw):

@@ -1,7 +1,7 @@
 """The options of a run: `RunOptions` as a caller gives them, and `EngineOptions` checked and complete."""
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
 from typing import Literal, Self, TypedDict
@@ -79,13 +79,18 @@ class Policy:
             pass
         raise OptionError(f"max_rejects is a number of lines or a share such as 5%, not {max_rejects!r:.80}")
 
-    def check(self, summary: Summary, reject: Reject, line: int) -> None:
-        """Raise RejectedError if the line that was just rejected is one too many."""
+    def up_to_failure(self, summary: Summary, rejects: Sequence[Reject]) -> Sequence[Reject]:
+        """Return the next rejects, up to the first that is one too many."""
+        return rejects if self.max_lines is None else rejects[: max(self.max_lines - summary.rejected, 0) + 1]
+
+    def check(self, summary: Summary, reject: Reject) -> None:
+        """Raise RejectedError if the reject that was counted last is one too many."""
         if self.max_lines is not None and summary.rejected > self.max_lines:
             limit = "the first one fails the run"
             if self.max_lines:
                 several = self.max_lines > 1
                 limit = f"more than {self.max_lines} line{'s' * several} fail{'s' * (not several)} the run"
+            line = summary.lines_in + reject.line + 1
             raise RejectedError(f"line {line} (offset {reject.offset}) was rejected, and {limit}: {reject.reason}")
 
     def check_all(self, summary: Summary) -> None:

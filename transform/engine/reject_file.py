@@ -55,20 +55,20 @@ class RejectFile:
         self.target = target
         self._stack = ExitStack()
         self._output = Output(target) if target is not None else None
-        self._count = 0
+        self._any = False
         self._whole = True
 
-    def write(self, line: bytes) -> None:
-        """Keep a line, given as JSON."""
-        self._count += 1
+    def write(self, lines: bytes) -> None:
+        """Keep one or more lines, given as JSON."""
+        self._any = True
         if self._output:
             self._whole = False
-            self._output.write(line)
+            self._output.write(lines)
             self._whole = True
 
     def publish(self) -> bool:
         """Make the file appear, if there are rejected lines; return whether it did."""
-        if self._output is None or not self._count or not self._whole:
+        if self._output is None or not self._any or not self._whole:
             return False
         self._output.publish()
         return True
@@ -76,7 +76,7 @@ class RejectFile:
     @property
     def sent(self) -> bool:
         """Whether rejected lines were written to a pipe, from which they cannot be taken back."""
-        return self._output is not None and self._output.streams and self._count > 0
+        return self._output is not None and self._output.streams and self._any
 
     def remove_old(self) -> None:
         """Remove the file of an earlier run."""
@@ -97,7 +97,7 @@ _SHOWN_FOLDERS = 5
 
 
 class _Reject(msgspec.Struct):
-    """A line of rejects, as `rejects.to_json_line` writes it."""
+    """A line of rejects, as `rejects.to_json_blocks` writes it."""
 
     offset: int
     line: int

@@ -21,7 +21,7 @@ import polars as pl
 
 from transform import _process
 from transform.decode.inference import SampleSize
-from transform.decode.rejects import ChunkResult, to_json_line
+from transform.decode.rejects import ChunkResult, to_json_blocks
 from transform.decode.schema import Column
 from transform.engine.module_sources import Modules
 from transform.engine.options import EngineOptions
@@ -88,7 +88,7 @@ class OutputPart:
 
     Attributes:
         output: Bytes to be written one after the other.
-        rejects: The rejected lines, as JSON lines.
+        rejects: The rejected lines, as blocks of one or more whole JSON lines.
     """
 
     output: Sequence[memoryview]
@@ -176,12 +176,12 @@ class Stream:
         return chunk_results(plan, self._reader, chunks, options, self.summary.notes, self._spec.modules)
 
     def _rejects(self, result: ChunkResult) -> Iterator[bytes]:
-        """Count the rejected lines of a chunk, and yield them as JSON lines."""
-        for reject in result.rejects:
-            line = self.summary.lines_in + reject.line + 1
-            self.summary.count_reject(reject, line)
-            yield to_json_line(reject, line)
-            self._options.policy.check(self.summary, reject, line)
+        """Count the rejected lines of a chunk, and yield them as blocks of JSON lines."""
+        rejects = self._options.policy.up_to_failure(self.summary, result.rejects)
+        self.summary.count_rejects(rejects)
+        yield from to_json_blocks(rejects, self.summary.lines_in + 1)
+        if rejects:
+            self._options.policy.check(self.summary, rejects[-1])
 
     def _current_state(self) -> State:
         codec = self._reader.codec.name if self._reader.codec else None
@@ -268,8 +268,8 @@ def _write(stream: Stream, source: Source, output: Output, reject_file: RejectFi
         for part in stream:
             for data in part.output:
                 output.write(data)
-            for line in part.rejects:
-                reject_file.write(line)
+            for block in part.rejects:
+                reject_file.write(block)
     except WidenError as error:
         if not reopenable(source):
             raise _with_rejects(_cannot_restart(error, "the input is a pipe"), reject_file) from None

@@ -1,7 +1,7 @@
 """The summary of a run in numbers, and its state, from which another process can resume it later."""
 
 import copy
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Self
 
@@ -131,18 +131,21 @@ class Summary:
 
     def count(self, result: ChunkResult) -> None:
         """Add the counts of a chunk, with its rejects."""
-        for reject in result.rejects:
-            self.count_reject(reject, self.lines_in + reject.line + 1)
+        self.count_rejects(result.rejects)
         self.add(result)
 
-    def count_reject(self, reject: Reject, line: int) -> None:
-        """Add a rejected line, whose number in the input is `line`."""
-        self.rejected += 1
-        full = len(self.reject_reasons) >= MAX_REASONS and reject.kind not in self.reject_reasons
-        reason = self.reject_reasons.setdefault(OTHER_REASONS if full else reject.kind, Reason(0, reject.offset))
-        reason.count += 1
-        if len(self.first_rejects) < _FIRST_REJECTS:
+    def count_rejects(self, rejects: Sequence[Reject]) -> None:
+        """Add rejected lines of the chunk whose other counts are added next."""
+        self.rejected += len(rejects)
+        reasons = self.reject_reasons
+        for reject in rejects[: max(_FIRST_REJECTS - len(self.first_rejects), 0)]:
+            line = self.lines_in + reject.line + 1
             self.first_rejects.append(f"line {line} (offset {reject.offset}): {reject.reason}")
+        for reject in rejects:
+            if (reason := reasons.get(reject.kind)) is None:
+                kind = reject.kind if len(reasons) < MAX_REASONS else OTHER_REASONS
+                reason = reasons.setdefault(kind, Reason(0, reject.offset))
+            reason.count += 1
 
     def rows(self) -> Iterator[tuple[str, str, str]]:
         """Yield the summary as rows of a table for people: a name, a number and a note."""

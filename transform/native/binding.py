@@ -1,7 +1,8 @@
 """The functions of the compiled kernel, with numpy arrays for buffers.
 
 `scan` finds the lines of a chunk and the members that a calculation needs, `strings` reads text, `emit` writes the
-output. The library has the functions once for each level of the processor; `TRANSFORM_CPU` forces one.
+output, and `find_faults` says what is wrong with lines. The library has the functions once for each level of the
+processor; `TRANSFORM_CPU` forces one.
 """
 
 import ctypes
@@ -34,6 +35,31 @@ class Status(enum.IntEnum):
     BLANK = 1
     BAD = 2
     SLOW = 3
+
+
+class Fault(enum.IntEnum):
+    """What is wrong with a line, or `NONE`; `UNSURE` if `LineDecoder` has to say, as it has of all lone surrogates."""
+
+    NONE = 0
+    UNSURE = 255
+    NOT_UTF8 = 1
+    IS_ARRAY = 2
+    IS_STRING = 3
+    TRUNCATED = 4
+    TRAILING = 5
+    CHARACTER = 6
+    UNICODE_ESCAPE = 7
+    ESCAPE_IN_NAME = 8
+    ESCAPE = 9
+    COMMA_IN_ARRAY = 10
+    COMMA_IN_OBJECT = 11
+    LAST_IN_ARRAY = 12
+    LAST_IN_OBJECT = 13
+    KEY = 14
+    INNER_KEY = 15
+    COLON = 16
+    NUMBER = 17
+    IS_INTEGER = 18
 
 
 class Kind(enum.IntEnum):
@@ -73,6 +99,7 @@ class Kernel:
     scan: Any
     strings: Any
     emit: Any
+    find_faults: Any
 
 
 def load(path: Path = LIBRARY, level: str | None = None) -> Kernel:
@@ -99,6 +126,7 @@ def load(path: Path = LIBRARY, level: str | None = None) -> Kernel:
         function("scan", pointer, integer, ctypes.POINTER(WantedStructure), ctypes.POINTER(_Found), pointer),
         function("strings", pointer, pointer, pointer, integer, pointer, pointer),
         function("emit", *(pointer,) * 7, integer, ctypes.POINTER(_Result), ctypes.c_int32, pointer, pointer),
+        function("find_faults", pointer, pointer, pointer, integer, pointer, pointer),
     )
 
 
@@ -239,6 +267,24 @@ def strings(data: Bytes, starts: Spans, ends: Spans, kernel: Kernel | None = Non
     )
     assert 0 <= found <= size  # noqa: S101 - lines with wrong escapes are not OK
     return text[:found], offsets
+
+
+def find_faults(
+    data: Bytes, starts: Positions, stops: Positions, kernel: Kernel | None = None
+) -> tuple[Bytes, Positions]:
+    """Return what is wrong with lines, as a `Fault`, and at which byte of each.
+
+    Args:
+        data: The chunk, with room after it as `with_slack` makes it.
+        starts: Where each line starts.
+        stops: Where it ends, before its newline.
+        kernel: The functions; by default those for this processor.
+    """
+    faults, places = np.empty(len(starts), np.uint8), np.empty(len(starts), np.int64)
+    (kernel or _functions()).find_faults(
+        data.ctypes.data, starts.ctypes.data, stops.ctypes.data, len(starts), faults.ctypes.data, places.ctypes.data
+    )
+    return faults, places
 
 
 @dataclass(frozen=True, slots=True)

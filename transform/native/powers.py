@@ -8,7 +8,7 @@ _TENS = range(-292, 325)
 
 def header() -> str:
     """Return the header: two tables of numbers of 128 bits, the high word first."""
-    lines = ["// Made by powers.py."]
+    lines = ["// Made by powers.py.", "#pragma once", "#include <stdint.h>"]
     for name, exponents, word in (("FIVES", _FIVES, _five), ("TENS", _TENS, _ten)):
         lines.append(f"#define {name}_FIRST ({exponents[0]})")
         lines.append(f"#define {name}_LAST {exponents[-1]}")

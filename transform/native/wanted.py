@@ -31,7 +31,7 @@ class Way(enum.IntEnum):
 
 
 class WantedStructure(ctypes.Structure):
-    """`Wanted` in kernel.c."""
+    """`Wanted` in members.h."""
 
     _fields_ = (
         ("count", ctypes.c_int32),

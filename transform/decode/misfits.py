@@ -1,0 +1,126 @@
+"""The values that do not fit their columns, found in many lines at once and without decoding these.
+
+The kernel has read such a line as a JSON object, so the first byte of a value shows its kind. `LineDecoder` finds the
+same reasons line by line; what is not certain here is left to it.
+"""
+
+import math
+from collections.abc import Iterator, Mapping
+
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+
+from transform.decode.columns import beyond_range, shorten, wrong_kind
+from transform.decode.line_errors import Reason
+from transform.decode.schema import INTEGER_BOUNDS, Column, Path
+from transform.native.binding import MISSING, Positions, Scan
+
+_NUMBERS, _OTHERS = b"-0123456789", b'"tf[{'
+_NOT_NULL = _NUMBERS + _OTHERS
+_FIRST_BYTES: dict[type[pl.DataType], bytes] = {
+    pl.String: b'"',
+    pl.Boolean: b"tf",
+    pl.Float64: _NUMBERS,
+    **dict.fromkeys(INTEGER_BOUNDS, _NUMBERS),
+}
+"""What values start with, by type; without those of null."""
+_MAX_DIGITS = 4000  # Python refuses to read integers of more than 4300
+_UNKNOWN = ""
+
+
+class Misfits:
+    """The reasons to reject some lines of a chunk, because of the values in them.
+
+    Args:
+        found: The lines of the chunk.
+        lines: The index of each of these lines.
+        known: Which of them are JSON objects without lone surrogates, of which the kernel has found the members.
+        nodes: The number of each member in `found`, by path.
+
+    Attributes:
+        reasons: The reason by line, in order; None for one that has to be decoded.
+    """
+
+    def __init__(self, found: Scan, lines: Positions, known: npt.NDArray[np.bool_], nodes: Mapping[Path, int]) -> None:
+        self.reasons: list[Reason | None] = [None] * len(lines)
+        self._found = found
+        self._lines = lines
+        self._nodes = nodes
+        self._left = known.copy()  # of which nothing has been found, and nothing is uncertain
+        for parent in {path[:depth] for path in nodes for depth in range(1, len(path))}:
+            self._leave(self._rows(nodes[parent], _NOT_NULL.replace(b"{", b"")))  # a path through something else
+
+    def find(self, columns: Mapping[str, Column], paths: Mapping[str, Path]) -> list[Reason | None]:
+        """Return the reasons.
+
+        Args:
+            columns: The columns read, by name.
+            paths: Where their values are.
+        """
+        nodes = {name: self._nodes[path] for name, path in paths.items()}
+        for name, column in columns.items():  # a wider type comes before all reasons
+            if column.inferred:
+                self._leave_wider(nodes[name], column)
+        for name, column in columns.items():
+            if column.typed and type(column.dtype) in _FIRST_BYTES:
+                self._find_in(nodes[name], name, column)
+            elif column.typed or column.dtype.is_nested():
+                self._leave(self._rows(nodes[name], _NOT_NULL))
+        return self.reasons
+
+    def _leave_wider(self, node: int, column: Column) -> None:
+        """Leave the lines to be decoded that may need a wider type."""
+        if column.dtype.is_nested():
+            self._leave(self._rows(node, _NOT_NULL))
+        elif isinstance(column.dtype, pl.Int128):
+            rows = self._rows(node, _NUMBERS)
+            for row, text in zip(rows.tolist(), self._texts(node, rows), strict=True):
+                self._left[row] = _is_integer(text)
+
+    def _find_in(self, node: int, name: str, column: Column) -> None:
+        fitting = _FIRST_BYTES[type(column.dtype)]
+        kinds = {byte: wrong_kind(name, column, bytes([byte])) for byte in _OTHERS if byte not in fitting}
+        rows = self._rows(node, bytes(kinds))
+        self._leave(rows)
+        for row, text in zip(rows.tolist(), self._texts(node, rows), strict=True):
+            self.reasons[row] = kinds[text[0]], shorten(text.decode())
+        rows = self._rows(node, _NUMBERS)
+        for row, text in zip(rows.tolist(), self._texts(node, rows), strict=True):
+            kind = _misfit_of_number(name, column, text)
+            if kind is not None:
+                self._left[row] = False
+                self.reasons[row] = (kind, shorten(text.decode())) if kind != _UNKNOWN else None
+
+    def _leave(self, rows: Positions) -> None:
+        self._left[rows] = False
+
+    def _rows(self, node: int, first_bytes: bytes) -> Positions:
+        """Return the rows that are left of which the value starts with one of some bytes."""
+        rows = np.flatnonzero(self._left)
+        starts = self._found.starts[node][self._lines[rows]]
+        there = starts != MISSING
+        there[there] = np.isin(self._found.data[starts[there]], np.frombuffer(first_bytes, np.uint8))
+        found: Positions = rows[there]
+        return found
+
+    def _texts(self, node: int, rows: Positions) -> Iterator[bytes]:
+        lines, view = self._lines[rows], self._found.data.data
+        starts, ends = self._found.starts[node][lines], self._found.ends[node][lines]
+        return (bytes(view[start:end]) for start, end in zip(starts.tolist(), ends.tolist(), strict=True))
+
+
+def _misfit_of_number(name: str, column: Column, text: bytes) -> str | None:
+    """Return the kind of the reason if a number does not fit its column, else None; `_UNKNOWN` if that is not known."""
+    bounds = INTEGER_BOUNDS.get(type(column.dtype))
+    if bounds is not None and _is_integer(text):
+        if len(text) > _MAX_DIGITS:
+            return _UNKNOWN
+        return None if bounds[0] <= int(text) <= bounds[1] else beyond_range(name, column)
+    if math.isinf(value := float(text)) or (bounds is not None and value.is_integer()):
+        return _UNKNOWN
+    return None if isinstance(column.dtype, pl.Float64) else wrong_kind(name, column, text)
+
+
+def _is_integer(number: bytes) -> bool:
+    return number.removeprefix(b"-").isdigit()
