@@ -112,7 +112,7 @@ def test_where_to_look_names_one_file_a_row_and_what_is_in_it() -> None:
     assert len(rows) > 12
     for question, file, names in rows:
         assert question.endswith("?")
-        (path,) = re.findall(r"^\[[\w/]+\.(?:py|c)\]\(\.\./([\w/]+\.(?:py|c))\)$", file)
+        (path,) = re.findall(r"^\[[\w/]+\.(?:py|c|h)\]\(\.\./([\w/]+\.(?:py|c|h))\)$", file)
         text = (ROOT / path).read_text()
         assert file.startswith(f"[{path}]")
         assert re.findall(r"`([^`]+)`", names), question

@@ -180,7 +180,7 @@ def test_section_of_an_alarm_says_when_it_goes_off(kind: str) -> None:
             assert f"in {alarm['DatapointsToAlarm']} of {minutes} minutes" in said
 
 
-@pytest.mark.parametrize("page", ["README.md", "docs/operations.md"])
+@pytest.mark.parametrize("page", ["docs/worker.md", "docs/operations.md"])
 def test_commands_of_the_operator_are_ones_that_there_are(page: str) -> None:
     lines = re.findall(r"^ +runner (.*)$", (ROOT / page).read_text(), re.MULTILINE)
     assert len(lines) > 2

@@ -214,7 +214,7 @@ def account_in(directory: Path) -> Iterator[Account]:
 
 
 def furnish(account: Account) -> None:
-    """Make what the README speaks of under `In the queue`."""
+    """Make the buckets and the queue that README.md and docs/worker.md name."""
     s3, sqs = account.client("s3"), account.client("sqs")
     for bucket in ("my-input", "my-output"):
         s3.create_bucket(Bucket=bucket, CreateBucketConfiguration={"LocationConstraint": REGION})
