@@ -86,6 +86,7 @@ def session_of(line: Line) -> str:
     return f"{name}, {line.section}" if name == "README.md" else name
 
 
+README_QUEUE = "README.md, Transform what arrives in a bucket"
 RUN = [line for line in LINES if not (line.only_names or excepted(line) or line.program == "transform")]
 SESSIONS = {name: list(lines) for name, lines in itertools.groupby(RUN, session_of)}
 NETWORK = [bare(line) for line in RUN if line.section == "In your account" and line.text.startswith("export ")]
@@ -157,7 +158,7 @@ def account(tmp_path: Path) -> Iterator[Account]:
 @pytest.mark.timeout(900)
 @pytest.mark.parametrize("name", SESSIONS)
 def test_lines_do_what_they_are_shown_to_do(name: str, account: Account) -> None:
-    if name in {"README.md, Transform what arrives in a bucket", "docs/worker.md"}:
+    if name in {README_QUEUE, "docs/worker.md"}:
         furnish(account)
     if name == "docs/migration.md":
         (account.clone / "in.jsonl").write_bytes(b'{"a":1}\n')
