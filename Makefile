@@ -27,7 +27,7 @@ install: .venv/installed ## Make the virtual environment in .venv, with the lock
 	.venv-checkov/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-checkov.lock
 	@touch $@
 
-demo: install ## Run the worker on an AWS of its own; on data of yours with FILE=… CALCULATION=…
+demo: install ## Run the worker against a local AWS emulator; on your data with FILE=… CALCULATION=…
 	@$(BIN)/runner demo $(if $(FILE),'$(FILE)')
 
 test: install ## Run the tests, but for those that take longer than a minute

@@ -46,7 +46,7 @@ def worker(*, drain: bool) -> None:
     sys.exit(start_worker(os.environ, drain=drain))
 
 
-@cli.command(short_help="Say whether the worker is well.")
+@cli.command(short_help="Check whether the worker is healthy.")
 @click.option("--max-age", default=60.0, show_default=True, help="Seconds that the worker may have been silent.")
 def health(max_age: float) -> None:
     """Say whether the worker beside this process is well: the container's health check."""
@@ -58,11 +58,11 @@ def health(max_age: float) -> None:
         sys.exit(FAILED)
 
 
-@cli.command(short_help="Run the worker on an AWS of its own.")
+@cli.command(short_help="Run the worker against a local AWS emulator.")
 @click.argument("file", required=False, type=click.Path())
 @click.option("--stay", is_flag=True, help="Leave the AWS up until Ctrl-C, for other commands.")
 def demo(file: str | None, *, stay: bool) -> None:
-    """Run the worker on an AWS of its own, and show what it does.
+    """Run the worker against a local AWS emulator, and show what it does.
 
     It needs no account: the buckets and the queue are in this process, and gone when it ends. FILE is a file of JSON
     lines of yours, and CALCULATION in the environment says what to compute, as for `runner worker`; without them it

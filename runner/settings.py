@@ -75,19 +75,23 @@ class Settings(BaseSettings):
     output_prefix: Prefix = Field(default="output/", description="Where outputs go; none if set to nothing")
     rejects_prefix: Prefix = Field(default="rejects/", description="Where rejected lines go")
     checkpoint_prefix: Prefix = Field(default="checkpoints/", description="Where notes on unfinished jobs go")
-    on_error: Policy = Field(default="reject", description="What a bad line does: it is put aside, or fails the job")
+    on_error: Policy = Field(
+        default="reject", description="What happens to an invalid line: reject it, or fail the job"
+    )
     max_rejects: Share | None = Field(
-        default=None, description="More bad lines than this fail the job; if not set, any will do"
+        default=None, description="Fail the job above this many invalid lines; unlimited if not set"
     )
     max_line_bytes: Size = Field(default=32 * _MIB, ge=1, le=1024 * _MIB, description="Longer lines are rejected")
     max_inflation: Count = Field(
-        default=500, ge=1, description="A compressed object may hold so many times its size, if more than 256 MiB"
+        default=500,
+        ge=1,
+        description="Maximum decompressed size as a multiple of the compressed size; not enforced up to 256 MiB",
     )
     part_bytes: Size = Field(
         default=16 * _MIB,
         ge=5 * _MIB,
         le=5 * 1024 * _MIB,
-        description="Size of the parts of an upload, where 10,000 of them will do",
+        description="Size of upload parts; larger if 10,000 would not be enough",
     )
     range_bytes: Size = Field(default=16 * _MIB, ge=2**16, le=1024 * _MIB, description="Size of the ranges of an input")
     workers: Count | None = Field(

@@ -30,8 +30,8 @@ The worker reads its settings from the environment, once, when it starts. All th
 what was found and what was expected, and the worker ends. Some are read by older names, too: where a setting is given
 under two names, both have to say the same (but for the region, where the first in the list counts). A variable that is
 set to nothing is not set, but for `OUTPUT_PREFIX`: set to nothing, outputs have the keys of their inputs, none of
-which may start with `REJECTS_PREFIX` or `CHECKPOINT_PREFIX`. A variable that is nearly named as a setting is logged as
-a warning when the worker starts.
+which may start with `REJECTS_PREFIX` or `CHECKPOINT_PREFIX`. A variable whose name resembles a setting's is logged as a
+warning when the worker starts.
 
 `runner status`, `submit`, `letters`, `redrive`, `discard`, `cancel` and `sweep` read the same settings, and need no
 `CALCULATION`. Beside these, the AWS SDK's own variables count, `AWS_ENDPOINT_URL` and `AWS_PROFILE` among them.

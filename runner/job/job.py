@@ -129,7 +129,7 @@ class Job:
                 return published
         self._cancellation.check_at_start()
         if self._found is not None and self._checkpoint.is_held(self._found, self._order.owner):
-            reason = "another worker is at it, for another message about it"
+            reason = "another worker is processing this object for a different message"
             return Outcome(JobResult.BUSY, reason, job=self.identity.id)
         lease_s, tasks = self._context.settings.visibility_timeout_s, self._context.around.tasks
         with CheckpointHeartbeat(self._checkpoint, self._control, lease_s, tasks):

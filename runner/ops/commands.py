@@ -28,7 +28,7 @@ _TELL_INTERVAL_S = 10.0
 _dry_run = click.option("--dry-run", is_flag=True, help="Only say what would be done.")
 _reason = click.option("--reason", metavar="TEXT", help="Only those whose reason has this in it, in any case.")
 _key = click.option("--key", metavar="GLOB", help="Only those about a key that fits, such as 'raw/*.jsonl'.")
-_as_json = click.option("--json", "as_json", is_flag=True, help="Say it as JSON.")
+_as_json = click.option("--json", "as_json", is_flag=True, help="Print as JSON.")
 
 
 def _command(function: Callable[..., None]) -> click.Command:
@@ -37,11 +37,9 @@ def _command(function: Callable[..., None]) -> click.Command:
 
 @_command
 @click.argument("uris", nargs=-1, required=True, metavar="s3://BUCKET/PREFIX...")
-@click.option("--suffix", default="", metavar="TEXT", help="Only keys that end so.")
-@click.option(
-    "--min-size", type=option_types.size, default="0", help="Only objects as large as that, such as 10MB, or larger."
-)
-@click.option("--max-size", type=option_types.size, help="Only objects as large as that, or smaller.")
+@click.option("--suffix", default="", metavar="TEXT", help="Only keys with this suffix.")
+@click.option("--min-size", type=option_types.size, default="0", help="Minimum object size, such as 10MB.")
+@click.option("--max-size", type=option_types.size, help="Maximum object size.")
 @click.option(
     "--since", type=option_types.time, help="Only objects written then or later: 2026-01-31, or with a time; UTC."
 )
@@ -83,7 +81,7 @@ def submit(uris: tuple[str, ...], resume_file: Path | None, *, dry_run: bool, as
 
 
 @_command
-@click.option("--watch", is_flag=True, help="Again and again, until interrupted.")
+@click.option("--watch", is_flag=True, help="Refresh until interrupted.")
 @click.option("--interval", type=click.FloatRange(min=0.5), default=5.0, show_default=True, help="Seconds between.")
 def status(*, watch: bool, interval: float, as_json: bool) -> None:
     """Say what waits, what runs, and what has failed.
@@ -135,7 +133,7 @@ def letters(reason: str | None, key: str | None, *, as_json: bool) -> None:
 @_key
 @_dry_run
 def discard(reason: str | None, key: str | None, *, dry_run: bool, as_json: bool) -> None:
-    """Throw dead letters away that nobody wants.
+    """Permanently delete dead letters.
 
     They are gone for good, those about objects of other buckets too; inputs and outputs are not touched. Each is listed
     as by `runner letters`: with --json as a whole, so that it can be kept.
@@ -179,7 +177,7 @@ def redrive(reason: str | None, key: str | None, *, everything: bool, dry_run: b
         *causes_text("would be moved" if dry_run else "moved back to the queue", done.moved),
         *causes_text("not chosen", done.left),
         *causes_text("about objects of other buckets", done.foreign),
-        *causes_text("came meanwhile and stay; the same again are not put right yet", done.newer),
+        *causes_text("arrived during the redrive and were left; repeats mean the cause is not fixed", done.newer),
     ]
     if text and not done.moved.total:
         text.insert(0, "None was moved" if not dry_run else "None would be moved")

@@ -204,7 +204,7 @@ def test_who_stops_reading_ends_the_run_with_an_error(big: Path, start: Start) -
     process.stdout.close()
     assert process.stderr
     assert process.stderr.read() == (
-        b"transform: standard output: nobody reads it any more (broken pipe); the output is incomplete\n"
+        b"transform: standard output: the reader closed the pipe; the output is incomplete\n"
     )
     assert process.wait() == 1
 

@@ -54,7 +54,7 @@ Exit status: 0 all good, 1 failed and nothing published, 2 wrong usage,
     help="Show the version and the level of the kernel, and exit.",
 )
 def cli() -> None:
-    """Transform JSON lines with polars expressions, without losing or bending a byte."""
+    """Transform JSON lines with polars expressions, and leave every other byte unchanged."""
 
 
 @cli.command()
@@ -66,7 +66,7 @@ def cli() -> None:
     type=click.Choice(["reject", "fail"]),
     default="reject",
     show_default=True,
-    help="Put a bad line aside, or stop at the first.",
+    help="What happens to an invalid line: reject it, or fail the run.",
 )
 @click.option(
     "--rejects", type=PathOrUri(), metavar="PATH", help="Where rejected lines go.  [default: OUTPUT.rejects.jsonl]"
@@ -80,15 +80,16 @@ def cli() -> None:
     "--workers",
     type=click.IntRange(1, 1024),
     metavar="N",
-    help="Threads to use, or processes.  [default: the cores there are]",
+    help="Number of threads, or processes for Python functions.  [default: the cores there are]",
 )
 @click.option("--summary", "summary_path", type=PathOrUri(), metavar="PATH", help="Write the summary as JSON, too.")
 @click.option("-q", "--quiet", is_flag=True, help="No progress bar and no summary.")
 def run(source: str, target: str, what: "Runnable", summary_path: str | None, *, quiet: bool, **options: Any) -> None:
     """Transform INPUT into OUTPUT.
 
-    Each is a path, an s3://bucket/key URI, or - for standard input or output. gzip, zstd, bz2 and xz are read whatever
-    they are called, and written where OUTPUT is named like them. OUTPUT appears whole or not at all.
+    Each is a path, an s3://bucket/key URI, or - for standard input or output. Compressed input is detected by its
+    content. Output is compressed according to its extension (.gz, .zst, .bz2, .xz). OUTPUT appears complete or not at
+    all.
     """
     from transform.cli.summary_file import summary_file
 
@@ -108,7 +109,7 @@ def run(source: str, target: str, what: "Runnable", summary_path: str | None, *,
         sys.exit(WITH_REJECTS)
 
 
-@cli.command(short_help="Show what the first lines of INPUT give.")
+@cli.command(short_help="Show the results for the first lines of INPUT.")
 @click.argument("source", type=PathOrUri(), metavar="INPUT")
 @takes_calculation
 @click.option(
@@ -139,9 +140,19 @@ def show_schema(source: str) -> None:
 @click.argument("reference", type=PathOrUri(), metavar="REF")
 @click.argument("source", type=PathOrUri(), metavar="INPUT")
 @click.option("-n", "--lines", type=click.IntRange(1), metavar="N", help="Take the first N lines only.")
-@click.option("--max-rejects", type=MaxRejects(), default="0", show_default=True, help="So many may be rejected.")
-@click.option("--max-nulls", type=MaxRejects(), help="In so many lines a result may be null.  [default: all but one]")
-@click.option("--json", "as_json", is_flag=True, help="Tell it as JSON.")
+@click.option(
+    "--max-rejects",
+    type=MaxRejects(),
+    default="0",
+    show_default=True,
+    help="Maximum number or share of rejected lines.",
+)
+@click.option(
+    "--max-nulls",
+    type=MaxRejects(),
+    help="Maximum number or share of lines where a result is null.  [default: all but one]",
+)
+@click.option("--json", "as_json", is_flag=True, help="Print as JSON.")
 def check(
     reference: str, source: str, lines: int | None, max_rejects: str, max_nulls: str | None, *, as_json: bool
 ) -> None:

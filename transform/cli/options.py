@@ -60,8 +60,8 @@ def takes_calculation(command: Callable[..., None]) -> Callable[..., None]:
     @click.option(
         "-w", "--where", "wheres", metavar="SQL", multiple=True, help="Keep only the lines for which this is true."
     )
-    @click.option("--drop", metavar="NAMES", multiple=True, help="Take members out of the lines, as `email, phone`.")
-    @click.option("--select", metavar="NAMES", multiple=True, help="Keep only these members, and the results.")
+    @click.option("--drop", metavar="NAMES", multiple=True, help="Remove members from the lines, as `email, phone`.")
+    @click.option("--select", metavar="NAMES", multiple=True, help="Keep only these members and the results.")
     @click.option(
         "-c",
         "--calculation",
@@ -86,7 +86,10 @@ def takes_calculation(command: Callable[..., None]) -> Callable[..., None]:
         where = _only("--where", wheres, "; join the conditions with AND")
         reference = _only("--calculation", references)
         if reference and (exprs or where or drop or select or schema):
-            raise click.UsageError("with --calculation, say everything else in its file")
+            raise click.UsageError(
+                "--calculation cannot be combined with --expr, --where, --drop, --select or --schema; "
+                "put these in its file"
+            )
         if not (reference or exprs or where or drop or select):
             raise click.UsageError("nothing to do: give --expr, --where, --drop, --select or --calculation")
         from transform import load

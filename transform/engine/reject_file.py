@@ -160,7 +160,7 @@ def _places(path: str | os.PathLike[str]) -> list[str]:
     mode = mode_at(text)
     if not S_ISDIR(mode or 0):
         if mode is None:
-            raise InputError(f"{text}: there is no such file; a run of which no line was rejected leaves none")
+            raise InputError(f"{text}: no such file (a run without rejected lines writes none)")
         return [text]
     names = sorted(entry.name for entry in Path(text).iterdir())
     folders = sorted(entry.name for entry in Path(text).iterdir() if entry.is_dir())

@@ -247,7 +247,7 @@ def rounding_objection(node: Node, schema: Mapping[str, pl.DataType]) -> str | N
         return None if exact else f"rounds in another way where another row's list holds a null; take {instead}"
     if _HORIZONTAL.intersection(names) and len(node.body["input"]) > _COLUMNS_ADDED_IN_ORDER:
         return (
-            f"adds more than {_COLUMNS_ADDED_IN_ORDER} numbers in an order that hangs on the threads; take "
+            f"adds more than {_COLUMNS_ADDED_IN_ORDER} numbers in an order that depends on the number of threads; take "
             "pl.concat_list(…).list.agg(pl.element().sum())"
             if _holds_floats(node, schema)
             else None

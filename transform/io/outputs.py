@@ -241,6 +241,6 @@ def _translate_errors(name: str) -> Iterator[None]:
     try:
         yield
     except BrokenPipeError:
-        raise OutputError(f"{name}: nobody reads it any more (broken pipe); the output is incomplete") from None
+        raise OutputError(f"{name}: the reader closed the pipe; the output is incomplete") from None
     except OSError as error:
         raise OutputError(f"{name}: {(error.strerror or str(error)).lower()}") from error

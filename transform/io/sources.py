@@ -181,7 +181,7 @@ def open_source(source: Source, start: Position | None = None, max_inflation: in
     """
     source = located("input", source)
     if start is not None and _is_stream(source):
-        raise InputError(f"{source}: can't be gone on with: it is not a file or an object, which can be read again")
+        raise InputError(f"{source}: can't be resumed: only files and S3 objects can be read again")
     with _open_stored(source, start) as opened:
         # Only the name of a file or an object says something; a pipe may have any name.
         is_named = opened.version is not None

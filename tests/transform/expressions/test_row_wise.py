@@ -223,7 +223,7 @@ REASONS = (
     "is a query of its own",
     "gives more or fewer values than there are rows",
     r"rounds in another way where another row's list holds a null; .+",
-    "adds more than 4 numbers in an order that hangs on the threads; .+",
+    "adds more than 4 numbers in an order that depends on the number of threads; .+",
     "is of another type where there is nothing but nulls; take .+",
     "looks values up in whole columns; give them as literals",
     "derives the bins from the whole column; give the breakpoints",

@@ -90,7 +90,7 @@ def test_a_pipe_is_closed_when_the_output_is_discarded(directory: Path) -> None:
 def test_a_broken_pipe_says_that_the_output_is_incomplete() -> None:
     read_end, write_end = os.pipe()
     os.close(read_end)
-    message = r"nobody reads it any more \(broken pipe\); the output is incomplete$"
+    message = r"the reader closed the pipe; the output is incomplete$"
     with failing_to_close(os.fdopen(write_end, "wb")) as target, pytest.raises(OutputError, match=message):
         CALCULATION.run(io.BytesIO(lines(3)), target)
 
