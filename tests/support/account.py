@@ -20,6 +20,7 @@ from tests.cfn.templates import load
 from tests.conftest import ROOT
 from tests.support.deployment import event_body, wait_for
 from tests.support.queues import redrive_policy
+from transform.native.library import LIBRARY
 
 if TYPE_CHECKING:
     import signal
@@ -185,6 +186,7 @@ def account_in(directory: Path) -> Iterator[Account]:
         if (ROOT / name).is_file():
             (clone / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(ROOT / name, clone / name)
+    shutil.copy(LIBRARY, clone / LIBRARY.relative_to(ROOT))  # which the installation compiles
     (clone / ".venv").mkdir()
     (clone / ".venv" / "bin").symlink_to(sysconfig.get_path("scripts"))
     (clone / ".venv" / "installed").touch()  # or make would install it
