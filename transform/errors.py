@@ -17,6 +17,10 @@ class TransformError(Exception):
         absent.py: no such file
     """
 
+    def _render_traceback_(self) -> list[str]:
+        """Return what IPython shows in place of a traceback, which would be of this package's code."""
+        return [f"{type(self).__name__}: {self}"]
+
 
 class OptionError(TransformError, ValueError):
     """An option, an input or an output has an invalid value.

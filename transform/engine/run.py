@@ -30,7 +30,7 @@ from transform.engine.reject_file import RejectFile, default_target
 from transform.engine.summary import State, Summary
 from transform.errors import SchemaError, TransformError, WidenError
 from transform.io.chunks import Chunk, LongLine, read_chunks
-from transform.io.conflicts import check_no_conflicts, located
+from transform.io.conflicts import check_no_conflicts, located, refuse_other_format
 from transform.io.outputs import Output, Target
 from transform.io.sources import OpenSource, Reader, Source, open_source, reopenable
 
@@ -245,6 +245,7 @@ def run(
     """Transform an input into an output; see `Calculation.run`."""
     started = time.perf_counter()
     source, target = located("input", source), located("output", target)
+    refuse_other_format(target)
     rejects_target = default_target(target) if rejects is None else str(located("rejects", rejects, streams=False))
     check_no_conflicts({"input": source, "output": target, "rejects": rejects_target})
 

@@ -168,6 +168,11 @@ class Summary:
             yield "note", "", note
         yield "time", f"{self.seconds:.2f} s", f"{self.mb_per_s:.1f} MB/s"
 
+    def __str__(self) -> str:
+        rows = list(self.rows())
+        widths = [max(len(row[column]) for row in rows) for column in range(2)]
+        return "\n".join(f"{name:<{widths[0]}}  {number:>{widths[1]}}  {note}".rstrip() for name, number, note in rows)
+
     def _repr_html_(self) -> str:
         from transform import html  # noqa: PLC0415 - only notebooks need it
 

@@ -12,6 +12,8 @@ from typing import Any
 from transform.errors import OptionError, OutputError
 from transform.io.s3 import S3Object, is_uri
 
+_OTHER_FORMATS = frozenset((".parquet", ".csv", ".tsv", ".arrow", ".feather", ".avro", ".orc", ".xlsx", ".zip", ".tar"))
+
 
 def located(role: str, location: Any, *, streams: bool = True) -> Any:
     """Return a location as the engine uses it: a path or URI as text, an `S3Object` or a stream as it is.
@@ -48,6 +50,20 @@ def _stream(role: str, location: Any, *, streams: bool) -> Any:
     if getattr(location, "closed", False) is True:
         raise OptionError(f"the {role} is a file object that is closed")
     return location
+
+
+def refuse_other_format(target: object) -> None:
+    """Raise if an output has the name of something else than JSON lines.
+
+    Raises:
+        OptionError: It has.
+    """
+    suffix = Path(str(target)).suffix.lower() if isinstance(target, str) else ""
+    if suffix in _OTHER_FORMATS:
+        raise OptionError(
+            f"the output is JSON lines, and {target} is named as something else: name it .jsonl or .json, or "
+            "compressed .jsonl.gz, .jsonl.zst, .jsonl.bz2 or .jsonl.xz"
+        )
 
 
 def mode_at(path: str | os.PathLike[str]) -> int | None:
@@ -93,6 +109,8 @@ def _no_place(role: str, location: object, *, streams: bool) -> OptionError:
         hint = "; io.BytesIO(…) is a file object of bytes" if streams else ""
     else:
         hint = "; write it to a file with .write_ndjson(…)" if hasattr(location, "write_ndjson") else ""
+        if isinstance(location, list | tuple | set):
+            hint = "; call it once for each of several"
     what = repr(location) if location is None or isinstance(location, int | float) else type(location).__name__
     allowed = "a path, a URI, `-` or a binary file object" if streams else "a path, a URI or `-`"
     return OptionError(f"the {role} is {allowed}, not {what}{hint}")

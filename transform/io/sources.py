@@ -4,6 +4,7 @@
 """
 
 import contextlib
+import glob
 import os
 import select
 import sys
@@ -237,7 +238,8 @@ def _open_file(path: Path) -> Iterator[Reader]:
         with _process.interruptible():  # opening a named pipe waits for a writer
             raw = FileIO(path)
     except OSError as error:
-        raise InputError(f"{path}: {describe_os_error(error)}") from None
+        hint = "; one input at a time: call it for each file of glob.glob(…)" if glob.has_magic(str(path)) else ""
+        raise InputError(f"{path}: {describe_os_error(error)}{hint}") from None
     with raw:
         stored = StoredInput(str(path), raw)
         status = _status(stored.name, raw)
