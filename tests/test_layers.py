@@ -242,7 +242,7 @@ def test_the_worker_itself_does_without_the_engine() -> None:
 
 def test_a_job_does_not_wait_for_imports() -> None:
     # A process is ready once it has what jobs need, S3 aside.
-    needed = {"transform.engine.plan", "transform.engine.run", "transform.native.binding", "polars", "pyarrow"}
+    needed = {"transform.engine.plan", "transform.engine.run", "transform.native.binding", "polars"}
     assert modules_after("import runner.job.process") >= needed
 
 

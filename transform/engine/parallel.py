@@ -3,11 +3,11 @@
 import contextlib
 import itertools
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 from transform.decode.rejects import ChunkResult
 from transform.engine.options import EngineOptions
-from transform.engine.threads import Threads
+from transform.engine.threads import Threads, Transforms
 from transform.io.chunks import (
     MIN_RANGES,
     Chunk,
@@ -22,21 +22,6 @@ from transform.io.sources import Position, Reader
 if TYPE_CHECKING:
     from transform.engine.module_sources import Modules
     from transform.engine.processes import Processes
-
-
-class Transforms(Protocol):
-    """Turns chunks into their results: the part of a plan (`run.Plan`) that is used here."""
-
-    @property
-    def max_line_bytes(self) -> int:
-        """A longer line is rejected."""
-
-    @property
-    def in_threads(self) -> bool:
-        """Whether threads can transform chunks side by side, as no Python code runs for each line."""
-
-    def transform(self, chunk: Chunk | LongLine) -> ChunkResult:
-        """Return what a chunk becomes."""
 
 
 @contextlib.contextmanager

@@ -26,7 +26,7 @@ from transform.io.chunks import Chunk, copy_chunk
 
 if TYPE_CHECKING:
     from transform.decode.rejects import ChunkResult
-    from transform.engine.parallel import Transforms
+    from transform.engine.threads import Transforms
     from transform.io.chunks import LongLine
 
 EXIT_S = 5.0

@@ -25,9 +25,10 @@ from transform.decode.rejects import ChunkResult, to_json_blocks
 from transform.decode.schema import Column
 from transform.engine.module_sources import Modules
 from transform.engine.options import EngineOptions
-from transform.engine.parallel import Transforms, chunk_results
+from transform.engine.parallel import chunk_results
 from transform.engine.reject_file import RejectFile, default_target
 from transform.engine.summary import State, Summary
+from transform.engine.threads import Transforms
 from transform.errors import SchemaError, TransformError, WidenError
 from transform.io.chunks import Chunk, LongLine, read_chunks
 from transform.io.conflicts import check_no_conflicts, located, refuse_other_format

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
-from typing import Self
+from typing import Protocol, Self
 
 from transform import _process
 from transform.decode.rejects import ChunkResult
@@ -32,6 +32,21 @@ AHEAD = 2
 """How many chunks or ranges are read or wait for a thread while all threads work."""
 
 Results = list[ChunkResult]
+
+
+class Transforms(Protocol):
+    """Turns chunks into their results: the part of a plan (`run.Plan`) that is used here."""
+
+    @property
+    def max_line_bytes(self) -> int:
+        """A longer line is rejected."""
+
+    @property
+    def in_threads(self) -> bool:
+        """Whether threads can transform chunks side by side, as no Python code runs for each line."""
+
+    def transform(self, chunk: Chunk | LongLine) -> ChunkResult:
+        """Return what a chunk becomes."""
 
 
 @dataclass(frozen=True, slots=True)
