@@ -3,7 +3,7 @@
 A process is a new interpreter that receives a chunk and returns its result, until its connection is closed. Forks would
 not do, because polars does not survive them; nor would processes of `multiprocessing`, which import the caller's main
 module again: a script or a notebook does not expect that. Each process has a connection of its own, so that one that is
-killed while it sends a result is noticed: executors share a pipe among processes, and then wait for its rest for ever.
+killed while it sends a result breaks no other one's.
 """
 
 import contextlib
