@@ -14,7 +14,7 @@ from botocore.exceptions import ClientError
 from s3fs.errors import translate_boto_error
 
 from tests.support.example import wait_until
-from transform import MultipartUpload, OutputError, PartBuffer, PartSizes, UploadedPart, _process, send_without_copying
+from transform import MultipartUpload, OutputError, PartBuffer, PartSizes, UploadedPart, _process, prepare_sending
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -85,7 +85,7 @@ def upload_of(
 ) -> MultipartUpload:
     return MultipartUpload(
         s3.call,
-        partial(send_without_copying, s3),
+        partial(prepare_sending, s3),
         {"Metadata": {"a": "b"}},
         max_parts_in_flight=most,
         max_bytes_in_flight=max_bytes,
