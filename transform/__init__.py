@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from transform.errors import (
         AccessDeniedError,
         CalculationError,
+        DamagedError,
         InputError,
         OptionError,
         OutputError,
@@ -58,6 +59,7 @@ __all__ = [
     "CalculationsByPrefix",
     "Codec",
     "Comparison",
+    "DamagedError",
     "InputError",
     "LineFunction",
     "MultipartUpload",

@@ -29,7 +29,7 @@ from urllib.parse import parse_qs, unquote, urlsplit
 from xml.sax.saxutils import escape
 
 import trustme
-from awscrt.checksums import crc64nvme
+from awscrt.checksums import crc64nvme  # type: ignore[import-untyped]
 from isal import isal_zlib
 
 if TYPE_CHECKING:
@@ -189,7 +189,7 @@ class Handler(BaseHTTPRequestHandler):
         content, filled, pace = bytearray(size), 0, Pace(self.server.bytes_per_s)
         view = memoryview(content)
         while filled < size:
-            count = self.rfile.readinto(view[filled : filled + _BLOCK_BYTES])  # type: ignore[attr-defined]
+            count = self.rfile.readinto(view[filled : filled + _BLOCK_BYTES])
             if not count:
                 raise ConnectionError
             filled += count
@@ -279,7 +279,8 @@ class Handler(BaseHTTPRequestHandler):
                 return 416, {}, b""
             headers = {name: value for name, value in headers.items() if not name.startswith("x-amz-checksum-")}
             headers |= {"Content-Range": f"bytes {start}-{stop - 1}/{found.size}", "Content-Length": str(stop - start)}
-        pieces, position = [], 0
+        pieces: list[memoryview] = []
+        position = 0
         for piece in found.pieces:
             pieces.append(piece[max(0, start - position) : max(0, stop - position)])
             position += len(piece)
@@ -354,7 +355,8 @@ def _xml(name: str, content: str) -> bytes:
 
 def split_aws_chunks(content: bytes | bytearray) -> tuple[bytes, str]:
     """Return a body without the frame of its chunks, and the checksum that follows them."""
-    view, pieces, position = memoryview(content), [], 0
+    view, position = memoryview(content), 0
+    pieces: list[memoryview] = []
     while True:
         end = content.index(b"\r\n", position)
         size = int(bytes(content[position:end]).partition(b";")[0], 16)

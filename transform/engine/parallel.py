@@ -6,7 +6,7 @@
 import contextlib
 import functools
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Protocol
 
 from transform.decode.rejects import ChunkResult
@@ -24,6 +24,7 @@ from transform.io.chunks import (
     prefetch_range,
     read_range,
 )
+from transform.io.object_checksum import PieceChecksum, checksum_of
 from transform.io.s3 import is_uri
 from transform.io.sources import InputVersion, Reader, open_version
 
@@ -70,6 +71,8 @@ def chunk_results(
         notes: A list to which a note is added if only this process could be used.
         modules: The modules that other processes need.
     """
+    if reader.checksum is not None and reader.codec is None:
+        plan = _WithChecksums(plan, reader.checksum.algorithm)
     start = reader.start.offset if reader.start is not None else 0
     in_threads = plan.in_threads and not options.pool.processes
     if in_threads and options.workers > 1:
@@ -94,6 +97,35 @@ def chunk_results(
                 break
         with _open_pool(plan, pickled, modules, options, reader.version) as pool:
             yield reader.follow(pool.results(cut(reader.size, options.range_bytes, start)))
+
+
+@dataclass(frozen=True, slots=True)
+class _WithChecksums:
+    """Turns chunks into their results, with the checksums of the chunks.
+
+    Attributes:
+        plan: Turns chunks into results.
+        algorithm: The algorithm of the checksums.
+    """
+
+    plan: Transforms
+    algorithm: str
+
+    @property
+    def max_line_bytes(self) -> int:
+        return self.plan.max_line_bytes
+
+    @property
+    def in_threads(self) -> bool:
+        return self.plan.in_threads
+
+    def transform(self, chunk: Chunk | LongLine) -> ChunkResult:
+        if isinstance(chunk, LongLine):
+            value = chunk.checksums[self.algorithm]
+        else:
+            value = checksum_of(self.algorithm, chunk.data)
+        checksum = PieceChecksum(chunk.offset, chunk.stop, value)
+        return replace(self.plan.transform(chunk), checksum=checksum)
 
 
 def _results_of_version(
