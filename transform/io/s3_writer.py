@@ -420,9 +420,10 @@ def prepare_sending(filesystem: Any) -> None:
     meta = filesystem.s3.meta
     if meta.endpoint_url.startswith("https:"):
         meta.config.s3 = {"payload_signing_enabled": False, **(meta.config.s3 or {})}
-    for operation in _BODY_OPERATIONS:
-        meta.events.register_first(f"before-parameter-build.s3.{operation}", _prepare_body, "transform-body")
-        meta.events.register(f"after-call.s3.{operation}", _check_answer, "transform-checksum")
+    for operation in _BODY_OPERATIONS:  # with ids, which are for all events, so that each is registered only once
+        before, after = f"before-parameter-build.s3.{operation}", f"after-call.s3.{operation}"
+        meta.events.register_first(before, _prepare_body, f"transform-{before}")
+        meta.events.register(after, _check_answer, f"transform-{after}")
 
 
 def _prepare_body(params: dict[str, Any], context: dict[str, Any], **_: object) -> None:

@@ -497,6 +497,8 @@ def test_waits_begin_anew_with_each_range(place: ObjectPlace, proxy: Proxy) -> N
     seen = Counter[str]()
 
     def shorten_each_twice(request: Request) -> Fault | None:
+        if request.operation != "GetObject":
+            return None
         seen[request.range] += 1
         return SHORT[0] if seen[request.range] <= 2 else None
 
