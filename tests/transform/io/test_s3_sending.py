@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 import s3fs
-from aiobotocore.awsrequest import AioAWSResponse
+from aiobotocore.awsrequest import AioAWSResponse  # type: ignore[import-untyped]
 from botocore.exceptions import FlexibleChecksumError
 
 from transform import OutputError, prepare_sending
