@@ -83,9 +83,9 @@ def combined(algorithm: str, first: int, second: int, second_bytes: int) -> int:
 
     Example:
         >>> combined("CRC32", checksum_of("CRC32", b"ab"), checksum_of("CRC32", b"cde"), 3)
-        2236032341
+        2240272485
         >>> checksum_of("CRC32", b"abcde")
-        2236032341
+        2240272485
     """
     power = 0
     while second_bytes:
