@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from transform.errors import (
         AccessDeniedError,
         CalculationError,
+        DamagedError,
         InputError,
         OptionError,
         OutputError,
@@ -43,7 +44,7 @@ if TYPE_CHECKING:
     from transform.explore.profile import Profile
     from transform.io.compression import Codec, codec_of_encoding, codec_of_name
     from transform.io.s3 import S3Failure, S3Object
-    from transform.io.s3_writer import MultipartUpload, PartBuffer, PartSizes, UploadedPart, send_without_copying
+    from transform.io.s3_writer import MultipartUpload, PartBuffer, PartSizes, UploadedPart, prepare_sending
     from transform.line_function import LineFunction
     from transform.loading import load
     from transform.lookup_tables import lookup
@@ -58,6 +59,7 @@ __all__ = [
     "CalculationsByPrefix",
     "Codec",
     "Comparison",
+    "DamagedError",
     "InputError",
     "LineFunction",
     "MultipartUpload",
@@ -92,10 +94,10 @@ __all__ = [
     "parse_duration",
     "parse_names",
     "parse_size",
+    "prepare_sending",
     "printable",
     "printable_json",
     "read_rejects",
-    "send_without_copying",
 ]
 
 _MODULES = {
@@ -127,10 +129,10 @@ _MODULES = {
     "parse_duration": "sizes",
     "parse_names": "engine.projection",
     "parse_size": "sizes",
+    "prepare_sending": "io.s3_writer",
     "printable": "terminal_text",
     "printable_json": "terminal_text",
     "read_rejects": "engine.reject_file",
-    "send_without_copying": "io.s3_writer",
 }
 
 

@@ -119,6 +119,15 @@ class UnavailableError(InputError):
     """
 
 
+class DamagedError(UnavailableError):
+    """The bytes that were read of an object do not have the checksum that the storage has of it.
+
+    Example:
+        >>> issubclass(DamagedError, UnavailableError)
+        True
+    """
+
+
 class OutputError(TransformError):
     """The output, or the rejects beside it, cannot be written.
 

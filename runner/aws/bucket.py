@@ -20,7 +20,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 from fsspec.asyn import sync
 
 from runner.errors import ConditionFailedError, ConflictError, DeniedError, NoUploadError, RunnerError, StoreError
-from transform import S3Failure, send_without_copying
+from transform import S3Failure, prepare_sending
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -54,7 +54,7 @@ class S3Requests(Protocol):
         """Return the answer to a GetObject request, and the content."""
 
     def prepare_part(self) -> None:
-        """Get ready for a part of a multipart upload, whose content is bytes."""
+        """Get ready to send a part of a multipart upload or an object, whose content is bytes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,8 +90,8 @@ class S3fsRequests:
             return answer, await body.read()
 
     def prepare_part(self) -> None:
-        """Make the next part be sent without a copy."""
-        send_without_copying(self.filesystem)
+        """Make the next part or object be sent at less cost."""
+        prepare_sending(self.filesystem)
 
 
 @dataclass(frozen=True, slots=True)

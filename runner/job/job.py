@@ -22,6 +22,7 @@ from runner.job.rejects import RejectObjects
 from runner.job.upload import MAX_PARTS_IN_FLIGHT, Target, Upload
 from transform import (
     AccessDeniedError,
+    DamagedError,
     S3Object,
     SourceChangedError,
     State,
@@ -217,6 +218,9 @@ class Job:
                 if not starts_left:
                     raise
                 state = State(widened=state.widened)
+            except DamagedError:  # the parts may have been made of damaged bytes: a later attempt makes them again
+                self._abandon_upload(State(widened=state.widened))
+                raise
             except Exception as error:
                 if progress is None or not self._is_of_checkpoint(error):
                     raise

@@ -207,6 +207,7 @@ class Upload:
         """
         if self.id is None:
             content = self._buffer.content()
+            self._target.store.requests.prepare_part()
             return str(self._call("put_object", Body=content, **self._target.headers, **condition)["ETag"])
         return self._multipart.complete(condition)
 

@@ -1,10 +1,15 @@
-"""An S3 and SQS server on loopback for the benchmark, with buckets, a queue and objects."""
+"""Servers of S3 and SQS on loopback for the benchmark, with a queue and objects.
+
+S3 is `s3_server`, over TLS as AWS is: plain http misleads, because there bodies are signed, and reading costs less than
+half. The queue is that of an emulator, over plain http.
+"""
 
 from __future__ import annotations
 
 import json
 import os
 import socket
+import ssl
 import subprocess
 import sys
 import time
@@ -17,9 +22,12 @@ from urllib.parse import quote_plus
 
 import boto3
 
-if TYPE_CHECKING:
-    from collections.abc import Iterator
+from tests.benchmarks.s3_server import CA_FILE, COUNTS_PATH, FILE_HEADER
 
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+ROOT = Path(__file__).parents[2]
 START_TIMEOUT_S = 30
 INPUT, OUTPUT, QUEUE, DEAD = "bench-in", "bench-out", "bench-queue", "bench-dead"
 CREDENTIALS = {
@@ -28,8 +36,8 @@ CREDENTIALS = {
     "AWS_DEFAULT_REGION": "us-east-1",
     "AWS_EC2_METADATA_DISABLED": "true",
 }
-# Over TLS, which is what AWS is reached by, bodies are not signed; over plain http that has to be said.
-_CONFIG = "[default]\ns3 =\n    payload_signing_enabled = false\n"
+MB_PER_S = 90  # of one connection; that is about what S3 gives
+DELAY_S = 0.05
 
 
 class NoServerError(Exception):
@@ -38,24 +46,41 @@ class NoServerError(Exception):
 
 @dataclass(frozen=True)
 class Cloud:
-    """A running server.
+    """Running servers.
 
     Attributes:
-        endpoint: Where it is reached.
-        environment: How a process reaches it.
+        sqs: The endpoint of SQS.
+        s3: The endpoint of S3.
+        late_s3: An endpoint of the same S3 that answers after a delay.
+        environment: How a process reaches them.
     """
 
-    endpoint: str
+    sqs: str
+    s3: str
+    late_s3: str
     environment: dict[str, str]
 
     def client(self, service: str) -> Any:
-        """Return a client of it."""
+        """Return a client of one of them."""
         keys = {"aws_access_key_id": "bench", "aws_secret_access_key": "bench", "region_name": "us-east-1"}
-        return boto3.client(service, endpoint_url=self.endpoint, **keys)
+        if service == "s3":
+            return boto3.client(service, endpoint_url=self.s3, verify=self.environment["AWS_CA_BUNDLE"], **keys)
+        return boto3.client(service, endpoint_url=self.sqs, **keys)
 
     def put(self, source: Path, key: str) -> None:
-        """Upload a file, in parts if it is large, without telling the queue."""
-        self.client("s3").upload_file(str(source), INPUT, key)
+        """Have the content of a file as an object, without a copy and without telling the queue."""
+        self._request(f"/{INPUT}/{key}", "PUT", {FILE_HEADER: str(source)})
+
+    def take_counts(self) -> dict[str, int]:
+        """Return how many requests of each operation S3 had since this was last asked for."""
+        counts: dict[str, int] = json.loads(self._request(COUNTS_PATH))
+        return counts
+
+    def _request(self, path: str, method: str = "GET", headers: Mapping[str, str] | None = None) -> bytes:
+        context = ssl.create_default_context(cafile=self.environment["AWS_CA_BUNDLE"])
+        request = urllib.request.Request(f"{self.s3}{path}", headers=dict(headers or {}), method=method)
+        with urllib.request.urlopen(request, context=context) as answer:
+            return bytes(answer.read())
 
     def tell(self, *keys: str) -> None:
         """Put the events of objects on the queue."""
@@ -83,24 +108,39 @@ class Cloud:
 
 @contextmanager
 def cloud_in(folder: Path) -> Iterator[Cloud]:
-    """Run a server that keeps its objects in memory, with what a worker needs."""
+    """Run servers that keep everything in memory, with what a worker needs."""
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
-    config = folder / "aws-config"
-    config.write_text(_CONFIG)
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("AWS_", "S3_"))}
     own = {"BIND_HOST": "127.0.0.1", "GATEWAY_PORT": str(port), "HOME": str(folder), "TMPDIR": str(folder)}
     quiet = {"IOT_MTLS_ENABLED": "false", "SFTP_ENABLED": "false"}
     command = [str(Path(sys.executable).with_name("ministack"))]
-    with subprocess.Popen(
-        command, env={**kept, **own, **quiet}, cwd=folder, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-    ) as process:
+    with (
+        _s3_in(folder) as (s3, late_s3),
+        subprocess.Popen(
+            command, env={**kept, **own, **quiet}, cwd=folder, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        ) as process,
+    ):
         try:
             endpoint = f"http://127.0.0.1:{port}"
             _await(endpoint, process)
-            cloud = Cloud(endpoint, {**CREDENTIALS, "AWS_ENDPOINT_URL": endpoint, "AWS_CONFIG_FILE": str(config)})
-            _furnish(cloud)
+            trusted = {"AWS_CA_BUNDLE": str(folder / CA_FILE), "AWS_CONFIG_FILE": str(folder / "no-config")}
+            endpoints = {"AWS_ENDPOINT_URL": endpoint, "AWS_ENDPOINT_URL_S3": s3}
+            cloud = Cloud(endpoint, s3, late_s3, {**CREDENTIALS, **trusted, **endpoints})
+            _make_queue(cloud)
             yield cloud
+        finally:
+            process.kill()
+
+
+@contextmanager
+def _s3_in(folder: Path) -> Iterator[list[str]]:
+    command = [sys.executable, "-m", "tests.benchmarks.s3_server", str(folder), str(MB_PER_S), str(DELAY_S)]
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+    with subprocess.Popen(command, cwd=ROOT, **pipes) as process:  # type: ignore[call-overload]
+        try:
+            assert process.stdout is not None
+            yield process.stdout.readline().split()
         finally:
             process.kill()
 
@@ -116,10 +156,8 @@ def _await(endpoint: str, process: subprocess.Popen[bytes]) -> None:
     raise NoServerError("the S3 server for the benchmark does not start")
 
 
-def _furnish(cloud: Cloud) -> None:
-    s3, sqs = cloud.client("s3"), cloud.client("sqs")
-    for bucket in (INPUT, OUTPUT):
-        s3.create_bucket(Bucket=bucket)
+def _make_queue(cloud: Cloud) -> None:
+    sqs = cloud.client("sqs")
     dead = sqs.create_queue(QueueName=DEAD)["QueueUrl"]
     arn = sqs.get_queue_attributes(QueueUrl=dead, AttributeNames=["QueueArn"])["Attributes"]["QueueArn"]
     policy = json.dumps({"deadLetterTargetArn": arn, "maxReceiveCount": "5"})

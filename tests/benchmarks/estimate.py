@@ -15,9 +15,8 @@ MAKING_S_PER_GB = 2  # the input
 CHECKING_S = 0.7  # each way on a small file, and start-up wherever it counts
 LONG_LINE_S = 5
 STARTUP_S = 5
-QUEUE_S_PER_GB = 45  # of each run: three ways, the server beside them
-QUEUE_POLARS_S_PER_GB = 45
-SMALL_OBJECTS_S = 60
+QUEUE_S_PER_GB = 45  # of each run: five ways, the server beside them
+SMALL_OBJECTS_S = 180  # twice, once from farther away
 
 
 def timing_s(operations: Iterable[Operation], size: int, runs: int) -> float:
@@ -41,4 +40,4 @@ def memory_s(largest: int) -> float:
 
 def queue_s(size: int, runs: int) -> float:
     """Return about how long the worker's part takes."""
-    return size / 1e9 * (MAKING_S_PER_GB + QUEUE_S_PER_GB * (runs + 1) + QUEUE_POLARS_S_PER_GB) + SMALL_OBJECTS_S
+    return size / 1e9 * (MAKING_S_PER_GB + QUEUE_S_PER_GB * (runs + 1)) + SMALL_OBJECTS_S

@@ -102,12 +102,15 @@ def startup_table(rows: Sequence[Row], *, runs: int) -> Table:
 def queue_table(rows: Sequence[Row]) -> Table:
     """Show what the worker takes, beside what it is held to."""
     caption = "CPU with child processes, of the client alone; the server runs on the same cores"
-    result = table("The worker, from bucket to bucket", "what", ["CPU s", "wall s", "found"], caption)
+    result = table(
+        "The worker, from bucket to bucket", "what", ["CPU s", "wall s", "CPU s/GB", "MB/s", "found"], caption
+    )
     for row in rows:
         told = f"{row['jobs_per_s']:.0f} jobs/s" if "jobs_per_s" in row else ""
         if "held" in row:
             told = f"{row['found']:.1f} {row['held']}, at most {row['bound']:.1f}: {verdict(within=row['within'])}"
         each = row.get("requests_per_job", {})
         told = told or "\n".join(f"{count:.3g} {name}" for name, count in each.items())
-        result.add_row(row["what"], f"{row['cpu_s']:.2f}", f"{row['wall_s']:.2f}", told)
+        rates = (f"{row['cpu_s_per_gb']:.2f}", f"{row['mb_per_s']:.0f}") if "mb_per_s" in row else ("", "")
+        result.add_row(row["what"], f"{row['cpu_s']:.2f}", f"{row['wall_s']:.2f}", *rates, told)
     return result

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 import msgspec
 
 from transform.io.chunks import LONG_LINE_HEAD_BYTES
+from transform.io.object_checksum import PieceChecksum
 
 _BLOCK_BYTES = 192 << 10  # a multiple of 3, as base64 has no padding then
 _SHORT_BYTES = _BLOCK_BYTES // 3  # so short that it is never kept in base64, whatever its characters
@@ -148,6 +149,7 @@ class ChunkResult:
         stop: Where the chunk ends in the input.
         seen: Names to drop or select that a line which is kept has.
         near: By name to drop or select that no such line has, the nearest names of members near the input's start.
+        checksum: The checksum of the chunk's bytes, None if nobody needs it.
     """
 
     output: Sequence[memoryview]
@@ -161,3 +163,4 @@ class ChunkResult:
     inexact: dict[str, int] = field(default_factory=dict)
     seen: frozenset[str] = frozenset()
     near: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    checksum: PieceChecksum | None = None

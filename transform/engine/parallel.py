@@ -3,6 +3,7 @@
 import contextlib
 import itertools
 from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from transform.decode.rejects import ChunkResult
@@ -16,6 +17,7 @@ from transform.io.chunks import (
     cut_from,
     is_blank,
 )
+from transform.io.object_checksum import PieceChecksum, checksum_of
 from transform.io.s3 import is_uri
 from transform.io.sources import Position, Reader
 
@@ -46,6 +48,8 @@ def chunk_results(
         notes: A list to which a note is added if only this process could be used.
         modules: The modules that other processes need.
     """
+    if reader.checksum is not None and reader.codec is None:
+        plan = _WithChecksums(plan, reader.checksum.algorithm)
     if options.workers == 1:
         yield map(plan.transform, chunks)
     elif plan.in_threads and not options.only_processes:
@@ -65,6 +69,35 @@ def chunk_results(
             read = _Chunks(chunks, reader.start)
             first = _first_results(plan, processes, reader, read, options)
             yield itertools.chain(first, _results(threads, reader, read, options))
+
+
+@dataclass(frozen=True, slots=True)
+class _WithChecksums:
+    """Turns chunks into their results, with the checksums of the chunks.
+
+    Attributes:
+        plan: Turns chunks into results.
+        algorithm: The algorithm of the checksums.
+    """
+
+    plan: Transforms
+    algorithm: str
+
+    @property
+    def max_line_bytes(self) -> int:
+        return self.plan.max_line_bytes
+
+    @property
+    def in_threads(self) -> bool:
+        return self.plan.in_threads
+
+    def transform(self, chunk: Chunk | LongLine) -> ChunkResult:
+        if isinstance(chunk, LongLine):
+            value = chunk.checksums[self.algorithm]
+        else:
+            value = checksum_of(self.algorithm, chunk.data)
+        checksum = PieceChecksum(chunk.offset, chunk.stop, value)
+        return replace(self.plan.transform(chunk), checksum=checksum)
 
 
 class _Chunks:

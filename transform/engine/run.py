@@ -14,7 +14,8 @@ import os
 import shlex
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, Protocol, TypeVar
 
 import polars as pl
@@ -29,7 +30,7 @@ from transform.engine.parallel import chunk_results
 from transform.engine.reject_file import RejectFile, default_target
 from transform.engine.summary import State, Summary
 from transform.engine.threads import Transforms
-from transform.errors import SchemaError, TransformError, WidenError
+from transform.errors import DamagedError, SchemaError, TransformError, WidenError
 from transform.io.chunks import Chunk, LongLine, read_chunks
 from transform.io.conflicts import check_no_conflicts, located, refuse_other_format
 from transform.io.outputs import Output, Target
@@ -120,6 +121,9 @@ class Stream:
         self.headers: Mapping[str, Any] = reader.headers
         self._spec = spec
         self._reader = reader
+        if reader.checksum is not None and state.position is not None and reader.codec is None:
+            resumed = reader.checksum.resumed(state.checksum, state.position.offset)
+            self._reader = replace(reader, checksum=resumed)
         self._resumed = state
         self._options = options
         self._stack = stack
@@ -150,10 +154,14 @@ class Stream:
             for _ in rejects:  # so that those that the caller has not taken are counted, too
                 pass
             self.summary.add(result)
+            if self._reader.checksum is not None and result.checksum is not None:
+                self._reader.checksum.add(result.checksum)
             self._state = self._current_state()
             if self._options.progress:
                 self._options.progress(self._reader.position, self._reader.size)
         self._reader.check_whole()
+        if self._reader.checksum is not None:
+            self._reader.checksum.check(self._reader.name, self._reader.position)
         self._options.policy.check_all(self.summary)
         self.summary.notes += self._spec.final_notes(self.summary)
 
@@ -186,7 +194,8 @@ class Stream:
 
     def _current_state(self) -> State:
         codec = self._reader.codec.name if self._reader.codec else None
-        return State(self.summary.copy(), self._resumed.widened, codec)
+        checksum = self._reader.checksum.so_far if self._reader.checksum is not None and codec is None else None
+        return State(self.summary.copy(), self._resumed.widened, codec, checksum)
 
 
 @contextlib.contextmanager
@@ -250,22 +259,37 @@ def run(
     rejects_target = default_target(target) if rejects is None else str(located("rejects", rejects, streams=False))
     check_no_conflicts({"input": source, "output": target, "rejects": rejects_target})
 
-    def attempt(state: State) -> Summary:
+    def attempt(state: State, *, is_last: bool) -> Summary:
         with (
             open_stream(spec, source, state, options) as stream,
             Output(target, lambda: stream.position) as output,
             RejectFile(rejects_target) as reject_file,
         ):
-            _write(stream, source, output, reject_file)
+            _write(stream, source, output, reject_file, is_last=is_last)
             return _publish(stream.summary, output, reject_file)
 
-    summary = retry_widened(source, attempt)
+    try:
+        summary = retry_widened(source, partial(attempt, is_last=False))
+    except _ReadAgainError:
+        summary = retry_widened(source, partial(attempt, is_last=True))
     summary.seconds = time.perf_counter() - started
     return summary
 
 
-def _write(stream: Stream, source: Source, output: Output, reject_file: RejectFile) -> None:
-    """Write all parts of a run; if it fails for good, publish the lines that were rejected until then."""
+class _ReadAgainError(Exception):
+    """What was read of an object does not have its checksum; another attempt may succeed."""
+
+
+def _write(stream: Stream, source: Source, output: Output, reject_file: RejectFile, *, is_last: bool) -> None:
+    """Write all parts of a run; if it fails for good, publish the lines that were rejected until then.
+
+    Args:
+        stream: The run.
+        source: The input.
+        output: Where its output is written.
+        reject_file: Where rejected lines are written.
+        is_last: Whether there is no other attempt if what is read does not have the checksum of the object.
+    """
     try:
         for part in stream:
             for data in part.output:
@@ -273,20 +297,28 @@ def _write(stream: Stream, source: Source, output: Output, reject_file: RejectFi
             for block in part.rejects:
                 reject_file.write(block)
     except WidenError as error:
-        if not reopenable(source):
-            raise _with_rejects(_cannot_restart(error, "the input is a pipe"), reject_file) from None
-        if output.streams and output.size:
-            why = "a part of the output is in a pipe already"
-            raise _with_rejects(_cannot_restart(error, why), reject_file) from None
-        if reject_file.sent:
-            why = "rejected lines are in a pipe already"
-            raise _with_rejects(_cannot_restart(error, why), reject_file) from None
+        _check_restart(error, source, output, reject_file)
         raise
     except TransformError as error:
+        has_streamed = (output.streams and output.size) or reject_file.sent
+        if isinstance(error, DamagedError) and not is_last and not has_streamed:
+            raise _ReadAgainError from error
         failure = _with_rejects(error, reject_file)
         if failure is error:
             raise
         raise failure from error
+
+
+def _check_restart(error: WidenError, source: Source, output: Output, reject_file: RejectFile) -> None:
+    """Raise, and publish the lines that were rejected until then, if the run cannot start again with a wider type."""
+    if not reopenable(source):
+        raise _with_rejects(_cannot_restart(error, "the input is a pipe"), reject_file) from None
+    if output.streams and output.size:
+        why = "a part of the output is in a pipe already"
+        raise _with_rejects(_cannot_restart(error, why), reject_file) from None
+    if reject_file.sent:
+        why = "rejected lines are in a pipe already"
+        raise _with_rejects(_cannot_restart(error, why), reject_file) from None
 
 
 def _with_rejects(error: TransformError, reject_file: RejectFile) -> TransformError:

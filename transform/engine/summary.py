@@ -11,6 +11,7 @@ import polars as pl
 from transform.decode.near_names import did_you_mean, nearest
 from transform.decode.rejects import ChunkResult, Reject
 from transform.decode.schema import Column, read_type
+from transform.io.object_checksum import check_text
 from transform.io.sources import Position
 
 _FIRST_REJECTS = 3
@@ -217,6 +218,7 @@ class State:
         summary: What was done so far; `bytes_in` is where the run is to be resumed.
         widened: The types of the columns whose inferred type turned out too narrow.
         codec: The name of the compression of the input, None for none.
+        checksum: The checksum of the input so far, as `ObjectChecksum.so_far` returns it; None if it is not known.
 
     Example:
         >>> State.from_dict(State().to_dict()) == State()
@@ -226,6 +228,7 @@ class State:
     summary: Summary = field(default_factory=Summary)
     widened: Mapping[str, pl.DataType] = field(default_factory=dict)
     codec: str | None = None
+    checksum: str | None = None
 
     @property
     def position(self) -> Position | None:
@@ -249,7 +252,8 @@ class State:
     def to_dict(self) -> dict[str, Any]:
         """Return the state as plain data, for JSON."""
         widened = {name: str(dtype) for name, dtype in self.widened.items()}
-        return {"summary": self.summary.to_dict(), "widened": widened, "codec": self.codec}
+        summary = self.summary.to_dict()
+        return {"summary": summary, "widened": widened, "codec": self.codec, "checksum": self.checksum}
 
     @classmethod
     def from_dict(cls, plain: Mapping[str, Any]) -> Self:
@@ -259,6 +263,7 @@ class State:
             ValueError, KeyError, TypeError: The data is not that of a state, or has an unknown type.
         """
         widened = {name: read_type(text) for name, text in plain["widened"].items()}
-        state = cls(Summary.from_dict(plain["summary"]), widened, plain["codec"])
+        checksum = check_text(plain.get("checksum"))  # states of earlier versions have none
+        state = cls(Summary.from_dict(plain["summary"]), widened, plain["codec"], checksum)
         _ = state.columns  # raises here, rather than later, if a type is unknown
         return state

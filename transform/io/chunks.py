@@ -9,11 +9,12 @@ first one that starts there to the one that is open where the range stops.
 """
 
 import re
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
 from typing import Protocol, cast
 
 from transform.errors import InputError
+from transform.io.object_checksum import checksums_of
 
 CHUNK_BYTES = 4 << 20
 CHUNK_LINES = 32 << 10  # maximum lines of a chunk of CHUNK_BYTES: a line takes hundreds of bytes of memory if rejected
@@ -68,12 +69,14 @@ class LongLine:
         length: Its length in bytes, without its `\n`.
         offset: Offset of the line in the input, in bytes after decompression.
         stop: Offset of the next line.
+        checksums: The checksums of all its bytes up to the next line, by algorithm.
     """
 
     head: bytes
     length: int
     offset: int
     stop: int
+    checksums: Mapping[str, int] = field(default_factory=dict, compare=False)
 
 
 def new_buffer(size: int) -> memoryview:
@@ -203,17 +206,19 @@ class ChunkReader:
     def _skip_line(self) -> LongLine:
         """Read to the end of the line that fills the buffer, and carry what was read of the next line."""
         head, length = bytes(self._buffer[: min(self._filled, LONG_LINE_HEAD_BYTES)]), self._filled
+        checksums = checksums_of(self._buffer[: self._filled])
         while True:
             count = fill(self._read_into, self._buffer)
             self._check_array(count)
             end = self._first_line_end(count)
             head += bytes(self._buffer[: max(min(end, LONG_LINE_HEAD_BYTES - len(head)), 0)])
             length += end
+            checksums = checksums_of(self._buffer[: min(end + 1, count)], checksums)  # with the line end
             if end < count or not count:
                 break
         line_end = 1 if end < count else 0  # the last line of the input may have none
         stop = self._offset + length + line_end
-        line = LongLine(head, length, self._offset, stop)
+        line = LongLine(head, length, self._offset, stop, checksums)
         self._carry = self._buffer[end + line_end : count]
         self._searched, self._offset, self._next_bytes = 0, stop, self._chunk_bytes
         return line

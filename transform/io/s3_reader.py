@@ -7,10 +7,11 @@ from bisect import bisect_right
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from concurrent.futures import Future  # noqa: TC003
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from transform import _process
 from transform.errors import InputError
+from transform.io.object_checksum import ObjectChecksum
 from transform.io.s3 import S3Object, filesystem, object_at, translate_errors
 
 if TYPE_CHECKING:
@@ -21,6 +22,9 @@ _TAIL_BYTES = 64 << 10  # read in addition, so that the line that is open where 
 _TRIES = 5
 _FIRST_WAIT_S = 0.2
 _BLOCKS_AHEAD = 2  # one connection to S3 gives about 90 MB/s, and one process transforms twice as much
+
+
+T = TypeVar("T")
 
 
 async def _sleep(seconds: float) -> None:
@@ -130,6 +134,15 @@ class BlockFetcher:
 
         return asyncio.run_coroutine_threadsafe(self._fetch(offset, whole=whole), self.filesystem.loop)
 
+    def start_checksum(self) -> "Future[ObjectChecksum | None]":
+        """Start to ask for the checksum of the object, which S3 does not send with a range; None if it has none."""
+        import asyncio  # noqa: PLC0415 - as above
+
+        return asyncio.run_coroutine_threadsafe(self._checksum(), self.filesystem.loop)
+
+    async def _checksum(self) -> ObjectChecksum | None:
+        return ObjectChecksum.from_headers(await self._head())
+
     async def _fetch(self, offset: int, *, whole: bool) -> Answer:
         wait_s = self.options.first_wait_s
         for tries_left in reversed(range(self.options.tries)):
@@ -140,7 +153,7 @@ class BlockFetcher:
                     answer = await self._block(offset)
             except OSError as error:
                 if _is_past_the_end(error):
-                    headers = await self.filesystem._call_s3("head_object", **self._request)  # noqa: SLF001 # see _get
+                    headers = await self._head()
                     return Answer(headers, Block(offset), _total_size(headers))
                 raise
             except Exception:
@@ -181,6 +194,11 @@ class BlockFetcher:
         headers: Mapping[str, Any] = await self.filesystem._call_s3("get_object", **self._request, **more)  # noqa: SLF001
         return headers
 
+    async def _head(self) -> Mapping[str, Any]:
+        request = {"ChecksumMode": "ENABLED", **self._request}
+        headers: Mapping[str, Any] = await self.filesystem._call_s3("head_object", **request)  # noqa: SLF001 # see _get
+        return headers
+
     @property
     def _request(self) -> dict[str, str]:
         request = {"Bucket": self.location.bucket, "Key": self.location.key}
@@ -201,12 +219,14 @@ class ObjectReader:
         size: Of the object, in bytes.
         headers: Its properties as the first response gives them, by the names that boto3 uses.
         etag: Of the version, without quotes.
+        checksum: The checksum that S3 has of it, None without one, or if it was compared already.
     """
 
-    def __init__(self, fetcher: BlockFetcher, first: Answer) -> None:
+    def __init__(self, fetcher: BlockFetcher, first: Answer, checksum: ObjectChecksum | None = None) -> None:
         self.size = first.size
         self.headers = first.headers
         self.etag = fetcher.location.etag or ""
+        self.checksum = checksum
         self._fetcher = fetcher
         self._block = first.block
         self._position = first.block.start
@@ -230,8 +250,11 @@ class ObjectReader:
         whole = start == 0 and 0 < (place.size or 0) <= options.read_bytes
         with translate_errors(str(place), InputError, pinned=bool(place.etag)):
             first = _result(fetcher.start(start, whole=whole))
-        version = replace(place, etag=first.headers["ETag"].strip('"'))
-        return cls(replace(fetcher, location=version), first)
+        fetcher = replace(fetcher, location=replace(place, etag=first.headers["ETag"].strip('"')))
+        if "ContentRange" not in first.headers:  # botocore has compared the whole with its checksum; else it is the end
+            return cls(fetcher, first, None if whole else ObjectChecksum.from_headers(first.headers))
+        with translate_errors(str(place), InputError, pinned=True):
+            return cls(fetcher, first, _result(fetcher.start_checksum()))
 
     @classmethod
     def from_version(cls, version: S3Object, size: int, options: ReadOptions = READ_OPTIONS) -> "ObjectReader":
@@ -280,7 +303,7 @@ class ObjectReader:
             self._ahead.pop(offset, None)
 
 
-def _result(future: "Future[Answer]") -> Answer:
+def _result(future: "Future[T]") -> T:
     """Wait for an answer; an interrupt leaves nothing running."""
     try:
         with _process.interruptible():

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from transform.errors import OutputError
 from transform.io.s3 import S3Object, endpoint, filesystem, object_at, split_uri, translate_errors
-from transform.io.s3_writer import MultipartUpload, PartBuffer, PartSizes, ReadSoFar, send_without_copying
+from transform.io.s3_writer import MultipartUpload, PartBuffer, PartSizes, ReadSoFar, prepare_sending
 from transform.io.temp_files import create_held, find_abandoned, records_directory
 
 if TYPE_CHECKING:
@@ -46,6 +46,7 @@ class ObjectSink:
         self, target: S3Object, filesystem: Any, read_so_far: Callable[[], ReadSoFar], sizes: PartSizes = PART_SIZES
     ) -> None:
         self.name = str(target)
+        self._filesystem = filesystem
         self._read_so_far = read_so_far
         self._run = secrets.token_hex(16)
         self._record: tuple[int, Path] | None = None
@@ -54,7 +55,7 @@ class ObjectSink:
         self._call: Callable[..., dict[str, Any]] = partial(filesystem.call_s3, **self._object)
         self._upload = MultipartUpload(
             self._call,
-            partial(send_without_copying, filesystem),
+            partial(prepare_sending, filesystem),
             {"Metadata": {_RUN: self._run}},
             max_parts_in_flight=_MAX_PARTS_IN_FLIGHT,
             max_bytes_in_flight=_MAX_BYTES_IN_FLIGHT,
@@ -71,6 +72,7 @@ class ObjectSink:
         """Make the object appear, in place of the one that was there."""
         with translate_errors(self.name, OutputError):
             if self._upload.id is None:
+                prepare_sending(self._filesystem)
                 self._call("put_object", Body=self._buffer.content())
             else:
                 if self._buffer.size:

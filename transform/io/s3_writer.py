@@ -4,11 +4,14 @@
 """
 
 import threading
+from base64 import b64encode
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from io import BytesIO
 from math import log1p
 from typing import Any, Protocol
+
+from isal.isal_zlib import crc32
 
 from transform import _process
 from transform.io.s3 import S3Failure
@@ -191,7 +194,7 @@ class MultipartUpload:
     Args:
         call: Sends a request about the object, by boto3's name of the operation and its arguments, and returns the
             answer.
-        before_part: Called before each part is sent; see `send_without_copying`.
+        before_part: Called before each part is sent; see `prepare_sending`.
         headers: Arguments of the request that creates the upload: metadata, content type and so on.
         max_parts_in_flight: How many parts may be sent at a time. With 0, `send` waits for the part and its note.
         max_bytes_in_flight: How many bytes these may have together; a larger part is sent alone.
@@ -379,7 +382,7 @@ def _is_gone(error: BaseException | None) -> bool:
     return False
 
 
-class _PartStream(BytesIO):
+class _BodyStream(BytesIO):
     """A stream over bytes that does not copy them when it is asked for its buffer, as `BytesIO` does."""
 
     def __init__(self, content: bytes) -> None:
@@ -390,12 +393,21 @@ class _PartStream(BytesIO):
         return memoryview(self._content)
 
 
-def send_without_copying(filesystem: Any) -> None:
-    """Make botocore send parts that are bytes without copying them.
+_CHECKSUM = "ChecksumCRC32"
+_BODY_OPERATIONS = ("UploadPart", "PutObject")
 
-    botocore turns them into a stream, and aiohttp asks the stream for its buffer, which copies it. For each part in
-    flight that takes its size in memory again, and a seventh of the time of sending. Each request gets a new stream,
-    because s3fs may send a request several times, and a stream that was read would be empty the next time.
+
+def prepare_sending(filesystem: Any) -> None:
+    """Make botocore send the content of parts and objects, given as bytes, at less cost; to be called before each part.
+
+    - No copy. botocore turns bytes into a stream, and aiohttp asks the stream for its buffer, which copies it. For each
+      part in flight that takes its size in memory again, and a seventh of the time of sending. Each request gets a new
+      stream, because s3fs may send a request several times, and a stream that was read would be empty the next time.
+    - A fast checksum. botocore takes a quarter as much time again for its CRC32, and copies the content once more into
+      chunks with the checksum at the end. With a checksum of ours in the header it does neither. S3 compares it with
+      the content, and its answer is compared with it.
+    - No signature of the content over TLS, unless the user's configuration asks for it. botocore signs content whose
+      checksum is not its own, by a SHA-256 that takes as long as all the rest.
 
     Args:
         filesystem: An s3fs file system.
@@ -403,11 +415,29 @@ def send_without_copying(filesystem: Any) -> None:
     Example:
         >>> import s3fs
         >>> filesystem = s3fs.S3FileSystem(anon=True, skip_instance_cache=True)
-        >>> send_without_copying(filesystem)
+        >>> prepare_sending(filesystem)
     """
-    filesystem.s3.meta.events.register_first("before-parameter-build.s3.UploadPart", _to_stream, "transform-stream")
+    meta = filesystem.s3.meta
+    if meta.endpoint_url.startswith("https:"):
+        meta.config.s3 = {"payload_signing_enabled": False, **(meta.config.s3 or {})}
+    for operation in _BODY_OPERATIONS:  # with ids, which are for all events, so that each is registered only once
+        before, after = f"before-parameter-build.s3.{operation}", f"after-call.s3.{operation}"
+        meta.events.register_first(before, _prepare_body, f"transform-{before}")
+        meta.events.register(after, _check_answer, f"transform-{after}")
 
 
-def _to_stream(params: dict[str, Any], **_: object) -> None:
-    if isinstance(params.get("Body"), bytes):
-        params["Body"] = _PartStream(params["Body"])
+def _prepare_body(params: dict[str, Any], context: dict[str, Any], **_: object) -> None:
+    content = params.get("Body")
+    if isinstance(content, bytes):
+        checksum = b64encode(crc32(content).to_bytes(4, "big")).decode()
+        context[_CHECKSUM] = params[_CHECKSUM] = checksum
+        params["Body"] = _BodyStream(content)
+
+
+def _check_answer(parsed: dict[str, Any], context: dict[str, Any], **_: object) -> None:
+    sent = context.get(_CHECKSUM)
+    found = parsed.get(_CHECKSUM, sent)  # not every server that is compatible with S3 sends it
+    if found != sent:
+        from botocore.exceptions import FlexibleChecksumError  # noqa: PLC0415 - heavy, and local runs never need it
+
+        raise FlexibleChecksumError(error_msg=f"S3 has stored content with the CRC32 {found}, but {sent} was sent")

@@ -22,6 +22,7 @@ from transform.io import s3
 from transform.io.chunks import RandomAccess, ReadInto, fill, put_back
 from transform.io.compression import HEAD_BYTES, MAGIC_BYTES, Codec, Inflater, Labels
 from transform.io.conflicts import located, mode_at
+from transform.io.object_checksum import ObjectChecksum
 from transform.io.s3 import S3Object
 from transform.io.s3_reader import ObjectReader
 
@@ -90,11 +91,13 @@ class StoredInput:
         name: The name of the input in errors.
         raw: Where the bytes are read from.
         position: Offset of the next byte to be read.
+        checksum: The checksum that the bytes are added to, None for none.
     """
 
     name: str
     raw: Readable
     position: int = 0
+    checksum: ObjectChecksum | None = None
 
     def read_into(self, view: memoryview) -> int:
         """Fill a part of the view; return the number of bytes, 0 at the end.
@@ -109,6 +112,8 @@ class StoredInput:
         except OSError as error:
             raise InputError(f"{self.name}: {describe_os_error(error)}") from error
         self.position += count
+        if self.checksum is not None:
+            self.checksum.update(view[:count])
         return count
 
 
@@ -125,6 +130,8 @@ class Reader:
         codec: The format that it is compressed in, None if it is not compressed.
         headers: The properties of an object, by the names that boto3 uses.
         notes: Notes for the user on how it is stored.
+        checksum: The checksum that an object has and its bytes must have, None if there is none to compare with. It
+            counts what is read if the object is compressed; else the chunks are to be added to it.
         check_unchanged: Raises InputError if the input is no longer what was opened.
     """
 
@@ -136,6 +143,7 @@ class Reader:
     codec: Codec | None = None
     headers: Mapping[str, Any] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    checksum: ObjectChecksum | None = None
     check_unchanged: Callable[[], None] = _never_changes
 
     @property
@@ -217,7 +225,7 @@ def _open_object(source: "str | os.PathLike[str]", offset: int) -> Iterator[Read
     with contextlib.closing(ObjectReader.open(location, offset)) as body:
         stored = StoredInput(str(source), body, offset)
         version = InputVersion(location, (body.etag, body.size))
-        yield Reader(stored, stored.read_into, body.size, version, headers=body.headers)
+        yield Reader(stored, stored.read_into, body.size, version, headers=body.headers, checksum=body.checksum)
 
 
 @contextlib.contextmanager
@@ -296,6 +304,9 @@ def _decompress(opened: Reader, labels: Labels, max_inflation: int | None) -> Re
     magic, reader = _peek(opened, MAGIC_BYTES)
     codec = labels.codec_of(magic)
     if codec is not None:
+        if opened.checksum is not None:  # of the bytes as they are stored, which only this process reads
+            opened.checksum.update(magic)
+            opened.stored.checksum = opened.checksum
         inflater = Inflater(reader.read_into, codec, opened.name, max_inflation)
         reader = replace(reader, read_into=inflater.read_into, codec=codec, version=None)
     if not magic or labels.agree(codec):

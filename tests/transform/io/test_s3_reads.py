@@ -175,7 +175,8 @@ def test_a_resumed_run_reads_the_same_version(source: ObjectPlace, proxy: Proxy)
     source.put(SMALL.replace(b"pad", b"PAD"))
     with pytest.raises(SourceChangedError), CALCULATION.stream(location, state):
         pass
-    assert [request.first_byte for request in proxy.requests] == [0, state.summary.bytes_in]
+    reads = [request for request in proxy.requests if request.operation == "GetObject"]
+    assert [request.first_byte for request in reads] == [0, state.summary.bytes_in]
 
 
 # --- reading ahead -------------------------------------------------------------------------------------------------
@@ -198,7 +199,7 @@ def test_ranges_are_asked_for_before_they_are_needed_and_not_too_many(source: Ob
                 wait_until(lambda: len(ranges(proxy)) >= 4)
                 assert len(ranges(proxy)) == 4, "two ahead of the second; each takes memory"
     assert bytes(output) == transformed(345, PAD_BYTES)
-    starts = sorted(request.first_byte for request in proxy.requests)
+    starts = sorted(request.first_byte for request in proxy.requests if request.operation == "GetObject")
     assert len(starts) == 5, "each range is asked for once"
     assert starts[0] == 0
     assert {later - earlier for earlier, later in pairwise(starts)} == {starts[1]}, "none overlaps another"
@@ -254,7 +255,7 @@ def test_a_resumed_run_reads_only_from_its_offset_on(source: ObjectPlace, proxy:
         assert rest == SMALL_TRANSFORMED[state.summary.bytes_out :]
         first, *others = proxy.requests[before:]
         assert first.first_byte == offset
-        assert [request.operation for request in others] == (["HeadObject"] if offset == len(SMALL) else [])
+        assert [request.operation for request in others] == ["HeadObject"], "for its checksum"
 
 
 @pytest.mark.parametrize("size", [0, 1], ids=["empty", "of one byte"])
