@@ -13,8 +13,6 @@ PAGE = (ROOT / "docs" / "cost.md").read_text()
 TEXT = " ".join(PAGE.split())
 RESULTS = json.loads((ROOT / "docs" / "benchmark.json").read_text())
 MEASURED = {"time": RESULTS["time"], "queue": {row["what"]: row for row in RESULTS["queue"]}}
-    enumerate("zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen".split())
-)
 TB, GIB_PER_VCPU = 10**12, 2
 LIKE_MEASURED = 0.2
 """A new measurement changes the page only if it differs by more than machines do."""
