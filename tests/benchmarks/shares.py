@@ -16,7 +16,7 @@ import os
 import sys
 import threading
 import time
-from collections import Counter
+from collections import defaultdict
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -44,7 +44,7 @@ class Clocks:
     """CPU seconds of functions, by thread and kind of work."""
 
     def __init__(self) -> None:
-        self.seconds = Counter[tuple[int, str]]()
+        self.seconds = defaultdict[tuple[int, str], float](float)
 
     def wrap(self, kind: str, owner: Any, *names: str) -> None:
         """Put clocks around functions of a module or a class."""
@@ -67,7 +67,8 @@ class Clocks:
         """Put clocks around all functions that release the interpreter lock for long."""
         kernel = binding.load()
         names = ("count_lines", "scan", "strings", "emit", "find_faults")
-        timed = replace(kernel, **{name: self.timed(OUTSIDE, getattr(kernel, name)) for name in names})
+        functions: dict[str, Any] = {name: self.timed(OUTSIDE, getattr(kernel, name)) for name in names}
+        timed = replace(kernel, **functions)
         setattr(binding, "_functions", lambda: timed)  # noqa: B010 - which the type checker refuses
         self.wrap(OUTSIDE, type(pl.LazyFrame()._ldf), "collect")
         self.wrap(OUTSIDE, type(pl.Series()._s), "cast")
@@ -84,9 +85,10 @@ class OneThread(Threads):
         super().__init__(transform, 1, chunk_bytes, max_line_bytes)
 
 
-def times(clocks: Clocks) -> Counter[str]:
+def times(clocks: Clocks) -> dict[str, float]:
     """Return the seconds until now, by kind of work."""
-    main, found = threading.get_ident(), Counter[str](wall=time.perf_counter(), main_lock=time.thread_time())
+    main, found = threading.get_ident(), defaultdict[str, float](float)
+    found |= {"wall": time.perf_counter(), "main_lock": time.thread_time()}
     for thread in threading.enumerate():
         if thread.name.startswith("transform") and thread.ident is not None:
             found["threads_lock"] += time.clock_gettime(time.pthread_getcpuclockid(thread.ident))
@@ -104,7 +106,7 @@ def main(source: str, target: str, report: str, threads: str, *flags: str) -> No
     if flags:
         clocks.wrap_all()
         setattr(parallel, "Threads", OneThread)  # noqa: B010 - as above
-    seen: list[tuple[int, Counter[str]]] = []
+    seen: list[tuple[int, dict[str, float]]] = []
 
     def note(done: int, _size: int | None) -> None:
         seen.append((done, times(clocks)))
