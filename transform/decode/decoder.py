@@ -124,9 +124,8 @@ class Decoder:
             WidenError: An inferred type is too narrow.
         """
         found = scan(chunk.data, self._wanted)
-        long = found.stops - found.bounds[:-1] > self._max_line_bytes
-        if long.any():
-            found.status[long] = Status.BAD
+        if len(chunk.data) > self._max_line_bytes:
+            found.status[found.stops - found.bounds[:-1] > self._max_line_bytes] = _BAD
         plain = np.flatnonzero(found.status == _OK)
         nested = {name: self._decode_texts(name, found, plain) for name in self._elements}
         odd = np.flatnonzero(found.status >= _BAD)  # with those whose nested values do not fit
