@@ -76,8 +76,8 @@ destroy: ## Delete a deployment, but for its buckets
 simulate: install ## Simulate the worker with faults; SEEDS=… schedules, or MINUTES=…
 	$(BIN)/python -m tests.simulation.simulate $(if $(SEEDS),--seeds $(SEEDS)) $(if $(MINUTES),--minutes $(MINUTES))
 
-bench: install ## Measure time and memory, beside what one would use instead
-	$(BIN)/python -m tests.benchmarks.bench
+bench: install ## Measure time and memory, beside what one would use instead; ARGS=--scaling reckons more cores
+	$(BIN)/python -m tests.benchmarks.bench $(ARGS)
 
 lock: install ## Lock the newest versions that pyproject.toml admits, with hashes and without addresses
 	$(BIN)/uv pip compile --quiet --upgrade --universal --generate-hashes --no-emit-index-url --no-annotate --no-header \

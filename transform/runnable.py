@@ -74,7 +74,8 @@ class Runnable(ABC):
                     more than 256 MiB. By default there is no limit.
                 workers: The maximum number of threads, for Python functions of processes, up to 1,024; by default the
                     number of cores of this process.
-                chunk_bytes: How much is read at a time, up to 1 GiB, by default 4 MiB. It does not change the output.
+                chunk_bytes: How much is read at a time, up to 1 GiB, by default 4 MiB; if there are more than two
+                    threads, each reads 2 MiB for every one of them, up to 16 MiB. It does not change the output.
                 range_bytes: The size of the ranges that they take, by default 16 MiB. It does not change the
                     output.
 

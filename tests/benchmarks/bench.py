@@ -1,6 +1,7 @@
 """Compares whole processes: ours beside other ways to the same lines; ours in memory, in start-up, and as a worker.
 
     python -m tests.benchmarks.bench [--bytes 2GB] [--runs 3] [--memory-bytes 8GB] [--only WHAT]… [--publish]
+    python -m tests.benchmarks.bench --scaling [--runs 3]
 
 Rivals that are not installed are left out: chDB and Spark are too large to come with the development tools.
 The data are made with `sample_data/generate.py`, on a RAM disk where it has room, and removed at the end.
@@ -23,7 +24,7 @@ if str(ROOT) not in sys.path:  # run as a file
     sys.path.insert(0, str(ROOT))
 
 from sample_data.generate import parse_size  # noqa: E402 - the path is set above
-from tests.benchmarks import chart, estimate, machine, report, startup  # noqa: E402
+from tests.benchmarks import chart, estimate, machine, report, scaling, startup  # noqa: E402
 from tests.benchmarks.data import NoRoomError  # noqa: E402
 from tests.benchmarks.measure import UnexpectedExitError  # noqa: E402
 from tests.benchmarks.memory import memory_rows  # noqa: E402
@@ -51,6 +52,7 @@ class Choice:
     memory: bool
     startup: bool
     queue: bool
+    scaling: bool
     size: int
     memory_size: int
     runs: int
@@ -60,7 +62,8 @@ class Choice:
         timing = estimate.timing_s(self.operations, self.size, self.runs)
         memory = estimate.memory_s(self.memory_size) if self.memory else 0
         queue = estimate.queue_s(self.size, self.runs) if self.queue else 0
-        return timing + memory + queue + (estimate.STARTUP_S if self.startup else 0)
+        shares = estimate.scaling_s(self.runs) if self.scaling else 0
+        return timing + memory + queue + shares + (estimate.STARTUP_S if self.startup else 0)
 
 
 def chosen_operations(only: Collection[str]) -> tuple[Operation, ...]:
@@ -97,6 +100,9 @@ def run_parts(choice: Choice, results: Row) -> None:
     if choice.queue:
         results["queue"] = list(queue_rows(choice.size, choice.runs))
         tables.print(report.queue_table(results["queue"]))
+    if choice.scaling:
+        results["scaling"] = scaling.scaling_rows(choice.runs)
+        tables.print(report.scaling_table(results["scaling"]))
 
 
 def write_json(results: Row, path: Path) -> None:
@@ -142,16 +148,20 @@ CHOICES = click.Choice([*PARTS, *(operation.name for operation in OPERATIONS), *
 @click.option("--runs", type=click.IntRange(min=1), default=3, show_default=True, help="Runs of each way compared.")
 @click.option("--memory-bytes", "memory_size", default="8GB", help="Largest input of the memory part.", **SIZE)
 @click.option("--only", multiple=True, type=CHOICES, help="A part, an operation, or a rival. Repeatable.")
+@click.option("--scaling", "shares", is_flag=True, help="Only reckon the speed-up on up to 16 cores.")
 @click.option("--json", "json_path", default=BUILD / "bench.json", help="All results.  [build/bench.json]", **FILE)
 @click.option("--svg", "svg_path", default=BUILD / "bench.svg", help="The chart.  [build/bench.svg]", **FILE)
 @click.option("--publish", is_flag=True, help="Write docs/benchmark.json and docs/benchmark.svg, too.")
-def main(only: tuple[str, ...], json_path: Path, svg_path: Path, *, publish: bool, **numbers: int) -> None:
+def main(
+    only: tuple[str, ...], json_path: Path, svg_path: Path, *, shares: bool, publish: bool, **numbers: int
+) -> None:
     """Measure our time beside that of others, our memory and our start-up; whole processes, on data made for it."""
     signal.signal(signal.SIGTERM, stop)
-    if publish and only:
-        raise click.UsageError("--publish takes a whole benchmark, without --only")
-    memory, starting, queue = (not only or part in only for part in PARTS[1:])
-    choice = Choice(chosen_operations(only), memory, starting, queue, **numbers)
+    if publish and (only or shares):
+        raise click.UsageError("--publish takes a whole benchmark, without --only or --scaling")
+    memory, starting, queue = (not shares and (not only or part in only) for part in PARTS[1:])
+    operations = () if shares else chosen_operations(only)
+    choice = Choice(operations, memory, starting, queue, shares, **numbers)
     results: Row = {}
     compileall.compile_dir(ROOT / "transform", quiet=1)  # as the libraries beside it were when they were installed
     try:

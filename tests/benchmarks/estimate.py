@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from tests.benchmarks import scaling
 from tests.benchmarks.memory import BOUND_BYTES, PLAN
 
 if TYPE_CHECKING:
@@ -36,6 +37,12 @@ def memory_s(largest: int) -> float:
         each = (len(BOUND_BYTES) * (CHECKING_S + largest * part / 1e9 * scenario.s_per_gb) for scenario in scenarios)
         total += largest * part / 1e9 * MAKING_S_PER_GB + sum(each)
     return total + LONG_LINE_S
+
+
+def scaling_s(runs: int) -> float:
+    """Return about how long the shares take."""
+    each = 2 + len(scaling.CORES)
+    return scaling.BYTES / 1e9 * MAKING_S_PER_GB + runs * each * scaling.S_PER_RUN
 
 
 def queue_s(size: int, runs: int) -> float:

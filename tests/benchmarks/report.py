@@ -99,6 +99,29 @@ def startup_table(rows: Sequence[Row], *, runs: int) -> Table:
     return result
 
 
+def scaling_table(rows: Sequence[Row]) -> Table:
+    """Show what no two threads can do at once, and the speed-ups that follow."""
+    caption = (
+        "in all, under the lock, of that in the main thread, writing: CPU time of 4 MiB in ms. Reckoned: the speed-up, "
+        "and that into one local file, which one thread writes at a time; see tests/benchmarks/scaling.py. Measured "
+        "into one file: it takes cores that nobody else uses."
+    )
+    columns = ["all", "lock", "main", "write", "at most", "reckoned", "linear", "", "one file", "measured"]
+    result = table("Threads of ours: the share of the interpreter lock, and the speed-up", "cores", columns, caption)
+    for row in rows:
+        result.add_row(
+            str(row["cores"]),
+            *(f"{1000 * row[part]:.2f}" for part in ("total_s", "lock_s", "main_lock_s", "writing_s")),
+            f"{row['bound']:.2f}",
+            f"{row['speedup']:.2f}",
+            f"{row['speedup'] / row['cores']:.0%}",
+            verdict(within=row["within"]) if "within" in row else "",
+            f"{row['one_file']:.2f}",
+            f"{row['measured']:.2f}" if "measured" in row else "",
+        )
+    return result
+
+
 def queue_table(rows: Sequence[Row]) -> Table:
     """Show what the worker takes, beside what it is held to."""
     caption = "CPU with child processes, of the client alone; the server runs on the same cores"

@@ -27,6 +27,7 @@ from transform.native.wanted import Wanted, Way
 _EXACT_INTEGERS = 2**53
 """Up to this, a float can be any integer."""
 _INT64 = (-(2**63), 2**63 - 1)
+_OK, _BLANK, _BAD = int(Status.OK), int(Status.BLANK), int(Status.BAD)  # numpy compares numbers faster than enums
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,18 +124,21 @@ class Decoder:
             WidenError: An inferred type is too narrow.
         """
         found = scan(chunk.data, self._wanted)
-        long = found.stops - found.bounds[:-1] > self._max_line_bytes
-        if long.any():
-            found.status[long] = Status.BAD
-        plain = np.flatnonzero(found.status == Status.OK)
+        if len(chunk.data) > self._max_line_bytes:
+            found.status[found.stops - found.bounds[:-1] > self._max_line_bytes] = _BAD
+        plain = np.flatnonzero(found.status == _OK)
         nested = {name: self._decode_texts(name, found, plain) for name in self._elements}
-        odd = np.flatnonzero(found.status >= Status.BAD)  # with those whose nested values do not fit
+        odd = np.flatnonzero(found.status >= _BAD)  # with those whose nested values do not fit
         singles, rejects = self._decode_lines(found, chunk.offset, odd)
-        fits = found.status == Status.OK
-        fits[list(singles)] = True
-        lines = np.flatnonzero(fits)
+        lines = plain
+        if len(odd):
+            fits = found.status == _OK
+            fits[list(singles)] = True
+            lines = np.flatnonzero(fits)
         values = {name: _merged(name, of, plain, singles, lines) for name, of in nested.items()}
-        of_texts, out_of_range = to_frame(values, {name: self._columns[name] for name in nested}, len(lines))
+        of_texts, out_of_range = pl.DataFrame(), dict[int, LineError]()
+        if nested:
+            of_texts, out_of_range = to_frame(values, {name: self._columns[name] for name in nested}, len(lines))
         if out_of_range:
             more = [_reject(found, chunk.offset, int(lines[row]), error) for row, error in out_of_range.items()]
             rejects = sorted([*rejects, *more], key=lambda reject: reject.line)
@@ -147,7 +151,7 @@ class Decoder:
             frame=frame,
             nodes=self._wanted.nodes,
             inexact=self._count_inexact(found, lines, frame),
-            blank=int(np.count_nonzero(found.status == Status.BLANK)),
+            blank=int(np.count_nonzero(found.status == _BLANK)),
             rejects=rejects,
         )
 

@@ -53,7 +53,7 @@ def chunk_results(
     if options.workers == 1:
         yield map(plan.transform, chunks)
     elif plan.in_threads and not options.only_processes:
-        with Threads(plan.transform, options.workers, options.chunk_bytes, plan.max_line_bytes) as threads:
+        with Threads(plan.transform, options.workers, options.thread_chunk_bytes, plan.max_line_bytes) as threads:
             yield _results(threads, reader, _Chunks(chunks, reader.start), options)
     elif (pickled := _pickle(plan, notes)) is None:
         yield map(plan.transform, chunks)
@@ -149,11 +149,12 @@ def _results(threads: Threads, reader: Reader, chunks: _Chunks, options: EngineO
         yield from threads.results(chunks)
         return
     size, is_object = reader.size, is_uri(reader.version.location)
-    range_bytes = options.range_bytes if is_object else min(options.range_bytes, options.chunk_bytes)
+    range_bytes = options.range_bytes if is_object else min(options.range_bytes, threads.chunk_bytes)
+    head_bytes = range_bytes - options.chunk_bytes if is_object else 0
 
     def head() -> Iterator[Chunk | LongLine]:
         rest = iter(chunks)
-        while chunks.blank or chunks.stop - chunks.start <= range_bytes - options.chunk_bytes:
+        while chunks.blank or chunks.stop - chunks.start <= head_bytes:
             if (chunk := next(rest, None)) is None:
                 return
             yield chunk

@@ -70,6 +70,9 @@ class Threads:
         count: How many threads there are.
         chunk_bytes: How much of a range to read at a time.
         max_line_bytes: A longer line is rejected.
+
+    Attributes:
+        chunk_bytes: As above.
     """
 
     def __init__(
@@ -77,6 +80,7 @@ class Threads:
     ) -> None:
         self._transform = transform
         self._count = count
+        self.chunk_bytes = chunk_bytes
         self._buffer_bytes = chunk_bytes + LOOK_BYTES  # so that a range of `chunk_bytes` is one chunk
         self._max_line_bytes = max_line_bytes
         self._executor = ThreadPoolExecutor(count, thread_name_prefix="transform")

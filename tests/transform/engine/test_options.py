@@ -47,13 +47,22 @@ def test_defaults_are_those_that_are_documented() -> None:
     assert all(f"by default {size}" in text for size in ("256 MiB", "4 MiB", "16 MiB"))
 
 
+@pytest.mark.parametrize(("workers", "mebibytes"), [(1, 4), (2, 4), (4, 8), (8, 16), (100, 16)])
+def test_more_threads_read_more_at_a_time_unless_the_user_says_how_much(workers: int, mebibytes: int) -> None:
+    options: RunOptions = {"workers": workers}
+    assert EngineOptions.from_run_options(options).thread_chunk_bytes == mebibytes << 20
+    assert EngineOptions.from_run_options({**options, "chunk_bytes": 4 << 20}).thread_chunk_bytes == 4 << 20
+    assert EngineOptions.from_run_options({**options, "range_bytes": 1000}).thread_chunk_bytes == 4 << 20
+    assert EngineOptions.from_run_options({**options, "range_bytes": 1 << 30}).thread_chunk_bytes == mebibytes << 20
+
+
 def test_none_stands_for_the_default() -> None:
     options: RunOptions = {"max_rejects": None, "max_inflation": None, "workers": None}
     assert EngineOptions.from_run_options(options) == EngineOptions.from_run_options({})
 
 
 def test_every_option_arrives() -> None:
-    assert EngineOptions.from_run_options(GOOD) == EngineOptions(Policy(max_lines=0), 1, 2, 3, 4, 5)
+    assert EngineOptions.from_run_options(GOOD) == EngineOptions(Policy(max_lines=0), 1, 2, 3, 4, 5, fixed_chunks=True)
     assert EngineOptions.from_run_options({"max_rejects": 7}).policy == Policy(max_lines=7)
     assert GOOD.keys() | {"max_rejects"} == get_type_hints(RunOptions).keys(), "an option that no test here sets"
 

@@ -55,6 +55,18 @@ def test_any_number_of_threads_gives_the_same(workers: int, format_name: str, en
     assert pool_threads() == []
 
 
+@pytest.mark.parametrize(
+    ("options", "chunks"), [({"workers": 2}, 5), ({"workers": 8}, 2), ({"workers": 8, "chunk_bytes": 4 << 20}, 5)]
+)
+def test_many_threads_take_larger_chunks(options: Any, chunks: int, tmp_path: Path) -> None:
+    source, line = tmp_path / "in", b'{"a":1,"pad":"%b"}\n' % (b"x" * (1 << 16))
+    source.write_bytes(line * ((20 << 20) // len(line)))
+    sizes = list[int]()
+    CALCULATION.run(source, tmp_path / "out", progress=lambda done, _size: sizes.append(done), **options)
+    assert len(sizes) == chunks
+    assert sizes[-1] == source.stat().st_size
+
+
 def test_a_pipe_is_read_here_and_transformed_in_threads(tmp_path: Path) -> None:
     content = numbered(3000)
     (tmp_path / "in").write_bytes(content)

@@ -194,11 +194,11 @@ def test_damage_is_noticed_of_ranges_that_other_processes_read(
     put(source, content)
     tuned = Tuned(CALCULATION)
     proxy.rule = once(lambda request: request.first_byte > len(content) // 2)
-    tuned.run(source.target, output, workers=workers, range_bytes=RANGE_BYTES)
+    tuned.run(source.target, output, workers=workers, chunk_bytes=5000, range_bytes=RANGE_BYTES)
     assert output.read_bytes() == transformed(300, 3000)
     proxy.rule = damage(lambda request: request.first_byte > len(content) // 2)
     with pytest.raises(DamagedError):
-        tuned.run(source.target, output, workers=workers, range_bytes=RANGE_BYTES)
+        tuned.run(source.target, output, workers=workers, chunk_bytes=5000, range_bytes=RANGE_BYTES)
 
 
 BOM = b"\xef\xbb\xbf"
