@@ -7,7 +7,7 @@ certain here is left to it.
 
 import numpy as np
 
-from transform.decode.line_errors import CUT_KIND, NEAR_BYTES, NOT_OBJECTS, kind_near
+from transform.decode.line_errors import CUT_KIND, NEAR_BYTES, NOT_OBJECTS, kind_near, reason_of_fault
 from transform.decode.reasons import Form, Reasons, rows_by_value, whole_form
 from transform.native.binding import Bytes, Fault, Positions
 
@@ -38,9 +38,21 @@ def find_reasons(
     around[:, 2 : 3 + NEAR_BYTES] = data[np.minimum(at[:, None] + np.arange(-1, NEAR_BYTES), last)]
     around[:, 3 : 3 + NEAR_BYTES][np.arange(NEAR_BYTES) >= left[:, None]] = 0
     _, first, groups = np.unique(around.view(np.uint64)[:, 0], return_index=True, return_inverse=True)
-    forms = [_form_near(bytes(around[row])) for row in first.tolist()]
-    for form, of in rows_by_value([forms[group] for group in groups.tolist()]).items():
-        reasons.add_with_numbers(rows[of], form, places[rows[of]])
+    near = [_form_near(bytes(around[row])) for row in first.tolist()]
+    for form, alike in rows_by_value(near).items():
+        of = rows[np.isin(groups, alike)]
+        reasons.add_with_numbers(of, form, places[of])
+    rows = np.flatnonzero(~reasons.known & ~np.isin(faults, (Fault.NONE, Fault.UNSURE)))
+    view, columns = data.data, (column[rows].tolist() for column in (starts, stops, faults, places))
+    others = (_kind_of_line(bytes(view[start:stop]), *fault) for start, stop, *fault in zip(*columns, strict=True))
+    for kind, of in rows_by_value(others).items():
+        reasons.add_with_numbers(rows[of], _form(kind), places[rows[of]])
+
+
+def _kind_of_line(line: bytes, fault: int, place: int) -> str | None:
+    """Return the kind of a reason of which the detail is the place, else None."""
+    reason = reason_of_fault(line, fault, place)
+    return None if reason is None or reason[1] != f"byte {place} of the line" else reason[0]
 
 
 def _form_near(around: bytes) -> Form | None:
@@ -51,4 +63,8 @@ def _form_near(around: bytes) -> Form | None:
         return None
     if fault == Fault.NOT_UTF8:
         return Form(kind, f"{kind}: byte ", f" of the line is 0x{rest[0]:02X}", binary=True)
+    return _form(kind)
+
+
+def _form(kind: str) -> Form:
     return Form(kind, f"{kind}: byte ", " of the line")

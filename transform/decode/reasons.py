@@ -100,14 +100,15 @@ class Reasons:
             details=self._details[rows],
             detail_stops=self._detail_stops[rows],
         )
-        wordings = [_wording(form) for form in self._forms]
+        wordings = [wording(form) for form in self._forms]
         texts, bounds = write_rejects(self._data, lines, wordings, SHORT_CHARACTERS)
         kinds = {kind: number for number, kind in enumerate(dict.fromkeys(form.kind for form in self._forms))}
         numbers = np.array([kinds[form.kind] for form in self._forms], np.int64)
         return Rejects(indices, offsets, tuple(kinds), numbers[lines.reasons], texts, bounds[:-1], bounds[1:])
 
 
-def _wording(form: Form) -> Wording:
+def wording(form: Form) -> Wording:
+    """Return a form as the kernel takes it."""
     before, after = (msgspec.json.encode(text)[1:-1] for text in (form.before, form.after))
     return Wording(b',"reason":"' + before, after + b'","raw%b":"' % (b"_base64" * form.binary), form.binary)
 
