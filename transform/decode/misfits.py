@@ -87,7 +87,8 @@ class Misfits:
                 rows = self._rows(node, bytes([byte]))
                 self._add(rows, node, wrong_kind(name, column, bytes([byte])))
         rows = self._rows(node, _NUMBERS)
-        kinds = [_misfit_of_number(name, column, text) for text in self._texts(node, rows)]
+        beyond = beyond_range(name, column)
+        kinds = [_misfit_of_number(name, column, text, beyond) for text in self._texts(node, rows)]
         for kind, places in rows_by_value(kinds).items():
             if kind != _UNKNOWN:
                 self._add(rows[places], node, kind)
@@ -118,13 +119,16 @@ class Misfits:
         return (bytes(view[start:end]) for start, end in zip(*(of.tolist() for of in spans), strict=True))
 
 
-def _misfit_of_number(name: str, column: Column, text: bytes) -> str | None:
-    """Return the kind of the reason if a number does not fit its column, else None; `_UNKNOWN` if that is not known."""
+def _misfit_of_number(name: str, column: Column, text: bytes, beyond: str) -> str | None:
+    """Return the kind of the reason if a number does not fit its column, else None; `_UNKNOWN` if that is not known.
+
+    The kind for one that is out of range is given.
+    """
     bounds = INTEGER_BOUNDS.get(type(column.dtype))
     if bounds is not None and _is_integer(text):
         if len(text) > _MAX_DIGITS:
             return _UNKNOWN
-        return None if bounds[0] <= int(text) <= bounds[1] else beyond_range(name, column)
+        return None if bounds[0] <= int(text) <= bounds[1] else beyond
     if math.isinf(value := float(text)) or (bounds is not None and value.is_integer()):
         return _UNKNOWN
     return None if isinstance(column.dtype, pl.Float64) else wrong_kind(name, column, text)

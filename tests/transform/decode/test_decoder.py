@@ -87,7 +87,8 @@ def check(data: bytes, kinds: dict[str, str], targets: Sequence[str] = (), limit
 
 
 def check_reject(reject: Reject, index: int, start: int, line: bytes, kind: str, spec: Spec) -> None:
-    raw, length = (line[:LONG_LINE_HEAD_BYTES], len(line)) if kind == "too long" else (line, None)
+    raw = line[:LONG_LINE_HEAD_BYTES] if kind == "too long" else line
+    length = len(line) if len(raw) < len(line) else None
     assert (reject.line, reject.offset, reject.raw, reject.length) == (index, OFFSET + start, raw, length)
     assert reject.reason.startswith(reject.kind)
     check_reason(reject.reason, kind, line, spec)
