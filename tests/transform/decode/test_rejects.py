@@ -50,6 +50,9 @@ def test_many_rejects_are_several_blocks_of_whole_lines() -> None:
 
 
 TEXTS = st.text(max_size=50) | st.text(st.sampled_from('"\\\x00\x08\t\x0b\x0c\r\x1f\x7f é…😀a'), max_size=150)
+TEXTS |= st.builds(
+    str.__mul__, st.sampled_from(("a", "é", '"', "\x01", "😀a")), st.integers(38, 70)
+)  # about the limits
 FORMS = st.builds(Form, kind=TEXTS, before=TEXTS, after=TEXTS, binary=st.just(False))
 BULK = st.lists(st.tuples(LINES | TEXTS.map(str.encode), st.integers(0, 3), TEXTS | st.integers(0, 10**12)), max_size=8)
 
