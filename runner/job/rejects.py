@@ -120,7 +120,9 @@ class RejectObjects:
 
     def write(self, lines: bytes, summary: Summary) -> None:
         """Keep lines, given as JSON; count those as left out for which there is no room."""
-        for line in lines.splitlines(keepends=True):
+        fits = not summary.rejects_left_out and self.size + len(lines) <= self._max_bytes
+        at_once = fits and len(self._buffer) + len(lines) < _OBJECT_BYTES
+        for line in (lines,) if at_once else lines.splitlines(keepends=True):
             if summary.rejects_left_out or self.size + len(line) > self._max_bytes:
                 summary.rejects_left_out += 1
                 continue

@@ -23,7 +23,6 @@ from tests.support.strategies import AWKWARD, SMALL_LIMIT_BYTES, inputs
 from tests.support.typed import typed
 from tests.transform.test_reference import REJECTED
 from transform import Calculation, Summary, TransformError
-from transform.decode.rejects import to_json_blocks
 from transform.io.chunks import cut, read_chunks, read_range
 
 if TYPE_CHECKING:
@@ -290,7 +289,7 @@ def run_by_ranges(data: bytes, calculation: Calculation, range_bytes: int, max_l
     summary, output, rejects = Summary(), b"", b""
     for piece in itertools.chain.from_iterable(reversed(parts)):
         output += b"".join(piece.output)
-        rejects += b"".join(to_json_blocks(piece.rejects, summary.lines_in + 1))
+        rejects += b"".join(piece.rejects.to_json_blocks(summary.lines_in + 1))
         summary.count(piece)
     if summary.rejected and not summary.lines_out and not summary.filtered:
         return Outcome(None, rejects, None, None, ())

@@ -13,7 +13,7 @@ import pytest
 from transform import Calculation, RejectedError
 from transform.decode import columns
 from transform.decode.line_errors import LineError
-from transform.decode.rejects import ChunkResult, Reject
+from transform.decode.rejects import ChunkResult, Reject, Rejects
 from transform.decode.schema import Column
 from transform.engine.summary import MAX_REASONS, OTHER_REASONS, Summary
 from transform.explore.check import check
@@ -114,7 +114,7 @@ def test_reasons_with_names_of_the_input_do_not_grow_the_summary_without_limit()
         for number in range(5_000)
         for error in [LineError(f"a member `name {number % 1_000}` that is not known")]
     ]
-    summary.count(ChunkResult((), rejects, len(rejects), 0, 0, 0, {}, 0))
+    summary.count(ChunkResult((), Rejects.of(rejects), len(rejects), 0, 0, 0, {}, 0))
     assert summary.rejected == 5_000
     assert len(summary.reject_reasons) == MAX_REASONS + 1
     assert sum(reason.count for reason in summary.reject_reasons.values()) == 5_000

@@ -28,6 +28,8 @@ from transform.errors import SchemaError
 
 _INT64_MAX = 2**63 - 1
 _UNKNOWN_MEMBER = re.compile(r"unknown field (`.*?`)(?: - at `.*)?$", re.DOTALL)
+SHORT_CHARACTERS = 40
+"""How many characters of a value a reason may have."""
 NULL = Raw(b"null")
 _NOT_A_VALUE = (TypeError, OverflowError, pl.exceptions.PolarsError)  # what polars raises for a value out of range
 
@@ -247,9 +249,9 @@ def beyond_range(name: str, column: Column) -> str:
     return f"column `{name}`: out of range for {column.dtype}"
 
 
-def shorten(text: str, limit: int = 40) -> str:
+def shorten(text: str) -> str:
     """Return the start of a text that is long."""
-    return text if len(text) <= limit else text[: limit - 1] + "…"
+    return text if len(text) <= SHORT_CHARACTERS else text[: SHORT_CHARACTERS - 1] + "…"
 
 
 def large_floats(values: pl.Series, limit: float) -> list[int]:

@@ -14,11 +14,13 @@ import numpy.typing as npt
 import polars as pl
 
 from transform.decode.columns import column_type, count_integers, large_floats, to_frame, to_series
+from transform.decode.faults import find_reasons
 from transform.decode.line_decoder import LineDecoder
 from transform.decode.line_errors import LineError, full_reason, reason_of_fault
 from transform.decode.members import read_members, read_path
 from transform.decode.misfits import Misfits
-from transform.decode.rejects import Reject, reject_long
+from transform.decode.reasons import Reasons
+from transform.decode.rejects import NO_REJECTS, SHORT_BYTES, Reject, Rejects, reject_long
 from transform.decode.schema import INTEGER_BOUNDS, Column, Path, has_floats, path_of
 from transform.io.chunks import LONG_LINE_HEAD_BYTES, MAX_LINE_BYTES, Chunk
 from transform.native.binding import MISSING, Bytes, Fault, Positions, Scan, Spans, Status, find_faults, scan, strings
@@ -52,7 +54,7 @@ class Decoded:
     nodes: Mapping[Path, int]
     inexact: dict[str, int]
     blank: int
-    rejects: list[Reject]
+    rejects: Rejects
 
     def line(self, index: int) -> bytes:
         r"""Return the bytes of a line, without its `\n`."""
@@ -140,8 +142,8 @@ class Decoder:
         if nested:
             of_texts, out_of_range = to_frame(values, {name: self._columns[name] for name in nested}, len(lines))
         if out_of_range:
-            more = [_reject(found, chunk.offset, int(lines[row]), error) for row, error in out_of_range.items()]
-            rejects = sorted([*rejects, *more], key=lambda reject: reject.line)
+            more = (_reject(found, chunk.offset, int(lines[row]), error) for row, error in out_of_range.items())
+            rejects = rejects.merged(Rejects.of(more))
             lines = np.delete(lines, list(out_of_range))
         frame = self._frame(found, of_texts, singles, lines)
         return Decoded(
@@ -169,36 +171,53 @@ class Decoder:
             texts[index] = b"null"
         return _decode_all(decoder, texts)
 
-    def _decode_lines(self, found: Scan, offset: int, odd: Positions) -> tuple[dict[int, dict[str, Any]], list[Reject]]:
+    def _decode_lines(self, found: Scan, offset: int, odd: Positions) -> tuple[dict[int, dict[str, Any]], Rejects]:
         """Return the values of lines that are decoded one by one, by line and column, and the rejects of the others."""
-        singles, rejects = dict[int, dict[str, Any]](), list[Reject]()
         if not len(odd):
-            return singles, rejects
+            return {}, NO_REJECTS
+        starts, stops = found.bounds[odd], found.stops[odd]
+        is_long = stops - starts > self._max_line_bytes
+        faults, places = find_faults(found.data, starts, np.minimum(stops, starts + self._max_line_bytes))
+        faults[is_long] = Fault.UNSURE
+        reasons = Reasons(found.data, starts, stops)
+        find_reasons(found.data, starts, stops, faults, places, reasons)
+        known = (found.status[odd] == Status.SLOW) & (faults == Fault.NONE)
+        Misfits(found, odd, known, self._wanted.nodes, reasons).find(self._columns, self._paths)
+        in_bulk = reasons.known & (stops - starts <= SHORT_BYTES)
+        rows = np.flatnonzero(in_bulk)
+        many = reasons.rejects(rows, odd[rows], offset + starts[rows]) if len(rows) else NO_REJECTS
+        rows = np.flatnonzero(~in_bulk)
+        singles, rejects = dict[int, dict[str, Any]](), list[Reject]()
+        columns = (column.tolist() for column in (rows, odd[rows], faults[rows], places[rows]))
+        for row, index, fault, place in zip(*columns, strict=True):
+            one = self._decode_line(found, offset, index, reasons.reason(row), fault, place)
+            if isinstance(one, Reject):
+                rejects.append(one)
+            else:
+                singles[index] = one
+        return singles, many.merged(Rejects.of(rejects)) if rejects else many
+
+    def _decode_line(
+        self, found: Scan, offset: int, index: int, known: tuple[str, str] | None, fault: int, place: int
+    ) -> dict[str, Any] | Reject:
+        """Return the values of a line, or its reject; the kind and the text of the reason may be known already."""
+        start, stop = int(found.bounds[index]), int(found.stops[index])
+        if stop - start > self._max_line_bytes:
+            head = bytes(found.data[start : start + min(stop - start, LONG_LINE_HEAD_BYTES)])
+            return reject_long(index, offset + start, head, stop - start, self._max_line_bytes)
+        line = _line(found, index)
+        if known is None and (reason := reason_of_fault(line, fault, place)) is not None:
+            known = reason[0], full_reason(*reason)
+        if known is not None:
+            return Reject(index, offset + start, *known, line)
         if self._single is None:
             self._single = LineDecoder(self._columns, self._unchanged)
-        bounds, stops = found.bounds[odd], found.stops[odd]
-        faults, places = find_faults(found.data, bounds, np.minimum(stops, bounds + self._max_line_bytes))
-        known = (found.status[odd] == Status.SLOW) & (faults == Fault.NONE)
-        misfits = Misfits(found, odd, known, self._wanted.nodes).find(self._columns, self._paths)
-        view = found.data.data
-        lines = zip(*(array.tolist() for array in (odd, bounds, stops, faults, places)), misfits, strict=True)
-        for index, start, stop, fault, place, misfit in lines:
-            if stop - start > self._max_line_bytes:
-                head = bytes(view[start : start + min(stop - start, LONG_LINE_HEAD_BYTES)])
-                rejects.append(reject_long(index, offset + start, head, stop - start, self._max_line_bytes))
-                continue
-            line = bytes(view[start:stop])
-            reason = reason_of_fault(line, fault, place) if fault else misfit
-            if reason is None:
-                try:
-                    singles[index] = self._single.decode(line, offset + start)
-                except LineError as error:
-                    reason = error.kind, error.detail
-                else:
-                    assert found.status[index] == Status.SLOW, line  # noqa: S101 - both know JSON
-            if reason is not None:
-                rejects.append(Reject(index, offset + start, reason[0], full_reason(*reason), line))
-        return singles, rejects
+        try:
+            values = self._single.decode(line, offset + start)
+        except LineError as error:
+            return Reject(index, offset + start, error.kind, str(error), line)
+        assert found.status[index] == Status.SLOW, line  # noqa: S101 - both know JSON
+        return values
 
     def _frame(
         self, found: Scan, of_texts: pl.DataFrame, singles: Mapping[int, Mapping[str, Any]], lines: Positions

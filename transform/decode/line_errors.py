@@ -69,6 +69,8 @@ _NOT_JSON = "not valid JSON"
 _NO_OBJECT = "not a JSON object"
 _IS_ARRAY = f"array; {_ONE_OBJECT}"
 
+NEAR_BYTES = 4
+"""How many bytes from the place of a fault on `kind_near` looks at."""
 _SPACES = b" \t\r"
 _LOOKED_AT = 3  # bytes from the place on; no mark that is looked for there is longer
 _OBJECT_AFTER, _COMMA_AFTER = re.compile(rb"[ \t\r,;]*+\{"), re.compile(rb"[ \t\r,]*+\Z")
@@ -110,11 +112,12 @@ _MESSAGES: dict[int, str] = {
     Fault.COLON: "expected ':'",
     Fault.NUMBER: "invalid number",
 }
-_NOT_OBJECTS: dict[int, Reason] = {
+NOT_OBJECTS: dict[int, Reason] = {
     Fault.IS_ARRAY: (_NO_OBJECT, _IS_ARRAY),
     Fault.IS_STRING: (_NO_OBJECT, "str"),
     Fault.IS_INTEGER: (_NO_OBJECT, "int"),
 }
+"""The reasons for lines that are JSON, but no objects, by their `Fault`."""
 _ANY = msgspec.json.Decoder(msgspec.Raw)
 
 
@@ -151,7 +154,29 @@ def reason_of_fault(line: bytes, fault: int, place: int) -> Reason | None:
         return _not_json(line, message, None if message is _TRUNCATED else place)
     if fault == Fault.NOT_UTF8:
         return not_utf8(line, place)
-    return _NOT_OBJECTS.get(fault)
+    return NOT_OBJECTS.get(fault)
+
+
+def kind_near(fault: int, before: bytes, rest: bytes) -> str | None:
+    """Return the kind of the reason for a line that starts with `{`; None if the bytes near the fault do not show it.
+
+    Args:
+        fault: A `Fault` that has a place.
+        before: The byte before that.
+        rest: `NEAR_BYTES` from the place on, or less at the end of the line.
+    """
+    if fault == Fault.NOT_UTF8:
+        return _not_utf8(rest)
+    message = _MESSAGES[fault]
+    if message != _TRAILING:
+        cause = _cause_near(message, before, rest[:_LOOKED_AT])
+    elif rest.startswith(BOM):
+        cause = _BOM_WITHIN
+    elif before in _SPACES or (len(rest) == NEAR_BYTES and rest[:1] != b"{"):
+        return None
+    else:
+        cause = _cause_after_object(before + rest, len(before))
+    return f"{_NOT_JSON}: {cause}" if cause else None  # `_OF_VALUE` is empty
 
 
 def _not_json(line: bytes, message: str, place: int | None) -> Reason:

@@ -5,16 +5,16 @@ same reasons line by line; what is not certain here is left to it.
 """
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Mapping
 
 import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from transform.decode.columns import beyond_range, shorten, wrong_kind
-from transform.decode.line_errors import Reason
+from transform.decode.columns import beyond_range, wrong_kind
+from transform.decode.reasons import Form, Reasons, rows_by_value
 from transform.decode.schema import INTEGER_BOUNDS, Column, Path
-from transform.native.binding import MISSING, Positions, Scan
+from transform.native.binding import MISSING, Positions, Scan, Spans
 
 _NUMBERS, _OTHERS = b"-0123456789", b'"tf[{'
 _NOT_NULL = _NUMBERS + _OTHERS
@@ -30,20 +30,25 @@ _UNKNOWN = ""
 
 
 class Misfits:
-    """The reasons to reject some lines of a chunk, because of the values in them.
+    """Finds the reasons to reject some lines of a chunk, because of the values in them.
 
     Args:
         found: The lines of the chunk.
         lines: The index of each of these lines.
         known: Which of them are JSON objects without lone surrogates, of which the kernel has found the members.
         nodes: The number of each member in `found`, by path.
-
-    Attributes:
-        reasons: The reason by line, in order; None for one that has to be decoded.
+        reasons: Where the reasons are noted, by row. A line without one has to be decoded.
     """
 
-    def __init__(self, found: Scan, lines: Positions, known: npt.NDArray[np.bool_], nodes: Mapping[Path, int]) -> None:
-        self.reasons: list[Reason | None] = [None] * len(lines)
+    def __init__(
+        self,
+        found: Scan,
+        lines: Positions,
+        known: npt.NDArray[np.bool_],
+        nodes: Mapping[Path, int],
+        reasons: Reasons,
+    ) -> None:
+        self._reasons = reasons
         self._found = found
         self._lines = lines
         self._nodes = nodes
@@ -51,8 +56,8 @@ class Misfits:
         for parent in {path[:depth] for path in nodes for depth in range(1, len(path))}:
             self._leave(self._rows(nodes[parent], _NOT_NULL.replace(b"{", b"")))  # a path through something else
 
-    def find(self, columns: Mapping[str, Column], paths: Mapping[str, Path]) -> list[Reason | None]:
-        """Return the reasons.
+    def find(self, columns: Mapping[str, Column], paths: Mapping[str, Path]) -> None:
+        """Note the reasons.
 
         Args:
             columns: The columns read, by name.
@@ -67,7 +72,6 @@ class Misfits:
                 self._find_in(nodes[name], name, column)
             elif column.typed or column.dtype.is_nested():
                 self._leave(self._rows(nodes[name], _NOT_NULL))
-        return self.reasons
 
     def _leave_wider(self, node: int, column: Column) -> None:
         """Leave the lines to be decoded that may need a wider type."""
@@ -75,22 +79,24 @@ class Misfits:
             self._leave(self._rows(node, _NOT_NULL))
         elif isinstance(column.dtype, pl.Int128):
             rows = self._rows(node, _NUMBERS)
-            for row, text in zip(rows.tolist(), self._texts(node, rows), strict=True):
-                self._left[row] = _is_integer(text)
+            self._left[rows] = [_is_integer(text) for text in self._texts(node, rows)]
 
     def _find_in(self, node: int, name: str, column: Column) -> None:
-        fitting = _FIRST_BYTES[type(column.dtype)]
-        kinds = {byte: wrong_kind(name, column, bytes([byte])) for byte in _OTHERS if byte not in fitting}
-        rows = self._rows(node, bytes(kinds))
-        self._leave(rows)
-        for row, text in zip(rows.tolist(), self._texts(node, rows), strict=True):
-            self.reasons[row] = kinds[text[0]], shorten(text.decode())
+        for byte in _OTHERS:
+            if byte not in _FIRST_BYTES[type(column.dtype)]:
+                rows = self._rows(node, bytes([byte]))
+                self._add(rows, node, wrong_kind(name, column, bytes([byte])))
         rows = self._rows(node, _NUMBERS)
-        for row, text in zip(rows.tolist(), self._texts(node, rows), strict=True):
-            kind = _misfit_of_number(name, column, text)
-            if kind is not None:
-                self._left[row] = False
-                self.reasons[row] = (kind, shorten(text.decode())) if kind != _UNKNOWN else None
+        beyond = beyond_range(name, column)
+        kinds = [_misfit_of_number(name, column, text, beyond) for text in self._texts(node, rows)]
+        for kind, places in rows_by_value(kinds).items():
+            if kind != _UNKNOWN:
+                self._add(rows[places], node, kind)
+            self._leave(rows[places])
+
+    def _add(self, rows: Positions, node: int, kind: str) -> None:
+        self._leave(rows)
+        self._reasons.add_with_texts(rows, Form(kind, f"{kind}: "), *self._spans(node, rows))
 
     def _leave(self, rows: Positions) -> None:
         self._left[rows] = False
@@ -104,19 +110,25 @@ class Misfits:
         found: Positions = rows[there]
         return found
 
-    def _texts(self, node: int, rows: Positions) -> Iterator[bytes]:
-        lines, view = self._lines[rows], self._found.data.data
-        starts, ends = self._found.starts[node][lines], self._found.ends[node][lines]
-        return (bytes(view[start:end]) for start, end in zip(starts.tolist(), ends.tolist(), strict=True))
+    def _spans(self, node: int, rows: Positions) -> tuple[Spans, Spans]:
+        lines = self._lines[rows]
+        return self._found.starts[node][lines], self._found.ends[node][lines]
+
+    def _texts(self, node: int, rows: Positions) -> Iterable[bytes]:
+        view, spans = self._found.data.data, self._spans(node, rows)
+        return (bytes(view[start:end]) for start, end in zip(*(of.tolist() for of in spans), strict=True))
 
 
-def _misfit_of_number(name: str, column: Column, text: bytes) -> str | None:
-    """Return the kind of the reason if a number does not fit its column, else None; `_UNKNOWN` if that is not known."""
+def _misfit_of_number(name: str, column: Column, text: bytes, beyond: str) -> str | None:
+    """Return the kind of the reason if a number does not fit its column, else None; `_UNKNOWN` if that is not known.
+
+    The kind for one that is out of range is given.
+    """
     bounds = INTEGER_BOUNDS.get(type(column.dtype))
     if bounds is not None and _is_integer(text):
         if len(text) > _MAX_DIGITS:
             return _UNKNOWN
-        return None if bounds[0] <= int(text) <= bounds[1] else beyond_range(name, column)
+        return None if bounds[0] <= int(text) <= bounds[1] else beyond
     if math.isinf(value := float(text)) or (bounds is not None and value.is_integer()):
         return _UNKNOWN
     return None if isinstance(column.dtype, pl.Float64) else wrong_kind(name, column, text)

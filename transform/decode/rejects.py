@@ -1,7 +1,8 @@
 """The result of a chunk, and the rejected lines in it.
 
-`ChunkResult` is what a plan returns for a chunk, and what is sent between processes. `to_json_blocks` formats rejected
-lines as they are kept in a file of rejects.
+`ChunkResult` is what a plan returns for a chunk, and what is sent between processes. Its `Rejects` are columns, and
+formatted already as they are kept in a file of rejects, but for the numbers of lines: those are known when it is the
+chunk's turn.
 """
 
 import base64
@@ -9,14 +10,19 @@ import codecs
 import io
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Self, overload
 
 import msgspec
+import numpy as np
 
 from transform.io.chunks import LONG_LINE_HEAD_BYTES
 from transform.io.object_checksum import PieceChecksum
+from transform.native.binding import Bytes, Positions, number_rejects
+from transform.native.wanted import SLACK
 
 _BLOCK_BYTES = 192 << 10  # a multiple of 3, as base64 has no padding then
-_SHORT_BYTES = _BLOCK_BYTES // 3  # so short that it is never kept in base64, whatever its characters
+SHORT_BYTES = _BLOCK_BYTES // 3
+"""The most that a line has which is never kept in base64, whatever its characters."""
 _JSON_BLOCK_BYTES = 1 << 20  # of short lines that are formatted together
 _MAX_ESCAPED = 2  # a line that takes more times its size as a string of JSON is kept in base64: quotes take two
 
@@ -30,7 +36,7 @@ class Reject(msgspec.Struct, frozen=True, gc=False):
         kind: The reason without values of the line, so that equal reasons can be counted.
         reason: The full reason.
         raw: Its bytes without `\n`; of a line over the limit, the first `LONG_LINE_HEAD_BYTES`.
-        length: The length of a line over the limit; otherwise None.
+        length: The length of a line of which `raw` is only a part; otherwise None.
     """
 
     line: int
@@ -43,15 +49,13 @@ class Reject(msgspec.Struct, frozen=True, gc=False):
 
 def reject_long(line: int, offset: int, head: bytes, length: int, max_line_bytes: int) -> Reject:
     """Return the reject of a line over the limit."""
-    kind = f"longer than {max_line_bytes} bytes"
-    return Reject(line, offset, kind, f"{kind}: {length} bytes", head[:LONG_LINE_HEAD_BYTES], length)
+    kind, head = f"longer than {max_line_bytes} bytes", head[:LONG_LINE_HEAD_BYTES]
+    return Reject(line, offset, kind, f"{kind}: {length} bytes", head, length if length > len(head) else None)
 
 
-class _Record(msgspec.Struct, omit_defaults=True, gc=False):
-    """A short rejected line, as it is kept; msgspec writes bytes in base64."""
+class _Text(msgspec.Struct, omit_defaults=True, gc=False):
+    """What is kept of a rejected line, without where it is; msgspec writes bytes in base64."""
 
-    offset: int
-    line: int
     reason: str
     raw: str | None = None
     raw_base64: bytes | None = None
@@ -60,58 +64,145 @@ class _Record(msgspec.Struct, omit_defaults=True, gc=False):
 
 
 _ENCODER = msgspec.json.Encoder()
+_DECODER = msgspec.json.Decoder(_Text)
 
 
-def to_json_blocks(rejects: Iterable[Reject], first_line: int) -> Iterator[bytes]:
-    """Yield rejects as lines of JSON, many short ones at a time.
+@dataclass(frozen=True, slots=True, eq=False)
+class Rejects(Sequence[Reject]):
+    """Rejected lines of a chunk, in order.
 
-    Args:
-        rejects: The rejected lines of a chunk.
-        first_line: The number of the chunk's first line in the input, from 1 on.
+    Attributes:
+        lines: The index of each in the chunk.
+        offsets: Where it starts in the input.
+        names: The kinds of reasons.
+        kinds: By line, the number of its kind.
+        texts: The ends of the records of the lines, from the comma after the line's number on, with `SLACK` behind.
+        starts: Where the text of each line starts.
+        stops: Where it ends.
     """
-    records, size = list[_Record](), 0
-    for reject in rejects:
-        raw, length = reject.raw, reject.length
-        if len(raw) <= _SHORT_BYTES:
-            try:
-                record = _Record(reject.offset, first_line + reject.line, reject.reason, raw.decode())
-            except UnicodeDecodeError:
-                record = _Record(reject.offset, first_line + reject.line, reject.reason, None, raw)
-            if length is not None and length > len(raw):
-                record.truncated, record.length = True, length
-            records.append(record)
-            size += len(raw)
-            if size < _JSON_BLOCK_BYTES:
-                continue
-        if records:
-            yield _ENCODER.encode_lines(records)
-            records, size = [], 0
-        if len(raw) > _SHORT_BYTES:
-            yield _long_to_json(reject, first_line + reject.line)
-    if records:
-        yield _ENCODER.encode_lines(records)
+
+    lines: Positions
+    offsets: Positions
+    names: Sequence[str]
+    kinds: Positions
+    texts: Bytes
+    starts: Positions
+    stops: Positions
+
+    @classmethod
+    def of(cls, rejects: Iterable[Reject]) -> Self:
+        """Return lines as a sequence."""
+        rejects, names, text, bounds = list(rejects), dict[str, int](), io.BytesIO(), [0]
+        kinds = [names.setdefault(reject.kind, len(names)) for reject in rejects]
+        for reject in rejects:
+            _write(text, reject)
+            bounds.append(text.tell())
+        text.write(bytes(SLACK))
+        lines, offsets = ([getattr(reject, name) for reject in rejects] for name in ("line", "offset"))
+        columns = (np.array(column, np.int64) for column in (lines, offsets, kinds, bounds[:-1], bounds[1:]))
+        lines_, offsets_, kinds_, starts, stops = columns
+        return cls(lines_, offsets_, tuple(names), kinds_, np.frombuffer(text.getbuffer(), np.uint8), starts, stops)
+
+    def merged(self, other: "Rejects") -> "Rejects":
+        """Return these lines and others of the same chunk, in order."""
+        if not len(other) or not len(self):
+            return self if len(self) else other
+        names = {name: number for number, name in enumerate(dict.fromkeys((*self.names, *other.names)))}
+        kinds = [np.array([names[name] for name in one.names])[one.kinds] for one in (self, other)]
+        size = len(self.texts)
+        pairs = (
+            (self.lines, other.lines),
+            (self.offsets, other.offsets),
+            kinds,
+            (self.starts, other.starts + size),
+            (self.stops, other.stops + size),
+        )
+        order = np.argsort(np.concatenate(pairs[0]), kind="stable")
+        lines, offsets, kind, starts, stops = (np.concatenate(pair)[order] for pair in pairs)
+        return Rejects(lines, offsets, tuple(names), kind, np.concatenate((self.texts, other.texts)), starts, stops)
+
+    def by_kind(self) -> Iterator[tuple[str, int, int]]:
+        """Yield each kind with its number of lines and the first one's offset, in the order of these."""
+        kinds, first, counts = np.unique(self.kinds, return_index=True, return_counts=True)
+        for place in np.argsort(first).tolist():
+            yield self.names[kinds[place]], int(counts[place]), int(self.offsets[first[place]])
+
+    def to_json_blocks(self, first_line: int) -> Iterator[bytes]:
+        """Yield the lines as lines of JSON, many short ones at a time.
+
+        Args:
+            first_line: The number of the chunk's first line in the input, from 1 on.
+        """
+        sizes = np.cumsum(self.stops - self.starts)
+        start = 0
+        while start < len(self):
+            done = sizes[start - 1] if start else 0
+            stop = max(start + 1, int(np.searchsorted(sizes, done + _JSON_BLOCK_BYTES, "right")))
+            block = self[start:stop]
+            places = (block.texts, block.starts, block.stops, block.offsets, block.lines)
+            yield number_rejects(*places, first_line).tobytes()
+            start = stop
+
+    def __len__(self) -> int:
+        return len(self.lines)
+
+    @overload
+    def __getitem__(self, index: int) -> Reject: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> "Rejects": ...
+
+    def __getitem__(self, index: int | slice) -> "Reject | Rejects":
+        if isinstance(index, slice):
+            columns = (self.lines, self.offsets, self.kinds, self.starts, self.stops)
+            lines, offsets, kinds, starts, stops = (np.ascontiguousarray(column[index]) for column in columns)
+            return Rejects(lines, offsets, self.names, kinds, self.texts, starts, stops)
+        text = _DECODER.decode(b"{" + bytes(self.texts[self.starts[index] + 1 : self.stops[index]]))
+        raw = text.raw_base64 if text.raw is None else text.raw.encode()
+        assert raw is not None  # noqa: S101 - a record has one of the two
+        name = self.names[self.kinds[index]]
+        return Reject(int(self.lines[index]), int(self.offsets[index]), name, text.reason, raw, text.length)
 
 
-def _long_to_json(reject: Reject, line: int) -> bytes:
-    """Return a reject as a line of JSON.
+NO_REJECTS = Rejects.of(())
 
-    The text is made in blocks, because a line may be long. A control character takes six bytes in a string of JSON, so
-    a line of many of them is kept in base64 too.
+
+def _write(text: io.BytesIO, reject: Reject) -> None:
+    """Write the end of a record."""
+    raw, length = reject.raw, reject.length
+    if len(raw) > SHORT_BYTES:
+        _write_long(text, reject)
+        return
+    try:
+        record = _Text(reject.reason, raw.decode())
+    except UnicodeDecodeError:
+        record = _Text(reject.reason, None, raw)
+    if length is not None:
+        record.truncated, record.length = True, length
+    text.write(b",")
+    text.write(memoryview(_ENCODER.encode(record))[1:])
+    text.write(b"\n")
+
+
+def _write_long(text: io.BytesIO, reject: Reject) -> None:
+    """Write the end of the record of a long line.
+
+    The text is made in blocks. A control character takes six bytes in a string of JSON, so a line of many of them is
+    kept in base64 too.
     """
-    start = msgspec.json.encode({"offset": reject.offset, "line": line, "reason": reject.reason})[:-1]
-    text = io.BytesIO()
-    text.write(start)
+    text.write(b',"reason":')
+    text.write(_ENCODER.encode(reject.reason))
+    start = text.tell()
     if not _write_text(text, reject.raw):
-        text.seek(len(start))
+        text.seek(start)
         text.truncate()
         text.write(b',"raw_base64":"')
         for at in range(0, len(reject.raw), _BLOCK_BYTES):
             text.write(base64.b64encode(reject.raw[at : at + _BLOCK_BYTES]))
         text.write(b'"')
-    if reject.length is not None and reject.length > len(reject.raw):
+    if reject.length is not None:
         text.write(b',"truncated":true,"length":%d' % reject.length)
     text.write(b"}\n")
-    return text.getvalue()
 
 
 def _write_text(text: io.BytesIO, raw: bytes) -> bool:
@@ -153,7 +244,7 @@ class ChunkResult:
     """
 
     output: Sequence[memoryview]
-    rejects: Sequence[Reject]
+    rejects: Rejects
     lines: int
     kept: int
     filtered: int

@@ -11,7 +11,7 @@ import polars as pl
 from transform.decode.inference import SampleSize
 from transform.decode.line_errors import LineError
 from transform.decode.members import is_deep, read_members
-from transform.decode.rejects import ChunkResult, Reject, reject_long
+from transform.decode.rejects import ChunkResult, Reject, Rejects, reject_long
 from transform.decode.schema import Column
 from transform.engine.module_sources import Modules
 from transform.engine.summary import Summary
@@ -90,7 +90,7 @@ class FunctionPlan:
         """Return what a chunk becomes."""
         if isinstance(chunk, LongLine):
             reject = reject_long(0, chunk.offset, chunk.head, chunk.length, self.max_line_bytes)
-            return ChunkResult((), (reject,), 1, 0, 0, 0, {}, chunk.stop)
+            return ChunkResult((), Rejects.of((reject,)), 1, 0, 0, 0, {}, chunk.stop)
         output, rejects, blank, dropped = list[bytes](), list[Reject](), 0, 0
         lines = bytes(chunk.data).split(b"\n")
         terminated = lines[-1] == b""
@@ -111,7 +111,7 @@ class FunctionPlan:
         kept = count - blank - dropped - len(rejects)
         data = memoryview(b"".join(output))
         stop = chunk.offset + len(chunk.data)
-        return ChunkResult((data,), rejects, count, kept, dropped, blank, {}, stop)
+        return ChunkResult((data,), Rejects.of(rejects), count, kept, dropped, blank, {}, stop)
 
     def call(self, line: bytes) -> bytes | None:
         """Return the JSON text of what the function returns for a line, None if it drops the line.

@@ -1,7 +1,7 @@
 """The options of a run: `RunOptions` as a caller gives them, and `EngineOptions` checked and complete."""
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from fractions import Fraction
 from typing import Literal, Self, TypedDict
@@ -9,7 +9,7 @@ from typing import Literal, Self, TypedDict
 from transform._process import available_cores
 from transform.decode.inference import SAMPLE_SIZE, SampleSize
 from transform.decode.line_errors import CUT_KIND
-from transform.decode.rejects import Reject
+from transform.decode.rejects import Reject, Rejects
 from transform.engine.summary import Summary
 from transform.errors import OptionError, RejectedError
 from transform.io.chunks import CHUNK_BYTES, MAX_LINE_BYTES, RANGE_BYTES
@@ -80,7 +80,7 @@ class Policy:
             pass
         raise OptionError(f"max_rejects is a number of lines or a share such as 5%, not {max_rejects!r:.80}")
 
-    def up_to_failure(self, summary: Summary, rejects: Sequence[Reject]) -> Sequence[Reject]:
+    def up_to_failure(self, summary: Summary, rejects: Rejects) -> Rejects:
         """Return the next rejects, up to the first that is one too many."""
         return rejects if self.max_lines is None else rejects[: max(self.max_lines - summary.rejected, 0) + 1]
 

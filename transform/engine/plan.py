@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import polars as pl
 
 from transform.decode.decoder import Decoded, Decoder
-from transform.decode.rejects import ChunkResult, Reject, reject_long
+from transform.decode.rejects import ChunkResult, Rejects, reject_long
 from transform.decode.schema import Column, Path
 from transform.engine.named_members import NamesFound, find_names
 from transform.engine.projection import Projection
@@ -43,13 +43,13 @@ class EvaluatedChunk:
         return self.decoded.lines[self.evaluated.kept]
 
     @property
-    def rejects(self) -> list[Reject]:
+    def rejects(self) -> Rejects:
         """The rejected lines, in order: those without a row, and those on which the calculation failed."""
         decoded, failed = self.decoded, self.evaluated.failed
         if not failed:
             return decoded.rejects
-        more = [decoded.reject(int(decoded.lines[row]), error) for row, error in failed.items()]
-        return sorted([*decoded.rejects, *more], key=lambda reject: reject.line)
+        more = (decoded.reject(int(decoded.lines[row]), error) for row, error in failed.items())
+        return decoded.rejects.merged(Rejects.of(more))
 
 
 class ExpressionPlan:
@@ -143,7 +143,7 @@ class ExpressionPlan:
         """Return what a chunk becomes: all stages that a row passes through."""
         if isinstance(chunk, LongLine):
             reject = reject_long(0, chunk.offset, chunk.head, chunk.length, self.max_line_bytes)
-            return ChunkResult((), (reject,), 1, 0, 0, 0, {}, chunk.stop)
+            return ChunkResult((), Rejects.of((reject,)), 1, 0, 0, 0, {}, chunk.stop)
         return self.splice(self.evaluate(chunk))
 
     def decode(self, chunk: Chunk) -> Decoded:

@@ -97,7 +97,7 @@ _SHOWN_FOLDERS = 5
 
 
 class _Reject(msgspec.Struct):
-    """A line of rejects, as `rejects.to_json_blocks` writes it."""
+    """A line of rejects, as `Rejects.to_json_blocks` writes it."""
 
     offset: int
     line: int

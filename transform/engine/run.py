@@ -22,7 +22,7 @@ import polars as pl
 
 from transform import _process
 from transform.decode.inference import SampleSize
-from transform.decode.rejects import ChunkResult, to_json_blocks
+from transform.decode.rejects import ChunkResult
 from transform.decode.schema import Column
 from transform.engine.module_sources import Modules
 from transform.engine.options import EngineOptions
@@ -188,7 +188,7 @@ class Stream:
         """Count the rejected lines of a chunk, and yield them as blocks of JSON lines."""
         rejects = self._options.policy.up_to_failure(self.summary, result.rejects)
         self.summary.count_rejects(rejects)
-        yield from to_json_blocks(rejects, self.summary.lines_in + 1)
+        yield from rejects.to_json_blocks(self.summary.lines_in + 1)
         if rejects:
             self._options.policy.check(self.summary, rejects[-1])
 

@@ -1,7 +1,7 @@
 """The summary of a run in numbers, and its state, from which another process can resume it later."""
 
 import copy
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Self
 
@@ -9,7 +9,7 @@ import msgspec
 import polars as pl
 
 from transform.decode.near_names import did_you_mean, nearest
-from transform.decode.rejects import ChunkResult, Reject
+from transform.decode.rejects import ChunkResult, Rejects
 from transform.decode.schema import Column, read_type
 from transform.io.object_checksum import check_text
 from transform.io.sources import Position
@@ -135,18 +135,18 @@ class Summary:
         self.count_rejects(result.rejects)
         self.add(result)
 
-    def count_rejects(self, rejects: Sequence[Reject]) -> None:
+    def count_rejects(self, rejects: Rejects) -> None:
         """Add rejected lines of the chunk whose other counts are added next."""
         self.rejected += len(rejects)
         reasons = self.reject_reasons
         for reject in rejects[: max(_FIRST_REJECTS - len(self.first_rejects), 0)]:
             line = self.lines_in + reject.line + 1
             self.first_rejects.append(f"line {line} (offset {reject.offset}): {reject.reason}")
-        for reject in rejects:
-            if (reason := reasons.get(reject.kind)) is None:
-                kind = reject.kind if len(reasons) < MAX_REASONS else OTHER_REASONS
-                reason = reasons.setdefault(kind, Reason(0, reject.offset))
-            reason.count += 1
+        for kind, count, first_offset in rejects.by_kind():
+            if (reason := reasons.get(kind)) is None:
+                name = kind if len(reasons) < MAX_REASONS else OTHER_REASONS
+                reason = reasons.setdefault(name, Reason(0, first_offset))
+            reason.count += count
 
     def rows(self) -> Iterator[tuple[str, str, str]]:
         """Yield the summary as rows of a table for people: a name, a number and a note."""

@@ -1,8 +1,8 @@
 """The functions of the compiled kernel, with numpy arrays for buffers.
 
 `scan` finds the lines of a chunk and the members that a calculation needs, `strings` reads text, `emit` writes the
-output, and `find_faults` says what is wrong with lines. The library has the functions once for each level of the
-processor; `TRANSFORM_CPU` forces one.
+output, `find_faults` says what is wrong with lines, and `write_rejects` and `number_rejects` write the records of those
+that are rejected. The library has the functions once for each level of the processor; `TRANSFORM_CPU` forces one.
 """
 
 import ctypes
@@ -11,7 +11,7 @@ import functools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -26,6 +26,7 @@ Bytes = npt.NDArray[np.uint8]
 MISSING = 2**32 - 1
 """The start of a value that is not there."""
 MAX_CHUNK_BYTES = 2**32 - 2**20
+_RECORD_START_BYTES = len('{"offset":,"line":') + 2 * 20  # at most, of the record of a rejected line
 
 
 class Status(enum.IntEnum):
@@ -90,6 +91,16 @@ class _Result(ctypes.Structure):
     )
 
 
+class _Wording(ctypes.Structure):
+    _fields_ = (
+        ("before", ctypes.c_void_p),
+        ("after", ctypes.c_void_p),
+        ("before_size", ctypes.c_int64),
+        ("after_size", ctypes.c_int64),
+        ("binary", ctypes.c_bool),
+    )
+
+
 @dataclass(frozen=True, slots=True)
 class Kernel:
     """The functions of a library for one level of the processor."""
@@ -100,6 +111,8 @@ class Kernel:
     strings: Any
     emit: Any
     find_faults: Any
+    write_rejects: Any
+    number_rejects: Any
 
 
 def load(path: Path = LIBRARY, level: str | None = None) -> Kernel:
@@ -127,6 +140,8 @@ def load(path: Path = LIBRARY, level: str | None = None) -> Kernel:
         function("strings", pointer, pointer, pointer, integer, pointer, pointer),
         function("emit", *(pointer,) * 7, integer, ctypes.POINTER(_Result), ctypes.c_int32, pointer, pointer),
         function("find_faults", pointer, pointer, pointer, integer, pointer, pointer),
+        function("write_rejects", *(pointer,) * 6, integer, ctypes.POINTER(_Wording), integer, pointer, pointer),
+        function("number_rejects", *(pointer,) * 5, integer, integer, pointer),
     )
 
 
@@ -285,6 +300,101 @@ def find_faults(
         data.ctypes.data, starts.ctypes.data, stops.ctypes.data, len(starts), faults.ctypes.data, places.ctypes.data
     )
     return faults, places
+
+
+class Wording(NamedTuple):
+    """How a reason to reject a line is worded; within the two texts may be a detail of the line.
+
+    Attributes:
+        before: The JSON before the detail, from the comma on that follows the number of the line.
+        after: The JSON after it, up to the quote before the bytes of the line.
+        binary: Whether the line is not UTF-8, and kept in base64.
+    """
+
+    before: bytes
+    after: bytes
+    binary: bool
+
+
+@dataclass(frozen=True, slots=True)
+class RejectedLines:
+    """Rejected lines of a chunk, and the reasons.
+
+    Attributes:
+        starts: Where each line starts in the chunk.
+        stops: Where it ends, before its newline.
+        reasons: The number of its reason.
+        details: Where in the chunk the detail of the reason starts, or a number that is the detail.
+        detail_stops: Where it ends; -1 if it is a number.
+    """
+
+    starts: Positions
+    stops: Positions
+    reasons: npt.NDArray[np.int32]
+    details: Positions
+    detail_stops: Positions
+
+
+def write_rejects(
+    data: Bytes, lines: RejectedLines, wordings: Sequence[Wording], limit: int, kernel: Kernel | None = None
+) -> tuple[Bytes, Positions]:
+    """Return of the records of rejected lines what comes after the number of the line, and where each starts and ends.
+
+    Args:
+        data: The chunk, with room after it as `with_slack` makes it.
+        lines: The lines.
+        wordings: The reasons.
+        limit: How many characters a detail may have; the last one of a longer one is `…`.
+        kernel: The functions; by default those for this processor.
+
+    Returns:
+        The texts, with room after them as `number_rejects` needs it, and the bounds.
+    """
+    functions, count = kernel or _functions(), len(lines.starts)
+    structures, keep = (_Wording * max(len(wordings), 1))(), list[Bytes]()
+    for structure, wording in zip(structures, wordings, strict=False):
+        before, after = (np.frombuffer(text + bytes(SLACK), np.uint8) for text in (wording.before, wording.after))
+        structure.before, structure.after, structure.binary = before.ctypes.data, after.ctypes.data, wording.binary
+        structure.before_size, structure.after_size = len(wording.before), len(wording.after)
+        keep += [before, after]
+    arrays = (data, lines.starts, lines.stops, lines.reasons, lines.details, lines.detail_stops)
+    arguments = (*map(_pointer, arrays), count, structures, limit)
+    bounds, size = np.empty(count + 1, np.int64), functions.write_rejects(*arguments, None, None)
+    texts = np.empty(size + SLACK, np.uint8)
+    written = functions.write_rejects(*arguments, texts.ctypes.data, bounds.ctypes.data)
+    assert written <= size  # noqa: S101 - the kernel has written beyond the end of the buffer
+    texts.resize(written + SLACK, refcheck=False)
+    return texts, bounds
+
+
+def number_rejects(
+    texts: Bytes,
+    starts: Positions,
+    stops: Positions,
+    offsets: Positions,
+    lines: Positions,
+    first_line: int,
+    kernel: Kernel | None = None,
+) -> Bytes:
+    """Return records of rejected lines.
+
+    Args:
+        texts: What comes after the number of each line, with room after it.
+        starts: Where each of these texts starts.
+        stops: Where it ends.
+        offsets: Where each line starts in the input.
+        lines: Its index in the chunk.
+        first_line: The number of the chunk's first line.
+        kernel: The functions; by default those for this processor.
+    """
+    arrays = (texts, starts, stops, offsets, lines)
+    size = int((stops - starts).sum()) + len(starts) * _RECORD_START_BYTES
+    records = np.empty(size + SLACK, np.uint8)
+    written = (kernel or _functions()).number_rejects(
+        *map(_pointer, arrays), first_line, len(starts), records.ctypes.data
+    )
+    assert written <= size  # noqa: S101 - the kernel has written beyond the end of the buffer
+    return records[:written]
 
 
 @dataclass(frozen=True, slots=True)

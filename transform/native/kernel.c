@@ -5,13 +5,15 @@
 // outside strings, escapes in strings, and where numbers and words begin. `scan_line` (lines.h) walks them by the
 // grammar of RFC 8259. Nothing that is wrong with one line matters for the next, as a string goes no further than its
 // line. What the kernel is not sure about it marks SLOW, and Python decides. `emit` (output.h) writes lines with results
-// in them, and `find_faults` (faults.h) finds what is wrong with those that are refused.
+// in them, `find_faults` (faults.h) finds what is wrong with those that are refused, and `write_rejects` (rejects.h)
+// writes the records of these.
 //
 // The file is compiled once for each level of the processor; LEVEL is the end of the names.
 
 #include "faults.h"
 #include "lines.h"
 #include "output.h"
+#include "rejects.h"
 
 // Returns how many lines a chunk has.
 int64_t EXPORT(count_lines)(const byte *data, int64_t size) {

@@ -27,7 +27,7 @@ from tests.support import example
 from tests.support.example import lines, transformed, wait_until
 from tests.support.tuned import Tuned
 from transform import Calculation, InputError, LineFunction, RejectedError, SchemaError, Summary, WorkerError
-from transform.decode.rejects import ChunkResult
+from transform.decode.rejects import NO_REJECTS, ChunkResult
 from transform.engine.processes import Processes, import_path
 from transform.engine.threads import Threads
 from transform.io.chunks import Chunk, LongLine
@@ -153,7 +153,7 @@ class FailingPlan:
                     raise UnsendableError("a", "b")
                 case _:
                     os._exit(3)
-        return ChunkResult((memoryview(bytes(chunk.data)),), (), 1, 1, 0, 0, {}, chunk.stop)
+        return ChunkResult((memoryview(bytes(chunk.data)),), NO_REJECTS, 1, 1, 0, 0, {}, chunk.stop)
 
 
 @pytest.mark.parametrize(

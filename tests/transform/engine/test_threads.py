@@ -12,7 +12,7 @@ import pytest
 
 from tests.support.stops import stopped, uninterrupted
 from transform import Calculation, InputError, LineFunction, SchemaError
-from transform.decode.rejects import ChunkResult
+from transform.decode.rejects import NO_REJECTS, ChunkResult
 from transform.engine.threads import AHEAD, Threads
 from transform.io.chunks import Chunk, LongLine, Range, cut_from
 from transform.io.compression import CODECS
@@ -157,7 +157,7 @@ class Counting:
         assert isinstance(chunk, Chunk)
         if b"fail" in chunk.data.tobytes():
             raise SchemaError("on purpose")
-        return ChunkResult((memoryview(bytes(chunk.data)),), (), 1, 1, 0, 0, {}, chunk.stop)
+        return ChunkResult((memoryview(bytes(chunk.data)),), NO_REJECTS, 1, 1, 0, 0, {}, chunk.stop)
 
 
 def open_files() -> int:

@@ -29,7 +29,7 @@ from transform import (
     UnavailableError,
 )
 from transform._process import defer_interrupts
-from transform.decode.rejects import ChunkResult
+from transform.decode.rejects import NO_REJECTS, ChunkResult
 from transform.engine.threads import AHEAD, Threads
 from transform.io import s3_reader
 from transform.io.chunks import Chunk, LongLine, Range, cut, prefetch_range, read_range
@@ -253,7 +253,7 @@ def test_the_next_ranges_are_read_before_the_first_one_is_done(place: ObjectPlac
 
     def transform(chunk: Chunk | LongLine) -> ChunkResult:
         done.wait()
-        return ChunkResult((), (), 0, 0, 0, 0, {}, chunk.stop)
+        return ChunkResult((), NO_REJECTS, 0, 0, 0, 0, {}, chunk.stop)
 
     with Threads(transform, 1, 300, 500) as threads:
         results = threads.results([], version, parts)

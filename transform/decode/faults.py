@@ -1,0 +1,70 @@
+"""The reasons for lines that are not JSON objects, found for many lines at once.
+
+The kernel has found what is wrong with each of them, and where. In most lines, the bytes around that place show the
+cause, and in many they are the same. `line_errors.reason_of_fault` finds the same reasons line by line; what is not
+certain here is left to it.
+"""
+
+import numpy as np
+
+from transform.decode.line_errors import CUT_KIND, NEAR_BYTES, NOT_OBJECTS, kind_near, reason_of_fault
+from transform.decode.reasons import Form, Reasons, rows_by_value, whole_form
+from transform.native.binding import Bytes, Fault, Positions
+
+
+def find_reasons(
+    data: Bytes, starts: Positions, stops: Positions, faults: Bytes, places: Positions, reasons: Reasons
+) -> None:
+    """Note the reasons for lines that are not JSON objects.
+
+    Args:
+        data: The chunk.
+        starts: Where each line starts; none is blank.
+        stops: Where it ends.
+        faults: What is wrong with it, as a `Fault`.
+        places: At which of its bytes.
+        reasons: Where the reasons are noted. A line without one has to be looked at by itself.
+    """
+    for fault, reason in NOT_OBJECTS.items():
+        reasons.add(np.flatnonzero(faults == fault), whole_form(*reason))
+    last = len(data) - 1
+    is_plain = (data[starts] == ord("{")) & (data[np.minimum(starts + 1, last)] != 0)  # and not UTF-16
+    reasons.add(np.flatnonzero(is_plain & (faults == Fault.TRUNCATED)), whole_form(CUT_KIND))
+    rows = np.flatnonzero(is_plain & ~np.isin(faults, (Fault.NONE, Fault.UNSURE, Fault.TRUNCATED)))
+    at = starts[rows] + places[rows]
+    left = np.minimum(stops[rows] - at, NEAR_BYTES)
+    around = np.zeros((len(rows), 8), np.uint8)
+    around[:, 0], around[:, 1] = faults[rows], left
+    around[:, 2 : 3 + NEAR_BYTES] = data[np.minimum(at[:, None] + np.arange(-1, NEAR_BYTES), last)]
+    around[:, 3 : 3 + NEAR_BYTES][np.arange(NEAR_BYTES) >= left[:, None]] = 0
+    _, first, groups = np.unique(around.view(np.uint64)[:, 0], return_index=True, return_inverse=True)
+    near = [_form_near(bytes(around[row])) for row in first.tolist()]
+    for form, alike in rows_by_value(near).items():
+        of = rows[np.isin(groups, alike)]
+        reasons.add_with_numbers(of, form, places[of])
+    rows = np.flatnonzero(~reasons.known & ~np.isin(faults, (Fault.NONE, Fault.UNSURE)))
+    view, columns = data.data, (column[rows].tolist() for column in (starts, stops, faults, places))
+    others = (_kind_of_line(bytes(view[start:stop]), *fault) for start, stop, *fault in zip(*columns, strict=True))
+    for kind, of in rows_by_value(others).items():
+        reasons.add_with_numbers(rows[of], _form(kind), places[rows[of]])
+
+
+def _kind_of_line(line: bytes, fault: int, place: int) -> str | None:
+    """Return the kind of a reason of which the detail is the place, else None."""
+    reason = reason_of_fault(line, fault, place)
+    return None if reason is None or reason[1] != f"byte {place} of the line" else reason[0]
+
+
+def _form_near(around: bytes) -> Form | None:
+    fault, left = around[:2]
+    before, rest = around[2:3], around[3 : 3 + left]
+    kind = kind_near(fault, before, rest)
+    if kind is None:
+        return None
+    if fault == Fault.NOT_UTF8:
+        return Form(kind, f"{kind}: byte ", f" of the line is 0x{rest[0]:02X}", binary=True)
+    return _form(kind)
+
+
+def _form(kind: str) -> Form:
+    return Form(kind, f"{kind}: byte ", " of the line")
