@@ -35,11 +35,12 @@ class Tuned(Runnable):
     """
 
     def __init__(
-        self, runnable: Runnable, *, sample_size: SampleSize = SAMPLE_SIZE, only_processes: bool = True
+        self, runnable: Runnable, *, sample_size: SampleSize = SAMPLE_SIZE, only_processes: bool | None = None
     ) -> None:
         self._runnable = runnable
         self._sample_size = sample_size
-        self._only_processes = only_processes
+        # A small sample is tried with many inputs, for each of which a process would have to start.
+        self._only_processes = sample_size is SAMPLE_SIZE if only_processes is None else only_processes
 
     def run(
         self,

@@ -8,7 +8,7 @@ import polars as pl
 import pytest
 
 from transform import Calculation, errors
-from transform.errors import CalculationError, InputError, OptionError, TransformError
+from transform.errors import InputError, OptionError, TransformError
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -27,22 +27,6 @@ def test_notebooks_show_the_sentence_of_an_error_and_no_code() -> None:
     classes = [it for it in vars(errors).values() if isinstance(it, type) and issubclass(it, TransformError)]
     assert len(classes) > 5
     assert OptionError("what was found")._render_traceback_() == ["OptionError: what was found"]
-
-
-@pytest.mark.parametrize("text", ["total * 2 AS x", "lower(city)", "a as b", "a + b", "upper(a), b"])
-def test_sql_where_the_name_of_a_column_is_expected(text: str) -> None:
-    with pytest.raises(CalculationError, match=r"write SQL as Calculation\.from_sql"):
-        Calculation(text)
-
-
-@pytest.mark.parametrize("name", ["a", "first name", "a-b", "x/y", "total (usd)", "as", "*"])
-def test_names_of_columns_are_none(name: str) -> None:
-    if name == "*":
-        with pytest.raises(CalculationError, match="several columns"):
-            Calculation(name)
-        return
-    assert Calculation(name).results == (name,)
-    assert Calculation(pl.col(name + " * 2")).results == (f"{name} * 2",)
 
 
 @pytest.mark.parametrize("suffix", ["parquet", "csv", "CSV", "zip", "xlsx"])

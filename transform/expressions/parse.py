@@ -15,9 +15,6 @@ NEGATIVE_DIGITS = 1_000_000
 _SQL_PART = re.compile(r"""'(?:[^']|'')*'|"(?:[^"]|"")*"|`[^`]*`|\bround\s*\(|[(\[\]),]""", re.IGNORECASE)
 _NEGATIVE = re.compile(r"\s*-\s*(\d{1,5})\s*")
 
-_SQL = re.compile(r"\s(?:as|AS)\s|\s[*/+-]\s|\w\(.*\)")
-"""What SQL has, and hardly a name of a column."""
-
 
 def name_results(exprs: Sequence[object], named: Mapping[str, object]) -> dict[str, pl.Expr]:
     """Return the results by name, in order.
@@ -49,11 +46,6 @@ def to_expression(value: object, *, literal: bool = False) -> pl.Expr:
     if isinstance(value, pl.Expr):
         expr = value
     elif isinstance(value, str):
-        if not literal and _SQL.search(value):
-            raise CalculationError(
-                f"`{value}` would be the name of a column; write SQL as Calculation.from_sql({value!r}), or "
-                f"pl.col({value!r}) if a column has this name"
-            )
         expr = pl.col(value)
     elif literal and (value is None or isinstance(value, bool | int | float)):
         expr = pl.lit(value)

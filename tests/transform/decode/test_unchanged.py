@@ -177,5 +177,7 @@ def test_any_number_of_workers_gives_the_same(workers: int, chunk_bytes: int) ->
         lambda row: int(str(row["n"])) % 3 != 0,
     )
     calculation = Calculation(id=at(PATH[:2]), x="id", n=pl.col("n") * 2).filter(pl.col("n") % 3 != 0)
-    outcome = checked(lines(*body), Tuned(calculation), spec, workers=workers, chunk_bytes=chunk_bytes)
+    outcome = checked(
+        lines(*body), Tuned(calculation, only_processes=False), spec, workers=workers, chunk_bytes=chunk_bytes
+    )
     assert outcome.summary.rejected == 399 // 50

@@ -248,7 +248,7 @@ def test_a_worker_that_is_killed_is_named_and_nothing_is_published(tmp_path: Pat
 
     def kill(_done: int, _size: int | None) -> None:
         for child in psutil.Process().children():
-            with suppress(psutil.ZombieProcess):  # killed before
+            with suppress(psutil.NoSuchProcess):  # killed before
                 if "transform.engine.processes" in " ".join(child.cmdline()):  # the tests' S3 server is a child, too
                     child.kill()
 
@@ -389,7 +389,12 @@ def no_workers() -> bool:
 
 def workers() -> list[psutil.Process]:
     children = [child for child in psutil.Process().children() if child.status() != psutil.STATUS_ZOMBIE]
-    return [child for child in children if "transform.engine.processes" in " ".join(child.cmdline())]
+    found = []
+    for child in children:
+        with suppress(psutil.NoSuchProcess):
+            if "transform.engine.processes" in " ".join(child.cmdline()):
+                found.append(child)
+    return found
 
 
 # --- modules ---

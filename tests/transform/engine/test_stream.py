@@ -349,7 +349,7 @@ def test_what_can_be_read_once_only_cannot_be_gone_on_with(tmp_path: Path) -> No
     state = stopped_after(CALCULATION, source, 5)
     os.mkfifo(tmp_path / "fifo")
     for other in (tmp_path / "fifo", "-", io.BytesIO(CONTENT)):
-        with pytest.raises(InputError, match="can't be gone on with"), CALCULATION.stream(other, state):
+        with pytest.raises(InputError, match="can't be resumed"), CALCULATION.stream(other, state):
             pass
     with CALCULATION.stream(io.BytesIO(CONTENT), State()) as stream:
         assert b"".join(data for part in stream for data in part.output) == transformed(200)
@@ -395,7 +395,7 @@ def test_of_an_object_only_what_is_left_is_asked_for(
             list(stream)
         assert stream.summary.bytes_in == len(MANY)
         starts = [request.first_byte for request in proxy.requests if request.operation == "GetObject"]
-        assert len(starts) == len(proxy.requests)
+        assert {request.operation for request in proxy.requests} == {"GetObject", "HeadObject"}  # for its checksum
     # Whether a line starts at a range's start, the byte before tells.
     assert min(starts) >= state.position.offset - (workers > 1)
     assert (len(starts) > 1) == (workers > 1)

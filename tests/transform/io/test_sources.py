@@ -424,7 +424,7 @@ def test_what_is_stored_in_another_way_than_before_is_not_gone_on_with(
 @pytest.mark.parametrize("source", ["-", "/dev/null", io.BytesIO(CONTENT)], ids=["stdin", "device", "object"])
 @pytest.mark.parametrize("start", [Position(5, None), Position(5, "gzip")])
 def test_a_stream_is_not_gone_on_with(source: Source, start: Position) -> None:
-    message = "can't be gone on with: it is not a file or an object"
+    message = "can't be resumed: only files and S3 objects"
     with pytest.raises(InputError, match=message), open_source(source, start):
         pass
 

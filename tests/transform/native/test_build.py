@@ -149,7 +149,7 @@ def test_build_fails_in_words_if_the_kernel_does_not_compile(tree: Path) -> None
     done = run_python("-m", "hatchling", "build", "-t", "wheel", "-d", "dist", cwd=tree)
     assert done.returncode == 1
     assert f"the kernel can't be compiled for {find_target().name}:" in done.stderr
-    assert re.search(r"kernel\.c:\d+:\d+: error: use of undeclared identifier 'nothing'", done.stderr)
+    assert re.search(r"vectors\.h:\d+:\d+: error: use of undeclared identifier 'nothing'", done.stderr)
     assert "Traceback" not in done.stderr
     assert not [*tree.glob("dist/*.whl")]
 
@@ -169,7 +169,7 @@ def test_without_a_compiler_the_message_says_what_is_missing(tree: Path) -> None
 
 
 def test_warning_is_an_error(tmp_path: Path) -> None:
-    with pytest.raises(CompilationError, match=r"kernel\.c:\d+:\d+: error: 'SLACK' macro redefined"):
+    with pytest.raises(CompilationError, match=r"vectors\.h:\d+:\d+: error: 'SLACK' macro redefined"):
         compile_library(tmp_path / "library", defines=("SLACK=65",))
     assert not [*tmp_path.iterdir()]
 
