@@ -85,7 +85,7 @@ class Server(ThreadingHTTPServer):
         self.delay_s = delay_s
 
     def finish_request(self, request: Any, client_address: Any) -> None:
-        """Serve one connection; its handshake is made here, in a thread of its own."""
+        """Serve one connection in a separate thread, which also makes its handshake."""
         super().finish_request(self.context.wrap_socket(request, server_side=True), client_address)
 
     def shutdown_request(self, request: Any) -> None:

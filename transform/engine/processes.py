@@ -2,8 +2,8 @@
 
 A process is a new interpreter that receives a chunk and returns its result, until its connection is closed. Forks would
 not do, because polars does not survive them; nor would processes of `multiprocessing`, which import the caller's main
-module again: a script or a notebook does not expect that. Each process has a connection of its own, so that one that is
-killed while it sends a result breaks no other one's.
+module again: a script or a notebook does not expect that. Each process has a separate connection, so that one that is
+killed while it sends a result does not damage the others' results.
 """
 
 import contextlib

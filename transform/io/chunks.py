@@ -310,7 +310,7 @@ def is_blank(data: memoryview) -> bool:
 
 
 def _first_text(data: memoryview) -> bytes:
-    """Return some bytes from the first on that is no white space; empty if there is none."""
+    """Return some bytes, from the first that is not white space; empty if all are."""
     texts = (bytes(data[start : start + 4096]).lstrip(b" \t\r\n") for start in range(0, len(data), 4096))
     return next(filter(None, texts), b"")
 
