@@ -149,7 +149,7 @@ def test_build_fails_in_words_if_the_kernel_does_not_compile(tree: Path) -> None
     done = run_python("-m", "hatchling", "build", "-t", "wheel", "-d", "dist", cwd=tree)
     assert done.returncode == 1
     assert f"the kernel can't be compiled for {find_target().name}:" in done.stderr
-    assert re.search(r"vectors\.h:\d+:\d+: error: use of undeclared identifier 'nothing'", done.stderr)
+    assert re.search(r"kernel\.c:\d+:\d+: error: use of undeclared identifier 'nothing'", done.stderr)
     assert "Traceback" not in done.stderr
     assert not [*tree.glob("dist/*.whl")]
 
