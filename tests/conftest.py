@@ -28,6 +28,11 @@ hypothesis.settings.register_profile("same", deadline=None, derandomize=True)
 hypothesis.settings.register_profile("new", deadline=None)
 hypothesis.settings.load_profile("same")
 
+# Tests start hundreds of processes. Where Python is told to keep no compiled code, as many a container does, each would
+# compile the project anew, and so would every worker of pytest-xdist all of the tests.
+sys.dont_write_bytecode = False
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+
 ROOT = Path(__file__).parents[1]
 START_TIMEOUT_S = 30
 COMMAND_TIMEOUT_S = 60
