@@ -30,11 +30,11 @@ install: .venv/installed ## Make the virtual environment in .venv, with the lock
 demo: install ## Run the worker against a local AWS emulator; on your data with FILE=… CALCULATION=…
 	@$(BIN)/runner demo $(if $(FILE),'$(FILE)')
 
-test: install ## Run the tests, but for those that take longer than a minute
+test: install ## Run the tests, but for those that take longer than a minute, with a part of the examples
 	$(BIN)/python -m pytest -n auto
 
-test-slow: install ## Run the tests that take longer than a minute
-	$(BIN)/python -m pytest -n auto -m slow
+test-slow: install ## Run the tests that take longer than a minute, and those of properties with all examples
+	$(BIN)/python -m pytest -n auto -m 'slow or property' --hypothesis-profile all
 
 lint: install .venv-checkov/installed ## Check style, types, docker/Dockerfile and the templates in cfn/
 	$(BIN)/ruff check
