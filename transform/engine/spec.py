@@ -89,6 +89,7 @@ class ExpressionSpec:
     sql: dict[str | int, str] = field(default_factory=dict)
     modules: Modules = field(default_factory=dict)
     _bound: Bound | None = field(default=None, init=False, repr=False, compare=False)
+    _planned: ExpressionPlan | None = field(default=None, init=False, repr=False, compare=False)
 
     @property
     def digest(self) -> str:
@@ -189,9 +190,13 @@ class ExpressionSpec:
         return self._plan(bound, infer_columns(bound.reads, self.schema, Sample(), {}), MAX_LINE_BYTES)
 
     def _plan(self, bound: Bound, columns: dict[str, Column], max_line_bytes: int) -> ExpressionPlan:
+        """Return a plan, or the last one if it is the same: the checks take longer than the lines of a small input."""
         from transform.engine.plan import ExpressionPlan
 
-        return ExpressionPlan(
+        last = self._planned
+        if last is not None and (last.columns, last.max_line_bytes) == (columns, max_line_bytes):
+            return last
+        plan = ExpressionPlan(
             {name: bound.results.get(name) for name in self.results},
             bound.filters,
             columns,
@@ -201,6 +206,8 @@ class ExpressionSpec:
             pure=self.pure,
             sql=self.sql,
         )
+        object.__setattr__(self, "_planned", plan)
+        return plan
 
     def _infer(
         self,
