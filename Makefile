@@ -5,7 +5,7 @@ KERNEL := $(filter-out %/powers.h,$(wildcard transform/native/*.[ch])) $(addpref
 TARGETS := x86_64-linux aarch64-linux x86_64-macos aarch64-macos
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-slow lint format simulate bench wheels lock clean
+.PHONY: help install demo test test-slow lint format simulate bench dist lock clean
 .PHONY: image push deploy-fargate deploy-ec2 status smoke destroy
 
 help: ## List what can be made
@@ -48,7 +48,9 @@ format: install ## Put the code in order
 	$(BIN)/ruff check --fix
 	$(BIN)/ruff format
 
-wheels: install ## Build wheels in dist/, for Linux and macOS on x86-64 and ARM64
+dist: install ## Build the source distribution and wheels in dist/, for Linux and macOS on x86-64 and ARM64
+	rm -rf dist
+	$(BIN)/python -m hatchling build -t sdist -d dist
 	set -e; for target in $(TARGETS); do KERNEL_TARGET=$$target $(BIN)/python -m hatchling build -t wheel -d dist; done
 
 # The scripts say what they need and print what they run; variables of the command line and the environment reach them.
