@@ -36,11 +36,13 @@ test: install ## Run the tests, but for those that take longer than a minute
 test-slow: install ## Run the tests that take longer than a minute
 	$(BIN)/python -m pytest -n auto -m slow
 
-lint: install .venv-checkov/installed ## Check style, types, docker/Dockerfile and the templates in cfn/
+lint: install .venv-checkov/installed ## Check style, types, spelling, docker/Dockerfile, cfn/ and .github/
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
+	$(BIN)/codespell
 	$(BIN)/hadolint docker/Dockerfile
+	$(BIN)/zizmor --quiet --offline --strict-collection .github/workflows
 	$(BIN)/cfn-lint --include-checks I -- cfn/*.yaml
 	.venv-checkov/bin/checkov --framework cloudformation --directory cfn --compact --quiet --skip-download
 
