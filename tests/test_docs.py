@@ -142,6 +142,13 @@ def test_contributing_answers_what_newcomers_ask(asked: str) -> None:
     assert files <= set(links(ROOT / "CONTRIBUTING.md"))
 
 
+def test_tests_that_contributing_runs_are_there() -> None:
+    named = re.findall(r"-m pytest -n0 (\S+)(?: -k (\w+))?", (ROOT / "CONTRIBUTING.md").read_text())
+    assert named
+    for file, word in named:
+        assert re.search(rf"def test_\w*{word}", (ROOT / file).read_text()), file
+
+
 class Block(NamedTuple):
     """A piece of Python on a page."""
 
