@@ -12,7 +12,7 @@ import polars as pl
 from tests.conftest import ROOT
 
 TIMEOUT_S = 100
-INSTALL_TIMEOUT_S = 600  # with what is fetched
+INSTALL_TIMEOUT_S = 900  # with what is fetched
 
 
 def run_python(
@@ -43,25 +43,28 @@ class Environment:
     def __init__(self, directory: Path, *, shared: bool) -> None:
         self.cwd = directory
         self.bin = directory / "venv" / "bin"
-        done = run_python("-m", "venv", "--without-pip", directory / "venv", cwd=directory)
+        done = run_python("-m", "venv", *(["--without-pip"] if shared else []), directory / "venv", cwd=directory)
         assert done.returncode == 0, done.stderr
+        self.pip: tuple[str | Path, ...] = (self.bin / "python", "-m", "pip")
         if shared:
+            self.pip = (sys.executable, "-m", "pip", "--python", self.bin / "python")
             (site,) = (directory / "venv").glob("lib/python3*/site-packages")
             # Directories that are named this way come last, and .pth files in them count for nothing.
             (site / "shared.pth").write_text(f"{Path(pl.__file__).parents[1]}\n")
 
     def install(self, *arguments: object) -> None:
         """Install with pip."""
-        pip = ("-m", "pip", "--quiet", "--python", self.bin / "python", "install")
-        done = run_python(*pip, *arguments, cwd=self.cwd, timeout_s=INSTALL_TIMEOUT_S)
-        assert done.returncode == 0, done.stderr
+        self._run(*self.pip, "install", "--quiet", *arguments, timeout_s=INSTALL_TIMEOUT_S)
 
     def run(self, program: str, *arguments: object) -> str:
         """Run a program of the environment; return what it prints."""
+        return self._run(self.bin / program, *arguments, timeout_s=TIMEOUT_S)
+
+    def _run(self, *command: object, timeout_s: float) -> str:
         variables = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
         done = subprocess.run(
-            [self.bin / program, *map(str, arguments)],
-            cwd=self.cwd, env=variables, capture_output=True, text=True, timeout=TIMEOUT_S, check=False,
+            [*map(str, command)], cwd=self.cwd, env=variables, capture_output=True, text=True,
+            timeout=timeout_s, check=False,
         )  # fmt: skip
         assert done.returncode == 0, done.stdout + done.stderr
         return done.stdout
