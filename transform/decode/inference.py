@@ -384,12 +384,12 @@ def infer_type(name: str, read: Read, sample: Sample) -> pl.DataType:
     seen = f"in the first {lines}" if not sample.whole else f"in the input ({lines})"
     member = sample.members.get(name) or Member()
     if not member.present:
-        raise SchemaError(_describe_absent(name, read.path, member, sample, seen))
+        raise SchemaError(_describe_absent(name, read.path, member, sample, seen), column=name)
     if read.use is not Use.VALUE:
         return pl.Boolean()
     kinds = {kind: count for kind, count in member.kinds.items() if kind != "null"}
     if not kinds:
-        raise SchemaError(_describe_unsettled(f"`{name}` is only null", name, seen))
+        raise SchemaError(_describe_unsettled(f"`{name}` is only null", name, seen), column=name)
     if member.too_deep:
         raise too_deep(name)
     if set(kinds) not in _ONE_KIND or member.dtype is None:
@@ -398,14 +398,15 @@ def infer_type(name: str, read: Read, sample: Sample) -> pl.DataType:
             counts += ", but what they contain has no common type"
         raise SchemaError(
             f"column `{name}` is of mixed kinds {seen}: {counts}. D{_how_to_declare(name)[1:]}; "
-            "lines where it holds something else are then rejected."
+            "lines where it holds something else are then rejected.",
+            column=name,
         )
     if read.elements == frozenset():
         if "array" not in kinds:
-            raise SchemaError(f"column `{name}` is no array {seen}, but its elements are counted")
+            raise SchemaError(f"column `{name}` is no array {seen}, but its elements are counted", column=name)
         return pl.List(pl.Boolean())
     if (unsettled := _unsettled(member.dtype, name, read.elements)) is not None:
-        raise SchemaError(_describe_unsettled(unsettled, name, seen))
+        raise SchemaError(_describe_unsettled(unsettled, name, seen), column=name)
     return member.dtype
 
 

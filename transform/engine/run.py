@@ -245,7 +245,8 @@ def _cannot_restart(error: WidenError, why: str) -> SchemaError:
     """Return the error for a run that has to start again but cannot; its message says which type to declare."""
     return SchemaError(
         f"{error}. The run cannot start again with that in mind, as {why}: declare the type, for example with "
-        f"--schema {shlex.quote(f'{error.name}={error.dtype}')} or .with_schema({{{error.name!r}: pl.{error.dtype}}})"
+        f"--schema {shlex.quote(f'{error.name}={error.dtype}')} or .with_schema({{{error.name!r}: pl.{error.dtype}}})",
+        column=error.name,
     )
 
 
