@@ -129,6 +129,11 @@ def age_metric(metrics: Metrics, seconds: float) -> None:
     metrics.emit({"OldestMessageAge": (max(0.0, seconds), "Seconds")})
 
 
+def breaker_metric(metrics: Metrics, *, is_open: bool) -> None:
+    """Emit whether the circuit breaker keeps a worker from doing jobs: 1 if so, 0 once it does them again."""
+    metrics.emit({"BreakerOpen": (float(is_open), "Count")})
+
+
 def _presentable(dimensions: Mapping[str, str]) -> dict[str, str]:
     """Return the dimensions as CloudWatch accepts them: in ASCII, not too long, and without empty ones."""
     texts = {name: value.encode("ascii", "replace").decode().strip() for name, value in dimensions.items()}
