@@ -12,7 +12,7 @@ import polars as pl
 from transform.decode.decoder import Decoded, Decoder
 from transform.decode.rejects import ChunkResult, Rejects, reject_long
 from transform.decode.schema import Column, Path
-from transform.engine.named_members import NamesFound, find_names
+from transform.engine.named_members import NamesFound, find_columns, find_names
 from transform.engine.projection import Projection
 from transform.engine.splice import splice
 from transform.expressions.evaluate import Evaluated, Evaluator
@@ -102,6 +102,7 @@ class ExpressionPlan:
             {name: projection.keeps(name) for name in projection.names},
             others_stay=projection.select is None,
         )
+        self._declared = [n for n, column in columns.items() if not column.inferred and n not in projection.names]
         self._schema = {name: column.evaluated for name, column in columns.items()}
         computed = {name: expr for name, expr in results.items() if expr is not None}
         self._calls_python = any(map(calls_python, (*computed.values(), *filters)))
@@ -172,6 +173,7 @@ class ExpressionPlan:
         """Return what an evaluated chunk becomes: its lines with the results in them."""
         chunk, decoded, evaluated = found.chunk, found.decoded, found.evaluated
         names = find_names(decoded, self._projection.names, found.kept_lines) if self._projection else NamesFound()
+        columns = find_columns(decoded, self._declared)
         return ChunkResult(
             output=(splice(decoded, evaluated, self._names, self.unchanged, self._targets),),
             rejects=found.rejects,
@@ -182,8 +184,8 @@ class ExpressionPlan:
             nonfinite=evaluated.nonfinite,
             inexact=decoded.inexact,
             stop=chunk.offset + len(chunk.data),
-            seen=names.seen,
-            near=names.near,
+            seen=names.seen | columns.seen,
+            near={**names.near, **columns.near},
         )
 
     def count_nulls(self, found: EvaluatedChunk) -> dict[str, int]:

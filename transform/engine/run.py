@@ -60,7 +60,7 @@ class Spec(Protocol):
 
     @property
     def named_members(self) -> Mapping[str, str]:
-        """The members that lines are expected to have, by name, and what is to be done to them: drop or select."""
+        """The members that lines are expected to have, by name, and what is done to them: read, drop or select."""
 
     def final_notes(self, summary: Summary) -> list[str]:
         """Return notes for the user on what was found in all lines."""

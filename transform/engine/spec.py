@@ -123,13 +123,15 @@ class ExpressionSpec:
 
     @property
     def named_members(self) -> dict[str, str]:
-        """The members that lines are expected to have, by name, and what is to be done to them: drop or select.
+        """The members that lines are expected to have, by name, and what is to be done to them: read, drop or select.
 
-        A result that is selected is there in any case.
+        A result that is selected is there in any case. Of the members that are read, only those with a declared type
+        are named: the type of any other is inferred from its values.
         """
         projection = self.projection
         expected = (name for name in projection.names if name in projection.drop or name not in self.results)
-        return {name: "drop" if name in projection.drop else "select" for name in expected}
+        read = {name: "read" for name in self.bound.reads if name in self.schema}
+        return read | {name: "drop" if name in projection.drop else "select" for name in expected}
 
     @property
     def notes(self) -> tuple[str, ...]:
