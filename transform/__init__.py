@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     )
     from transform.explore.compare import Comparison
     from transform.explore.profile import Profile
+    from transform.expressions.rules import parse_rules
     from transform.io.compression import Codec, codec_of_encoding, codec_of_name
     from transform.io.s3 import S3Failure, S3Object
     from transform.io.s3_writer import MultipartUpload, PartBuffer, PartSizes, UploadedPart, prepare_sending
@@ -93,6 +94,7 @@ __all__ = [
     "lookup",
     "parse_duration",
     "parse_names",
+    "parse_rules",
     "parse_size",
     "prepare_sending",
     "printable",
@@ -128,6 +130,7 @@ _MODULES = {
     "lookup": "lookup_tables",
     "parse_duration": "sizes",
     "parse_names": "engine.projection",
+    "parse_rules": "expressions.rules",
     "parse_size": "sizes",
     "prepare_sending": "io.s3_writer",
     "printable": "terminal_text",

@@ -10,7 +10,7 @@ import functools
 import hashlib
 import importlib
 import itertools
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from transform.decode.near_names import unread_types
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from transform.engine.plan import ExpressionPlan
     from transform.engine.summary import Summary
     from transform.expressions.reads import Bound
+    from transform.expressions.rules import Rule
     from transform.io.chunks import Chunk, LongLine
 
 
@@ -72,6 +73,7 @@ class ExpressionSpec:
     Attributes:
         results: Expressions by name.
         filters: A line stays where all of them are true.
+        rules: A line is rejected where one of them is true.
         schema: Declared types by column.
         projection: Which members stay.
         pure: Whether Python functions in the expressions were declared pure.
@@ -88,6 +90,7 @@ class ExpressionSpec:
     origin: tuple[bytes, ...] = ()
     sql: dict[str | int, str] = field(default_factory=dict)
     modules: Modules = field(default_factory=dict)
+    rules: tuple[Rule, ...] = ()
     _bound: Bound | None = field(default=None, init=False, repr=False, compare=False)
 
     @property
@@ -96,7 +99,8 @@ class ExpressionSpec:
         results = self.origin or tuple(_serialised(expr) for expr in self.results.values())
         filters = [_serialised(expr) for expr in self.filters]
         options = repr((sorted(self.schema.items(), key=str), self.projection.describe(), self.pure))
-        return digest([*results, b"where", *filters, options.encode()])
+        rules = [part for rule in self.rules for part in (_serialised(rule.predicate), rule.reason.encode())]
+        return digest([*results, b"where", *filters, options.encode(), *([b"reject", *rules] if rules else [])])
 
     @property
     def bound(self) -> Bound:
@@ -104,9 +108,14 @@ class ExpressionSpec:
         from transform.expressions.reads import bind
 
         if self._bound is None:
-            object.__setattr__(self, "_bound", bind(self.results, self.filters))
+            object.__setattr__(self, "_bound", bind(self.results, self.filters, self.predicates))
         assert self._bound is not None  # noqa: S101 - it was just set
         return self._bound
+
+    @property
+    def predicates(self) -> list[pl.Expr]:
+        """The conditions of the rules."""
+        return [rule.predicate for rule in self.rules]
 
     @property
     def columns(self) -> list[str]:
@@ -136,7 +145,7 @@ class ExpressionSpec:
         from transform.expressions.row_wise import calls_python
 
         notes = unread_types(self.schema, self.declarable)
-        if any(calls_python(expr) for expr in (*self.results.values(), *self.filters)):
+        if any(calls_python(expr) for expr in (*self.results.values(), *self.filters, *self.predicates)):
             notes.append(
                 "Python functions ran in the expressions, which were declared pure: they are not checked, and slow"
             )
@@ -200,6 +209,7 @@ class ExpressionSpec:
             projection=self.projection,
             pure=self.pure,
             sql=self.sql,
+            rules=[replace(rule, predicate=expr) for rule, expr in zip(self.rules, bound.rules, strict=True)],
         )
 
     def _infer(

@@ -112,6 +112,18 @@ def parse_sql(text: str) -> list[pl.Expr]:
     return exprs
 
 
+def parse_condition(text: str) -> pl.Expr:
+    """Return the condition of a SQL text.
+
+    Raises:
+        CalculationError: As `parse_sql` does, or the text has several expressions.
+    """
+    predicates = parse_sql(text)
+    if len(predicates) != 1:
+        raise CalculationError(f"expected one condition, got {len(predicates)}: `{text}`; join them with AND")
+    return predicates[0]
+
+
 def _describe(text: str, error: sql.SqlError) -> str:
     if isinstance(error, sql.RefusedError):
         return f"`{text}` {error}" if str(error).startswith("is not row-wise: ") else f"the SQL `{text}`: {error}"

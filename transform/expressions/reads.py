@@ -1,6 +1,6 @@
 """The members of a line that expressions read. `bind` gives each of them a column, and has expressions read these."""
 
-from collections.abc import Callable, Container, Iterable, Iterator, Mapping
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,15 +21,17 @@ class Bound:
         results: The results to compute, by name, on these columns.
         unchanged: The results that are members as they are, by name, with the paths of the members.
         filters: The filters, on these columns.
+        rules: The conditions of the rules, on these columns.
     """
 
     reads: dict[str, Read]
     results: dict[str, pl.Expr]
     unchanged: dict[str, Path]
     filters: tuple[pl.Expr, ...]
+    rules: tuple[pl.Expr, ...] = ()
 
 
-def bind(results: Mapping[str, pl.Expr], filters: Iterable[pl.Expr]) -> Bound:
+def bind(results: Mapping[str, pl.Expr], filters: Iterable[pl.Expr], rules: Iterable[pl.Expr] = ()) -> Bound:
     """Find the members that expressions read, and give each of them a column.
 
     Only what expressions name is read: of `customer.city` the member `city` of `customer`, and nothing beside it.
@@ -38,16 +40,16 @@ def bind(results: Mapping[str, pl.Expr], filters: Iterable[pl.Expr]) -> Bound:
         CalculationError: An expression is nested too deeply.
     """
     try:
-        return _bind(results, filters)
+        return _bind(results, [*filters], [*rules])
     except RecursionError:
         raise CalculationError(f"an expression {TOO_DEEP}") from None
 
 
-def _bind(results: Mapping[str, pl.Expr], filters: Iterable[pl.Expr]) -> Bound:
+def _bind(results: Mapping[str, pl.Expr], filters: Sequence[pl.Expr], rules: Sequence[pl.Expr]) -> Bound:
     trees = {name: _tree(expr) for name, expr in results.items()}
     unchanged = {name: path for name, tree in trees.items() if (path := _path(_without_names(tree))) is not None}
     computed = {name: (expr, trees[name]) for name, expr in results.items() if name not in unchanged}
-    conditions = [(expr, _tree(expr)) for expr in filters]
+    conditions = [(expr, _tree(expr)) for expr in (*filters, *rules)]
     found: list[Read] = []
     for expr, tree in (*computed.values(), *conditions):
         found += _reads(tree) if tree is not None else [Read((name,)) for name in expr.meta.root_names()]
@@ -59,11 +61,13 @@ def _bind(results: Mapping[str, pl.Expr], filters: Iterable[pl.Expr]) -> Bound:
     def on_columns(expr: pl.Expr, tree: Any) -> pl.Expr:
         return expression(_on_columns(tree, columns, names)) if nested and tree is not None else expr
 
+    bound = [on_columns(*of) for of in conditions]
     return Bound(
         reads={names[path]: read for path, read in reads.items()},
         results={name: on_columns(*of) for name, of in computed.items()},
         unchanged=unchanged,
-        filters=tuple(on_columns(*of) for of in conditions),
+        filters=tuple(bound[: len(filters)]),
+        rules=tuple(bound[len(filters) :]),
     )
 
 
