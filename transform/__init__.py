@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     )
     from transform.explore.compare import Comparison
     from transform.explore.profile import Profile
+    from transform.expressions.origins import source
     from transform.expressions.rules import parse_rules
     from transform.io.compression import Codec, codec_of_encoding, codec_of_name
     from transform.io.s3 import S3Failure, S3Object
@@ -100,6 +101,7 @@ __all__ = [
     "printable",
     "printable_json",
     "read_rejects",
+    "source",
 ]
 
 _MODULES = {
@@ -136,6 +138,7 @@ _MODULES = {
     "printable": "terminal_text",
     "printable_json": "terminal_text",
     "read_rejects": "engine.reject_file",
+    "source": "expressions.origins",
 }
 
 

@@ -4,9 +4,10 @@ The stages of a chunk are methods, in order: `decode`, `evaluate` and `splice`; 
 """
 
 import functools
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 
+import numpy as np
 import polars as pl
 
 from transform.decode.decoder import Decoded, Decoder
@@ -16,9 +17,11 @@ from transform.engine.named_members import NamesFound, find_names
 from transform.engine.projection import Projection
 from transform.engine.splice import splice
 from transform.expressions.evaluate import Evaluated, Evaluator
+from transform.expressions.origins import Origins
 from transform.expressions.row_wise import calls_python
 from transform.expressions.rules import Rule
 from transform.io.chunks import Chunk, LongLine
+from transform.io.source_info import UNKNOWN, SourceInfo
 from transform.native.binding import Positions
 
 _ALL = Projection()
@@ -74,6 +77,8 @@ class ExpressionPlan:
         pure: Whether Python functions in the expressions were declared pure.
         sql: The SQL that expressions were made from, by the name of the result or the place of the filter.
         rules: A line is rejected where one of them is true.
+        fields: What the expressions use of where a row came from.
+        info: What is known of the input.
 
     Raises:
         CalculationError: The calculation does not work on columns of these types.
@@ -91,11 +96,20 @@ class ExpressionPlan:
         pure: bool = False,
         sql: Mapping[str | int, str] = {},
         rules: Sequence[Rule] = (),
+        fields: Iterable[str] = (),
+        info: SourceInfo = UNKNOWN,
     ) -> None:
         # For pickling: the decoder and the evaluator cannot be pickled, and are made again.
         self._arguments = results, filters, columns, max_line_bytes
         self._constructor = functools.partial(
-            ExpressionPlan, unchanged=unchanged, projection=projection, pure=pure, sql=sql, rules=rules
+            ExpressionPlan,
+            unchanged=unchanged,
+            projection=projection,
+            pure=pure,
+            sql=sql,
+            rules=rules,
+            fields=fields,
+            info=info,
         )
         self.columns = columns
         self.max_line_bytes = max_line_bytes
@@ -111,7 +125,8 @@ class ExpressionPlan:
             {name: projection.keeps(name) for name in projection.names},
             others_stay=projection.select is None,
         )
-        self._schema = {name: column.evaluated for name, column in columns.items()}
+        self._origins = Origins(fields, info)
+        self._schema = {name: column.evaluated for name, column in columns.items()} | self._origins.schema
         computed = {name: expr for name, expr in results.items() if expr is not None}
         predicates = [rule.predicate for rule in rules]
         self._reasons = [rule.reason for rule in rules]
@@ -163,7 +178,11 @@ class ExpressionPlan:
         Raises:
             WidenError: An inferred type turns out too narrow.
         """
-        return self._decoder.decode(chunk)
+        decoded = self._decoder.decode(chunk)
+        if not self._origins.schema:
+            return decoded
+        offsets = decoded.found.bounds[decoded.lines].astype(np.int64) + chunk.offset
+        return replace(decoded, frame=self._origins.add_to(decoded.frame, offsets))
 
     def evaluate(self, chunk: Chunk, decoded: Decoded | None = None) -> EvaluatedChunk:
         """Return a chunk decoded and evaluated.

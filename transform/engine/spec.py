@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 from transform.decode.near_names import unread_types
 from transform.engine.projection import Projection
+from transform.io.source_info import UNKNOWN, SourceInfo
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -113,6 +114,13 @@ class ExpressionSpec:
         return self._bound
 
     @property
+    def source_fields(self) -> frozenset[str]:
+        """What the expressions use of where a row came from, apart from its offset."""
+        from transform.expressions.origins import OFFSET
+
+        return self.bound.fields - {OFFSET}
+
+    @property
     def predicates(self) -> list[pl.Expr]:
         """The conditions of the rules."""
         return [rule.predicate for rule in self.rules]
@@ -162,6 +170,7 @@ class ExpressionSpec:
         widened: Mapping[str, pl.DataType],
         known_columns: Mapping[str, Column] | None = None,
         sample_size: SampleSize | None = None,
+        info: SourceInfo = UNKNOWN,
     ) -> tuple[ExpressionPlan, Iterator[Chunk | LongLine]]:
         """Return the plan, and all the chunks; see `Spec.prepare`.
 
@@ -178,7 +187,7 @@ class ExpressionSpec:
             columns, first = resume_columns(bound.reads, known_columns), _first(chunks)
         if columns is None:  # there is nothing to compute: every line is blank or will be rejected
             return ExpressionPlan({}, (), {}, max_line_bytes), itertools.chain(first, chunks)
-        plan = self._plan(bound, columns, max_line_bytes)
+        plan = self._plan(bound, columns, max_line_bytes, info)
         for chunk in first[:1]:
             plan.probe(chunk)
         return plan, itertools.chain(first, chunks)
@@ -197,7 +206,9 @@ class ExpressionSpec:
             return None
         return self._plan(bound, infer_columns(bound.reads, self.schema, Sample(), {}), MAX_LINE_BYTES)
 
-    def _plan(self, bound: Bound, columns: dict[str, Column], max_line_bytes: int) -> ExpressionPlan:
+    def _plan(
+        self, bound: Bound, columns: dict[str, Column], max_line_bytes: int, info: SourceInfo = UNKNOWN
+    ) -> ExpressionPlan:
         from transform.engine.plan import ExpressionPlan
 
         return ExpressionPlan(
@@ -210,6 +221,8 @@ class ExpressionSpec:
             pure=self.pure,
             sql=self.sql,
             rules=[replace(rule, predicate=expr) for rule, expr in zip(self.rules, bound.rules, strict=True)],
+            fields=bound.fields,
+            info=info,
         )
 
     def _infer(

@@ -8,6 +8,7 @@ import polars as pl
 
 from transform.decode.schema import Path, Paths, Read, Use
 from transform.errors import CalculationError
+from transform.expressions.origins import COLUMNS, fields_in
 from transform.expressions.rewrite import input_trees
 from transform.expressions.tree import INPUTS_WITHIN, TOO_DEEP, expression, load
 
@@ -22,6 +23,7 @@ class Bound:
         unchanged: The results that are members as they are, by name, with the paths of the members.
         filters: The filters, on these columns.
         rules: The conditions of the rules, on these columns.
+        fields: What they use of where a row came from; see `origins`.
     """
 
     reads: dict[str, Read]
@@ -29,6 +31,7 @@ class Bound:
     unchanged: dict[str, Path]
     filters: tuple[pl.Expr, ...]
     rules: tuple[pl.Expr, ...] = ()
+    fields: frozenset[str] = frozenset()
 
 
 def bind(results: Mapping[str, pl.Expr], filters: Iterable[pl.Expr], rules: Iterable[pl.Expr] = ()) -> Bound:
@@ -52,7 +55,11 @@ def _bind(results: Mapping[str, pl.Expr], filters: Sequence[pl.Expr], rules: Seq
     conditions = [(expr, _tree(expr)) for expr in (*filters, *rules)]
     found: list[Read] = []
     for expr, tree in (*computed.values(), *conditions):
-        found += _reads(tree) if tree is not None else [Read((name,)) for name in expr.meta.root_names()]
+        found += (
+            _reads(tree)
+            if tree is not None
+            else [Read((name,)) for name in expr.meta.root_names() if name not in COLUMNS]
+        )
     columns = _merge_reads(found)
     reads = {path: Read(path, Use.BYTES) for path in unchanged.values()} | columns
     names = _column_names(reads)
@@ -68,6 +75,7 @@ def _bind(results: Mapping[str, pl.Expr], filters: Sequence[pl.Expr], rules: Seq
         unchanged=unchanged,
         filters=tuple(bound[: len(filters)]),
         rules=tuple(bound[len(filters) :]),
+        fields=fields_in((*results.values(), *filters, *rules)),
     )
 
 
@@ -94,7 +102,7 @@ def _path(tree: Any) -> Path | None:
 
 
 def _is_column(tree: Any) -> bool:
-    return isinstance(tree, dict) and isinstance(tree.get("Column"), str)
+    return isinstance(tree, dict) and isinstance(tree.get("Column"), str) and tree["Column"] not in COLUMNS
 
 
 def _names_down_to(tree: Any, start: Callable[[Any], Path | None]) -> Path | None:
