@@ -86,6 +86,10 @@ class SimSpec:
     def named_members(self) -> Mapping[str, str]:
         return {}
 
+    @property
+    def source_fields(self) -> frozenset[str]:
+        return frozenset()
+
     def final_notes(self, _summary: object) -> list[str]:
         return []
 

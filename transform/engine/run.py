@@ -30,10 +30,11 @@ from transform.engine.parallel import chunk_results
 from transform.engine.reject_file import RejectFile, default_target
 from transform.engine.summary import State, Summary
 from transform.engine.threads import Transforms
-from transform.errors import DamagedError, SchemaError, TransformError, WidenError
+from transform.errors import DamagedError, SchemaError, SourceChangedError, TransformError, WidenError
 from transform.io.chunks import Chunk, LongLine, read_chunks
 from transform.io.conflicts import check_no_conflicts, located, refuse_other_format
 from transform.io.outputs import Output, Target
+from transform.io.source_info import UNKNOWN, SourceInfo
 from transform.io.sources import OpenSource, Reader, Source, open_source, reopenable
 
 Chunks = Iterator[Chunk | LongLine]
@@ -59,6 +60,10 @@ class Spec(Protocol):
         """Notes for the user on how the run was done."""
 
     @property
+    def source_fields(self) -> frozenset[str]:
+        """What the calculation uses of where a row came from, apart from its offset."""
+
+    @property
     def named_members(self) -> Mapping[str, str]:
         """The members that lines are expected to have, by name, and what is done to them: read, drop or select."""
 
@@ -72,6 +77,7 @@ class Spec(Protocol):
         widened: Mapping[str, pl.DataType],
         known_columns: Mapping[str, Column] | None = None,
         sample_size: SampleSize | None = None,
+        info: SourceInfo = UNKNOWN,
     ) -> tuple[Plan, Chunks]:
         """Find the types of the columns read, from the first chunks; return the plan, and all the chunks.
 
@@ -81,6 +87,7 @@ class Spec(Protocol):
             widened: The types of the columns whose inferred type turned out too narrow.
             known_columns: The columns with their types, if the run is resumed.
             sample_size: How much of the input to infer types from; None for the default.
+            info: What is known of the input beside its content.
         """
 
 
@@ -168,6 +175,10 @@ class Stream:
     def _results(self) -> contextlib.AbstractContextManager[Iterator[ChunkResult]]:
         """Return what each chunk of the rest of the input becomes."""
         options, resumed = self._options, self._resumed
+        if resumed.position is not None and resumed.source != self._noted_source:
+            raise SourceChangedError(
+                f"{self._reader.name}: has the content that was read before, but was written again"
+            )
         chunks = read_chunks(
             self._reader.read_into,
             options.chunk_bytes,
@@ -176,7 +187,7 @@ class Stream:
             only_blank=resumed.summary.lines_in == resumed.summary.blank,
         )
         plan, chunks = self._spec.prepare(
-            chunks, options.max_line_bytes, resumed.widened, resumed.columns, options.sample_size
+            chunks, options.max_line_bytes, resumed.widened, resumed.columns, options.sample_size, self._reader.info
         )
         self.summary.schema = plan.describe_schema()
         self.summary.notes = [*self._reader.notes, *self._spec.notes]
@@ -195,7 +206,11 @@ class Stream:
     def _current_state(self) -> State:
         codec = self._reader.codec.name if self._reader.codec else None
         checksum = self._reader.checksum.so_far if self._reader.checksum is not None and codec is None else None
-        return State(self.summary.copy(), self._resumed.widened, codec, checksum)
+        return State(self.summary.copy(), self._resumed.widened, codec, checksum, self._noted_source)
+
+    @property
+    def _noted_source(self) -> str | None:
+        return self._reader.info.noted(self._spec.source_fields)
 
 
 @contextlib.contextmanager

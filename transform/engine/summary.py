@@ -223,6 +223,7 @@ class State:
         widened: The types of the columns whose inferred type turned out too narrow.
         codec: The name of the compression of the input, None for none.
         checksum: The checksum of the input so far, as `ObjectChecksum.so_far` returns it; None if it is not known.
+        source: What the results have of where their rows came from, as `SourceInfo.noted` returns it; None for nothing.
 
     Example:
         >>> State.from_dict(State().to_dict()) == State()
@@ -233,6 +234,7 @@ class State:
     widened: Mapping[str, pl.DataType] = field(default_factory=dict)
     codec: str | None = None
     checksum: str | None = None
+    source: str | None = None
 
     @property
     def position(self) -> Position | None:
@@ -257,7 +259,8 @@ class State:
         """Return the state as plain data, for JSON."""
         widened = {name: str(dtype) for name, dtype in self.widened.items()}
         summary = self.summary.to_dict()
-        return {"summary": summary, "widened": widened, "codec": self.codec, "checksum": self.checksum}
+        plain = {"summary": summary, "widened": widened, "codec": self.codec, "checksum": self.checksum}
+        return plain | {"source": self.source}
 
     @classmethod
     def from_dict(cls, plain: Mapping[str, Any]) -> Self:
@@ -268,6 +271,9 @@ class State:
         """
         widened = {name: read_type(text) for name, text in plain["widened"].items()}
         checksum = check_text(plain.get("checksum"))  # states of earlier versions have none
-        state = cls(Summary.from_dict(plain["summary"]), widened, plain["codec"], checksum)
+        source = plain.get("source")  # likewise
+        if not isinstance(source, str | None):
+            raise TypeError(f"not a source: {source!r:.80}")
+        state = cls(Summary.from_dict(plain["summary"]), widened, plain["codec"], checksum, source)
         _ = state.columns  # raises here, rather than later, if a type is unknown
         return state

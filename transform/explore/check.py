@@ -95,7 +95,7 @@ def check(spec: Spec, source: Source, lines: int | None = None) -> Check:
 def _check(spec: Spec, source: Source, lines: int | None, state: State) -> Check:
     nulls: dict[str, int] = {}
     with open_source(source) as reader:
-        plan, chunks = spec.prepare(read_chunks(reader.read_into), MAX_LINE_BYTES, state.widened)
+        plan, chunks = spec.prepare(read_chunks(reader.read_into), MAX_LINE_BYTES, state.widened, info=reader.info)
         types = plan.result_types if isinstance(plan, ExpressionPlan) else {}
         summary = Summary(source=reader.name, schema=plan.describe_schema(), notes=[*reader.notes, *spec.notes])
         summary.expect(spec.named_members)
