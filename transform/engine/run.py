@@ -198,9 +198,9 @@ class Stream:
     def _rejects(self, result: ChunkResult) -> Iterator[bytes]:
         """Count the rejected lines of a chunk, and yield them as blocks of JSON lines."""
         rejects = self._options.policy.up_to_failure(self.summary, result.rejects)
-        self.summary.count_rejects(rejects)
-        yield from rejects.to_json_blocks(self.summary.lines_in + 1)
         if rejects:
+            self.summary.count_rejects(rejects)
+            yield from rejects.to_json_blocks(self.summary.lines_in + 1)
             self._options.policy.check(self.summary, rejects[-1])
 
     def _current_state(self) -> State:
