@@ -51,7 +51,8 @@ def _entries(names: tuple[str, ...]) -> str:
 
 
 def _file(name: str) -> str:
-    return getattr(transform, name).__module__.replace(".", "/") + ".py"
+    module: str = getattr(transform, name).__module__
+    return f"{module.replace('.', '/')}.py"
 
 
 def _summary(name: str) -> str:
