@@ -83,6 +83,10 @@ class SimSpec:
     modules: Any = None
 
     @property
+    def source_fields(self) -> frozenset[str]:
+        return frozenset()
+
+    @property
     def named_members(self) -> Mapping[str, str]:
         return {}
 

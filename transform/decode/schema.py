@@ -28,6 +28,7 @@ class Json(pl.String):
 
 
 _SCALARS: tuple[type[pl.DataType], ...] = (pl.Float64, pl.String, pl.Boolean, *INTEGER_BOUNDS)
+_WHOLE: tuple[type[pl.DataType], ...] = (*_SCALARS, Json)
 _TYPE_NAMES: dict[str, type[pl.DataType]] = {
     **{scalar.__name__.lower(): scalar for scalar in _SCALARS},
     "float": pl.Float64,
@@ -166,7 +167,7 @@ def check_declared(name: str, dtype: object, depth: int = 0) -> pl.DataType:
         raise SchemaError(
             f"`{name}` can't be declared as json: that is the type of a whole column, such as customer.address=json"
         )
-    if isinstance(dtype, (*_SCALARS, Json)):
+    if isinstance(dtype, _WHOLE):
         return dtype
     hint = "."
     if isinstance(dtype, pl.DataType) and dtype.is_temporal():
