@@ -34,7 +34,8 @@ which may start with `REJECTS_PREFIX` or `CHECKPOINT_PREFIX`. A variable whose n
 warning when the worker starts.
 
 `runner status`, `submit`, `letters`, `redrive`, `discard`, `cancel` and `sweep` read the same settings, and need no
-`CALCULATION`. Beside these, the AWS SDK's own variables count, `AWS_ENDPOINT_URL` and `AWS_PROFILE` among them.
+`CALCULATION`. Beside these, the AWS SDK's own variables count, `AWS_ENDPOINT_URL` and `AWS_PROFILE` among them; and
+`HMAC_KEY`, the key of [`hmac_sha256`](calculations.md#pseudonyms), which is no setting so that nothing shows it.
 """
 
 
