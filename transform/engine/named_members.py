@@ -49,7 +49,7 @@ def find_names(decoded: Decoded, names: Sequence[str], kept_lines: Positions) ->
     bits = np.bitwise_or.reduce(decoded.found.listed[kept_lines], axis=0)
     has = np.unpackbits(bits.astype("<u8").view(np.uint8), bitorder="little")[: len(names)]
     seen = frozenset(name for name, there in zip(names, has.tolist(), strict=True) if there)
-    if len(seen) == len(names) or decoded.offset > NEAR_BYTES:
+    if len(seen) == len(names) or not len(decoded.offsets) or decoded.offsets[0] > NEAR_BYTES:
         return NamesFound(seen)
     there = _member_names(decoded, kept_lines)
     near = {name: nearest(name, there) for name in names[:_MAX_NEAR_NAMES] if name not in seen}
@@ -58,7 +58,7 @@ def find_names(decoded: Decoded, names: Sequence[str], kept_lines: Positions) ->
 
 def _member_names(decoded: Decoded, kept_lines: Positions) -> set[str]:
     """Return the names of the members of the lines that are kept and start near the start of the input."""
-    count = np.searchsorted(decoded.found.bounds[kept_lines], NEAR_BYTES - decoded.offset, side="right")
+    count = np.searchsorted(decoded.offsets[kept_lines], NEAR_BYTES, side="right")
     found = set[str]()
     for line in kept_lines[:count].tolist():
         members = read_members(decoded.line(line))

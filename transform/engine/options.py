@@ -38,7 +38,7 @@ _MAX_REJECTS = re.compile(r"[0-9]+|(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)%")
 
 
 _NO_OBJECTS = {"not valid JSON", "not a JSON object", CUT_KIND}
-_NO_LINES = "; JSON lines have one object on each line: `jq -c .` makes them of an indented file"
+_NO_LINES = "; JSON lines have one object on each line: indented JSON is read with --format json"
 
 
 @dataclass(frozen=True, slots=True)

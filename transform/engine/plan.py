@@ -181,7 +181,8 @@ class ExpressionPlan:
             blank=decoded.blank,
             nonfinite=evaluated.nonfinite,
             inexact=decoded.inexact,
-            stop=chunk.offset + len(chunk.data),
+            stop=chunk.stop,
+            after=chunk.after,
             seen=names.seen,
             near=names.near,
         )

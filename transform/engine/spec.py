@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from transform.decode.near_names import unread_types
+from transform.decode.row_format import LINES
 from transform.engine.projection import Projection
 
 if TYPE_CHECKING:
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     import polars as pl
 
     from transform.decode.inference import SampleSize
+    from transform.decode.row_format import RowFormat
     from transform.decode.schema import Column
     from transform.engine.module_sources import Modules
     from transform.engine.plan import ExpressionPlan
@@ -78,6 +80,7 @@ class ExpressionSpec:
         origin: The text that the results were made from, if any.
         sql: The SQL that expressions were made from, by the name of the result or the place of the filter.
         modules: The modules beside its file, which worker processes need; they are part of the origin.
+        rows: What the rows of an input are.
     """
 
     results: dict[str, pl.Expr]
@@ -88,6 +91,7 @@ class ExpressionSpec:
     origin: tuple[bytes, ...] = ()
     sql: dict[str | int, str] = field(default_factory=dict)
     modules: Modules = field(default_factory=dict)
+    rows: RowFormat = LINES
     _bound: Bound | None = field(default=None, init=False, repr=False, compare=False)
 
     @property
@@ -96,7 +100,7 @@ class ExpressionSpec:
         results = self.origin or tuple(_serialised(expr) for expr in self.results.values())
         filters = [_serialised(expr) for expr in self.filters]
         options = repr((sorted(self.schema.items(), key=str), self.projection.describe(), self.pure))
-        return digest([*results, b"where", *filters, options.encode()])
+        return digest([*results, b"where", *filters, options.encode(), *self.rows.digest_parts()])
 
     @property
     def bound(self) -> Bound:

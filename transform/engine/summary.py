@@ -15,6 +15,7 @@ from transform.io.object_checksum import check_text
 from transform.io.sources import Position
 
 _FIRST_REJECTS = 3
+_MAX_AFTER = 3
 MAX_REASONS = 100
 """How many different reasons of rejected lines are counted separately; a reason may have a name from the input."""
 OTHER_REASONS = "other reasons"
@@ -219,6 +220,7 @@ class State:
         widened: The types of the columns whose inferred type turned out too narrow.
         codec: The name of the compression of the input, None for none.
         checksum: The checksum of the input so far, as `ObjectChecksum.so_far` returns it; None if it is not known.
+        after: How to go on reading rows, if they are not lines: 1 in an array, 2 after a broken row, 3 for both.
 
     Example:
         >>> State.from_dict(State().to_dict()) == State()
@@ -229,6 +231,7 @@ class State:
     widened: Mapping[str, pl.DataType] = field(default_factory=dict)
     codec: str | None = None
     checksum: str | None = None
+    after: int = 0
 
     @property
     def position(self) -> Position | None:
@@ -253,7 +256,8 @@ class State:
         """Return the state as plain data, for JSON."""
         widened = {name: str(dtype) for name, dtype in self.widened.items()}
         summary = self.summary.to_dict()
-        return {"summary": summary, "widened": widened, "codec": self.codec, "checksum": self.checksum}
+        plain = {"summary": summary, "widened": widened, "codec": self.codec, "checksum": self.checksum}
+        return {**plain, "after": self.after}
 
     @classmethod
     def from_dict(cls, plain: Mapping[str, Any]) -> Self:
@@ -264,6 +268,9 @@ class State:
         """
         widened = {name: read_type(text) for name, text in plain["widened"].items()}
         checksum = check_text(plain.get("checksum"))  # states of earlier versions have none
-        state = cls(Summary.from_dict(plain["summary"]), widened, plain["codec"], checksum)
+        after = plain.get("after", 0)
+        if type(after) is not int or not 0 <= after <= _MAX_AFTER:
+            raise ValueError(f"nothing that rows can come after: {after!r:.80}")
+        state = cls(Summary.from_dict(plain["summary"]), widened, plain["codec"], checksum, after)
         _ = state.columns  # raises here, rather than later, if a type is unknown
         return state
