@@ -36,10 +36,10 @@ demo: install ## Run the worker against a local AWS emulator; on your data with 
 	@$(BIN)/runner demo $(if $(FILE),'$(FILE)')
 
 test: install ## Run the tests, but for those that take longer than a minute, with a part of the examples
-	$(BIN)/python -m pytest -n auto
+	$(BIN)/python -m pytest -n auto --dist worksteal
 
 test-slow: install ## Run the tests that take longer than a minute, and those of properties with all examples
-	$(BIN)/python -m pytest -n auto -m 'slow or property' --hypothesis-profile all
+	$(BIN)/python -m pytest -n auto --dist worksteal -m 'slow or property' --hypothesis-profile all
 
 lint: install .venv-checkov/installed ## Check style, types, spelling, docker/Dockerfile, cfn/ and .github/
 	$(BIN)/ruff check

@@ -37,7 +37,7 @@ sys.dont_write_bytecode = False
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 
 ROOT = Path(__file__).parents[1]
-START_TIMEOUT_S = 30
+START_TIMEOUT_S = 90
 COMMAND_TIMEOUT_S = 60
 _MINISTACK = """
 from awscrt.checksums import crc64nvme

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from tests.cfn.cloud import Cloud
 
 REGION = "eu-central-1"
-LINE_TIMEOUT_S = 180
+LINE_TIMEOUT_S = 600
 _DOCKER = """\
 #!/bin/bash
 # Stands in for Docker: an image that was pushed is in the registry, and that is all of it.
