@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
+
 import pytest
 
+from tests.simulation.mutations import ROOT
 from tests.simulation.scenario import Kind, scenario_of
 from tests.simulation.simulate import report, simulate
 
@@ -32,6 +37,17 @@ def test_what_must_hold_does_in_many_schedules(chunk: int) -> None:
 def test_a_seed_decides_everything() -> None:
     for seed in range(8):
         assert simulate(scenario_of(seed), traced=True) == simulate(scenario_of(seed), traced=True)
+
+
+def test_a_seed_decides_everything_in_any_process() -> None:
+    """Given a schedule that deletes several objects, in processes in which sets have different orders."""
+    command = [sys.executable, "-m", "tests.simulation.simulate", "--seed", "20000071"]
+    stories = [
+        subprocess.run(command, cwd=ROOT, env={**os.environ, "PYTHONHASHSEED": seed}, capture_output=True, check=True)
+        for seed in ("0", "1")
+    ]
+    assert b"delete_object rejects/a.jsonl" in stories[0].stdout
+    assert stories[0].stdout == stories[1].stdout
 
 
 def test_every_kind_of_action_is_drawn() -> None:

@@ -159,6 +159,7 @@ class World:
         self.sqs.report_expired = scenario.reports_expired
         self.dead_url = self.sqs.create_queue("dead", {"MessageRetentionPeriod": "1209600"})
         self.url = self.sqs.create_queue("queue", {"MessageRetentionPeriod": "1209600"})
+        self._queued = self.sqs.stored(self.url)
         self.faults = Faults(
             scenario.fault_rate,
             scenario.calm_s,
@@ -232,7 +233,9 @@ class World:
     def is_over(self) -> bool:
         """Return whether all is at rest: nothing is to be done, on its way or frozen, and that for a while."""
         now = self.kernel.now
-        if self.to_do or self.operators or self.network.on_the_way or self.sqs.holds(self.url) or self._is_frozen(now):
+        kernel, network = self.kernel, self.network
+        at_work = self.to_do or self.operators or network.on_the_way or self._queued
+        if at_work or (kernel.frozen_until > now and self._is_frozen(now)):
             self._quiet_since = None
             return False
         if self._quiet_since is None:
@@ -240,7 +243,7 @@ class World:
         return now - self._quiet_since >= self._quiet_s
 
     def _is_frozen(self, now: float) -> bool:
-        return self.kernel.frozen_until > now and any(
+        return any(
             one.frozen_until > now for worker in self.workers for one in (worker.process, *worker.process.children)
         )
 
