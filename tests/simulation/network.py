@@ -92,6 +92,16 @@ class Faults:
         """Return how long a request, or its answer, takes."""
         return _MIN_LATENCY_S + self.latency_s * process.chance.random() ** 3
 
+    def start_fails(self, process: Process, share: float) -> bool:
+        """Return whether a job process does not get through its start."""
+        identity = process.name, 0  # no request has this number
+        if not share or process.chance.random() >= share or process.kernel.now > self.until_s:
+            return False
+        if identity in self.left_out or len(self.happened) >= self.max_faults:
+            return False
+        self.happened.append(identity)
+        return True
+
     def draw(self, process: Process, operation: str) -> Fault | None:
         """Return what happens to the next request of a process, None for nothing."""
         process.requests += 1
