@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 
@@ -48,6 +49,19 @@ def test_a_seed_decides_everything_in_any_process() -> None:
     ]
     assert b"delete_object rejects/a.jsonl" in stories[0].stdout
     assert stories[0].stdout == stories[1].stdout
+
+
+def test_a_run_that_is_ended_prints_its_totals() -> None:
+    options = ["--minutes", "60", "--processes", "1", "--no-coverage"]
+    command = [sys.executable, "-m", "tests.simulation.simulate", *options]
+    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as run:
+        assert run.stdout is not None
+        assert run.stdout.readline().startswith("simulates from seed 0 on")
+        run.send_signal(signal.SIGTERM)
+        printed, errors = run.communicate()
+    assert (run.returncode, errors) == (128 + signal.SIGTERM, "")
+    assert "schedules in" in printed.splitlines()[-1]
+    assert "0 failed" in printed.splitlines()[-1]
 
 
 def test_every_kind_of_action_is_drawn() -> None:
