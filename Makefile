@@ -85,8 +85,9 @@ smoke: install ## Upload the sample, wait for the output and compare it; BUCKET=
 destroy: ## Delete a deployment, but for its buckets
 	@cfn/stack.sh destroy
 
-simulate: install ## Simulate the worker with faults; SEEDS=… schedules, or MINUTES=…
-	$(BIN)/python -m tests.simulation.simulate $(if $(SEEDS),--seeds $(SEEDS)) $(if $(MINUTES),--minutes $(MINUTES))
+simulate: install ## Simulate the worker with faults; SEEDS=… schedules from START=… on, or MINUTES=…
+	$(BIN)/python -m tests.simulation.simulate $(if $(SEEDS),--seeds $(SEEDS)) $(if $(START),--start $(START)) \
+		$(if $(MINUTES),--minutes $(MINUTES))
 
 bench: install ## Measure time and memory, beside what one would use instead; ARGS=--scaling reckons more cores
 	$(BIN)/python -m tests.benchmarks.bench $(ARGS)

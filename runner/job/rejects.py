@@ -295,7 +295,7 @@ class RejectObjects:
         return [name for name in names if _OBJECT_NAME.fullmatch(name)]
 
     def _delete(self, names: Iterable[str]) -> None:
-        for name in names:
+        for name in sorted(names):
             self._store.delete(self.folder + name)
 
 

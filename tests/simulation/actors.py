@@ -83,8 +83,9 @@ class Actors:
         now = self._world.kernel.now
         versions = self._world.inputs.setdefault(action.key, [])
         versions.append(InputVersion(now, action.content))
-        answer = self._world.input.request("put_object", Bucket=INPUT, Key=action.key, Body=action.content)
         self._sequence += 1
+        tagging = {"Tagging": f"upload={self._sequence}"} if self._world.scenario.tagged else {}
+        answer = self._world.input.request("put_object", Bucket=INPUT, Key=action.key, Body=action.content, **tagging)
         sequencer = f"00{self._sequence:014X}"
         etag, version = answer["ETag"].strip('"'), answer.get("VersionId")
         event = ObjectCreated(INPUT, action.key, version, etag, len(action.content), sequencer, None)
@@ -194,7 +195,8 @@ class Actors:
 
     def _cancel(self, action: Action) -> None:
         self._world.cancelled.add(action.key)
-        self.operate(lambda deployment: (cancel(deployment, [action.key], dry_run=False), None)[1])
+        name = f"s3://{INPUT}/{action.key}" if action.number else action.key
+        self.operate(lambda deployment: (cancel(deployment, [name], dry_run=False), None)[1])
 
     def _redrive(self, _action: Action) -> None:
         self.operate(lambda deployment: (redrive(deployment, LetterFilter(), dry_run=False), None)[1])

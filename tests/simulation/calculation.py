@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any, NoReturn, Self
 
 import polars as pl
@@ -36,6 +37,7 @@ CHUNK_BYTES = 24
 _WIDER = pl.Float64()
 
 
+@lru_cache(maxsize=1 << 10)
 def transformed(content: bytes, digest: str) -> tuple[bytes, int]:
     """Return the output for a content, and the number of rejected lines: the reference for all that is checked."""
     lines = content.splitlines(keepends=True)

@@ -12,7 +12,7 @@ from runner.errors import EventError
 from runner.job.context import digest_of
 from runner.job.keys import output_key
 from tests.simulation.calculation import BAD, SimCalculation, describe, transformed
-from tests.simulation.scenario import DIGESTS, OUTPUT, Kind
+from tests.simulation.scenario import DIGESTS, INPUT, OUTPUT, Kind
 from tests.simulation.world import settings_with
 
 if TYPE_CHECKING:
@@ -137,6 +137,9 @@ def _wrong_at_rest(world: World, key: str, content: bytes) -> Iterator[str]:
             f"{describe(output.body)}"
         )
         return
+    tags = [one.tags for one in world.input.versions(INPUT, key) if one.body == content]
+    if output.tags not in tags:
+        yield f"the output of {key} has the tags {output.tags}, not {' or '.join(map(str, tags))}"
     told = {event["output"]["etag"] for event in world.told if event["output"]}
     if output.etag.strip('"') not in told:
         yield f"nobody was told of the output of {key}"

@@ -7,8 +7,8 @@ of them can ask for anything, or frozen, after which its threads run only when i
 
 from __future__ import annotations
 
-import heapq
 import random
+from heapq import heappop, heappush
 from typing import TYPE_CHECKING, Any
 from zlib import crc32
 
@@ -124,6 +124,7 @@ class Thread:
         self._arguments = arguments
         self._greenlet = greenlet(self._run, parent=process.kernel.hub)
         self._switch = process.kernel.hub.switch
+        self._resume = self.resume  # bound once
         self._wait = 0
 
     def block(self, timeout_s: float | None = None) -> Any:
@@ -132,29 +133,22 @@ class Thread:
         if not process.alive:
             raise GreenletExit
         if timeout_s is not None:
-            self._kernel.after(timeout_s, self.resume, self._wait, None)
+            self._kernel.after(timeout_s, self._resume, self._wait, None)
         value = self._switch()
         if not process.alive:
             raise GreenletExit
         return value
 
-    def begin_wait(self) -> int:
-        """Return the number of the wait that the next `block` is."""
-        if not self.process.alive:
-            raise GreenletExit
-        self._wait += 1
-        return self._wait
-
     def wake(self, wait: int, value: Any = None) -> None:
         """End a wait, unless it has ended already; the thread runs a moment later."""
         kernel = self._kernel
-        kernel.after(kernel.random.random() * _MAX_PAUSE_S, self.resume, wait, value)
+        kernel.after(kernel.random.random() * _MAX_PAUSE_S, self._resume, wait, value)
 
     def join(self, timeout: float | None = None) -> None:
         """Wait for its end."""
         if not self.done:
-            current = self._kernel.current
-            self.joining.append((current, current.begin_wait()))
+            current, wait = self._kernel.begin_wait()
+            self.joining.append((current, wait))
             current.block(timeout)
 
     def throw(self) -> None:
@@ -225,11 +219,14 @@ class Kernel:
         self._heap: list[tuple[float, int, Callable[..., None], tuple[Any, ...]]] = []
         self._pushed = 0
 
-    @property
-    def current(self) -> Thread:
-        """The thread that runs."""
-        assert self.running is not None, "only threads can wait"
-        return self.running
+    def begin_wait(self) -> tuple[Thread, int]:
+        """Return the thread that runs, and the number of the wait that its next `block` is."""
+        thread = self.running
+        assert thread is not None, "only threads can wait"
+        if not thread.process.alive:
+            raise GreenletExit
+        thread._wait += 1
+        return thread, thread._wait
 
     def epoch_s(self) -> float:
         """Return the true time, in seconds since the epoch."""
@@ -238,7 +235,7 @@ class Kernel:
     def after(self, seconds: float, action: Callable[..., None], *arguments: Any) -> None:
         """Let an action happen later."""
         self._pushed += 1
-        heapq.heappush(self._heap, (self.now + seconds, self._pushed, action, arguments))
+        heappush(self._heap, (self.now + seconds, self._pushed, action, arguments))
 
     def run(self, is_over: Callable[[], bool], *, max_s: float, max_events: int) -> None:
         """Let events happen until the simulation is over, or nothing more happens.
@@ -246,10 +243,10 @@ class Kernel:
         Raises:
             Stuck: It is not over after `max_s` seconds of virtual time, or `max_events` events.
         """
-        heap, pop = self._heap, heapq.heappop
+        heap = self._heap
         max_events += self.events
         while heap and self.failure is None:
-            self.now, _, action, arguments = pop(heap)
+            self.now, _, action, arguments = heappop(heap)
             self.events += 1
             if self.now > max_s or self.events > max_events:
                 raise Stuck(f"not at rest after {self.now:.0f} s and {self.events} events")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from greenlet import GreenletExit
@@ -20,16 +21,13 @@ class SimClock:
     def __init__(self, process: Process) -> None:
         self._process = process
         self._kernel = process.kernel
-
-    def monotonic(self) -> float:
-        return self._kernel.now
+        self.monotonic: Callable[[], float] = partial(getattr, process.kernel, "now")  # asked for most often
 
     def time(self) -> float:
         return self._kernel.epoch_s() + self._process.skew_s
 
     def sleep(self, seconds: float) -> None:
-        thread = self._kernel.current
-        thread.begin_wait()
+        thread, _ = self._kernel.begin_wait()
         thread.block(seconds)
 
 
@@ -48,42 +46,37 @@ class SimChance:
         return f"{self._process.name.replace('.', 'c')}n{self._tokens}"
 
 
-class _Waits:
-    """The threads that wait for something."""
+class _Waits(list["tuple[Thread, int]"]):
+    """The threads that wait for something, each with the number of its wait.
 
-    __slots__ = ("_kernel", "_waiting")
+    Most are empty most of the time: look at that before anything is called.
+    """
 
-    def __init__(self, kernel: Kernel) -> None:
-        self._kernel = kernel
-        self._waiting: list[tuple[Thread, int]] = []
+    __slots__ = ()
 
-    def wait(self, timeout_s: float | None) -> None:
-        thread = self._kernel.current
-        entry = thread, thread.begin_wait()
-        self._waiting.append(entry)
-        thread.block(timeout_s)
-        if self._waiting and entry in self._waiting:
-            self._waiting.remove(entry)
+    def wait(self, kernel: Kernel, timeout_s: float | None) -> None:
+        entry = kernel.begin_wait()
+        self.append(entry)
+        entry[0].block(timeout_s)
+        if self and entry in self:
+            self.remove(entry)
 
-    def add(self, thread: Thread, wait: int) -> None:
-        self._waiting.append((thread, wait))
-
-    def remove(self, thread: Thread) -> None:
-        if self._waiting:
-            self._waiting = [entry for entry in self._waiting if entry[0] is not thread]
+    def leave(self, thread: Thread) -> None:
+        """Let a thread wait no more, which may wait for something else as well."""
+        self[:] = [entry for entry in self if entry[0] is not thread]
 
     def wake_all(self) -> None:
-        if self._waiting:
-            waiting, self._waiting = self._waiting, []
-            for thread, wait in waiting:
-                thread.wake(wait)
+        waiting = self[:]
+        self.clear()
+        for thread, wait in waiting:
+            thread.wake(wait)
 
     def resume_all(self) -> None:
         """Let the threads run at once, without a random pause: for events that were delayed themselves."""
-        if self._waiting:
-            waiting, self._waiting = self._waiting, []
-            for thread, wait in waiting:
-                thread.resume(wait)
+        waiting = self[:]
+        self.clear()
+        for thread, wait in waiting:
+            thread.resume(wait)
 
 
 class SimEvent:
@@ -92,12 +85,13 @@ class SimEvent:
     def __init__(self, process: Process) -> None:
         self._process = process
         self._is_set = False
-        self._waits = _Waits(process.kernel)
+        self._waits = _Waits()
 
     def set(self) -> None:
         self._process.check()
         self._is_set = True
-        self._waits.wake_all()
+        if self._waits:
+            self._waits.wake_all()
 
     def clear(self) -> None:
         self._is_set = False
@@ -106,47 +100,50 @@ class SimEvent:
         return self._is_set
 
     def wait(self, timeout: float | None = None) -> bool:
-        self._process.check()
+        if not self._process.alive:
+            raise GreenletExit
         if not self._is_set:
-            self._waits.wait(timeout)
+            self._waits.wait(self._process.kernel, timeout)
         return self._is_set
 
 
 class SimCondition:
     """As `threading.Condition`."""
 
+    __slots__ = ("_changed", "_free", "_kernel", "_owner", "_process")
+
     def __init__(self, process: Process) -> None:
         self._process = process
         self._kernel = process.kernel
         self._owner: Thread | None = None
-        self._free = _Waits(process.kernel)
-        self._changed = _Waits(process.kernel)
+        self._free = _Waits()
+        self._changed = _Waits()
 
     def __enter__(self) -> bool:
         if not self._process.alive:
             raise GreenletExit
         current = self._kernel.running
-        assert current is not None, "only threads take locks"
         if self._owner is not None:
             assert self._owner is not current, "a lock is taken twice"
             while self._owner is not None:
-                self._free.wait(None)
+                self._free.wait(self._kernel, None)
+        assert current is not None, "only threads take locks"
         self._owner = current
         return True
 
     def __exit__(self, *_: object) -> None:
         self._owner = None
-        if self._free._waiting and self._process.alive:
+        if self._free and self._process.alive:
             self._free.wake_all()
 
     def wait(self, timeout: float | None = None) -> bool:
         self.__exit__()
-        self._changed.wait(timeout)
+        self._changed.wait(self._kernel, timeout)
         self.__enter__()
         return True
 
     def wait_for(self, predicate: Callable[[], bool], timeout: float | None = None) -> bool:
-        kernel = self._process.kernel
+        kernel = self._kernel
         deadline = None if timeout is None else kernel.now + timeout
         while not predicate():
             left_s = None if deadline is None else deadline - kernel.now
@@ -156,7 +153,8 @@ class SimCondition:
         return True
 
     def notify_all(self) -> None:
-        self._changed.wake_all()
+        if self._changed:
+            self._changed.wake_all()
 
 
 class SimInbox:
@@ -165,17 +163,20 @@ class SimInbox:
     def __init__(self, process: Process) -> None:
         self._process = process
         self._items: list[Any] = []
-        self._waits = _Waits(process.kernel)
+        self._waits = _Waits()
 
     def put(self, item: Any) -> None:
-        self._process.check()
+        if not self._process.alive:
+            raise GreenletExit
         self._items.append(item)
-        self._waits.wake_all()
+        if self._waits:
+            self._waits.wake_all()
 
     def get(self) -> Any:
-        self._process.check()
+        if not self._process.alive:
+            raise GreenletExit
         while not self._items:
-            self._waits.wait(None)
+            self._waits.wait(self._process.kernel, None)
         return self._items.pop(0)
 
     def empty(self) -> bool:
@@ -185,23 +186,31 @@ class SimInbox:
 class SimWaker:
     """As `runner.machine.Waker`."""
 
-    def __init__(self, process: Process) -> None:
-        self.waits = _Waits(process.kernel)
+    def __init__(self) -> None:
+        self.waits = _Waits()
         self.is_ready = False
 
     def wake(self) -> None:
         self.is_ready = True
-        self.waits.wake_all()
+        if self.waits:
+            self.waits.wake_all()
 
     def clear(self) -> None:
         self.is_ready = False
 
 
 class SimConnection:
-    """One end of a connection between two processes, as that of `multiprocessing`."""
+    """One end of a connection between two processes, as that of `multiprocessing`.
+
+    Attributes:
+        waits: The threads that wait for something to read.
+        is_ready: Whether there is something to read, or the end.
+        peer: The other end.
+    """
 
     def __init__(self, process: Process) -> None:
-        self.waits = _Waits(process.kernel)
+        self.waits = _Waits()
+        self.is_ready = False
         self.peer: SimConnection
         self._process = process
         self._kernel = process.kernel
@@ -218,10 +227,6 @@ class SimConnection:
             end._process.at_death.append(end.close)
         return ends
 
-    @property
-    def is_ready(self) -> bool:
-        return bool(self._items) or self._is_over
-
     def send(self, item: Any) -> None:
         self._process.check()
         if self.peer._is_over or not self.peer._process.alive:
@@ -235,23 +240,28 @@ class SimConnection:
         while not self._items:
             if self._is_over:
                 raise EOFError
-            self.waits.wait(None)
-        return self._items.pop(0)
+            self.waits.wait(self._kernel, None)
+        item = self._items.pop(0)
+        self.is_ready = bool(self._items) or self._is_over
+        return item
 
     def close(self) -> None:
         """Let the other end read what has been sent, and then the end."""
-        self._is_over = True
+        self._is_over = self.is_ready = True
         self._last_s = max(self._last_s, self._kernel.now)
         self._kernel.after(self._last_s - self._kernel.now, self.peer._arrive_end)
 
     def _arrive(self, item: Any) -> None:
         if not self._is_over:
             self._items.append(item)
-            self.waits.resume_all()
+            self.is_ready = True
+            if self.waits:
+                self.waits.resume_all()
 
     def _arrive_end(self) -> None:
-        self._is_over = True
-        self.waits.resume_all()
+        self._is_over = self.is_ready = True
+        if self.waits:
+            self.waits.resume_all()
 
 
 class SimTasks:
@@ -273,20 +283,21 @@ class SimTasks:
         return SimInbox(self._process)
 
     def waker(self) -> SimWaker:
-        return SimWaker(self._process)
+        return SimWaker()
 
     def wait(self, sources: Sequence[Any], timeout_s: float) -> list[Any]:
-        self._process.check()
+        if not self._process.alive:
+            raise GreenletExit
         ready = [source for source in sources if source.is_ready]
         if ready or timeout_s <= 0:
             return ready
-        thread = self._process.kernel.current
-        wait = thread.begin_wait()
+        entry = thread, _ = self._process.kernel.begin_wait()
         for source in sources:
-            source.waits.add(thread, wait)
+            source.waits.append(entry)
         thread.block(timeout_s)
         for source in sources:
-            source.waits.remove(thread)
+            if source.waits:
+                source.waits.leave(thread)
         return [source for source in sources if source.is_ready]
 
     def run_all(self, function: Callable[[Any], None], items: Iterable[Any], at_once: int) -> None:  # noqa: ARG002

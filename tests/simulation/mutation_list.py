@@ -10,8 +10,30 @@ WRITER, BUCKET, QUEUE = "transform/io/s3_writer.py", "runner/aws/bucket.py", "ru
 SETTLEMENT, LEASES, CREW = "runner/worker/settlement.py", "runner/worker/leases.py", "runner/worker/crew.py"
 BREAKER, LOOP, ECS = "runner/worker/breaker.py", "runner/worker/loop.py", "runner/aws/ecs.py"
 LETTERS, CANCELLATION = "runner/aws/dead_letters.py", "runner/job/cancellation.py"
+UPLOAD = "runner/job/upload.py"
 
 BY_SIMULATION = (
+    Mutation(
+        "leave the tags of inputs out",
+        UPLOAD,
+        'if headers.get("TagCount"):',
+        "if False:",
+        seeds=300,
+    ),
+    Mutation(
+        "list the first page only",
+        BUCKET,
+        'if not page.get("IsTruncated"):',
+        "if True:",
+        seeds=900,
+    ),
+    Mutation(
+        "wait for a job process that hangs at its start",
+        CREW,
+        "                self._hear(by_connection[ready])\n        self._end_starts_that_hang()\n",
+        "                self._hear(by_connection[ready])\n",
+        seeds=900,
+    ),
     Mutation(
         "publish without a condition on what was seen",
         PUBLISH,

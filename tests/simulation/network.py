@@ -92,6 +92,16 @@ class Faults:
         """Return how long a request, or its answer, takes."""
         return _MIN_LATENCY_S + self.latency_s * process.chance.random() ** 3
 
+    def start_fails(self, process: Process, share: float) -> bool:
+        """Return whether a job process does not get through its start."""
+        identity = process.name, 0  # no request has this number
+        if not share or process.chance.random() >= share or process.kernel.now > self.until_s:
+            return False
+        if identity in self.left_out or len(self.happened) >= self.max_faults:
+            return False
+        self.happened.append(identity)
+        return True
+
     def draw(self, process: Process, operation: str) -> Fault | None:
         """Return what happens to the next request of a process, None for nothing."""
         process.requests += 1
@@ -183,8 +193,8 @@ class Network:
                 return self._ask(process, self._sqs.request, "receive_message", arguments)
             if left_s <= 0:  # most receives; what goes wrong with one that finds nothing, goes wrong with others too
                 return {}
-            thread = self._kernel.current
-            self._polling.append((url, thread, thread.begin_wait()))
+            thread, wait = self._kernel.begin_wait()
+            self._polling.append((url, thread, wait))
             until_s = left_s if visible is None else min(left_s, visible - self._kernel.epoch_s() + 0.001)
             thread.block(until_s)
             if self._polling:
@@ -194,9 +204,9 @@ class Network:
         self, process: Process, request: Callable[..., dict[str, Any]], operation: str, arguments: dict[str, Any]
     ) -> dict[str, Any]:
         process.check()
-        thread = self._kernel.current
         fault = self._faults.draw(process, operation)
-        sent = _Request(self, process, thread, thread.begin_wait(), request, operation, arguments, fault)
+        thread, wait = self._kernel.begin_wait()
+        sent = _Request(self, process, thread, wait, request, operation, arguments, fault)
         sent.send()
         answer = thread.block()
         if isinstance(answer, BaseException):

@@ -97,6 +97,10 @@ class Scenario:
         replays: Whether S3 answers a repeated request to complete an upload as the first one.
         overlaps: Whether S3 answers 409 if a key has changed since its upload was created.
         versioned: Whether the input bucket keeps versions, as those of the templates do.
+        page_size: How many entries a page of a listing has.
+        bad_starts: Share of the job processes that hang or die when they start; counted as faults.
+        agent_failures: Share of the requests to the agent of ECS that fail, with and without an effect.
+        tagged: Whether inputs have tags.
         reports_expired: Whether SQS refuses to extend a message that is visible again.
         left_out: Faults that do not happen although they were drawn.
     """
@@ -119,6 +123,10 @@ class Scenario:
     overlaps: bool
     reports_expired: bool
     versioned: bool
+    page_size: int = 1000
+    bad_starts: float = 0.0
+    agent_failures: float = 0.0
+    tagged: bool = False
     left_out: frozenset[tuple[str, int]] = frozenset()
 
     @property
@@ -189,6 +197,7 @@ _LARGE = _Scale(
     max_faults=(1, 2, 3, 6, 15),
     duplicates=(0.0, 0.0, 0.1),
 )
+_RARE_SHARE = 0.2  # of the scenarios in which what is rare happens
 _LARGE_SHARE = 0.05  # what goes wrong mostly needs little, so that many small scenarios find more in the same time
 _LINES = (b'{"x":1}\n', b'{"x":22}\n', b'{"x":333}\n', b'{"x":4444}\n', b'{"x":55555}\n')
 
@@ -233,7 +242,7 @@ def scenario_of(seed: int) -> Scenario:
         )
     actions.sort(key=lambda action: action.at_s)
     has_faults = chance.random() < 0.75
-    return Scenario(
+    scenario = Scenario(
         seed=seed,
         actions=tuple(actions),
         workers=chance.choice(scale.workers),
@@ -252,6 +261,26 @@ def scenario_of(seed: int) -> Scenario:
         overlaps=chance.random() < 0.5,
         reports_expired=chance.random() < 0.7,
         versioned=chance.random() < 0.5,
+    )
+    rare = random.Random(f"{seed} rare")
+    return _with_rare(rare, scenario) if rare.random() < _RARE_SHARE else scenario
+
+
+def _with_rare(chance: random.Random, scenario: Scenario) -> Scenario:
+    """Return a scenario with one thing or another that the others do not have."""
+    denials = [action for action in scenario.actions if action.kind is Kind.DENY]
+    cancels = [
+        replace(action, at_s=action.at_s + chance.uniform(0, 60), kind=Kind.CANCEL, number=chance.randrange(3))
+        for action in denials
+        if chance.random() < 0.5
+    ]
+    return replace(
+        scenario,
+        actions=tuple(sorted((*scenario.actions, *cancels), key=lambda action: action.at_s)),
+        page_size=chance.choice((1, 1, 2, 1000)),
+        bad_starts=chance.choice((0.0, 0.3, 0.6)),
+        agent_failures=chance.choice((0.0, 0.3)),
+        tagged=chance.random() < 0.5,
     )
 
 

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 MAX_S = 6 * 3600.0
 MAX_EVENTS = 60_000
-_CHUNK = 50
+_CHUNK = 20
 _PROGRESS_S = 30.0
 _LOOK_S = 1.0  # after a signal, no chunk is begun after this time
 _SHRINK_S = 60.0
@@ -237,6 +237,7 @@ def main() -> int:
     run = _Run()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, run.end)
+    print(f"simulates from seed {options.start} on, in {options.processes} processes", flush=True)
     run.run(_chunks(options.start, seeds), options.processes, 60 * options.minutes or float("inf"))
     if not run.signal:
         for seed, _ in run.failed[:1]:

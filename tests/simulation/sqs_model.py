@@ -127,9 +127,9 @@ class SqsModel:
             return None
         return min(now if one.is_duplicated else one.visible_at for one in queue.messages.values())
 
-    def holds(self, url: str) -> bool:
-        """Return whether there is any message on a queue."""
-        return bool(self._queues[url].messages)
+    def stored(self, url: str) -> Mapping[str, StoredMessage]:
+        """Return what is on a queue now and later, by ids, expired messages included."""
+        return self._queues[url].messages
 
     def messages(self, url: str) -> list[StoredMessage]:
         """Return all messages of a queue, visible or not."""

@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
+import os
+import signal
+import subprocess
+import sys
+
 import pytest
 
+from tests.simulation.mutations import ROOT
 from tests.simulation.scenario import Kind, scenario_of
 from tests.simulation.simulate import report, simulate
 
@@ -32,6 +38,30 @@ def test_what_must_hold_does_in_many_schedules(chunk: int) -> None:
 def test_a_seed_decides_everything() -> None:
     for seed in range(8):
         assert simulate(scenario_of(seed), traced=True) == simulate(scenario_of(seed), traced=True)
+
+
+def test_a_seed_decides_everything_in_any_process() -> None:
+    """Given a schedule that deletes several objects, in processes in which sets have different orders."""
+    command = [sys.executable, "-m", "tests.simulation.simulate", "--seed", "20000071"]
+    stories = [
+        subprocess.run(command, cwd=ROOT, env={**os.environ, "PYTHONHASHSEED": seed}, capture_output=True, check=True)
+        for seed in ("0", "1")
+    ]
+    assert b"delete_object rejects/a.jsonl" in stories[0].stdout
+    assert stories[0].stdout == stories[1].stdout
+
+
+def test_a_run_that_is_ended_prints_its_totals() -> None:
+    options = ["--minutes", "60", "--processes", "1", "--no-coverage"]
+    command = [sys.executable, "-m", "tests.simulation.simulate", *options]
+    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as run:
+        assert run.stdout is not None
+        assert run.stdout.readline().startswith("simulates from seed 0 on")
+        run.send_signal(signal.SIGTERM)
+        printed, errors = run.communicate()
+    assert (run.returncode, errors) == (128 + signal.SIGTERM, "")
+    assert "schedules in" in printed.splitlines()[-1]
+    assert "0 failed" in printed.splitlines()[-1]
 
 
 def test_every_kind_of_action_is_drawn() -> None:

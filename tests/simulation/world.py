@@ -47,6 +47,7 @@ TICK_S = 20.0  # a receive without a message wakes a worker earlier
 _PART_BYTES = 60
 _RESTART_S = 5.0, 40.0
 _SCALE_IN_S = 10.0
+_HANGS_S = 1e6  # for good
 QUIET_S = 25.0
 """For so long nothing must happen: longer than any pause of a process that is not frozen."""
 
@@ -116,10 +117,14 @@ class _Agent:
         self._running = running
 
     def protect(self, minutes: int) -> tuple[str, str]:
-        clock = SimClock(self._running.process)
-        clock.sleep(self._world.faults.latency(self._running.process))
-        self._running.protected_until_s = self._world.kernel.now + 60 * minutes
-        return "", ""
+        world, process = self._world, self._running.process
+        clock = SimClock(process)
+        clock.sleep(world.faults.latency(process))
+        failed = bool(world.scenario.agent_failures) and process.chance.random() < world.scenario.agent_failures
+        if failed and process.chance.random() < 0.5:
+            return "ThrottlingException", "simulated"
+        self._running.protected_until_s = world.kernel.now + 60 * minutes
+        return ("no answer", "simulated") if failed else ("", "")
 
 
 @dataclass
@@ -148,8 +153,8 @@ class World:
         self.kernel = Kernel(scenario.seed)
         clock = self.kernel.epoch_s
         self.chance = random.Random(f"{scenario.seed} world")
-        self.input = S3Model(clock)
-        self.output = S3Model(clock, unique_etags=scenario.unique_etags)
+        self.input = S3Model(clock, page_size=scenario.page_size)
+        self.output = S3Model(clock, unique_etags=scenario.unique_etags, page_size=scenario.page_size)
         self.output.replay_completes = scenario.replays
         self.output.overlaps_conflict = scenario.overlaps
         self.input.create_bucket(INPUT, versioning=scenario.versioned)
@@ -159,6 +164,7 @@ class World:
         self.sqs.report_expired = scenario.reports_expired
         self.dead_url = self.sqs.create_queue("dead", {"MessageRetentionPeriod": "1209600"})
         self.url = self.sqs.create_queue("queue", {"MessageRetentionPeriod": "1209600"})
+        self._queued = self.sqs.stored(self.url)
         self.faults = Faults(
             scenario.fault_rate,
             scenario.calm_s,
@@ -232,7 +238,9 @@ class World:
     def is_over(self) -> bool:
         """Return whether all is at rest: nothing is to be done, on its way or frozen, and that for a while."""
         now = self.kernel.now
-        if self.to_do or self.operators or self.network.on_the_way or self.sqs.holds(self.url) or self._is_frozen(now):
+        kernel, network = self.kernel, self.network
+        at_work = self.to_do or self.operators or network.on_the_way or self._queued
+        if at_work or (kernel.frozen_until > now and self._is_frozen(now)):
             self._quiet_since = None
             return False
         if self._quiet_since is None:
@@ -240,7 +248,7 @@ class World:
         return now - self._quiet_since >= self._quiet_s
 
     def _is_frozen(self, now: float) -> bool:
-        return self.kernel.frozen_until > now and any(
+        return any(
             one.frozen_until > now for worker in self.workers for one in (worker.process, *worker.process.children)
         )
 
@@ -300,6 +308,12 @@ class World:
     def _do_jobs(self, digest: str, process: Process, connection: SimConnection) -> None:
         """Run a job process: its first thread."""
         around = self.around(process)
+        if self.faults.start_fails(process, self.scenario.bad_starts):
+            hangs = process.chance.random() < 0.5
+            self.trace.say(self.kernel.now, process.name, f"** {'hangs' if hangs else 'dies'} at its start")
+            if hangs:
+                around.clock.sleep(_HANGS_S)
+            around.processes.exit(1)
         requests = around.s3({}, None)
         source, store = Store(INPUT, requests), Store(OUTPUT, requests)
         notes = Cancellations(store, cancellations_prefix(self.settings), clock=around.clock)
