@@ -316,7 +316,7 @@ class Lines:
         return "{" + (",".join(members) or self._white()) + "}"
 
 
-CHUNK_LINES = 50
+CHUNK_LINES, MANY_LINES = 50, 1000  # many, so that the kernel finds their tokens in several parts
 MAX_WRONG = 100
 PROGRESS_S = 60
 
@@ -346,7 +346,7 @@ def run(
     shown = start
     while tally.lines < count and len(tally.wrong) < MAX_WRONG:
         lines = Lines(f"{seed}/{chunk}")
-        made = lines.lines(min(CHUNK_LINES, count - tally.lines))
+        made = lines.lines(min(CHUNK_LINES if chunk % 20 else MANY_LINES, count - tally.lines))
         data = b"\n".join(made) + b"\n" * (lines.random.random() < 0.8 or not made[-1])
         wrong = len(tally.wrong)
         compare(put(data, garbage(lines.random)), asked[chunk % len(asked)], kernels, tally)

@@ -277,8 +277,8 @@ static int scan_line(Walk *walk, uint32_t start) {
         if (next != NULL) {
             uint32_t close = next[-1];
             next = read_closed(walk, next);
+            if (next != NULL) walk->next = next;
             if (next != NULL && data[next[-1]] == '\n') {
-                walk->next = next;
                 found->closes[walk->index] = (int64_t)close;
                 // Without any member, or with none that stays, no comma comes before what is appended.
                 found->empty[walk->index] = wanted->cuts ? !walk->cutter.any_stays : empty;

@@ -38,7 +38,7 @@ int main(void) {
     wanted.parent = take(nodes * 4);
     wanted.last = take(nodes * 4);
     wanted.name_start = take(nodes * 8);
-    wanted.name_stop = take(nodes * 8);
+    wanted.name_sizes = take(nodes * 4);
     wanted.names = take((size_t)take_number());
     wanted.way = take(nodes);
     wanted.lowest = take(nodes * 8);
@@ -70,8 +70,8 @@ int main(void) {
         found.listed = room(words * 8);
         found.cuts = room((size_t)found.max_cuts * 8);
         found.cut_bounds = room(lines * 8 + 8);
-        uint32_t *spans = room(nodes * 8);
-        if (JOIN(scan, LEVEL)(data, (int64_t)size, &wanted, &found, spans) != (int64_t)lines) return 3;
+        uint32_t *scratch = room(nodes * 12);
+        if (JOIN(scan, LEVEL)(data, (int64_t)size, &wanted, &found, scratch) != (int64_t)lines) return 3;
         int64_t *rows = room(lines * 8), used = 0;
         for (size_t line = 0; line < lines; line++)
             if (found.status[line] == LINE_OK) rows[used++] = (int64_t)line;
@@ -108,7 +108,7 @@ int main(void) {
         give(text, (size_t)characters);
         give(output, (size_t)written);
         free(data), free(numbers), free(prefix), free(found.closes), free(found.empty), free(found.values), free(found.valid);
-        free(found.listed), free(found.cuts), free(found.cut_bounds), free(spans), free(rows);
+        free(found.listed), free(found.cuts), free(found.cut_bounds), free(scratch), free(rows);
     }
     return 0;
 }

@@ -123,6 +123,13 @@ def test_lines_of_every_length(kernels: list[Kernel]) -> None:
         agree(line, FLAT, kernels)
 
 
+@pytest.mark.parametrize("elements", [100, 1100, 2100])
+def test_lines_of_many_tokens_that_end_in_any_way(elements: int, kernels: list[Kernel]) -> None:
+    line = b'{"a":[' + b"1," * elements + b"2]"
+    ends = (b"}", b"}{}", b"} {}", b"} ,", b"}]", b"}1", b"} x", b"", b",", b'"', b',"b":"', b'}"', b"}\x00", b"}}")
+    agree(b"\n".join(line + end for end in ends), FLAT, kernels)
+
+
 @pytest.mark.parametrize("end", [b"", b"\n", b"\n\n", b" ", b"\r\n", b"\n "])
 def test_chunks_end_in_any_way(end: bytes, kernels: list[Kernel]) -> None:
     agree(b'{"a":1}\n\n{"b":{}}' + end, FLAT, kernels)

@@ -107,7 +107,7 @@ def _number(value: int) -> bytes:
 
 def _wanted(wanted: Wanted) -> bytes:
     """Return the members that are wanted as the program takes them."""
-    first, following, parent, last, start, stop, names, *more = (array.tobytes() for array in wanted._kept)
+    first, following, parent, last, start, sizes, names, *more = (array.tobytes() for array in wanted._kept)
     numbers = [_number(value) for value in (wanted.count, len(first) // 4, wanted.cuts, wanted._longest)]
     parts = [
         *numbers,
@@ -117,7 +117,7 @@ def _wanted(wanted: Wanted) -> bytes:
         parent,
         last,
         start,
-        stop,
+        sizes,
         _number(len(names)),
         names,
         *more,
