@@ -20,7 +20,7 @@ from runner.worker.breaker import BreakerState
 from runner.worker.notifications import describe
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from runner.aws.message import Message
     from runner.aws.s3_events import ObjectCreated
@@ -32,6 +32,8 @@ if TYPE_CHECKING:
 _GIVEN_BACK_S = 60
 _DEFAULT_ATTEMPTS = 5
 _MAX_COPIED = 1000
+_GATHER_S = 0.05
+_MAX_DELETED = 10  # by one request, by the limit of SQS
 _ACKNOWLEDGED = {JobResult.DONE, JobResult.DUPLICATE, JobResult.STALE, JobResult.SUPERSEDED, JobResult.CANCELLED}
 _FINAL = _ACKNOWLEDGED | {JobResult.FAILED}
 _LOGGED = (
@@ -73,7 +75,7 @@ class _Request:
     """A request to SQS that settles a message.
 
     Attributes:
-        send: Sends it.
+        send: Sends it; None to delete the message, which one request can do for several.
         message: The message.
         lease: The lease on it, whose message has the newest receipt; None without one.
         key: The key of the object, "" if the message is not about one.
@@ -82,7 +84,7 @@ class _Request:
         event: Tells subscribers about the outcome; None if it is told to nobody.
     """
 
-    send: Callable[[Message], None]
+    send: Callable[[Message], None] | None
     message: Message
     lease: Lease | None = None
     key: str = ""
@@ -137,13 +139,21 @@ class Settlement:
             return self._pending
 
     def _run(self) -> None:
-        while (request := self._requests.get()) is not None:
+        while (first := self._requests.get()) is not None:
+            requests: list[_Request | None] = [first]
+            if first.send is None:  # small jobs end one shortly after the other
+                self._clock.sleep(_GATHER_S)
+            while requests[-1] is not None and len(requests) < _MAX_DELETED and not self._requests.empty():
+                requests.append(self._requests.get())
+            found = [request for request in requests if request is not None]
             try:
-                self._perform(request)
+                self._perform(found)
             except Exception as error:  # noqa: BLE001 - a bug, which the main thread raises; the others are settled
                 self._bugs.note(error)
             with self._lock:
-                self._pending -= 1
+                self._pending -= len(found)
+            if requests[-1] is None:
+                return
 
     # Messages
 
@@ -183,7 +193,7 @@ class Settlement:
     def ignore(self, message: Message, reason: str, lease: Lease | None = None) -> None:
         """Acknowledge a message that is not a job."""
         self._log.info("ignored", message=message.id, reason=reason)
-        self._do(_Request(self._queue.delete, message, lease))
+        self._do(_Request(None, message, lease))
 
     def refuse(self, message: Message, reason: str, lease: Lease | None = None) -> None:
         """Send a message that cannot be understood to the dead-letter queue."""
@@ -237,7 +247,7 @@ class Settlement:
             if message.id not in self._copied:
                 return False
         self._log.info("settled before", message=message.id)
-        self._do(_Request(self._queue.delete, message, lease))
+        self._do(_Request(None, message, lease))
         return True
 
     # Decisions
@@ -300,8 +310,8 @@ class Settlement:
 
     def _request(
         self, disposal: Disposal, message: Message, ended: Outcome, *, stalled: bool
-    ) -> Callable[[Message], None]:
-        """Return what deletes, requeues, releases or dead-letters a message.
+    ) -> Callable[[Message], None] | None:
+        """Return what requeues, releases or dead-letters a message, None to delete it.
 
         A copy tells how far the checkpoint has come, even if an earlier one had come further: it was lost, which counts
         as an attempt, and from then on a job that gets on has progressed.
@@ -310,7 +320,7 @@ class Settlement:
         told: dict[str, Any] = {"attempts": message.attempts, "progress": covered}
         queue = self._queue
         if disposal is Disposal.DELETE:
-            return queue.delete
+            return None
         if disposal is Disposal.DEAD_LETTER:
             return lambda message: queue.dead_letter(message, reason=ended.reason, job=ended.job)
         if disposal is Disposal.RETRY:
@@ -342,25 +352,39 @@ class Settlement:
 
     def _do(self, request: _Request) -> None:
         if self._thread is None:
-            self._perform(request)
+            self._perform([request])
             return
         with self._lock:
             self._pending += 1
         self._requests.put(request)
 
-    def _perform(self, request: _Request) -> None:
-        """Send a request; a failure is logged, and never ends the worker."""
-        message = request.message
-        if request.event is not None:  # before the message is deleted, so that it is told at least once
-            self._channels.send(request.event)
-        if request.lease is not None:
-            request.lease.release()
-            message = request.lease.message
+    def _perform(self, requests: Sequence[_Request]) -> None:
+        """Send requests; a failure is logged, and never ends the worker."""
+        for request in requests:
+            if request.event is not None:  # before the message is deleted, so that it is told at least once
+                self._channels.send(request.event)
+        deletes = [request for request in requests if request.send is None]
+        for request, error in zip(deletes, self._delete([_released(request) for request in deletes]), strict=True):
+            self._finish(request, error)
+        for request in requests:
+            if request.send is not None:
+                self._finish(request, _error_of(request.send, _released(request)))
+
+    def _delete(self, messages: Sequence[Message]) -> Sequence[RunnerError | None]:
+        """Delete messages; return what went wrong with each, None for nothing."""
+        if len(messages) <= 1:
+            return [_error_of(self._queue.delete, message) for message in messages]
         try:
-            request.send(message)
-        except LeaseLostError as error:
-            self._log.warning("the message was somebody else's by then", message=message.id, error=str(error))
+            return self._queue.delete_all(messages)
         except RunnerError as error:
+            return [error] * len(messages)
+
+    def _finish(self, request: _Request, error: RunnerError | None) -> None:
+        """Note how a request has ended."""
+        message = request.message
+        if isinstance(error, LeaseLostError):
+            self._log.warning("the message was somebody else's by then", message=message.id, error=str(error))
+        elif error is not None:
             # It comes back when its visibility timeout is over, and is then seen to be done, or done again.
             self._log.error("the message could not be settled", message=message.id, error=str(error))
             self._note_failure(error, message, request.key)
@@ -410,6 +434,22 @@ class Settlement:
 
     def _age_s(self, message: Message) -> float:
         return self._clock.time() - message.first_sent / 1000
+
+
+def _released(request: _Request) -> Message:
+    """Return the message of a request with its newest receipt, after its lease has ended."""
+    if request.lease is None:
+        return request.message
+    request.lease.release()
+    return request.lease.message
+
+
+def _error_of(send: Callable[[Message], None], message: Message) -> RunnerError | None:
+    try:
+        send(message)
+    except RunnerError as error:
+        return error
+    return None
 
 
 def _has_progressed(outcome: Outcome, message: Message) -> bool:

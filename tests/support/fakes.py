@@ -20,7 +20,7 @@ from runner.worker.context import WorkerContext
 from runner.worker.job_child import JobChild
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
 LEAST = {"s3InputBucket": "incoming", "S3_OUTPUT_BUCKET": "outgoing", "SQSBatchQueue": "queue", "CALCULATION": "a AS b"}
 SENT_MS = 1_700_000_000_000
@@ -82,6 +82,10 @@ class FakeQueue:
 
     def delete(self, message: Message) -> None:
         self._note("delete", message)
+
+    def delete_all(self, messages: Sequence[Message]) -> list[Exception | None]:
+        self.calls.append(("delete_all", " ".join(message.id for message in messages), {}))
+        return [self.errors.pop(0) if self.errors else None for _ in messages]
 
     def release(self, message: Message, delay_s: int) -> None:
         self._note("release", message, delay_s=delay_s)

@@ -24,7 +24,7 @@ from runner.worker.loop import Worker
 from tests.support.fakes import LEAST, SENT_MS, make_message
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
 
     from runner.aws.message import Message
     from runner.errors import RunnerError
@@ -128,6 +128,11 @@ class MemoryQueue:
             self._messages.pop(message.id, None)
             self.held.discard(message.id)
             self.settled.append((key_of(message), message.receipt))
+
+    def delete_all(self, messages: Sequence[Message]) -> list[RunnerError | None]:
+        for message in messages:
+            self.delete(message)
+        return [None] * len(messages)
 
     def release(self, message: Message, delay_s: int) -> None:
         with self._lock:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import boto3
@@ -262,6 +263,20 @@ class TestLease:
             with pytest.raises(LeaseLostError, match=queue.name):
                 queue.extend(message, 60)
             queue.release(message, 0)
+
+    def test_is_lost_for_each_message_that_is_deleted_with_others(self, queue: Queue) -> None:
+        send(queue)
+        send(queue)
+        messages = [receive(queue), receive(queue)]
+        lost = replace(messages[0], receipt="not a receipt")
+        error, none = queue.delete_all([lost, messages[1]])
+        assert isinstance(error, LeaseLostError)
+        assert none is None
+        assert queue.waiting() == (0, 1, 0)
+        assert queue.delete_all(messages[:1]) == [None]
+        assert queue.waiting() == (0, 0, 0)
+        with answering(queue.client, "DeleteMessageBatch", "AccessDenied", status=403), pytest.raises(DeniedError):
+            queue.delete_all(messages)
 
     def test_is_not_lost_by_other_errors(self, queue: Queue) -> None:
         send(queue)

@@ -18,6 +18,8 @@ from runner.worker.settlement import Settlement
 from tests.support.fakes import SENT_MS, Surroundings, make_event, make_message
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from runner.aws.message import Message
     from runner.worker.leases import Lease
 
@@ -546,9 +548,9 @@ def test_a_request_that_hangs_keeps_nobody_waiting_and_the_lease_goes_on() -> No
     leases = Leases(settled.around.context)
     held = [leases.hold(make_message(number), settled.around.clock.now) for number in (1, 2)]
     settlement.start()
-    for lease in held:
-        settlement.settle(lease.message, DONE, event=EVENT, lease=lease)
+    settlement.settle(held[0].message, DONE, event=EVENT, lease=held[0])
     assert sent.wait(30)
+    settlement.settle(held[1].message, DONE, event=EVENT, lease=held[1])
     assert settlement.pending == 2
     leases.renew_all()
     settled.around.clock.now += 1
@@ -560,6 +562,77 @@ def test_a_request_that_hangs_keeps_nobody_waiting_and_the_lease_goes_on() -> No
     settlement.close(30)
     assert settlement.pending == 0
     assert receipts == ["r1", "newer"]
+
+
+@pytest.fixture
+def gathering() -> Iterator[tuple[Settled, threading.Event]]:
+    """A settlement with a thread that has one message to delete, and gathers more until an event."""
+    settled, gathers, enough = Settled(), threading.Event(), threading.Event()
+
+    def sleep(_seconds: float) -> None:
+        gathers.set()
+        assert enough.wait(30)
+
+    settled.around.clock.sleep = sleep  # type: ignore[method-assign]
+    settled.settlement.start()
+    settled.settlement.settle(make_message(0), DONE, event=EVENT)
+    assert gathers.wait(30)
+    yield settled, enough
+    enough.set()
+    settled.settlement.close(30)
+
+
+def test_messages_of_jobs_that_end_together_are_deleted_together(gathering: tuple[Settled, threading.Event]) -> None:
+    settled, enough = gathering
+    leases = Leases(settled.around.context)
+    held = [leases.hold(make_message(number), settled.around.clock.now) for number in range(1, 13)]
+    for lease in held[:11]:
+        settled.settlement.settle(lease.message, DONE, event=EVENT, lease=lease)
+    settled.settlement.requeue(held[11].message, lease=held[11])
+    settled.around.clock.now += 1
+    leases.renew_all()
+    assert [name for name, _, _ in settled.around.queue.calls] == ["extend"] * 12, "they are held meanwhile"
+    settled.around.queue.calls.clear()
+    enough.set()
+    settled.settlement.close(30)
+    assert [call[:2] for call in settled.around.queue.calls] == [
+        ("delete_all", " ".join(f"m{number}" for number in range(10))),
+        ("delete_all", "m10 m11"),
+        ("requeue", "m12"),
+    ]
+    assert settled.settlement.pending == 0
+    settled.around.clock.now += 1
+    leases.renew_all()
+    assert len(settled.around.queue.calls) == 3, "no lease is left"
+    assert settled.around.channels.calls_before == [0] * 10 + [1, 1], "told before they are deleted"
+
+
+def test_each_message_that_is_not_deleted_with_the_others_is_logged(gathering: tuple[Settled, threading.Event]) -> None:
+    settled, enough = gathering
+    settled.around.queue.errors = [None, LeaseLostError("gone"), DeniedError("sqs:DeleteMessage is denied")]
+    for number in (1, 2):
+        settled.settlement.settle(make_message(number), DONE, event=EVENT)
+    enough.set()
+    settled.settlement.close(30)
+    assert [call[0] for call in settled.around.queue.calls] == ["delete_all"]
+    said = [(entry["event"], entry["message"]) for entry in settled.around.log() if "error" in entry]
+    assert said == [("the message was somebody else's by then", "m1"), ("the message could not be settled", "m2")]
+    assert settled.around.breaker.state is BreakerState.OPEN, "denied"
+
+
+def test_a_request_for_all_of_them_that_fails_counts_for_each(gathering: tuple[Settled, threading.Event]) -> None:
+    settled, enough = gathering
+
+    def fail(_messages: object) -> Any:
+        raise QueueError("SQS is away")
+
+    settled.around.queue.delete_all = fail  # type: ignore[method-assign]
+    for number in (1, 2):
+        settled.settlement.settle(make_message(number), DONE, event=EVENT)
+    enough.set()
+    settled.settlement.close(30)
+    said = [entry["message"] for entry in settled.around.log("the message could not be settled")]
+    assert said == ["m0", "m1", "m2"]
 
 
 def test_a_channel_that_hangs_keeps_nobody_waiting_and_the_lease_goes_on() -> None:
