@@ -5,7 +5,7 @@ KERNEL := $(filter-out %/powers.h,$(wildcard transform/native/*.[ch])) $(addpref
 TARGETS := x86_64-linux aarch64-linux x86_64-macos aarch64-macos
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-slow lint format docs simulate bench wheels lock clean
+.PHONY: help install demo test test-slow lint format docs simulate bench dist lock clean
 .PHONY: image push deploy-fargate deploy-ec2 status smoke destroy
 
 help: ## List what can be made
@@ -35,17 +35,19 @@ install: .venv/installed ## Make the virtual environment in .venv, with the lock
 demo: install ## Run the worker against a local AWS emulator; on your data with FILE=… CALCULATION=…
 	@$(BIN)/runner demo $(if $(FILE),'$(FILE)')
 
-test: install ## Run the tests, but for those that take longer than a minute
+test: install ## Run the tests, but for those that take longer than a minute, with a part of the examples
 	$(BIN)/python -m pytest -n auto
 
-test-slow: install ## Run the tests that take longer than a minute
-	$(BIN)/python -m pytest -n auto -m slow
+test-slow: install ## Run the tests that take longer than a minute, and those of properties with all examples
+	$(BIN)/python -m pytest -n auto -m 'slow or property' --hypothesis-profile all
 
-lint: install .venv-checkov/installed ## Check style, types, docker/Dockerfile and the templates in cfn/
+lint: install .venv-checkov/installed ## Check style, types, spelling, docker/Dockerfile, cfn/ and .github/
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
+	$(BIN)/codespell
 	$(BIN)/hadolint docker/Dockerfile
+	$(BIN)/zizmor --quiet --offline --strict-collection .github/workflows
 	$(BIN)/cfn-lint --include-checks I -- cfn/*.yaml
 	.venv-checkov/bin/checkov --framework cloudformation --directory cfn --compact --quiet --skip-download
 
@@ -53,7 +55,9 @@ format: install ## Put the code in order
 	$(BIN)/ruff check --fix
 	$(BIN)/ruff format
 
-wheels: install ## Build wheels in dist/, for Linux and macOS on x86-64 and ARM64
+dist: install ## Build the source distribution and wheels in dist/, for Linux and macOS on x86-64 and ARM64
+	rm -rf dist
+	$(BIN)/python -m hatchling build -t sdist -d dist
 	set -e; for target in $(TARGETS); do KERNEL_TARGET=$$target $(BIN)/python -m hatchling build -t wheel -d dist; done
 
 docs: .venv-docs/installed ## Build the site of the documentation in site/

@@ -142,6 +142,13 @@ def test_contributing_answers_what_newcomers_ask(asked: str) -> None:
     assert files <= set(links(ROOT / "CONTRIBUTING.md"))
 
 
+def test_tests_that_contributing_runs_are_there() -> None:
+    named = re.findall(r"-m pytest -n0 (\S+)(?: -k (\w+))?", (ROOT / "CONTRIBUTING.md").read_text())
+    assert named
+    for file, word in named:
+        assert re.search(rf"def test_\w*{word}", (ROOT / file).read_text()), file
+
+
 class Block(NamedTuple):
     """A piece of Python on a page."""
 
@@ -229,7 +236,6 @@ def test_commands_are_found() -> None:
 
 @pytest.mark.parametrize("line", commands())
 def test_command_succeeds(line: str, here: Path) -> None:
-    (here / "businesses.json").write_text(shown()[0])
     (here / "docker").mkdir()
     (here / "path").mkdir()
     for place in ("docker/calculation.py", "path/file.py"):
@@ -290,6 +296,6 @@ def shown() -> list[str]:
 
 def test_first_command_does_what_stands_below_it(here: Path) -> None:
     before, after = shown()
-    (here / "businesses.json").write_text(before)
+    assert (here / "sample_data" / "cafe.json").read_text() == before  # which is in every clone
     run(commands()[0], here)
     assert (here / "scored.json").read_text() == after

@@ -42,6 +42,8 @@ if TYPE_CHECKING:
     )
     from transform.explore.compare import Comparison
     from transform.explore.profile import Profile
+    from transform.expressions.origins import source
+    from transform.expressions.rules import parse_rules
     from transform.io.compression import Codec, codec_of_encoding, codec_of_name
     from transform.io.s3 import S3Failure, S3Object
     from transform.io.s3_writer import MultipartUpload, PartBuffer, PartSizes, UploadedPart, prepare_sending
@@ -93,11 +95,13 @@ __all__ = [
     "lookup",
     "parse_duration",
     "parse_names",
+    "parse_rules",
     "parse_size",
     "prepare_sending",
     "printable",
     "printable_json",
     "read_rejects",
+    "source",
 ]
 
 _MODULES = {
@@ -128,11 +132,13 @@ _MODULES = {
     "lookup": "lookup_tables",
     "parse_duration": "sizes",
     "parse_names": "engine.projection",
+    "parse_rules": "expressions.rules",
     "parse_size": "sizes",
     "prepare_sending": "io.s3_writer",
     "printable": "terminal_text",
     "printable_json": "terminal_text",
     "read_rejects": "engine.reject_file",
+    "source": "expressions.origins",
 }
 
 

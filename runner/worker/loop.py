@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from runner.aws.s3_events import ObjectCreated, parse
 from runner.errors import DeniedError, EventError, RunnerError
 from runner.job.keys import is_worker_key
-from runner.metrics import age_metric
+from runner.metrics import age_metric, breaker_metric
 from runner.worker.breaker import BreakerState, Proof
 from runner.worker.crew import Crew
 from runner.worker.leases import Leases
@@ -207,7 +207,10 @@ class Worker:
         self._report_age()
         self._leases.close()
         self._context.protection.close()
-        self._context.log.info("stopped")
+        if reason := self._context.breaker.reason:
+            self._context.log.error("stopped", reason=reason)
+        else:
+            self._context.log.info("stopped")
 
     def _settle_until(self, deadline: float) -> None:
         """Let jobs stop at their last checkpoint, as long as their leases go on."""
@@ -237,6 +240,8 @@ class Worker:
         if now - self._aged_at >= _AGE_INTERVAL_S:
             self._aged_at = now
             self._report_age()
+            if self._context.breaker.reason:
+                breaker_metric(self._context.metrics, is_open=True)
         if now - self._reported_at >= _HEALTH_INTERVAL_S or self._context.breaker.reason:
             self._reported_at = now
             reason = self._context.breaker.reason

@@ -14,7 +14,7 @@ from runner.log import make_logger
 from runner.machine import Bugs
 from runner.metrics import Metrics
 from runner.settings import Settings, near_misses
-from runner.worker.breaker import Breaker
+from runner.worker.breaker import Breaker, tells
 from runner.worker.context import WorkerContext
 from runner.worker.loop import Worker
 from runner.worker.notifications import OutcomeChannels
@@ -46,7 +46,7 @@ def start_worker(environ: Mapping[str, str], *, drain: bool, around: Surrounding
         settings=settings,
         environ=environ,
         queue=queue,
-        breaker=Breaker(settings.breaker_failures, around),
+        breaker=Breaker(settings.breaker_failures, around, tells(log, metrics)),
         health=HealthFile(settings.health_file),
         protection=protection,
         metrics=metrics,

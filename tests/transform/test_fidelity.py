@@ -84,6 +84,13 @@ def case(
     return Case(Spec(columns, functions, None if keep is None else keep[1]), calculation)
 
 
+def ruled(case: Case, *rules: tuple[pl.Expr, Callable[[dict[str, Any]], object], str]) -> Case:
+    calculation = case.calculation
+    for predicate, _, reason in rules:
+        calculation = calculation.reject(predicate, reason)
+    return Case(replace(case.spec, rules=tuple((broken, reason) for _, broken, reason in rules)), calculation)
+
+
 def strict(function: Callable[..., Any], *names: str) -> Callable[[dict[str, Any]], Any]:
     """Null where any of the columns is null, as nearly all of polars has it."""
 
@@ -139,6 +146,17 @@ CASES = {
         keep=(stars >= 3, strict(lambda a: a >= 3, "stars")),
     ),
     "filter alone": case({"open": "boolean"}, {}, keep=(is_open, lambda row: row["open"])),
+    "rules": ruled(
+        case(
+            {"stars": "float", "count": "integer", "name": "string"},
+            {"score": (stars * count, strict(lambda a, b: a * float(b), "stars", "count"))},
+            keep=(stars >= 3, strict(lambda a: a >= 3, "stars")),
+        ),
+        (stars < 0, strict(lambda a: a < 0, "stars"), "negative stars"),
+        (name.is_null(), lambda row: row["name"] is None, 'no "name", \\ é 名'),
+        (count > 4, strict(lambda a: a > 4, "count"), "negative stars"),
+    ),
+    "rules alone": ruled(case({"open": "boolean"}, {}), (~is_open, strict(lambda a: not a, "open"), "closed")),
     "read and replaced": case(
         {"stars": "float", "name": "string"},
         {
@@ -238,6 +256,9 @@ def check_rejects(expected: Expected, spec: Spec, written: bytes | None) -> None
 
 
 def check_reason(reason: str, reject: Reject, spec: Spec) -> None:
+    if reject.kind in dict(spec.rules).values():
+        assert reason == reject.kind
+        return
     if reject.kind in REASONS:
         assert reason.startswith(REASONS[reject.kind]), (reject, reason)
         return

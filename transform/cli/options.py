@@ -60,6 +60,13 @@ def takes_calculation(command: Callable[..., None]) -> Callable[..., None]:
     @click.option(
         "-w", "--where", "wheres", metavar="SQL", multiple=True, help="Keep only the lines for which this is true."
     )
+    @click.option(
+        "--reject",
+        "rules",
+        metavar="SQL[: REASON]",
+        multiple=True,
+        help="Reject the lines for which this is true, as `stars < 0: negative stars; ...`.",
+    )
     @click.option("--drop", metavar="NAMES", multiple=True, help="Remove members from the lines, as `email, phone`.")
     @click.option("--select", metavar="NAMES", multiple=True, help="Keep only these members and the results.")
     @click.option(
@@ -77,6 +84,7 @@ def takes_calculation(command: Callable[..., None]) -> Callable[..., None]:
         *args: object,
         exprs: tuple[str, ...],
         wheres: tuple[str, ...],
+        rules: tuple[str, ...],
         drop: tuple[str, ...],
         select: tuple[str, ...],
         references: tuple[str, ...],
@@ -85,16 +93,16 @@ def takes_calculation(command: Callable[..., None]) -> Callable[..., None]:
     ) -> None:
         where = _only("--where", wheres, "; join the conditions with AND")
         reference = _only("--calculation", references)
-        if reference and (exprs or where or drop or select or schema):
+        if reference and (exprs or where or rules or drop or select or schema):
             raise click.UsageError(
-                "--calculation cannot be combined with --expr, --where, --drop, --select or --schema; "
+                "--calculation cannot be combined with --expr, --where, --reject, --drop, --select or --schema; "
                 "put these in its file"
             )
-        if not (reference or exprs or where or drop or select):
-            raise click.UsageError("nothing to do: give --expr, --where, --drop, --select or --calculation")
+        if not (reference or exprs or where or rules or drop or select):
+            raise click.UsageError("nothing to do: give --expr, --where, --reject, --drop, --select or --calculation")
         from transform import load
 
-        what = load(reference) if reference else _calculation(exprs, where, drop, select, schema)
+        what = load(reference) if reference else _calculation(exprs, where, rules, drop, select, schema)
         command(*args, what=what, **options)
 
     return wrapped
@@ -111,13 +119,15 @@ def _only(option: str, values: tuple[str, ...], hint: str = "") -> str | None:
 def _calculation(
     exprs: tuple[str, ...],
     where: str | None,
+    rules: tuple[str, ...],
     drop: tuple[str, ...],
     select: tuple[str, ...],
     schema: tuple[str, ...],
 ) -> "Calculation":
     from transform import Calculation
 
-    what = Calculation.from_sql(exprs, where or "").drop(*_names("--drop", drop))
+    _check_rules(rules)
+    what = Calculation.from_sql(exprs, where or "", rules).drop(*_names("--drop", drop))
     what = what.select(*_names("--select", select)) if select else what
     types = {}
     for declaration in schema:
@@ -126,6 +136,17 @@ def _calculation(
             raise click.BadParameter(f"{declaration!r} is not NAME=TYPE, as stars=Float64", param_hint="--schema")
         types[name] = text
     return what.with_schema(types)
+
+
+def _check_rules(texts: tuple[str, ...]) -> None:
+    from transform import parse_rules
+    from transform.errors import OptionError
+
+    try:
+        for text in texts:
+            parse_rules(text)
+    except OptionError as error:
+        raise click.BadParameter(str(error), param_hint="--reject") from None
 
 
 def _names(option: str, lists: tuple[str, ...]) -> list[str]:

@@ -19,7 +19,7 @@ from transform.decode.line_decoder import LineDecoder
 from transform.decode.line_errors import LineError, full_reason, reason_of_fault
 from transform.decode.members import read_members, read_path
 from transform.decode.misfits import Misfits
-from transform.decode.reasons import Reasons
+from transform.decode.reasons import Reasons, whole_form
 from transform.decode.rejects import NO_REJECTS, SHORT_BYTES, Reject, Rejects, reject_long
 from transform.decode.schema import INTEGER_BOUNDS, Column, Path, has_floats, path_of
 from transform.io.chunks import LONG_LINE_HEAD_BYTES, MAX_LINE_BYTES, Chunk
@@ -63,6 +63,18 @@ class Decoded:
     def reject(self, index: int, error: LineError) -> Reject:
         """Return the reject of a line."""
         return _reject(self.found, self.offset, index, error)
+
+    def rejects_for(self, lines: Positions, reasons: Positions, texts: Sequence[str]) -> Rejects:
+        """Return the rejects of lines, each with one of some reasons, given by its number."""
+        starts, stops = self.found.bounds[lines], self.found.stops[lines]
+        noted = Reasons(self.found.data, starts, stops)
+        for number in np.unique(reasons).tolist():
+            noted.add(np.flatnonzero(reasons == number), whole_form(texts[number]))
+        is_short = stops - starts <= SHORT_BYTES
+        rows = np.flatnonzero(is_short)
+        many = noted.rejects(rows, lines[rows], self.offset + starts[rows]) if len(rows) else NO_REJECTS
+        rest = np.flatnonzero(~is_short).tolist()
+        return many.merged(Rejects.of(self.reject(int(lines[row]), LineError(texts[reasons[row]])) for row in rest))
 
     def places(self, path: Path) -> tuple[Spans, Spans]:
         """Return by line where the value of a member starts and stops; `MISSING` if there is none."""

@@ -159,7 +159,8 @@ def check_declared(name: str, dtype: object, depth: int = 0) -> pl.DataType:
         hint = ": declare Float64, as numbers in JSON are read."
     raise SchemaError(
         f"column `{name}` can't be declared as {dtype!r}{hint} Types are Float64, String, Boolean, "
-        "Int8 to Int128, UInt8 to UInt64, List(…) and Struct({…})."
+        "Int8 to Int128, UInt8 to UInt64, List(…) and Struct({…}).",
+        column=name,
     )
 
 
@@ -179,7 +180,8 @@ def parse_type(name: str, text: str) -> pl.DataType:
         did_you_mean = f" Did you mean {_TYPE_NAMES[near[0]].__name__}?" if near else ""
         raise SchemaError(
             f"column `{name}`: `{text}` is not a type.{did_you_mean} Types are Float64, String, Boolean, "
-            "Int8 to Int128, UInt8 to UInt64, List(…) and Struct({…})."
+            "Int8 to Int128, UInt8 to UInt64, List(…) and Struct({…}).",
+            column=name,
         ) from None
     return check_declared(name, dtype)
 
@@ -188,7 +190,8 @@ def too_deep(name: str) -> SchemaError:
     """Return the error for a column whose arrays and objects are nested too deeply for a type."""
     return SchemaError(
         f"column `{name}` is nested deeper than {MAX_TYPE_DEPTH} levels, which is the limit for reading a column as a "
-        f"whole: read a path in it instead, such as {name}.x in SQL"
+        f"whole: read a path in it instead, such as {name}.x in SQL",
+        column=name,
     )
 
 
@@ -319,7 +322,8 @@ def used_type(name: str, dtype: Any, paths: Paths) -> pl.DataType:
     for path in sorted(paths):
         if path[0] not in fields:
             raise SchemaError(
-                f"`{name}` is declared as {dtype}, which has no member `{path[0]}`.{near_names(path[0], fields)}"
+                f"`{name}` is declared as {dtype}, which has no member `{path[0]}`.{near_names(path[0], fields)}",
+                column=name,
             )
     return pl.Struct(
         {field: used_type(f"{name}.{field}", fields[field], within(paths, field)) for field, *_ in sorted(paths)}

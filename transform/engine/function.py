@@ -16,6 +16,7 @@ from transform.decode.schema import Column
 from transform.engine.module_sources import Modules
 from transform.engine.summary import Summary
 from transform.io.chunks import MAX_LINE_BYTES, Chunk, LongLine
+from transform.io.source_info import UNKNOWN, SourceInfo
 
 Function = Callable[[dict[str, Any]], object]
 _SPACES = b" \t\r"
@@ -45,6 +46,11 @@ class FunctionSpec:
         )
 
     @property
+    def source_fields(self) -> frozenset[str]:
+        """What the function uses of where a row came from: it does not see that."""
+        return frozenset()
+
+    @property
     def named_members(self) -> dict[str, str]:
         """The members to drop or select: a function has none."""
         return {}
@@ -63,6 +69,7 @@ class FunctionSpec:
         widened: Mapping[str, pl.DataType],
         known_columns: Mapping[str, Column] | None = None,
         sample_size: SampleSize | None = None,  # noqa: ARG002 - nothing is inferred
+        info: SourceInfo = UNKNOWN,  # noqa: ARG002 - a function sees the line only
     ) -> tuple["FunctionPlan", Iterator[Chunk | LongLine]]:
         """Return the plan, and all the chunks."""
         assert not widened  # noqa: S101 - a function has no columns

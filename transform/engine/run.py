@@ -30,10 +30,11 @@ from transform.engine.parallel import chunk_results
 from transform.engine.reject_file import RejectFile, default_target
 from transform.engine.summary import State, Summary
 from transform.engine.threads import Transforms
-from transform.errors import DamagedError, SchemaError, TransformError, WidenError
+from transform.errors import DamagedError, SchemaError, SourceChangedError, TransformError, WidenError
 from transform.io.chunks import Chunk, LongLine, read_chunks
 from transform.io.conflicts import check_no_conflicts, located, refuse_other_format
 from transform.io.outputs import Output, Target
+from transform.io.source_info import UNKNOWN, SourceInfo
 from transform.io.sources import OpenSource, Reader, Source, open_source, reopenable
 
 Chunks = Iterator[Chunk | LongLine]
@@ -59,8 +60,12 @@ class Spec(Protocol):
         """Notes for the user on how the run was done."""
 
     @property
+    def source_fields(self) -> frozenset[str]:
+        """What the calculation uses of where a row came from, apart from its offset."""
+
+    @property
     def named_members(self) -> Mapping[str, str]:
-        """The members that lines are expected to have, by name, and what is to be done to them: drop or select."""
+        """The members that lines are expected to have, by name, and what is done to them: read, drop or select."""
 
     def final_notes(self, summary: Summary) -> list[str]:
         """Return notes for the user on what was found in all lines."""
@@ -72,6 +77,7 @@ class Spec(Protocol):
         widened: Mapping[str, pl.DataType],
         known_columns: Mapping[str, Column] | None = None,
         sample_size: SampleSize | None = None,
+        info: SourceInfo = UNKNOWN,
     ) -> tuple[Plan, Chunks]:
         """Find the types of the columns read, from the first chunks; return the plan, and all the chunks.
 
@@ -81,6 +87,7 @@ class Spec(Protocol):
             widened: The types of the columns whose inferred type turned out too narrow.
             known_columns: The columns with their types, if the run is resumed.
             sample_size: How much of the input to infer types from; None for the default.
+            info: What is known of the input beside its content.
         """
 
 
@@ -168,6 +175,10 @@ class Stream:
     def _results(self) -> contextlib.AbstractContextManager[Iterator[ChunkResult]]:
         """Return what each chunk of the rest of the input becomes."""
         options, resumed = self._options, self._resumed
+        if resumed.position is not None and resumed.source != self._noted_source:
+            raise SourceChangedError(
+                f"{self._reader.name}: has the content that was read before, but was written again"
+            )
         chunks = read_chunks(
             self._reader.read_into,
             options.chunk_bytes,
@@ -176,7 +187,7 @@ class Stream:
             only_blank=resumed.summary.lines_in == resumed.summary.blank,
         )
         plan, chunks = self._spec.prepare(
-            chunks, options.max_line_bytes, resumed.widened, resumed.columns, options.sample_size
+            chunks, options.max_line_bytes, resumed.widened, resumed.columns, options.sample_size, self._reader.info
         )
         self.summary.schema = plan.describe_schema()
         self.summary.notes = [*self._reader.notes, *self._spec.notes]
@@ -187,15 +198,19 @@ class Stream:
     def _rejects(self, result: ChunkResult) -> Iterator[bytes]:
         """Count the rejected lines of a chunk, and yield them as blocks of JSON lines."""
         rejects = self._options.policy.up_to_failure(self.summary, result.rejects)
-        self.summary.count_rejects(rejects)
-        yield from rejects.to_json_blocks(self.summary.lines_in + 1)
         if rejects:
+            self.summary.count_rejects(rejects)
+            yield from rejects.to_json_blocks(self.summary.lines_in + 1)
             self._options.policy.check(self.summary, rejects[-1])
 
     def _current_state(self) -> State:
         codec = self._reader.codec.name if self._reader.codec else None
         checksum = self._reader.checksum.so_far if self._reader.checksum is not None and codec is None else None
-        return State(self.summary.copy(), self._resumed.widened, codec, checksum)
+        return State(self.summary.copy(), self._resumed.widened, codec, checksum, self._noted_source)
+
+    @property
+    def _noted_source(self) -> str | None:
+        return self._reader.info.noted(self._spec.source_fields)
 
 
 @contextlib.contextmanager
@@ -245,7 +260,8 @@ def _cannot_restart(error: WidenError, why: str) -> SchemaError:
     """Return the error for a run that has to start again but cannot; its message says which type to declare."""
     return SchemaError(
         f"{error}. The run cannot start again with that in mind, as {why}: declare the type, for example with "
-        f"--schema {shlex.quote(f'{error.name}={error.dtype}')} or .with_schema({{{error.name!r}: pl.{error.dtype}}})"
+        f"--schema {shlex.quote(f'{error.name}={error.dtype}')} or .with_schema({{{error.name!r}: pl.{error.dtype}}})",
+        column=error.name,
     )
 
 

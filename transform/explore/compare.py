@@ -295,7 +295,7 @@ def compare(spec: ExpressionSpec, function: Function, source: Source, lines: int
     def attempt(state: State) -> Comparison:
         tally = _Tally()
         with open_source(source) as reader:
-            plan, chunks = spec.prepare(read_chunks(reader.read_into), MAX_LINE_BYTES, state.widened)
+            plan, chunks = spec.prepare(read_chunks(reader.read_into), MAX_LINE_BYTES, state.widened, info=reader.info)
             first_lines = FirstLines(chunks, lines)
             for outcome in _outcomes(plan, first_lines):
                 tally.add(outcome.number, _differ(outcome, call, rel_tol))

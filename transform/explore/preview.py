@@ -91,7 +91,9 @@ def report_rejected(seen: Summary, rejected: list[str] | None) -> None:
 def _first_rows(spec: ExpressionSpec, source: Source, rows: int, state: State) -> tuple[pl.DataFrame, Summary]:
     seen = Summary()
     with open_source(source) as reader:
-        plan, chunks = spec.prepare(read_chunks(reader.read_into, _CHUNK_BYTES), MAX_LINE_BYTES, state.widened)
+        plan, chunks = spec.prepare(
+            read_chunks(reader.read_into, _CHUNK_BYTES), MAX_LINE_BYTES, state.widened, info=reader.info
+        )
         found = [plan.empty_values()]
         for chunk in chunks:
             if isinstance(chunk, Chunk):

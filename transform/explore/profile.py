@@ -142,7 +142,7 @@ def _profile(spec: ExpressionSpec, source: Source, max_bytes: int | None, state:
     with open_source(source) as reader, tempfile.TemporaryFile() as sink:
         timer = _Timer()
         started = time.perf_counter()
-        plan, chunks = spec.prepare(read_chunks(reader.read_into), MAX_LINE_BYTES, state.widened)
+        plan, chunks = spec.prepare(read_chunks(reader.read_into), MAX_LINE_BYTES, state.widened, info=reader.info)
         settle = time.perf_counter() - started
         lines, bytes_in, bytes_out, whole = 0, 0, 0, True
         while (chunk := timer.on_the_clock("lines", lambda: next(chunks, None))) is not None:

@@ -20,8 +20,8 @@ _FUNCTIONS = """
     dayofmonth dayofweek dayofyear degrees div ends_with erf exp floor generate_series greatest hour if ifnull initcap
     least left length ln log10 log1p log2 lower lpad ltrim minute mod month normalize nullif octet_length pi pow power
     quarter radians range regexp_like regexp_replace replace reverse right round rpad rtrim second sign sin sind
-    split_part sqrt starts_with strftime string_to_array strpos strptime substr tan tand time timestamp trunc truncate
-    upper week xor year
+    source split_part sqrt starts_with strftime string_to_array strpos strptime substr tan tand time timestamp trunc
+    truncate upper week xor year
 """
 FUNCTIONS = frozenset(_FUNCTIONS.split())
 """The functions that are row-wise and deterministic, as they are called: `name(…)`."""

@@ -1,8 +1,9 @@
 """The functions of the compiled kernel, with numpy arrays for buffers.
 
-`scan` finds the lines of a chunk and the members that a calculation needs, `strings` reads text, `emit` writes the
-output, `find_faults` says what is wrong with lines, and `write_rejects` and `number_rejects` write the records of those
-that are rejected. The library has the functions once for each level of the processor; `TRANSFORM_CPU` forces one.
+`scan` finds the lines of a chunk and the members that a calculation needs, `strings` reads text, `texts` gathers the
+bytes of values, `hashes` computes hashes, `emit` writes the output, `find_faults` says what is wrong with lines, and
+`write_rejects` and `number_rejects` write the records of those that are rejected. The library has the functions once
+for each level of the processor; `TRANSFORM_CPU` forces one.
 """
 
 import ctypes
@@ -113,6 +114,8 @@ class Kernel:
     find_faults: Any
     write_rejects: Any
     number_rejects: Any
+    texts: Any
+    hashes: Any
 
 
 def load(path: Path = LIBRARY, level: str | None = None) -> Kernel:
@@ -142,6 +145,8 @@ def load(path: Path = LIBRARY, level: str | None = None) -> Kernel:
         function("find_faults", pointer, pointer, pointer, integer, pointer, pointer),
         function("write_rejects", *(pointer,) * 6, integer, ctypes.POINTER(_Wording), integer, pointer, pointer),
         function("number_rejects", *(pointer,) * 5, integer, integer, pointer),
+        function("texts", pointer, pointer, pointer, integer, pointer, pointer),
+        function("hashes", pointer, pointer, pointer, integer, pointer, integer, pointer),
     )
 
 
@@ -282,6 +287,48 @@ def strings(data: Bytes, starts: Spans, ends: Spans, kernel: Kernel | None = Non
     )
     assert 0 <= found <= size  # noqa: S101 - lines with wrong escapes are not OK
     return text[:found], offsets
+
+
+def texts(data: Bytes, starts: Spans, ends: Spans, kernel: Kernel | None = None) -> tuple[Bytes, Positions]:
+    """Return the bytes of values, one after the other, and where each starts; of those that are missing, none.
+
+    Args:
+        data: The chunk.
+        starts: Where each value starts.
+        ends: Where it stops.
+        kernel: The functions; by default those for this processor.
+    """
+    there = starts != MISSING
+    size = int((ends[there] - starts[there]).sum(dtype=np.int64))
+    text, offsets = np.empty(size + SLACK, np.uint8), np.empty(len(starts) + 1, np.int64)
+    found = (kernel or _functions()).texts(
+        data.ctypes.data, starts.ctypes.data, ends.ctypes.data, len(starts), text.ctypes.data, offsets.ctypes.data
+    )
+    return text[:found], offsets
+
+
+def hashes(
+    data: Bytes,
+    offsets: Positions,
+    valid: npt.NDArray[np.bool_] | None = None,
+    key: bytes | None = None,
+    kernel: Kernel | None = None,
+) -> Bytes:
+    """Return the SHA-256 of texts in hexadecimal digits, 64 for each; of those that are not valid, any.
+
+    Args:
+        data: The texts, one after the other.
+        offsets: Where each starts, and where the last one ends.
+        valid: Which are valid; by default, all are.
+        key: The key with which their HMAC is computed instead.
+        kernel: The functions; by default those for this processor.
+    """
+    found = np.zeros(64 * (len(offsets) - 1), np.uint8)
+    mask = None if valid is None else np.ascontiguousarray(valid).view(np.uint8)
+    (kernel or _functions()).hashes(
+        data.ctypes.data, offsets.ctypes.data, _pointer(mask), len(offsets) - 1, key, len(key or b""), found.ctypes.data
+    )
+    return found
 
 
 def find_faults(

@@ -6,7 +6,7 @@
 // grammar of RFC 8259. Nothing that is wrong with one line matters for the next, as a string goes no further than its
 // line. What the kernel is not sure about it marks SLOW, and Python decides. `emit` (output.h) writes lines with results
 // in them, `find_faults` (faults.h) finds what is wrong with those that are refused, and `write_rejects` (rejects.h)
-// writes the records of these.
+// writes the records of these. `hashes` (sha256.h) makes pseudonyms of texts.
 //
 // The file is compiled once for each level of the processor; LEVEL is the end of the names.
 
@@ -14,6 +14,7 @@
 #include "lines.h"
 #include "output.h"
 #include "rejects.h"
+#include "sha256.h"
 
 // Returns how many lines a chunk has.
 int64_t EXPORT(count_lines)(const byte *data, int64_t size) {
@@ -98,4 +99,45 @@ int64_t EXPORT(strings)(const byte *data, const uint32_t *starts, const uint32_t
         offsets[i + 1] = at - to;
     }
     return at - to;
+}
+
+// Writes the bytes of values one after the other, and where each ends; returns the size. A missing value is empty.
+int64_t EXPORT(texts)(const byte *data, const uint32_t *starts, const uint32_t *ends, int64_t count, byte *to,
+                      int64_t *offsets) {
+    byte *at = to;
+    offsets[0] = 0;
+    for (int64_t i = 0; i < count; i++) {
+        if (starts[i] != MISSING) {
+            copy(at, data + starts[i], ends[i] - starts[i]);
+            at += ends[i] - starts[i];
+        }
+        offsets[i + 1] = at - to;
+    }
+    return at - to;
+}
+
+// Writes the SHA-256 of texts in hexadecimal digits, 64 for each; with a key, their HMAC. Returns how many were written.
+//
+// The key is NULL for none. What is not valid is left out; `valid` is NULL if all are.
+int64_t EXPORT(hashes)(const byte *data, const int64_t *offsets, const byte *valid, int64_t count, const byte *key,
+                       int64_t key_size, byte *to) {
+    static const char HEX[] = "0123456789abcdef";
+    ShaState inner = SHA_START, outer = SHA_START;
+    int64_t written = 0;
+    if (key) hmac_states(key, (uint64_t)key_size, &inner, &outer);
+    for (int64_t i = 0; i < count; i++, to += 64) {
+        if (valid && !valid[i]) continue;
+        byte hash[32];
+        ShaState state = inner;
+        sha_finish(&state, data + offsets[i], (uint64_t)(offsets[i + 1] - offsets[i]), key ? SHA_BLOCK : 0);
+        sha_bytes(&state, hash);
+        if (key) {
+            state = outer;
+            sha_finish(&state, hash, sizeof hash, SHA_BLOCK);
+            sha_bytes(&state, hash);
+        }
+        for (int j = 0; j < 64; j++) to[j] = (byte)HEX[j % 2 ? hash[j / 2] & 15 : hash[j / 2] >> 4];
+        written++;
+    }
+    return written;
 }

@@ -469,6 +469,7 @@ WRONG_USAGE: dict[str, tuple[Sequence[str], str]] = {
     "too many arguments": ([*RUN, "more", *INT], "unexpected extra argument"),
     "nothing to do": (RUN, ": give --expr, --where"),
     "expression with a file": ([*RUN, "-e", "a AS b", "-c", "x.py"], "--calculation"),
+    "rule with a file": ([*RUN, "--reject", "a > 1", "-c", "x.py"], "--calculation"),
     "condition with a file": ([*RUN, "-w", "a > 1", "-c", "x.py"], "--calculation"),
     "on-error": ([*RUN, *INT, "--on-error", "stop"], "'stop' is not one of 'reject', 'fail'"),
     "schema without type": ([*RUN, "-e", "a AS b", "--schema", "a"], "'a' is not NAME=TYPE, as stars=Float64"),
