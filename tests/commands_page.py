@@ -22,6 +22,8 @@ _START = """# Commands
 
 Made from the help of the commands by `python -m tests.commands_page`; a test compares the two. `transform run --help`
 prints the same for one command, as does `--help` for each of the others.
+
+To enable completion in bash, add `eval "$(_TRANSFORM_COMPLETE=bash_source transform)"` to `~/.bashrc`.
 """
 
 

@@ -36,7 +36,8 @@ with the value found and the values expected, and ends.
 - A variable whose name resembles a setting's is logged as a warning.
 
 `runner status`, `submit`, `letters`, `redrive`, `discard`, `cancel` and `sweep` read the same settings, but need no
-`CALCULATION`. The variables of the AWS SDK apply as well, such as `AWS_ENDPOINT_URL` and `AWS_PROFILE`.
+`CALCULATION`. The variables of the AWS SDK apply as well, such as `AWS_ENDPOINT_URL` and `AWS_PROFILE`. The key
+of [`hmac_sha256`](calculations.md#pseudonyms) is in `HMAC_KEY`, which is no setting, so that nothing shows it.
 """
 
 

@@ -115,7 +115,7 @@ def test_reason_is_one_that_the_code_gives(quoted: str) -> None:
     [
         (("runner/job", "transform/io/compression"), ("ImpossibleError", "InputError")),
         (("runner/worker",), ("_open", "broken")),
-        (("transform/engine",), ("RejectedError",)),
+        (("transform/engine",), ("_rejected_error",)),
         (("transform/io/compression", "transform/io/chunks"), ("InputError",)),
         (("transform/decode/inference",), ("SchemaError",)),
         (("transform/expressions/evaluate", "transform/expressions/row_wise"), ("CalculationError",)),

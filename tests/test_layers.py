@@ -246,6 +246,10 @@ def test_the_worker_itself_does_without_the_engine() -> None:
     assert not modules_after("import runner.worker.start") & {"polars", "pyarrow", "s3fs"}
 
 
+def test_a_job_process_does_not_load_what_only_the_worker_needs() -> None:
+    assert not modules_after("import runner.job.process") & {"boto3", "click", "rich", "structlog"}
+
+
 def test_a_job_does_not_wait_for_imports() -> None:
     # A process is ready once it has what jobs need, S3 aside.
     needed = {"transform.engine.plan", "transform.engine.run", "transform.native.binding", "polars"}

@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     from transform.explore.compare import Comparison
     from transform.explore.profile import Profile
     from transform.expressions.origins import source
+    from transform.expressions.pseudonyms import hmac_sha256, mask, sha256
     from transform.expressions.rules import parse_rules
     from transform.io.compression import Codec, codec_of_encoding, codec_of_name
     from transform.io.s3 import S3Failure, S3Object
@@ -91,8 +92,10 @@ __all__ = [
     "format_duration",
     "format_exact_size",
     "format_size",
+    "hmac_sha256",
     "load",
     "lookup",
+    "mask",
     "parse_duration",
     "parse_names",
     "parse_rules",
@@ -101,6 +104,7 @@ __all__ = [
     "printable",
     "printable_json",
     "read_rejects",
+    "sha256",
     "source",
 ]
 
@@ -128,8 +132,10 @@ _MODULES = {
     "format_duration": "sizes",
     "format_exact_size": "sizes",
     "format_size": "sizes",
+    "hmac_sha256": "expressions.pseudonyms",
     "load": "loading",
     "lookup": "lookup_tables",
+    "mask": "expressions.pseudonyms",
     "parse_duration": "sizes",
     "parse_names": "engine.projection",
     "parse_rules": "expressions.rules",
@@ -138,6 +144,7 @@ _MODULES = {
     "printable": "terminal_text",
     "printable_json": "terminal_text",
     "read_rejects": "engine.reject_file",
+    "sha256": "expressions.pseudonyms",
     "source": "expressions.origins",
 }
 

@@ -183,7 +183,7 @@ class Calculation(Runnable):
 
         Args:
             schema: polars types by column: Float64, String, Boolean, Int8 to Int128, UInt8 to UInt64, List and Struct;
-                or their names, as `"List(Int64)"`.
+                or their names, as `"List(Int64)"`. `"json"` is the text of a member of any kind, as it is in the line.
 
         Raises:
             SchemaError: A type is not a type of JSON values.

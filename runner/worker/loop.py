@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from runner.aws.message import Message
     from runner.aws.s3_events import Parsed
     from runner.worker.context import WorkerContext
+    from runner.worker.job_child import JobChild
     from runner.worker.leases import Lease
 
 _TICK_S = 0.5
@@ -44,10 +45,19 @@ class Worker:
         context: The parts of the worker.
         workers: How many processes run at a time.
         drain: Whether it ends when the queue is empty.
+        child: The first job process; None to start one.
         tick_s: How often it looks after its jobs, in seconds.
     """
 
-    def __init__(self, context: WorkerContext, workers: int, *, drain: bool, tick_s: float = _TICK_S) -> None:
+    def __init__(
+        self,
+        context: WorkerContext,
+        workers: int,
+        *,
+        drain: bool,
+        child: JobChild | None = None,
+        tick_s: float = _TICK_S,
+    ) -> None:
         settings = context.settings
         self._context = context
         self._drain = drain
@@ -65,6 +75,8 @@ class Worker:
         self._leases = Leases(context)
         self._settlement = Settlement(context)
         self._crew = Crew(context, workers, self._settlement)
+        if child is not None:
+            self._crew.add_child(child)
 
     def run(self) -> int:
         """Work until asked to stop; return the exit status.
@@ -96,7 +108,7 @@ class Worker:
         self._receiver.start()
         self._leases.start()
         self._settlement.start()
-        self._crew.add_child()
+        self._crew.get_ready()
         while not self._crew.is_ready and not self._signals:
             self._context.bugs.raise_first()
             self._crew.listen(self._tick_s, self._waker)

@@ -358,6 +358,8 @@ def value_of(text: bytes, kind: str) -> object:
     """Read a value of the column's type."""
     if text == b"null":
         return None
+    if kind == "json":
+        return text.decode()
     if kind == "string" and text.startswith(b'"'):
         return string_of(text)
     if kind == "boolean" and text in (b"true", b"false"):

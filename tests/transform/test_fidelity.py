@@ -23,6 +23,7 @@ from tests.support.strategies import AWKWARD, SMALL_LIMIT_BYTES, inputs
 from tests.support.typed import typed
 from tests.transform.test_reference import REJECTED
 from transform import Calculation, Summary, TransformError
+from transform.decode.schema import Json
 from transform.io.chunks import cut, read_chunks, read_range
 
 if TYPE_CHECKING:
@@ -37,6 +38,7 @@ TYPES = {
     "UInt8": pl.UInt8(),
     "string": pl.String(),
     "boolean": pl.Boolean(),
+    "json": Json(),
 }
 REASONS = {
     "too long": "longer than",
@@ -183,6 +185,14 @@ CASES = {
             "copy": (count, Unchanged(("count",))),
             **{f"typed {column}": (typed(column), copied(column)) for column in ("stars", "count", "name", "open")},
         },
+    ),
+    "texts of any kind": case(
+        {"nested": "json", "stars": "json", AWKWARD: "json", "count": "integer"},
+        {
+            **{column: (typed(column), copied(column)) for column in ("nested", "stars", AWKWARD)},
+            "less": (count - 1, strict(lambda a: a - 1, "count")),
+        },
+        keep=(stars.fill_null("") != "1", lambda row: row["stars"] != "1"),
     ),
     "awkward name": case(
         {"count": "UInt8", AWKWARD: "string"},

@@ -21,9 +21,21 @@ from transform.decode.members import read_members, read_path
 from transform.decode.misfits import Misfits
 from transform.decode.reasons import Reasons, whole_form
 from transform.decode.rejects import NO_REJECTS, SHORT_BYTES, Reject, Rejects, reject_long
-from transform.decode.schema import INTEGER_BOUNDS, Column, Path, has_floats, path_of
+from transform.decode.schema import INTEGER_BOUNDS, Column, Json, Path, has_floats, path_of
 from transform.io.chunks import LONG_LINE_HEAD_BYTES, MAX_LINE_BYTES, Chunk
-from transform.native.binding import MISSING, Bytes, Fault, Positions, Scan, Spans, Status, find_faults, scan, strings
+from transform.native.binding import (
+    MISSING,
+    Bytes,
+    Fault,
+    Positions,
+    Scan,
+    Spans,
+    Status,
+    find_faults,
+    scan,
+    strings,
+    texts,
+)
 from transform.native.wanted import Wanted, Way
 
 _EXACT_INTEGERS = 2**53
@@ -113,11 +125,14 @@ class Decoder:
         self._unchanged = dict(unchanged)
         self._max_line_bytes = max_line_bytes
         self._paths = {name: path_of(name, column) for name, column in columns.items()}
+        self._raw = set[str]()  # the columns of JSON texts
         ways, bounds = dict[Path, Way](), dict[Path, tuple[int, int]]()
         self._native = set[str]()  # the columns that the kernel reads; others are decoded from their texts
         for name, column in columns.items():
             way, path = _way(column), self._paths[name]
-            if way is not None and ways.setdefault(path, way) is way:
+            if isinstance(column.dtype, Json):
+                self._raw.add(name)
+            elif way is not None and ways.setdefault(path, way) is way:
                 self._native.add(name)
                 bounds[path] = INTEGER_BOUNDS.get(type(column.dtype), _INT64)
         bounds = {path: (max(low, _INT64[0]), min(high, _INT64[1])) for path, (low, high) in bounds.items()}
@@ -125,7 +140,7 @@ class Decoder:
         self._elements = {
             name: msgspec.json.Decoder(list[column_type(column, within_64_bits=True) | None])  # type: ignore[misc]
             for name, column in columns.items()
-            if name not in self._native and name not in self._present
+            if name not in self._native | self._raw | self._present
         }
         paths = [*self._paths.values(), *unchanged.values(), *((name,) for name in targets)]
         self._wanted = Wanted(paths, ways, bounds, keeps, others_stay=others_stay)
@@ -250,6 +265,8 @@ class Decoder:
             node = self._wanted.nodes[self._paths[name]]
             if name in self._present:
                 one = _from_numbers(np.ones(count, bool), _are_values(found, node))
+            elif name in self._raw:
+                one = _raw_texts(found, node)
             else:
                 one = _series(found, node, self._wanted.ways[node]).cast(column.evaluated)
             if rows:
@@ -327,6 +344,16 @@ def _are_values(found: Scan, node: int) -> npt.NDArray[np.bool_]:
     there: npt.NDArray[np.bool_] = starts != MISSING
     there[there] = found.data[starts[there]] != ord("n")
     return there
+
+
+def _raw_texts(found: Scan, node: int) -> pl.Series:
+    """Return the JSON texts of a member of all lines; those of lines that are not OK are arbitrary."""
+    from transform.decode import arrow  # noqa: PLC0415 - other columns do not need it
+
+    there = _are_values(found, node)
+    starts = np.where(there, found.starts[node], np.uint32(MISSING))
+    text, offsets = texts(found.data, starts, found.ends[node])
+    return arrow.from_text(text, offsets, there)
 
 
 def _series(found: Scan, node: int, way: Way) -> pl.Series:

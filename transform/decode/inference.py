@@ -398,7 +398,7 @@ def infer_type(name: str, read: Read, sample: Sample) -> pl.DataType:
             counts += ", but what they contain has no common type"
         raise SchemaError(
             f"column `{name}` is of mixed kinds {seen}: {counts}. D{_how_to_declare(name)[1:]}; "
-            "lines where it holds something else are then rejected.",
+            "lines where it holds something else are then rejected. (json is the type of the text of any value.)",
             column=name,
         )
     if read.elements == frozenset():

@@ -197,6 +197,8 @@ class Stream:
 
     def _rejects(self, result: ChunkResult) -> Iterator[bytes]:
         """Count the rejected lines of a chunk, and yield them as blocks of JSON lines."""
+        if not len(result.rejects):
+            return
         rejects = self._options.policy.up_to_failure(self.summary, result.rejects)
         if rejects:
             self.summary.count_rejects(rejects)

@@ -98,11 +98,16 @@ class ExpressionSpec:
     @property
     def digest(self) -> str:
         """A SHA-256 over the text or expressions, the declared types and the options."""
+        from transform.expressions.pseudonyms import fingerprint, read_key, uses_key
+
         results = self.origin or tuple(_serialised(expr) for expr in self.results.values())
         filters = [_serialised(expr) for expr in self.filters]
         options = repr((sorted(self.schema.items(), key=str), self.projection.describe(), self.pure))
         rules = [part for rule in self.rules for part in (_serialised(rule.predicate), rule.reason.encode())]
-        return digest([*results, b"where", *filters, options.encode(), *([b"reject", *rules] if rules else [])])
+        parts = [*results, b"where", *filters, options.encode(), *([b"reject", *rules] if rules else [])]
+        if uses_key((*self.results.values(), *self.filters, *self.predicates)):
+            parts += [b"key", fingerprint(read_key())]
+        return digest(parts)
 
     @property
     def bound(self) -> Bound:
