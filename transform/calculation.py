@@ -25,11 +25,12 @@ from transform.expressions.rules import Rule, checked_reason, parse_rules
 from transform.runnable import Runnable
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
     from typing import NoReturn, Self
 
     import polars as pl
 
+    from transform.decode.row_format import RowFormat
     from transform.engine.function import Function
     from transform.explore.compare import Comparison
     from transform.explore.profile import Profile
@@ -129,6 +130,10 @@ class Calculation(Runnable):
     def with_modules(self, modules: Modules) -> Self:
         """Return the same with the modules beside its file, from which worker processes import."""
         return self._with(modules={**modules, **self._spec.modules})
+
+    def changing_rows(self, change: Callable[[RowFormat], RowFormat]) -> Self:
+        """Return the same for inputs with other rows; `change` gets what they are now."""
+        return self._with(rows=change(self._spec.rows))
 
     @property
     def columns(self) -> tuple[str, ...]:

@@ -14,6 +14,7 @@ import polars as pl
 
 from transform import WidenError
 from transform.decode.rejects import NO_REJECTS, ChunkResult, Reject, Rejects
+from transform.decode.row_format import LINES, RowFormat
 from transform.engine.options import EngineOptions
 from transform.engine.run import Stream, open_stream
 from transform.engine.summary import State
@@ -24,7 +25,7 @@ from transform.io.sources import Reader, StoredInput
 from transform.runnable import Runnable
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping
 
     from tests.simulation.network import SimS3Requests
     from transform.io.sources import Position
@@ -82,6 +83,7 @@ class SimSpec:
     digest: str
     notes: tuple[str, ...] = ()
     modules: Any = None
+    rows: RowFormat = LINES
 
     @property
     def named_members(self) -> Mapping[str, str]:
@@ -111,6 +113,9 @@ class SimCalculation(Runnable):
         return self._digest
 
     def made_from(self, origin: tuple[bytes, ...]) -> Self:  # noqa: ARG002
+        return self
+
+    def changing_rows(self, change: Callable[[RowFormat], RowFormat]) -> Self:  # noqa: ARG002
         return self
 
     def preview(self, *_: object, **__: object) -> NoReturn:

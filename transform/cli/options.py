@@ -15,6 +15,7 @@ from transform.sizes import parse_size
 
 if TYPE_CHECKING:
     from transform.calculation import Calculation
+    from transform.decode.row_format import RowFormat
 
 
 class Size(click.ParamType[int]):
@@ -53,6 +54,26 @@ class MaxRejects(click.ParamType[str]):
         return text
 
 
+def takes_format(command: Callable[..., None]) -> Callable[..., None]:
+    """Add the options that say what the rows of an input are to a command, which receives `change_rows`."""
+
+    @click.option(
+        "--format",
+        "file_format",
+        type=click.Choice(["lines", "json"]),
+        help="What the rows of INPUT are: lines, or the objects of any JSON, also indented or in an array.  "
+        "[default: lines]",
+    )
+    @functools.wraps(command)
+    def wrapped(*args: object, file_format: str | None, **options: object) -> None:
+        def change(rows: "RowFormat") -> "RowFormat":
+            return rows if file_format is None else rows.with_format(file_format)
+
+        command(*args, change_rows=change, **options)
+
+    return wrapped
+
+
 def takes_calculation(command: Callable[..., None]) -> Callable[..., None]:
     """Add the options that define a calculation to a command, which receives the calculation as `what`."""
 
@@ -79,6 +100,7 @@ def takes_calculation(command: Callable[..., None]) -> Callable[..., None]:
         help="path/file.py:name or package.module:name.",
     )
     @click.option("--schema", metavar="NAME=TYPE", multiple=True, help="A column's type, as Float64 or List(String).")
+    @takes_format
     @functools.wraps(command)
     def wrapped(
         *args: object,
@@ -89,6 +111,7 @@ def takes_calculation(command: Callable[..., None]) -> Callable[..., None]:
         select: tuple[str, ...],
         references: tuple[str, ...],
         schema: tuple[str, ...],
+        change_rows: "Callable[[RowFormat], RowFormat]",
         **options: object,
     ) -> None:
         where = _only("--where", wheres, "; join the conditions with AND")
@@ -103,7 +126,7 @@ def takes_calculation(command: Callable[..., None]) -> Callable[..., None]:
         from transform import load
 
         what = load(reference) if reference else _calculation(exprs, where, rules, drop, select, schema)
-        command(*args, what=what, **options)
+        command(*args, what=what.changing_rows(change_rows), **options)
 
     return wrapped
 

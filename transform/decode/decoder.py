@@ -50,7 +50,7 @@ class Decoded:
 
     Attributes:
         found: Its lines and their members.
-        offset: Where the chunk starts in the input.
+        offsets: Where each line starts in the input.
         lines: For each row of the frame, the index of its line.
         frame: The columns read, with a row for each line that is not blank and not rejected.
         nodes: The number of each member in `found`, by path.
@@ -60,7 +60,7 @@ class Decoded:
     """
 
     found: Scan
-    offset: int
+    offsets: Positions
     lines: Positions
     frame: pl.DataFrame
     nodes: Mapping[Path, int]
@@ -74,7 +74,7 @@ class Decoded:
 
     def reject(self, index: int, error: LineError) -> Reject:
         """Return the reject of a line."""
-        return _reject(self.found, self.offset, index, error)
+        return _reject(self.found, self.offsets, index, error)
 
     def rejects_for(self, lines: Positions, reasons: Positions, texts: Sequence[str]) -> Rejects:
         """Return the rejects of lines, each with one of some reasons, given by its number."""
@@ -84,7 +84,7 @@ class Decoded:
             noted.add(np.flatnonzero(reasons == number), whole_form(texts[number]))
         is_short = stops - starts <= SHORT_BYTES
         rows = np.flatnonzero(is_short)
-        many = noted.rejects(rows, lines[rows], self.offset + starts[rows]) if len(rows) else NO_REJECTS
+        many = noted.rejects(rows, lines[rows], self.offsets[lines[rows]]) if len(rows) else NO_REJECTS
         rest = np.flatnonzero(~is_short).tolist()
         return many.merged(Rejects.of(self.reject(int(lines[row]), LineError(texts[reasons[row]])) for row in rest))
 
@@ -155,10 +155,13 @@ class Decoder:
         found = scan(chunk.data, self._wanted)
         if len(chunk.data) > self._max_line_bytes:
             found.status[found.stops - found.bounds[:-1] > self._max_line_bytes] = _BAD
+        offsets = found.bounds[:-1] + chunk.offset if chunk.places is None else chunk.places.offsets
         plain = np.flatnonzero(found.status == _OK)
         nested = {name: self._decode_texts(name, found, plain) for name in self._elements}
         odd = np.flatnonzero(found.status >= _BAD)  # with those whose nested values do not fit
-        singles, rejects = self._decode_lines(found, chunk.offset, odd)
+        singles, rejects = self._decode_lines(found, offsets, odd)
+        if chunk.places is not None and chunk.places.unfit:
+            rejects = rejects.replaced(chunk.places.unfit, offsets)
         lines = plain
         if len(odd):
             fits = found.status == _OK
@@ -169,13 +172,13 @@ class Decoder:
         if nested:
             of_texts, out_of_range = to_frame(values, {name: self._columns[name] for name in nested}, len(lines))
         if out_of_range:
-            more = (_reject(found, chunk.offset, int(lines[row]), error) for row, error in out_of_range.items())
+            more = (_reject(found, offsets, int(lines[row]), error) for row, error in out_of_range.items())
             rejects = rejects.merged(Rejects.of(more))
             lines = np.delete(lines, list(out_of_range))
         frame = self._frame(found, of_texts, singles, lines)
         return Decoded(
             found=found,
-            offset=chunk.offset,
+            offsets=offsets,
             lines=lines,
             frame=frame,
             nodes=self._wanted.nodes,
@@ -198,7 +201,9 @@ class Decoder:
             texts[index] = b"null"
         return _decode_all(decoder, texts)
 
-    def _decode_lines(self, found: Scan, offset: int, odd: Positions) -> tuple[dict[int, dict[str, Any]], Rejects]:
+    def _decode_lines(
+        self, found: Scan, offsets: Positions, odd: Positions
+    ) -> tuple[dict[int, dict[str, Any]], Rejects]:
         """Return the values of lines that are decoded one by one, by line and column, and the rejects of the others."""
         if not len(odd):
             return {}, NO_REJECTS
@@ -212,12 +217,12 @@ class Decoder:
         Misfits(found, odd, known, self._wanted.nodes, reasons).find(self._columns, self._paths)
         in_bulk = reasons.known & (stops - starts <= SHORT_BYTES)
         rows = np.flatnonzero(in_bulk)
-        many = reasons.rejects(rows, odd[rows], offset + starts[rows]) if len(rows) else NO_REJECTS
+        many = reasons.rejects(rows, odd[rows], offsets[odd[rows]]) if len(rows) else NO_REJECTS
         rows = np.flatnonzero(~in_bulk)
         singles, rejects = dict[int, dict[str, Any]](), list[Reject]()
         columns = (column.tolist() for column in (rows, odd[rows], faults[rows], places[rows]))
         for row, index, fault, place in zip(*columns, strict=True):
-            one = self._decode_line(found, offset, index, reasons.reason(row), fault, place)
+            one = self._decode_line(found, int(offsets[index]), index, reasons.reason(row), fault, place)
             if isinstance(one, Reject):
                 rejects.append(one)
             else:
@@ -231,18 +236,18 @@ class Decoder:
         start, stop = int(found.bounds[index]), int(found.stops[index])
         if stop - start > self._max_line_bytes:
             head = bytes(found.data[start : start + min(stop - start, LONG_LINE_HEAD_BYTES)])
-            return reject_long(index, offset + start, head, stop - start, self._max_line_bytes)
+            return reject_long(index, offset, head, stop - start, self._max_line_bytes)
         line = _line(found, index)
         if known is None and (reason := reason_of_fault(line, fault, place)) is not None:
             known = reason[0], full_reason(*reason)
         if known is not None:
-            return Reject(index, offset + start, *known, line)
+            return Reject(index, offset, *known, line)
         if self._single is None:
             self._single = LineDecoder(self._columns, self._unchanged)
         try:
-            values = self._single.decode(line, offset + start)
+            values = self._single.decode(line, offset)
         except LineError as error:
-            return Reject(index, offset + start, error.kind, str(error), line)
+            return Reject(index, offset, error.kind, str(error), line)
         assert found.status[index] == Status.SLOW, line  # noqa: S101 - both know JSON
         return values
 
@@ -302,8 +307,8 @@ def _line(found: Scan, index: int) -> bytes:
     return bytes(found.data[found.bounds[index] : found.stops[index]])
 
 
-def _reject(found: Scan, offset: int, index: int, error: LineError) -> Reject:
-    return Reject(index, offset + int(found.bounds[index]), error.kind, str(error), _line(found, index))
+def _reject(found: Scan, offsets: Positions, index: int, error: LineError) -> Reject:
+    return Reject(index, int(offsets[index]), error.kind, str(error), _line(found, index))
 
 
 def _texts(data: Bytes, starts: Spans, ends: Spans) -> Iterable[bytes]:

@@ -291,11 +291,16 @@ def _size_of_lines(data: memoryview, count: int) -> int:
 def _add_lines(sample: Sample, chunk: Chunk, max_line_bytes: int) -> bool:
     """Count the lines of a chunk; return whether the sample is complete."""
     offset = chunk.offset
-    for line in bytes(chunk.data).split(b"\n"):
+    unfit = {one.row: one.reason for one in chunk.places.unfit} if chunk.places is not None else {}
+    for index, line in enumerate(bytes(chunk.data).split(b"\n")):
         if sample.lines == sample.size.max_lines or offset > sample.size.max_bytes:
             return True
         offset += len(line) + 1
         if not line.strip(b" \t\r"):
+            continue
+        if index in unfit:
+            sample.other_lines += 1
+            sample.first_error = sample.first_error or unfit[index]
             continue
         if len(line) > max_line_bytes:
             sample.first_error = sample.first_error or _too_long(max_line_bytes)

@@ -50,7 +50,7 @@ def find_names(decoded: Decoded, names: Sequence[str], kept_lines: Positions) ->
     bits = np.bitwise_or.reduce(decoded.found.listed[kept_lines], axis=0)
     has = np.unpackbits(bits.astype("<u8").view(np.uint8), bitorder="little")[: len(names)]
     seen = frozenset(name for name, there in zip(names, has.tolist(), strict=True) if there)
-    if len(seen) == len(names) or decoded.offset > NEAR_BYTES:
+    if len(seen) == len(names) or not len(decoded.offsets) or decoded.offsets[0] > NEAR_BYTES:
         return NamesFound(seen)
     there = _member_names(decoded, kept_lines)
     near = {name: nearest(name, there) for name in names[:_MAX_NEAR_NAMES] if name not in seen}
@@ -68,7 +68,7 @@ def find_columns(decoded: Decoded, declared: Sequence[str]) -> NamesFound:
     """
     rows = decoded.frame.height
     seen = frozenset(name for name in declared if decoded.frame[name].null_count() < rows)
-    if len(seen) == len(declared) or decoded.offset > NEAR_BYTES:
+    if len(seen) == len(declared) or not len(decoded.offsets) or decoded.offsets[0] > NEAR_BYTES:
         return NamesFound(seen)
     there = _member_names(decoded, decoded.lines)
     near = {name: nearest(name, there - {name}) for name in declared[:_MAX_NEAR_NAMES] if name not in seen}
@@ -77,7 +77,7 @@ def find_columns(decoded: Decoded, declared: Sequence[str]) -> NamesFound:
 
 def _member_names(decoded: Decoded, kept_lines: Positions) -> set[str]:
     """Return the names of the members of the lines that are kept and start near the start of the input."""
-    count = np.searchsorted(decoded.found.bounds[kept_lines], NEAR_BYTES - decoded.offset, side="right")
+    count = np.searchsorted(decoded.offsets[kept_lines], NEAR_BYTES, side="right")
     found = set[str]()
     for line in kept_lines[:count].tolist():
         members = read_members(decoded.line(line))

@@ -39,7 +39,7 @@ _MAX_REJECTS = re.compile(r"[0-9]+|(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)%")
 
 _FIRST = re.compile(r"line ([0-9]+) \(offset ([0-9]+)\): (.*)", re.DOTALL)
 _NO_OBJECTS = {"not valid JSON", "not a JSON object", CUT_KIND}
-_NO_LINES = "; JSON lines have one object on each line: `jq -c .` makes them of an indented file"
+_NO_LINES = "; JSON lines have one object on each line: indented JSON is read with --format json"
 
 
 @dataclass(frozen=True, slots=True)

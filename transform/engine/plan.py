@@ -7,7 +7,6 @@ import functools
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-import numpy as np
 import polars as pl
 
 from transform.decode.decoder import Decoded, Decoder
@@ -182,8 +181,7 @@ class ExpressionPlan:
         decoded = self._decoder.decode(chunk)
         if not self._origins.schema:
             return decoded
-        offsets = decoded.found.bounds[decoded.lines].astype(np.int64) + chunk.offset
-        return replace(decoded, frame=self._origins.add_to(decoded.frame, offsets))
+        return replace(decoded, frame=self._origins.add_to(decoded.frame, decoded.offsets[decoded.lines]))
 
     def evaluate(self, chunk: Chunk, decoded: Decoded | None = None) -> EvaluatedChunk:
         """Return a chunk decoded and evaluated.
@@ -213,7 +211,8 @@ class ExpressionPlan:
             blank=decoded.blank,
             nonfinite=evaluated.nonfinite,
             inexact=decoded.inexact,
-            stop=chunk.offset + len(chunk.data),
+            stop=chunk.stop,
+            after=chunk.after,
             seen=names.seen | columns.seen,
             near={**names.near, **columns.near},
         )

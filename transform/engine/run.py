@@ -1,9 +1,9 @@
 """A run: lines → decode → evaluate → splice → output, in order, published whole or not at all.
 
-    read_chunks ─▶ plan.transform ─▶ Stream ─▶ Output
-    lines          decode            counts    file, object or pipe
-                   evaluate             └────▶ RejectFile
-                   splice
+    RowFormat.read ─▶ plan.transform ─▶ Stream ─▶ Output
+    rows as lines     decode            counts    file, object or pipe
+                      evaluate             └────▶ RejectFile
+                      splice
 
 `Stream` is a run in progress: it yields the output of an input chunk by chunk, from the start or from a saved state.
 `run` writes these parts of the output, and publishes it. `parallel` transforms the chunks, here or in other processes.
@@ -23,6 +23,7 @@ import polars as pl
 from transform import _process
 from transform.decode.inference import SampleSize
 from transform.decode.rejects import ChunkResult
+from transform.decode.row_format import RowFormat
 from transform.decode.schema import Column
 from transform.engine.module_sources import Modules
 from transform.engine.options import EngineOptions
@@ -31,7 +32,7 @@ from transform.engine.reject_file import RejectFile, default_target
 from transform.engine.summary import State, Summary
 from transform.engine.threads import Transforms
 from transform.errors import DamagedError, SchemaError, SourceChangedError, TransformError, WidenError
-from transform.io.chunks import Chunk, LongLine, read_chunks
+from transform.io.chunks import Chunk, LongLine
 from transform.io.conflicts import check_no_conflicts, located, refuse_other_format
 from transform.io.outputs import Output, Target
 from transform.io.source_info import UNKNOWN, SourceInfo
@@ -54,6 +55,10 @@ class Spec(Protocol):
     @property
     def modules(self) -> Modules:
         """The modules beside the calculation's file, which worker processes need."""
+
+    @property
+    def rows(self) -> RowFormat:
+        """What the rows of the input are."""
 
     @property
     def notes(self) -> tuple[str, ...]:
@@ -131,6 +136,9 @@ class Stream:
         if reader.checksum is not None and state.position is not None and reader.codec is None:
             resumed = reader.checksum.resumed(state.checksum, state.position.offset)
             self._reader = replace(reader, checksum=resumed)
+        if not spec.rows.in_lines:
+            self._reader = replace(self._reader, version=None)  # no row can be found without those before it
+        self._after = state.after
         self._resumed = state
         self._options = options
         self._stack = stack
@@ -161,6 +169,7 @@ class Stream:
             for _ in rejects:  # so that those that the caller has not taken are counted, too
                 pass
             self.summary.add(result)
+            self._after = result.after
             if self._reader.checksum is not None and result.checksum is not None:
                 self._reader.checksum.add(result.checksum)
             self._state = self._current_state()
@@ -179,12 +188,14 @@ class Stream:
             raise SourceChangedError(
                 f"{self._reader.name}: has the content that was read before, but was written again"
             )
-        chunks = read_chunks(
+        chunks = self._spec.rows.read(
             self._reader.read_into,
             options.chunk_bytes,
             options.max_line_bytes,
-            start=resumed.position.offset if resumed.position else 0,
+            resumed.position.offset if resumed.position else 0,
+            resumed.after,
             only_blank=resumed.summary.lines_in == resumed.summary.blank,
+            with_checksums=self._reader.checksum is not None and self._reader.codec is None,
         )
         plan, chunks = self._spec.prepare(
             chunks, options.max_line_bytes, resumed.widened, resumed.columns, options.sample_size, self._reader.info
@@ -208,7 +219,7 @@ class Stream:
     def _current_state(self) -> State:
         codec = self._reader.codec.name if self._reader.codec else None
         checksum = self._reader.checksum.so_far if self._reader.checksum is not None and codec is None else None
-        return State(self.summary.copy(), self._resumed.widened, codec, checksum, self._noted_source)
+        return State(self.summary.copy(), self._resumed.widened, codec, checksum, self._noted_source, self._after)
 
     @property
     def _noted_source(self) -> str | None:

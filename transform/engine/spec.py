@@ -14,6 +14,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from transform.decode.near_names import unread_types
+from transform.decode.row_format import LINES
 from transform.engine.projection import Projection
 from transform.io.source_info import UNKNOWN, SourceInfo
 
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     import polars as pl
 
     from transform.decode.inference import SampleSize
+    from transform.decode.row_format import RowFormat
     from transform.decode.schema import Column
     from transform.engine.module_sources import Modules
     from transform.engine.plan import ExpressionPlan
@@ -81,6 +83,7 @@ class ExpressionSpec:
         origin: The text that the results were made from, if any.
         sql: The SQL that expressions were made from, by the name of the result or the place of the filter.
         modules: The modules beside its file, which worker processes need; they are part of the origin.
+        rows: What the rows of an input are.
     """
 
     results: dict[str, pl.Expr]
@@ -92,6 +95,7 @@ class ExpressionSpec:
     sql: dict[str | int, str] = field(default_factory=dict)
     modules: Modules = field(default_factory=dict)
     rules: tuple[Rule, ...] = ()
+    rows: RowFormat = LINES
     _bound: Bound | None = field(default=None, init=False, repr=False, compare=False)
     _planned: tuple[object, ExpressionPlan] | None = field(default=None, init=False, repr=False, compare=False)
 
@@ -104,7 +108,14 @@ class ExpressionSpec:
         filters = [_serialised(expr) for expr in self.filters]
         options = repr((sorted(self.schema.items(), key=str), self.projection.describe(), self.pure))
         rules = [part for rule in self.rules for part in (_serialised(rule.predicate), rule.reason.encode())]
-        parts = [*results, b"where", *filters, options.encode(), *([b"reject", *rules] if rules else [])]
+        parts = [
+            *results,
+            b"where",
+            *filters,
+            options.encode(),
+            *([b"reject", *rules] if rules else []),
+            *self.rows.digest_parts(),
+        ]
         if uses_key((*self.results.values(), *self.filters, *self.predicates)):
             parts += [b"key", fingerprint(read_key())]
         return digest(parts)

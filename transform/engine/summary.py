@@ -15,6 +15,7 @@ from transform.io.object_checksum import check_text
 from transform.io.sources import Position
 
 _FIRST_REJECTS = 3
+_MAX_AFTER = 3
 MAX_REASONS = 100
 """How many different reasons of rejected lines are counted separately; a reason may have a name from the input."""
 OTHER_REASONS = "other reasons"
@@ -224,6 +225,7 @@ class State:
         codec: The name of the compression of the input, None for none.
         checksum: The checksum of the input so far, as `ObjectChecksum.so_far` returns it; None if it is not known.
         source: What the results have of where their rows came from, as `SourceInfo.noted` returns it; None for nothing.
+        after: How to go on reading rows, if they are not lines: 1 in an array, 2 after a broken row, 3 for both.
 
     Example:
         >>> State.from_dict(State().to_dict()) == State()
@@ -235,6 +237,7 @@ class State:
     codec: str | None = None
     checksum: str | None = None
     source: str | None = None
+    after: int = 0
 
     @property
     def position(self) -> Position | None:
@@ -260,7 +263,7 @@ class State:
         widened = {name: str(dtype) for name, dtype in self.widened.items()}
         summary = self.summary.to_dict()
         plain = {"summary": summary, "widened": widened, "codec": self.codec, "checksum": self.checksum}
-        return plain | {"source": self.source}
+        return plain | {"source": self.source, "after": self.after}
 
     @classmethod
     def from_dict(cls, plain: Mapping[str, Any]) -> Self:
@@ -274,6 +277,9 @@ class State:
         source = plain.get("source")  # likewise
         if not isinstance(source, str | None):
             raise TypeError(f"not a source: {source!r:.80}")
-        state = cls(Summary.from_dict(plain["summary"]), widened, plain["codec"], checksum, source)
+        after = plain.get("after", 0)
+        if type(after) is not int or not 0 <= after <= _MAX_AFTER:
+            raise ValueError(f"nothing that rows can come after: {after!r:.80}")
+        state = cls(Summary.from_dict(plain["summary"]), widened, plain["codec"], checksum, source, after)
         _ = state.columns  # raises here, rather than later, if a type is unknown
         return state

@@ -12,7 +12,7 @@ from transform.engine.spec import ExpressionSpec
 from transform.engine.summary import State, Summary
 from transform.explore.describe import type_name
 from transform.explore.preview import FirstLines
-from transform.io.chunks import MAX_LINE_BYTES, Chunk, LongLine, read_chunks
+from transform.io.chunks import MAX_LINE_BYTES, Chunk, LongLine
 from transform.io.sources import Source, open_source
 from transform.sizes import count_option
 
@@ -95,7 +95,7 @@ def check(spec: Spec, source: Source, lines: int | None = None) -> Check:
 def _check(spec: Spec, source: Source, lines: int | None, state: State) -> Check:
     nulls: dict[str, int] = {}
     with open_source(source) as reader:
-        plan, chunks = spec.prepare(read_chunks(reader.read_into), MAX_LINE_BYTES, state.widened, info=reader.info)
+        plan, chunks = spec.prepare(spec.rows.read(reader.read_into), MAX_LINE_BYTES, state.widened, info=reader.info)
         types = plan.result_types if isinstance(plan, ExpressionPlan) else {}
         summary = Summary(source=reader.name, schema=plan.describe_schema(), notes=[*reader.notes, *spec.notes])
         summary.expect(spec.named_members)

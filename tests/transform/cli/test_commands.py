@@ -739,7 +739,7 @@ def test_an_indented_file_is_no_json_lines(here: Path, run: Any, subcommand: str
     result = run(subcommand, "in.json", *args)
     assert (result.returncode, result.stdout) == (FAILED, b"")
     assert result.stderr.count(b"\n") == 1
-    assert (b"is this JSON lines?" if subcommand == "schema" else b"`jq -c .` makes them of an indented file") in (
+    assert (b"is this JSON lines?" if subcommand == "schema" else b"indented JSON is read with --format json") in (
         result.stderr
     )
 
