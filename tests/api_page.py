@@ -12,7 +12,7 @@ PAGE = ROOT / "docs" / "api.md"
 GROUPS = {
     "Calculations": (
         *("Calculation", "LineFunction", "CalculationsByPrefix", "Runnable"),
-        *("load", "lookup", "parse_names"),
+        *("load", "lookup", "source", "mask", "sha256", "hmac_sha256", "parse_names", "parse_rules"),
     ),
     "Results": ("Summary", "Reason", "State", "Stream", "Comparison", "Profile", "read_rejects"),
     "Errors": (

@@ -24,6 +24,7 @@ NOTEBOOK = ROOT / "sample_data" / "prototype.ipynb"
 PLACES = {
     ROOT / "README.md": "index.md",
     NOTEBOOK: "prototype.md",
+    ROOT / ".github" / "SECURITY.md": "SECURITY.md",
     **{ROOT / name: name for name in ("CONTRIBUTING.md", "CHANGELOG.md")},
     **{path: path.name for kind in ("md", "svg", "json") for path in sorted(DOCS.glob(f"*.{kind}"))},
 }
