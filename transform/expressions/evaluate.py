@@ -26,7 +26,7 @@ from transform.expressions.mixtures import check_types
 from transform.expressions.parse import first_line
 from transform.expressions.pseudonyms import HMAC_SHA256, read_key, uses_key
 from transform.expressions.reads import columns_read
-from transform.expressions.rewrite import Overflow
+from transform.expressions.rewrite import Check, Overflow
 from transform.expressions.row_wise import check_row_wise
 from transform.expressions.rules import Rule
 from transform.expressions.tree import REFUSALS, nodes, show
@@ -366,7 +366,7 @@ def _exact(
 
     Also return the columns of hashes that they read.
     """
-    found, steps, schema = list[tuple[pl.Expr, list[pl.Expr]]](), list[_HashStep](), dict(schema)
+    found, steps, schema = list[tuple[pl.Expr, list[Check]]](), list[_HashStep](), dict(schema)
     key = read_key() if uses_key(exprs.values()) else None
     for place, given in exprs.items():
         expr, hashes = extract(given, schema.__contains__)
@@ -393,7 +393,7 @@ def _hash_step(
 
 def _exact_one(
     given: pl.Expr, schema: Mapping[str, pl.DataType], *, pure: bool, text: str | None
-) -> tuple[pl.Expr, list[Any]]:
+) -> tuple[pl.Expr, list[Check]]:
     expr = sql_literals(given)
     read = [name for name in columns_read([expr]) if name in schema] or list(schema)[:1]
     columns = {name: schema[name] for name in read}
