@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import logging
 import os
+import shlex
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -12,6 +14,7 @@ import threading
 import time
 import zlib
 from dataclasses import dataclass
+from importlib import resources
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +25,8 @@ from runner.errors import RunnerError
 from runner.ops.terminal import echo
 from transform import printable, printable_json
 
-SAMPLE = Path(__file__).parents[1] / "sample_data" / "yelp_businesses.json"
+SAMPLE = Path(str(resources.files("transform"))) / "data" / "businesses.jsonl"
+_SAMPLE_KEY = "raw/new businesses.jsonl"  # with a space, to show that keys are encoded in events
 CALCULATION = "stars * review_count AS review_score"
 _BUCKETS = "demo-input", "demo-output"
 _QUEUE = "demo-queue"
@@ -32,17 +36,18 @@ _SETTINGS = {"s3InputBucket": _BUCKETS[0], "s3OutputBucket": _BUCKETS[1], "SQSBa
 _TIMEOUT_S = 600
 _SHOWN_LINES = 2
 _SHOWN_CHARACTERS = 600  # of a line
+_PROGRAMS = "transform", "runner"
 _HEAD_BYTES = 64 << 10
 _GZIP = b"\x1f\x8b"
 _HIDDEN = {"timestamp", "level", "task", "family", "trace", "message", "attempts"}
 _SHOWN_OF_REJECTS = "lines", "rejected", "reasons", "first", "objects"
-_SAMPLE_NEXT = f"""\
-.venv/bin/transform preview {SAMPLE.relative_to(SAMPLE.parents[1])} -e '{CALCULATION}'
-.venv/bin/transform run YOUR.jsonl OUTPUT.jsonl -e 'your * expression AS result'
-CALCULATION='your * expression AS result' .venv/bin/runner demo YOUR.jsonl
-.venv/bin/runner worker --help"""
+_SAMPLE_NEXT = """\
+{transform} preview {sample} -e '{calculation}'
+{transform} run YOUR.jsonl OUTPUT.jsonl -e 'your * expression AS result'
+CALCULATION='your * expression AS result' {runner} demo YOUR.jsonl
+{runner} worker --help"""
 _OWN_NEXT = (
-    "All of this is gone when the demo ends; `transform run {file} OUTPUT` with the same calculation makes the same "
+    "All of this is gone when the demo ends; `{transform} run {file} OUTPUT` with the same calculation makes the same "
     "output here."
 )
 
@@ -85,7 +90,7 @@ def run_demo(file: str | None = None, *, stay: bool = False) -> int:
     try:
         from moto.server import ThreadedMotoServer
     except ImportError:
-        raise RunnerError("the demo needs moto: pip install 'jsonl-transform[demo]'") from None
+        raise RunnerError(f"the demo needs moto: {sys.executable} -m pip install 'moto[server]'") from None
     example = _choose_example(file, os.environ.get("CALCULATION"))
     logging.getLogger("werkzeug").setLevel(logging.ERROR)  # otherwise it logs every request
     server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
@@ -113,10 +118,9 @@ def _stay(endpoint: str) -> None:
 
 def _choose_example(file: str | None, calculation: str | None) -> _Example:
     if file is None:
-        if not SAMPLE.exists():
-            raise RunnerError(f"the demo needs {SAMPLE}, which is in the repository only; or give it a file of yours")
-        key = f"raw/{SAMPLE.name.replace('_', ' ')}"  # with spaces, to show that keys are encoded in events
-        return _Example(SAMPLE, key, calculation or CALCULATION, _SAMPLE_NEXT)
+        sample, programs = shlex.quote(_from_here(SAMPLE)), _programs()
+        tried = _SAMPLE_NEXT.format(sample=sample, calculation=CALCULATION, **programs)
+        return _Example(SAMPLE, _SAMPLE_KEY, calculation or CALCULATION, tried)
     if not calculation:
         raise RunnerError(
             f"CALCULATION: not set, expected what to do to {file}: path/file.py[:name], or SQL such as a * b AS c"
@@ -124,7 +128,17 @@ def _choose_example(file: str | None, calculation: str | None) -> _Example:
     path = Path(file)
     if not path.is_file():
         raise RunnerError(f"{file}: no such file")
-    return _Example(path, f"raw/{path.name}", calculation, _OWN_NEXT.format(file=file))
+    return _Example(path, f"raw/{path.name}", calculation, _OWN_NEXT.format(file=file, **_programs()))
+
+
+def _programs() -> dict[str, str]:
+    """Return how the commands are called from here, by name: as words, if they are in the path."""
+    beside = Path(sys.executable).parent
+    return {name: name if shutil.which(name) else shlex.quote(_from_here(beside / name)) for name in _PROGRAMS}
+
+
+def _from_here(path: Path) -> str:
+    return str(path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path)
 
 
 def _show(example: _Example, endpoint: str) -> int:

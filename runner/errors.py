@@ -2,6 +2,25 @@
 
 The message of a `RunnerError` is meant for the operator of the worker: it says what was found, where, and what to do.
 Errors about the data of a job or its calculation are `transform.TransformError`s.
+
+    RunnerError                     any of these
+        SettingsError               a setting is missing or wrong
+        EventError                  a message is no event for this worker
+        LeaseLostError              another worker may have the message by now
+        DeniedError                 AWS denies access
+            ObjectDeniedError       S3 denies access to the input object
+        QueueError                  a request to SQS failed; a retry may succeed
+        StoreError                  a request to S3 failed; a retry may succeed
+            ConditionFailedError    an object does not meet the condition of the request
+            ConflictError           another request writes the same object at this moment
+            NoUploadError           the multipart upload does not exist any more, or has other parts
+        FencedError                 another worker has taken over the job
+        StoppedError                the job was asked to stop, and can be continued
+        CancelledError              an operator has cancelled the job
+        ImpossibleError             the job cannot succeed, now or later
+    StartAgainError                 what an attempt has stored is lost; within a job only
+
+`runner.job.process` decides what becomes of a job that ends with one of them: `JobResult`.
 """
 
 import re

@@ -323,8 +323,9 @@ class Calculation(Runnable):
             Traceback (most recent call last):
             transform.errors.SchemaError: the schema declares `starz`, but ... reads it. Did you mean `stars`?
         """
-        for problem in unread_types(self._spec.schema, self._spec.declarable):
-            raise SchemaError(problem)
+        for name in self._spec.schema:
+            for problem in unread_types([name], self._spec.declarable):
+                raise SchemaError(problem, column=name)
 
     def spec_for(self, source: Source) -> ExpressionSpec:  # noqa: ARG002 - the same for every input
         """Return the spec of a run on an input.

@@ -2,6 +2,22 @@
 
 The message of a `TransformError` is meant for the user: it says what was found, where, and what to do, and the command
 prints it without a traceback. Any other exception is a bug and shows its traceback.
+
+    TransformError                  any of these
+        OptionError                 an option, an input or an output has an invalid value; also a ValueError
+        CalculationError            the calculation is wrong, or its file does not load
+        SchemaError                 a column does not exist, or its type is not known or not possible: `column`
+        WidenError                  a column needs a wider type, for `stream` only: `name`, `dtype`, `offset`
+        InputError                  the input is missing, cannot be read, is corrupt, or has changed
+            SourceChangedError      it is no longer the version that was to be read
+            AccessDeniedError       the credentials do not permit reading it
+            UnavailableError        its storage could not be reached; a later attempt may succeed
+                DamagedError        what was read does not have the checksum of the storage
+        OutputError                 the output, or the rejects beside it, cannot be written
+        WorkerError                 a worker process ended before its work was done
+        RejectedError               more lines were rejected than the policy allows: `line`, `offset`, `reason`
+
+Those that are about a line or a column have it as attributes, so that a program need not read the message.
 """
 
 
@@ -49,13 +65,23 @@ class CalculationError(TransformError):
 class SchemaError(TransformError):
     """A column is wrong: it does not exist, has values of mixed kinds, or is declared with a type that JSON lacks.
 
+    Attributes:
+        column: The column, or the path of the member in it, such as `customer.city`; None if the error is about no
+            single column.
+
     Example:
         >>> import io
         >>> from transform import Calculation
-        >>> Calculation.from_sql("b AS c").preview(io.BytesIO(b'{"a":1}'))  # doctest: +ELLIPSIS
-        Traceback (most recent call last):
-        transform.errors.SchemaError: there is no column `b` in the input (1 line). ...
+        >>> try:
+        ...     Calculation.from_sql("b AS c").preview(io.BytesIO(b'{"a":1}'))
+        ... except SchemaError as error:
+        ...     print(error.column, "-", error)  # doctest: +ELLIPSIS
+        b - there is no column `b` in the input (1 line). ...
     """
+
+    def __init__(self, message: str, *, column: str | None = None) -> None:
+        super().__init__(message)
+        self.column = column
 
 
 class WidenError(TransformError):
@@ -151,14 +177,31 @@ class WorkerError(TransformError):
 
 
 class RejectedError(TransformError):
-    """More lines were rejected than the policy allows; the rejects are kept, nothing is published.
+    r"""More lines were rejected than the policy allows; the rejects are kept, nothing is published.
+
+    The attributes are about one line: the one that was too many, or the first one if the share of all was too large.
+    They are None if the run was resumed and did not keep it.
+
+    Attributes:
+        line: Its number in the input, from 1.
+        offset: Where it starts, in bytes of the input after decompression.
+        reason: Why it was rejected.
 
     Example:
         >>> import io
         >>> from transform import Calculation
-        >>> lines = io.BytesIO(b'{"a":1},')
-        >>> Calculation.from_sql("a AS b").with_schema({"a": "Int64"}).run(lines, io.BytesIO(), max_rejects=0)
-        ... # doctest: +ELLIPSIS
-        Traceback (most recent call last):
-        transform.errors.RejectedError: line 1 (offset 0) was rejected, and the first one fails the run: ...
+        >>> lines = io.BytesIO(b'{"a":1}\nnull')
+        >>> try:
+        ...     Calculation.from_sql("a AS b").run(lines, io.BytesIO(), max_rejects=0)
+        ... except RejectedError as error:
+        ...     print(error.line, error.offset, error.reason)
+        2 8 not a JSON object: null
     """
+
+    def __init__(
+        self, message: str, *, line: int | None = None, offset: int | None = None, reason: str | None = None
+    ) -> None:
+        super().__init__(message)
+        self.line = line
+        self.offset = offset
+        self.reason = reason

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, Self
 import polars as pl
 
 from transform import WidenError
-from transform.decode.rejects import ChunkResult, Reject, Rejects
+from transform.decode.rejects import NO_REJECTS, ChunkResult, Reject, Rejects
 from transform.engine.options import EngineOptions
 from transform.engine.run import Stream, open_stream
 from transform.engine.summary import State
@@ -68,7 +68,8 @@ class SimPlan:
             else:
                 output.append(memoryview(_marked(line, self.digest, wide=self.wide)))
             at += len(line)
-        return ChunkResult(output, Rejects.of(rejects), len(lines), len(output), 0, 0, {}, at)
+        kept = Rejects.of(rejects) if rejects else NO_REJECTS
+        return ChunkResult(output, kept, len(lines), len(output), 0, 0, {}, at)
 
     def describe_schema(self) -> dict[str, tuple[str, str]]:
         return {"x": ("Float64" if self.wide else "Int128", "inferred")}
@@ -83,12 +84,12 @@ class SimSpec:
     modules: Any = None
 
     @property
-    def source_fields(self) -> frozenset[str]:
-        return frozenset()
-
-    @property
     def named_members(self) -> Mapping[str, str]:
         return {}
+
+    @property
+    def source_fields(self) -> frozenset[str]:
+        return frozenset()
 
     def final_notes(self, _summary: object) -> list[str]:
         return []

@@ -174,7 +174,7 @@ def check_declared(name: str, dtype: object, depth: int = 0) -> pl.DataType:
         hint = ": declare String and parse it in the expression, with the format spelled out."
     elif isinstance(dtype, pl.Float32):
         hint = ": declare Float64, as numbers in JSON are read."
-    raise SchemaError(f"column `{name}` can't be declared as {dtype!r}{hint} {_TYPES}")
+    raise SchemaError(f"column `{name}` can't be declared as {dtype!r}{hint} {_TYPES}", column=name)
 
 
 def parse_type(name: str, text: str) -> pl.DataType:
@@ -191,7 +191,7 @@ def parse_type(name: str, text: str) -> pl.DataType:
     except (SyntaxError, ValueError):
         near = difflib.get_close_matches(text.lower(), _TYPE_NAMES, n=1)
         did_you_mean = f" Did you mean {_TYPE_NAMES[near[0]].__name__}?" if near else ""
-        raise SchemaError(f"column `{name}`: `{text}` is not a type.{did_you_mean} {_TYPES}") from None
+        raise SchemaError(f"column `{name}`: `{text}` is not a type.{did_you_mean} {_TYPES}", column=name) from None
     return check_declared(name, dtype)
 
 
@@ -199,7 +199,8 @@ def too_deep(name: str) -> SchemaError:
     """Return the error for a column whose arrays and objects are nested too deeply for a type."""
     return SchemaError(
         f"column `{name}` is nested deeper than {MAX_TYPE_DEPTH} levels, which is the limit for reading a column as a "
-        f"whole: read a path in it instead, such as {name}.x in SQL"
+        f"whole: read a path in it instead, such as {name}.x in SQL",
+        column=name,
     )
 
 
@@ -332,7 +333,8 @@ def used_type(name: str, dtype: Any, paths: Paths) -> pl.DataType:
     for path in sorted(paths):
         if path[0] not in fields:
             raise SchemaError(
-                f"`{name}` is declared as {dtype}, which has no member `{path[0]}`.{near_names(path[0], fields)}"
+                f"`{name}` is declared as {dtype}, which has no member `{path[0]}`.{near_names(path[0], fields)}",
+                column=name,
             )
     return pl.Struct(
         {field: used_type(f"{name}.{field}", fields[field], within(paths, field)) for field, *_ in sorted(paths)}

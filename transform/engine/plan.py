@@ -13,7 +13,7 @@ import polars as pl
 from transform.decode.decoder import Decoded, Decoder
 from transform.decode.rejects import ChunkResult, Rejects, reject_long
 from transform.decode.schema import Column, Path
-from transform.engine.named_members import NamesFound, find_names
+from transform.engine.named_members import NamesFound, find_columns, find_names
 from transform.engine.projection import Projection
 from transform.engine.splice import splice
 from transform.expressions.evaluate import Evaluated, Evaluator
@@ -125,6 +125,7 @@ class ExpressionPlan:
             {name: projection.keeps(name) for name in projection.names},
             others_stay=projection.select is None,
         )
+        self._declared = [n for n, column in columns.items() if not column.inferred and n not in projection.names]
         self._origins = Origins(fields, info)
         self._schema = {name: column.evaluated for name, column in columns.items()} | self._origins.schema
         computed = {name: expr for name, expr in results.items() if expr is not None}
@@ -202,6 +203,7 @@ class ExpressionPlan:
         """Return what an evaluated chunk becomes: its lines with the results in them."""
         chunk, decoded, evaluated = found.chunk, found.decoded, found.evaluated
         names = find_names(decoded, self._projection.names, found.kept_lines) if self._projection else NamesFound()
+        columns = find_columns(decoded, self._declared)
         return ChunkResult(
             output=(splice(decoded, evaluated, self._names, self.unchanged, self._targets),),
             rejects=found.rejects,
@@ -212,8 +214,8 @@ class ExpressionPlan:
             nonfinite=evaluated.nonfinite,
             inexact=decoded.inexact,
             stop=chunk.offset + len(chunk.data),
-            seen=names.seen,
-            near=names.near,
+            seen=names.seen | columns.seen,
+            near={**names.near, **columns.near},
         )
 
     def count_nulls(self, found: EvaluatedChunk) -> dict[str, int]:

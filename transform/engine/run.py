@@ -65,7 +65,7 @@ class Spec(Protocol):
 
     @property
     def named_members(self) -> Mapping[str, str]:
-        """The members that lines are expected to have, by name, and what is to be done to them: drop or select."""
+        """The members that lines are expected to have, by name, and what is done to them: read, drop or select."""
 
     def final_notes(self, summary: Summary) -> list[str]:
         """Return notes for the user on what was found in all lines."""
@@ -197,10 +197,12 @@ class Stream:
 
     def _rejects(self, result: ChunkResult) -> Iterator[bytes]:
         """Count the rejected lines of a chunk, and yield them as blocks of JSON lines."""
+        if not len(result.rejects):
+            return
         rejects = self._options.policy.up_to_failure(self.summary, result.rejects)
-        self.summary.count_rejects(rejects)
-        yield from rejects.to_json_blocks(self.summary.lines_in + 1)
         if rejects:
+            self.summary.count_rejects(rejects)
+            yield from rejects.to_json_blocks(self.summary.lines_in + 1)
             self._options.policy.check(self.summary, rejects[-1])
 
     def _current_state(self) -> State:
@@ -260,7 +262,8 @@ def _cannot_restart(error: WidenError, why: str) -> SchemaError:
     """Return the error for a run that has to start again but cannot; its message says which type to declare."""
     return SchemaError(
         f"{error}. The run cannot start again with that in mind, as {why}: declare the type, for example with "
-        f"--schema {shlex.quote(f'{error.name}={error.dtype}')} or .with_schema({{{error.name!r}: pl.{error.dtype}}})"
+        f"--schema {shlex.quote(f'{error.name}={error.dtype}')} or .with_schema({{{error.name!r}: pl.{error.dtype}}})",
+        column=error.name,
     )
 
 

@@ -93,6 +93,7 @@ class ExpressionSpec:
     modules: Modules = field(default_factory=dict)
     rules: tuple[Rule, ...] = ()
     _bound: Bound | None = field(default=None, init=False, repr=False, compare=False)
+    _planned: tuple[object, ExpressionPlan] | None = field(default=None, init=False, repr=False, compare=False)
 
     @property
     def digest(self) -> str:
@@ -144,13 +145,15 @@ class ExpressionSpec:
 
     @property
     def named_members(self) -> dict[str, str]:
-        """The members that lines are expected to have, by name, and what is to be done to them: drop or select.
+        """The members that lines are expected to have, by name, and what is to be done to them: read, drop or select.
 
-        A result that is selected is there in any case.
+        A result that is selected is there in any case. Of the members that are read, only those with a declared type
+        are named: the type of any other is inferred from its values.
         """
         projection = self.projection
         expected = (name for name in projection.names if name in projection.drop or name not in self.results)
-        return {name: "drop" if name in projection.drop else "select" for name in expected}
+        read = {name: "read" for name in self.bound.reads if name in self.schema}
+        return read | {name: "drop" if name in projection.drop else "select" for name in expected}
 
     @property
     def notes(self) -> tuple[str, ...]:
@@ -214,9 +217,13 @@ class ExpressionSpec:
     def _plan(
         self, bound: Bound, columns: dict[str, Column], max_line_bytes: int, info: SourceInfo = UNKNOWN
     ) -> ExpressionPlan:
+        """Return a plan, or the last one if it is the same: the checks take longer than the lines of a small input."""
         from transform.engine.plan import ExpressionPlan
 
-        return ExpressionPlan(
+        inputs = columns, max_line_bytes, info if bound.fields else UNKNOWN
+        if self._planned is not None and self._planned[0] == inputs:
+            return self._planned[1]
+        plan = ExpressionPlan(
             {name: bound.results.get(name) for name in self.results},
             bound.filters,
             columns,
@@ -229,6 +236,8 @@ class ExpressionSpec:
             fields=bound.fields,
             info=info,
         )
+        object.__setattr__(self, "_planned", (inputs, plan))
+        return plan
 
     def _infer(
         self,

@@ -60,7 +60,8 @@ class Summary:
         inexact: The number of integers beyond 2^53 that were computed with as floats, by column.
         schema: The type of each column read, and whether it was `declared` or `inferred`, by name.
         notes: Notes for the user on how the run was done.
-        absent: The names to drop or select that no line in the output has had, each with the nearest names of members.
+        absent: The names to drop or select that no line in the output has had, and the columns with a declared type
+            that no line has had a value for, each with the nearest names of members.
         rejects: Where the rejected lines are, None if there are none or they were not kept.
         rejects_left_out: How many rejected lines were counted but not kept, because the worker keeps a limited number.
         seconds: Time from the start until the output was published.
@@ -115,20 +116,23 @@ class Summary:
             self.absent[name] = nearest(name, [*self.absent[name], *result.near[name]])
 
     def expect(self, names: Iterable[str]) -> None:
-        """Note the names to drop or select, before the first line."""
+        """Note the names to read, drop or select, before the first line."""
         self.absent = {name: [] for name in names}
 
     def notes_on_absent(self, named_members: Mapping[str, str]) -> list[str]:
-        """Return a sentence for each name to drop or select that no line in the output has had, if there is a line.
+        """Return a sentence for each name in `absent`, if there is a line that could have had it.
 
         Args:
-            named_members: What was to be done, by name: `drop` or `select`.
+            named_members: What was to be done, by name: `read`, `drop` or `select`.
         """
-        return [
-            f"no line that was kept has a member `{name}` to {named_members[name]}.{did_you_mean(near)}"
-            for name, near in self.absent.items()
-            if self.lines_out and name in named_members
-        ]
+        notes = []
+        for name, near in self.absent.items():
+            what = named_members.get(name)
+            if what == "read" and (self.lines_out or self.filtered):
+                notes.append(f"no line has a value for `{name}`, which was read as null.{did_you_mean(near)}")
+            elif what in ("drop", "select") and self.lines_out:
+                notes.append(f"no line that was kept has a member `{name}` to {what}.{did_you_mean(near)}")
+        return notes
 
     def count(self, result: ChunkResult) -> None:
         """Add the counts of a chunk, with its rejects."""

@@ -106,6 +106,9 @@ def _check(spec: Spec, source: Source, lines: int | None, state: State) -> Check
             reader.check_whole()
     found = spec.final_notes(summary)
     summary.notes += found
+    # A column is declared also because it may be absent.
+    declared = {name: verb for name, verb in spec.named_members.items() if verb == "read"}
+    harmless = summary.notes_on_absent(declared)
     unread = unread_types(spec.schema, spec.declarable) if isinstance(spec, ExpressionSpec) else ()
     names = {name: type_name(dtype) for name, dtype in types.items()}
     closed = plan.closed if isinstance(plan, ExpressionPlan) else []
@@ -115,7 +118,15 @@ def _check(spec: Spec, source: Source, lines: int | None, state: State) -> Check
         for name in closed
     ]
     counts = {name: nulls.get(name, 0) for name in names}
-    return Check(summary, looked_at.whole, names, counts, tuple(found), tuple(closed), tuple(unread))
+    return Check(
+        summary,
+        looked_at.whole,
+        names,
+        counts,
+        tuple(note for note in found if note not in harmless),
+        tuple(closed),
+        tuple(unread),
+    )
 
 
 def _transform(plan: Plan, chunk: Chunk | LongLine, nulls: dict[str, int]) -> ChunkResult:

@@ -309,6 +309,8 @@ class Evaluator:
 
     def _write(self, results: pl.DataFrame) -> pl.DataFrame:
         """Return the results as they are written; integers beyond 64 bits become text."""
+        if not self.types:
+            return pl.DataFrame(height=results.height)
         found = results[self._names] if self._all_floats else results.select(self._written.values())
         wide = [
             json_text(name, dtype)

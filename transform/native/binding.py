@@ -264,7 +264,7 @@ def scan(view: memoryview, wanted: Wanted, kernel: Kernel | None = None) -> Scan
     )
     places = (*map(_pointer, arrays), *(ctypes.addressof(one) for one in by_node), _pointer(found.listed))
     structure = _Found(*places, _pointer(found.cuts), _pointer(found.cut_bounds), lines, max_cuts)
-    scratch, spans = np.empty(wanted.scratch_bytes, np.uint8), np.empty(2 * wanted.count, np.uint32)
+    scratch, spans = np.empty(wanted.scratch_bytes, np.uint8), np.empty(3 * wanted.count, np.uint32)
     count = functions.scan(data.ctypes.data, size, wanted.structure(scratch), structure, spans.ctypes.data)
     assert count == lines, (count, lines)  # noqa: S101 - the kernel counts as `count_lines` does
     return found

@@ -27,15 +27,19 @@ int64_t EXPORT(count_lines)(const byte *data, int64_t size) {
 
 // Reads the lines of a chunk; returns how many there are, or -1 if there is no room for all cuts.
 //
-// If the last line has no newline, there has to be one behind it. `spans` is scratch for two numbers by node.
-int64_t EXPORT(scan)(const byte *data, int64_t size, const Wanted *wanted, Found *found, uint32_t *spans) {
-    uint32_t *starts = spans, *ends = spans + wanted->count;
+// If the last line has no newline, there has to be one behind it. `scratch` is for three numbers by node.
+int64_t EXPORT(scan)(const byte *data, int64_t size, const Wanted *wanted, Found *found, uint32_t *scratch) {
+    uint32_t *starts = scratch, *ends = starts + wanted->count;
+    int32_t *after = (int32_t *)(ends + wanted->count);
     uint64_t at = 0;
     int64_t index = 0;
     uint32_t room[TOKENS + AHEAD];
-    Tokens tokens = {.data = data, .tokens = room, .found = room, .enough = room};
+    room[0] = 0;
+    Tokens tokens = {.data = data, .tokens = room, .found = room + 1, .enough = room};
     tokens.limit = (uint64_t)size + (size && data[size - 1] != '\n');
     Walk walk = {.wanted = wanted, .found = found, .tokens = &tokens, .starts = starts, .ends = ends};
+    walk.after = after;
+    for (int32_t node = 0; node < wanted->count; node++) after[node] = 0;
     walk.next = room + 1;  // beyond what is enough: no tokens are there yet
     for (; at < (uint64_t)size && index < found->lines; index++) {
         walk.index = index;
@@ -45,8 +49,9 @@ int64_t EXPORT(scan)(const byte *data, int64_t size, const Wanted *wanted, Found
         found->closes[index] = 0;
         found->empty[index] = 0;
         if (wanted->cuts) found->cut_bounds[index] = walk.cutter.first;
-        for (int32_t word = 0; word < wanted->words; word++) found->listed[index * wanted->words + word] = 0;
-        int status = scan_line(&walk);
+        walk.listed = found->listed + index * wanted->words;
+        for (int32_t word = 0; word < wanted->words; word++) walk.listed[word] = 0;
+        int status = scan_line(&walk, (uint32_t)at);
         if (walk.full) return -1;
         if (status == LINE_OK) {
             if (!convert(wanted, found, data, index, starts, ends) || walk.slow) status = LINE_SLOW;

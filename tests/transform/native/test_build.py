@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import os
 import re
 import shutil
-import subprocess
-import sys
 import tarfile
 import tomllib
 import zipfile
@@ -15,6 +12,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.conftest import ROOT
+from tests.support.packages import build_wheel, run_python
 from tests.transform.native.binaries import ARM64, X86_64, read_binary
 from transform.native.compiling import TARGETS, CompilationError, compile_library, find_target
 
@@ -22,8 +20,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 NATIVE = "transform/native"
-SAMPLE = ROOT / "sample_data" / "yelp_businesses.json"
-TIMEOUT_S = 100
 FUNCTIONS = (
     "count_lines",
     "scan",
@@ -46,21 +42,6 @@ PLATFORMS = {
     "x86_64-macos": ("macos", X86_64, {"macosx_11_0_x86_64"}),
     "aarch64-macos": ("macos", ARM64, {"macosx_11_0_arm64"}),
 }
-
-
-def run_python(*arguments: object, cwd: Path, **env: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, *map(str, arguments)]
-    variables = {name: value for name, value in os.environ.items() if name != "KERNEL_TARGET"} | env
-    return subprocess.run(
-        command, cwd=cwd, env=variables, capture_output=True, text=True, timeout=TIMEOUT_S, check=False
-    )
-
-
-def build_wheel(directory: Path, tree: Path = ROOT, **env: str) -> Path:
-    done = run_python("-m", "hatchling", "build", "-t", "wheel", "-d", directory, cwd=tree, **env)
-    assert done.returncode == 0, done.stderr
-    (wheel,) = directory.glob("*.whl")
-    return wheel
 
 
 @pytest.fixture
@@ -104,20 +85,6 @@ def test_wheel_of_a_target_has_its_library_and_nothing_to_compile(tmp_path: Path
         assert (binary.undefined, binary.libraries) == ({"dyld_stub_binder"}, ["/usr/lib/libSystem.B.dylib"])
         assert (binary.name, binary.oldest_system) == ("@rpath/libkernel.dylib", (11, 0))
         assert binary.is_signed or machine != ARM64, "macOS on ARM64 loads nothing without a signature"
-
-
-def test_wheel_for_this_machine_works_where_it_is_installed(tmp_path: Path) -> None:
-    wheel, site = build_wheel(tmp_path / "dist"), tmp_path / "site"
-    pip = ("-m", "pip", "install", "--quiet", "--no-deps", "--no-index", "--disable-pip-version-check")
-    done = run_python(*pip, "--target", site, wheel, cwd=tmp_path)
-    assert done.returncode == 0, done.stderr
-    code = "from transform.native import library; library.load_library(); print(library.LIBRARY)"
-    loaded = run_python("-c", code, cwd=tmp_path, PYTHONPATH=str(site))
-    assert (loaded.stdout, loaded.stderr) == (f"{site / NATIVE / find_target().library}\n", "")
-    command = ("-m", "transform", "run", SAMPLE, "out.jsonl", "-q", "-e", "stars * 2 AS double")
-    done = run_python(*command, cwd=tmp_path, PYTHONPATH=str(site))
-    assert (done.returncode, done.stderr) == (0, "")
-    assert (tmp_path / "out.jsonl").read_bytes().count(b'"double":') == 200
 
 
 def test_editable_install_puts_the_library_into_the_tree(tree: Path) -> None:
