@@ -23,14 +23,15 @@ static const uint32_t SHA_CONSTANTS[64] = {
     0x19a4c116, 0x1e376c08, 0x2748774c, 0x34b0bcb5, 0x391c0cb3, 0x4ed8aa4a, 0x5b9cca4f, 0x682e6ff3,
     0x748f82ee, 0x78a5636f, 0x84c87814, 0x8cc70208, 0x90befffa, 0xa4506ceb, 0xbef9a3f7, 0xc67178f2};
 
-static inline uint32_t turn(uint32_t word, int bits) { return word >> bits | word << (32 - bits); }
+static inline uint32_t rotate(uint32_t word, int bits) { return word >> bits | word << (32 - bits); }
 
 // One round. Instead of moving the words, eight rounds in a row name them in turn.
-#define SHA_ROUND(a, b, c, d, e, f, g, h, i)                                                                        \
-    do {                                                                                                            \
-        uint32_t sum = h + (turn(e, 6) ^ turn(e, 11) ^ turn(e, 25)) + (g ^ (e & (f ^ g))) + SHA_CONSTANTS[i] + w[i]; \
-        d += sum;                                                                                                   \
-        h = sum + (turn(a, 2) ^ turn(a, 13) ^ turn(a, 22)) + ((a & b) | (c & (a | b)));                              \
+#define SHA_ROUND(a, b, c, d, e, f, g, h, i)                                                     \
+    do {                                                                                         \
+        uint32_t sum = h + (rotate(e, 6) ^ rotate(e, 11) ^ rotate(e, 25)) + (g ^ (e & (f ^ g))); \
+        sum += SHA_CONSTANTS[i] + w[i];                                                          \
+        d += sum;                                                                                \
+        h = sum + (rotate(a, 2) ^ rotate(a, 13) ^ rotate(a, 22)) + ((a & b) | (c & (a | b)));    \
     } while (0)
 
 // Takes one block into a state.
@@ -42,8 +43,8 @@ static void sha_block(ShaState *state, const byte *block) {
     }
     for (int i = 16; i < 64; i++) {
         uint32_t early = w[i - 15], late = w[i - 2];
-        w[i] = w[i - 16] + (turn(early, 7) ^ turn(early, 18) ^ early >> 3) + w[i - 7] +
-               (turn(late, 17) ^ turn(late, 19) ^ late >> 10);
+        w[i] = w[i - 16] + (rotate(early, 7) ^ rotate(early, 18) ^ early >> 3) + w[i - 7] +
+               (rotate(late, 17) ^ rotate(late, 19) ^ late >> 10);
     }
     uint32_t *s = state->words;
     uint32_t a = s[0], b = s[1], c = s[2], d = s[3], e = s[4], f = s[5], g = s[6], h = s[7];
