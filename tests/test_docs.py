@@ -186,6 +186,7 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     for folder in ("reviews", "users"):
         (tmp_path / "raw" / folder / "a.jsonl").write_bytes(LINES_OF_README)
     (tmp_path / "regions.csv").write_text("state,region\nNV,West\n")
+    monkeypatch.setenv("HMAC_KEY", "0123456789abcdef" * 2)
     monkeypatch.chdir(tmp_path)
     return tmp_path
 

@@ -26,10 +26,12 @@ def load_calculation(settings: Settings) -> Runnable:
     """Return the calculation, from a file or module, or from SQL text.
 
     Raises:
-        TransformError: It does not exist, or is wrong, or declares the type of a column that nothing reads.
+        TransformError: It does not exist, or is wrong, or declares the type of a column that nothing reads, or needs a
+            key that is not there: a fault of the deployment, of which no object is to blame.
     """
     calculation = load(settings.calculation) if settings.is_reference else _from_sql(settings)
     calculation.check_schema()
+    _ = calculation.digest  # which has the fingerprint of the key
     return calculation
 
 

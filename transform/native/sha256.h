@@ -26,11 +26,12 @@ static const uint32_t SHA_CONSTANTS[64] = {
 static inline uint32_t rotate(uint32_t word, int bits) { return word >> bits | word << (32 - bits); }
 
 // One round. Instead of moving the words, eight rounds in a row name them in turn.
-#define SHA_ROUND(a, b, c, d, e, f, g, h, i)                                                                        \
-    do {                                                                                                            \
-        uint32_t sum = h + (rotate(e, 6) ^ rotate(e, 11) ^ rotate(e, 25)) + (g ^ (e & (f ^ g))) + SHA_CONSTANTS[i] + w[i]; \
-        d += sum;                                                                                                   \
-        h = sum + (rotate(a, 2) ^ rotate(a, 13) ^ rotate(a, 22)) + ((a & b) | (c & (a | b)));                              \
+#define SHA_ROUND(a, b, c, d, e, f, g, h, i)                                                     \
+    do {                                                                                         \
+        uint32_t sum = h + (rotate(e, 6) ^ rotate(e, 11) ^ rotate(e, 25)) + (g ^ (e & (f ^ g))); \
+        sum += SHA_CONSTANTS[i] + w[i];                                                          \
+        d += sum;                                                                                \
+        h = sum + (rotate(a, 2) ^ rotate(a, 13) ^ rotate(a, 22)) + ((a & b) | (c & (a | b)));    \
     } while (0)
 
 // Takes one block into a state.

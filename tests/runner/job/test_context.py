@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import io
+import json
 from typing import TYPE_CHECKING
 
 import pytest
 
 from runner.job.context import digest_of, load_calculation
 from runner.settings import Settings
+from transform import CalculationError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -79,6 +82,27 @@ def test_what_changes_outputs_changes_the_digest(name: str) -> None:
 def test_what_does_not_change_outputs_does_not_change_the_digest() -> None:
     digests = {name: digest(NOT_IN_OUTPUTS[name]) for name in NOT_IN_OUTPUTS.keys() & Settings.model_fields.keys()}
     assert {name for name, found in digests.items() if found != digest({})} == set()
+
+
+def test_rules_reject_lines() -> None:
+    settings = Settings.read({**LEAST, "REJECT": "stars < 0: negative stars; stars > 5"})
+    with load_calculation(settings).stream(io.BytesIO(b'{"stars":-1}\n{"stars":3}\n{"stars":6}\n')) as stream:
+        parts = [(b"".join(part.output), *map(json.loads, b"".join(part.rejects).splitlines())) for part in stream]
+    ((output, *rejects),) = parts
+    assert output == b'{"stars":3,"twice":6}\n'
+    assert [reject["reason"] for reject in rejects] == ["negative stars", "rejected by the rule `stars > 5`"]
+
+
+def test_a_key_is_part_of_the_digest_and_its_lack_a_fault_of_the_deployment(monkeypatch: pytest.MonkeyPatch) -> None:
+    keyed = {"CALCULATION": "HMAC_SHA256(name) AS name"}
+    digests = []
+    for letter in "ab":
+        monkeypatch.setenv("HMAC_KEY", 40 * letter)
+        digests.append(digest(keyed))
+    assert len({*digests}) == 2
+    monkeypatch.delenv("HMAC_KEY")
+    with pytest.raises(CalculationError, match="HMAC_KEY"):
+        load_calculation(Settings.read({**LEAST, **keyed}))
 
 
 def test_a_changed_module_is_another_deployment(tmp_path: Path) -> None:
