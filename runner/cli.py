@@ -12,7 +12,7 @@ from typing import NoReturn
 import click
 
 from runner.ops.commands import COMMANDS
-from runner.ops.terminal import echo, show_traceback, show_usage_error
+from runner.ops.terminal import echo, echo_error, show_traceback, show_usage_error
 
 FAILED = 1  # wrong usage is 2, which click sets
 
@@ -65,8 +65,8 @@ def demo(file: str | None, *, stay: bool) -> None:
     """Run the worker against a local AWS emulator, and show what it does.
 
     It needs no account: the buckets and the queue are in this process, and gone when it ends. FILE is a file of JSON
-    lines of yours, and CALCULATION in the environment says what to compute, as for `runner worker`; without them it
-    shows a sample.
+    lines, and CALCULATION in the environment says what to compute, as for `runner worker`; without them it shows a
+    sample.
     """
     from runner.demo import run_demo
 
@@ -89,7 +89,8 @@ def main() -> NoReturn:
         sys.exit(error.exit_code)
     except RunnerError as error:
         lines = str(error).split("\n") if isinstance(error, SettingsError) else [str(error)]  # a setting in each line
-        echo(f"runner: {lines[0]}", *lines[1:], err=True)
+        for line in (f"runner: {lines[0]}", *lines[1:]):
+            echo_error(line)
         sys.exit(FAILED)
     except (KeyboardInterrupt, click.Abort):
         sys.exit(130)

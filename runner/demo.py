@@ -193,7 +193,7 @@ def _work(calculation: str, endpoint: str) -> int:
             )
     except subprocess.TimeoutExpired:
         raise RunnerError(f"the worker is not done after {_TIMEOUT_S} s; take a smaller file for the demo") from None
-    for line in worker.stdout.decode().splitlines():
+    for line in worker.stdout.decode().removesuffix("\n").split("\n"):
         said = json.loads(line)
         if "event" in said:
             shown = {name: said[name] for name in said if name not in _HIDDEN and said[name]}

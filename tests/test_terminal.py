@@ -104,6 +104,42 @@ def test_error_breaks_between_words_on_a_terminal_only(here: Path) -> None:
     assert " ".join(said) == piped.stderr.strip()
 
 
+@pytest.mark.parametrize(
+    "args",
+    [
+        (*RUN, "--max-rejects", "more than anybody would ever want to be rejected of a file"),
+        ("transform", "check", "calc.py"),
+        ("runner", "demo", "a file with a name of many words that is nowhere to be found in this directory.jsonl"),
+        ("runner", "worker"),
+        ("runner", "status", "--no-such-option-as-this-one", "and an argument that is long as well"),
+    ],
+    ids=" ".join,
+)
+def test_errors_fit(here: Path, args: tuple[str, ...]) -> None:
+    status, text = on_terminal(*args, cwd=here)
+    piped = in_pipe(*args, cwd=here)
+    assert status == piped.returncode > 0
+    assert max(len(row) for row in rows(text)) <= COLUMNS
+    assert text.split() == piped.stderr.split()
+
+
+def test_schema_shows_whole_names(here: Path) -> None:
+    names = ["customer_identification_number", "a", "delivery_address_of_the_customer", "o"]
+    values = [1, "x", {"street": "x", "number_and_addition": "1a", "postal_code": "1", "country_of_delivery": "x"}, 1.5]
+    many = [
+        dict(zip(names, values, strict=True)),
+        dict.fromkeys(names),
+        dict(zip(names, reversed(values), strict=True)),
+    ]
+    (here / "wide.jsonl").write_text("".join(json.dumps(line) + "\n" for line in many))
+    status, text = on_terminal("transform", "schema", "wide.jsonl", cwd=here)
+    assert status == 0
+    assert max(len(row) for row in rows(text)) <= COLUMNS
+    shown = ANSI.sub("", text)
+    assert [name for name in names if re.search(rf"^{name} ", shown, re.MULTILINE)] == names
+    assert "…" not in shown
+
+
 @pytest.mark.parametrize("args", [TYPO, ("transform", "check", "calc.py", "in.jsonl"), (*RUN, "-c", "calc.py")])
 def test_colours_are_for_terminals_that_want_them(here: Path, args: tuple[str, ...]) -> None:
     _, coloured = on_terminal(*args, cwd=here)

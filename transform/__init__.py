@@ -53,7 +53,7 @@ if TYPE_CHECKING:
     from transform.lookup_tables import lookup
     from transform.runnable import Runnable
     from transform.sizes import format_duration, format_exact_size, format_size, parse_duration, parse_size
-    from transform.terminal_text import printable, printable_json
+    from transform.terminal_text import fit_to_terminal, printable, printable_json
 
 __all__ = [
     "AccessDeniedError",
@@ -89,6 +89,7 @@ __all__ = [
     "available_cores",
     "codec_of_encoding",
     "codec_of_name",
+    "fit_to_terminal",
     "format_duration",
     "format_exact_size",
     "format_size",
@@ -129,6 +130,7 @@ _MODULES = {
     "available_cores": "_process",
     "codec_of_encoding": "io.compression",
     "codec_of_name": "io.compression",
+    "fit_to_terminal": "terminal_text",
     "format_duration": "sizes",
     "format_exact_size": "sizes",
     "format_size": "sizes",

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 from abc import ABC, abstractmethod
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from transform import _process
 
 if TYPE_CHECKING:
-    import contextlib
     import os
     from collections.abc import Callable
     from typing import Self, Unpack
@@ -54,16 +55,17 @@ class Runnable(ABC):
         target: Target,
         *,
         rejects: str | os.PathLike[str] | None = None,
-        progress: Progress | None = None,
+        progress: Progress | bool | None = None,
         **options: Unpack[RunOptions],
     ) -> Summary:
         """Transform an input into an output, which appears whole or not at all.
 
         Args:
             source: A path, an `s3://bucket/key` URI, `-` for standard input, or a binary file object.
-            target: Likewise; `-` is standard output. Anything other than a file or an object is written to at once.
+            target: The same; `-` is standard output. Anything other than a file or an object is written to at once.
             rejects: Where rejected lines are kept; by default beside a file or object, as `TARGET.rejects.jsonl`.
-            progress: Called after each chunk with how many bytes were read and the input's size, None if not known.
+            progress: True to show a progress bar on a terminal or in a notebook; or a function that is called after
+                each chunk with how many bytes were read and the input's size, None if not known.
             **options: Any of these, by name:
 
                 on_error: `reject`, the default, keeps a bad line among the rejects and continues; `fail` stops at the
@@ -97,9 +99,13 @@ class Runnable(ABC):
         from transform.engine.run import run
         from transform.io.conflicts import located
 
-        checked = EngineOptions.from_run_options(options, "Runnable.run", progress)
+        told = None if isinstance(progress, bool) else progress
+        checked = EngineOptions.from_run_options(options, "Runnable.run", told)
         source = located("input", source)
-        with _process.defer_interrupts():
+        with contextlib.ExitStack() as stack:
+            if progress is True:
+                checked = replace(checked, progress=stack.enter_context(_progress_bar(source)))
+            stack.enter_context(_process.defer_interrupts())
             return run(self.spec_for(source), source, target, rejects, checked)
 
     def stream(
@@ -116,7 +122,7 @@ class Runnable(ABC):
 
         Args:
             source: As for `run`.
-            state: The `state` of an earlier run that was stopped, to resume it; by default it starts anew.
+            state: The `state` of an earlier run that was stopped, to resume it; by default a new run.
             open_input: Opens the source, as `open_source` does, which is the default.
             **options: The options of `run`, which describes them, with the same defaults:
 
@@ -219,3 +225,9 @@ class Runnable(ABC):
         Raises:
             CalculationError: There is nothing to do.
         """
+
+
+def _progress_bar(source: Source) -> contextlib.AbstractContextManager[Progress | None]:
+    from transform.progress_bar import progress_bar
+
+    return progress_bar(str(source if isinstance(source, str) else getattr(source, "name", "")))

@@ -4,6 +4,9 @@ Names and values in the input, keys of objects and texts of messages are other p
 could move the cursor, change its title, or show text in another order than it has.
 """
 
+import shutil
+import sys
+import textwrap
 import unicodedata
 
 
@@ -48,3 +51,18 @@ def _is_shown(character: str) -> bool:
 def _json_escape(character: str) -> str:
     units = character.encode("utf-16-be", "surrogatepass")
     return "".join(f"\\u{units[at : at + 2].hex()}" for at in range(0, len(units), 2))
+
+
+def fit_to_terminal(text: str) -> str:
+    """Return a text for standard error: broken between words if that is a terminal, otherwise as it is.
+
+    A program, or a search in a log, finds a message on one line.
+
+    Example:
+        >>> fit_to_terminal("in.jsonl: no such file")
+        'in.jsonl: no such file'
+    """
+    if not sys.stderr.isatty():
+        return text
+    width = shutil.get_terminal_size().columns
+    return textwrap.fill(text, width, break_long_words=False, break_on_hyphens=False)

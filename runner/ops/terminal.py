@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from transform import printable
+from transform import fit_to_terminal, printable
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -22,6 +22,11 @@ if TYPE_CHECKING:
 def echo(*lines: str, err: bool = False) -> None:
     """Print lines; a line break within one is shown as an escape."""
     click.echo("\n".join(printable(line) for line in lines), err=err)
+
+
+def echo_error(message: str) -> None:
+    """Print a line of an error on standard error, broken between words on a terminal."""
+    click.echo(fit_to_terminal(printable(message)), err=True)
 
 
 def echo_json(plain: dict[str, Any]) -> None:
@@ -34,7 +39,8 @@ def show_usage_error(error: click.ClickException) -> None:
     if isinstance(error, click.exceptions.NoArgsIsHelpError):  # the help, in lines of its own
         error.show()
         return
-    text = printable(error.format_message())
+    begin = "Error: "  # as click writes it
+    text = fit_to_terminal(begin + printable(error.format_message())).removeprefix(begin)
     shown = click.UsageError(text, error.ctx) if isinstance(error, click.UsageError) else click.ClickException(text)
     shown.show()
 

@@ -43,7 +43,14 @@ class Environment:
     def __init__(self, directory: Path, *, shared: bool) -> None:
         self.cwd = directory
         self.bin = directory / "venv" / "bin"
-        done = run_python("-m", "venv", *(["--without-pip"] if shared else []), directory / "venv", cwd=directory)
+        done = run_python(
+            "-m",
+            "venv",
+            *(["--without-pip"] if shared else []),
+            directory / "venv",
+            cwd=directory,
+            timeout_s=INSTALL_TIMEOUT_S,
+        )
         assert done.returncode == 0, done.stderr
         self.pip: tuple[str | Path, ...] = (self.bin / "python", "-m", "pip")
         if shared:

@@ -50,10 +50,11 @@ class Tuned(Runnable):
         target: Target,
         *,
         rejects: str | os.PathLike[str] | None = None,
-        progress: Progress | None = None,
+        progress: Progress | bool | None = None,
         **options: Unpack[RunOptions],
     ) -> Summary:
-        return run(self.spec_for(source), source, target, rejects, self._tune(options, progress))
+        tuned = self._tune(options, None if isinstance(progress, bool) else progress)
+        return run(self.spec_for(source), source, target, rejects, tuned)
 
     def stream(
         self,

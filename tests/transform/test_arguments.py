@@ -92,7 +92,7 @@ TABLE: dict[tuple[Callable[..., object], str], tuple[str, list[Any]]] = {
         [-1, 1.5, True, "some", "101%", "1/0%", "1e9%", "1e999999999%", "1_0", "%", ".%", [], math.nan],
     ),
     (run, "on_error"): ("`reject` or `fail`", ["ignore", None, 1, True, [], "REJECT"]),
-    (run, "progress"): ("a function", [5, "bar", True]),
+    (run, "progress"): ("True, False or a function", [5, "bar", 1]),
     (preview, "rows"): (f"{ALLOWED['count']} of at least 0", [*COUNTS[1:], None, "ten"]),
     (preview, "rejected"): ("a list", [5, "x", ()]),
     (preview_function, "rows"): (f"{ALLOWED['count']} of at least 0", [*COUNTS[1:], None]),

@@ -6,19 +6,18 @@ Nothing heavy is imported before it is needed, so that `--help` answers at once.
 import contextlib
 import gc
 import os
-import shutil
+import re
 import sys
-import textwrap
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
 from transform import _process
-from transform.cli.options import MaxRejects, PathOrUri, Size, takes_calculation, takes_format
+from transform.cli.options import MaxRejects, PathOrUri, Size, takes_calculation, takes_format, worker_limits
 from transform.cli.terminal import echo, echo_json, show_traceback, show_usage_error
 from transform.errors import OptionError, TransformError
-from transform.terminal_text import printable
+from transform.terminal_text import fit_to_terminal, printable
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -30,6 +29,8 @@ FAILED, WITH_REJECTS, INTERRUPTED = 1, 3, 130  # wrong usage is 2, which click s
 _COLLECTED_OBJECTS = 50_000
 """New objects after which garbage is collected. With 700, the default, looking through all that is imported takes a
 tenth of the start."""
+
+_PYTHON_FILE = re.compile(r".*\.py(:\w+)?", re.DOTALL)
 
 _EXAMPLES = """\b
 Examples:
@@ -99,14 +100,11 @@ def run(source: str, target: str, what: "Runnable", summary_path: str | None, *,
     with contextlib.ExitStack() as stack:
         places = {"input": source, "output": target, "rejects": options["rejects"]}
         write_summary = stack.enter_context(summary_file(summary_path, places))
-        show = None
-        if not quiet:
-            from transform.cli import report
-
-            show = stack.enter_context(report.progress(source))
-        summary = what.run(source, target, progress=show, **options)
+        summary = what.run(source, target, progress=not quiet, **options)
         write_summary(summary)
     if not quiet:
+        from transform.cli import report
+
         report.print_summary(summary)
     if summary.rejected:
         sys.exit(WITH_REJECTS)
@@ -133,7 +131,7 @@ def preview(source: str, what: "Runnable", rows: int) -> None:
 def show_schema(source: str, change_rows: "Callable[[RowFormat], RowFormat]") -> None:
     """Show the columns of INPUT with the types that would be inferred.
 
-    PRESENT counts the lines of the sample in which a member is there, the others those in which it is of a kind.
+    PRESENT counts the lines of the sample that have the member, and KINDS the values of each kind.
     """
     from transform.cli import report
     from transform.decode.row_format import LINES
@@ -157,6 +155,9 @@ def show_schema(source: str, change_rows: "Callable[[RowFormat], RowFormat]") ->
     type=MaxRejects(),
     help="Maximum number or share of lines where a result is null.  [default: all but one]",
 )
+@click.option(
+    "--worker", is_flag=True, help="Apply the worker's MAX_LINE_BYTES and MAX_INFLATION, as set or by default."
+)
 @click.option("--json", "as_json", is_flag=True, help="Print as JSON.")
 @takes_format
 def check(
@@ -167,20 +168,25 @@ def check(
     max_nulls: str | None,
     change_rows: "Callable[[RowFormat], RowFormat]",
     *,
+    worker: bool,
     as_json: bool,
 ) -> None:
-    """Check how the calculation REF fares on INPUT, without an output.
+    """Run the calculation REF on INPUT without an output, and report problems.
 
     REF is path/file.py:name or package.module:name. Lines that are rejected, results that are not finite, or null in
     every line, filters that drop everything, and names to drop or select that no line has are problems, for which the
     exit status is 3.
     """
+    if _PYTHON_FILE.fullmatch(source) and not _PYTHON_FILE.fullmatch(reference):
+        raise click.UsageError(f"the calculation comes first: transform check {source} {reference}")
     from transform import load
     from transform.cli import report
     from transform.explore.check import check as check_spec
 
     try:
-        found = check_spec(load(reference).changing_rows(change_rows).spec_for(source), source, lines)
+        limits = worker_limits(os.environ) if worker else {}
+        spec = load(reference).changing_rows(change_rows).spec_for(source)
+        found = check_spec(spec, source, lines, **limits)
     except TransformError as error:
         if as_json:
             echo_json({"ok": False, "error": str(error)})
@@ -236,12 +242,9 @@ def _show_version(context: click.Context) -> None:
 def _print_error(message: str) -> None:
     """Print an error: wrapped between words on a terminal, unchanged elsewhere."""
     name = "transform:"
-    text = f"{name} {printable(message)}"
-    if sys.stderr.isatty():
-        width = shutil.get_terminal_size().columns
-        text = textwrap.fill(text, width, break_long_words=False, break_on_hyphens=False)
-        if not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb":
-            text = text.replace(name, click.style(name, fg="red", bold=True), 1)
+    text = fit_to_terminal(f"{name} {printable(message)}")
+    if sys.stderr.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb":
+        text = text.replace(name, click.style(name, fg="red", bold=True), 1)
     click.echo(text, err=True)
 
 

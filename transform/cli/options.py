@@ -5,7 +5,7 @@
 
 import functools
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -16,6 +16,13 @@ from transform.sizes import parse_size
 if TYPE_CHECKING:
     from transform.calculation import Calculation
     from transform.decode.row_format import RowFormat
+
+
+WORKER_LIMITS: dict[str, tuple[int, int | None]] = {
+    "MAX_LINE_BYTES": (32 << 20, 1 << 30),
+    "MAX_INFLATION": (500, None),
+}
+"""Settings of the worker that decide whether it takes an input, with their defaults and maxima; tests compare these."""
 
 
 class Size(click.ParamType[int]):
@@ -72,6 +79,24 @@ def takes_format(command: Callable[..., None]) -> Callable[..., None]:
         command(*args, change_rows=change, **options)
 
     return wrapped
+
+
+def worker_limits(environ: Mapping[str, str]) -> dict[str, int]:
+    """Return the limits that the worker would set for an input, from the same variables and with the same defaults.
+
+    Raises:
+        BadParameter: A variable has no valid value.
+    """
+    limits = {}
+    for name, (default, most) in WORKER_LIMITS.items():
+        text = environ.get(name) or str(default)
+        number = (
+            parse_size(text) if name.endswith("BYTES") else int(text) if re.fullmatch(r"[0-9]{1,18}", text) else None
+        )
+        if not number or (most is not None and number > most):
+            raise click.BadParameter(f"{name}={text} is not a limit that the worker takes", param_hint="--worker")
+        limits[name.lower()] = number
+    return limits
 
 
 def takes_calculation(command: Callable[..., None]) -> Callable[..., None]:

@@ -1,20 +1,11 @@
-"""What the command shows: progress, summaries, frames and schemas."""
+"""What the command shows: summaries, frames and schemas."""
 
-import contextlib
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 
 import polars as pl
+from rich.cells import cell_len
 from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    DownloadColumn,
-    Progress,
-    SpinnerColumn,
-    TextColumn,
-    TimeRemainingColumn,
-    TransferSpeedColumn,
-)
 from rich.table import Table
 from rich.text import Text
 
@@ -22,7 +13,6 @@ from transform.cli.terminal import echo
 from transform.decode.inference import SAMPLE_LINES, infer_type, take_sample
 from transform.decode.row_format import LINES, RowFormat
 from transform.decode.schema import Read
-from transform.engine.options import Progress as OnProgress
 from transform.engine.summary import Summary
 from transform.errors import SchemaError
 from transform.explore.check import Check
@@ -30,25 +20,7 @@ from transform.io.sources import open_source
 from transform.terminal_text import printable
 
 _WIDE = 200
-
-
-@contextlib.contextmanager
-def progress(name: str) -> Iterator[OnProgress | None]:
-    """Show a progress bar on a terminal; yield the function that updates it, None if there is no terminal."""
-    console = Console(stderr=True)
-    if not console.is_terminal:
-        yield None
-        return
-    columns = (
-        TextColumn("{task.description}", markup=False),
-        BarColumn(),
-        DownloadColumn(),
-        TransferSpeedColumn(),
-        TimeRemainingColumn(),
-    )
-    with Progress(SpinnerColumn(), *columns, console=console, transient=True) as bar:
-        task = bar.add_task(printable(name)[-30:], total=None)
-        yield lambda done, total: bar.update(task, completed=done, total=total)
+_MAX_NAME_WIDTH = 40  # a longer name goes on in the next row, if the terminal is too narrow
 
 
 def print_summary(summary: Summary) -> None:
@@ -57,9 +29,8 @@ def print_summary(summary: Summary) -> None:
     if not console.is_terminal:  # lines are not wrapped where a program may read them
         console = Console(stderr=True, highlight=False, width=_WIDE)
     _print_grid(console, summary.rows())
-    if summary.rejected and not summary.rejects:
-        for text in summary.first_rejects:
-            console.print(_text(f"rejected {text}"))
+    for text in summary.first_rejects:
+        console.print(_text(f"rejected {text}", style="yellow"))
 
 
 def _print_grid(console: Console, rows: Iterable[tuple[str, str, str]]) -> None:
@@ -134,18 +105,19 @@ def print_schema(source: str, rows: RowFormat = LINES) -> None:
     with open_source(source) as reader:
         sample, _ = take_sample(rows.read(reader.read_into))
     sample.check_holds_lines()
-    kinds = sorted({kind for member in sample.members.values() for kind in member.kinds})
-    table = Table(*("column", "type", "present", *kinds), box=None, pad_edge=False, header_style="bold")
-    for column in table.columns[2:]:
-        column.justify = "right"
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    longest = max((cell_len(printable(name)) for name in sample.members), default=0)
+    table.add_column("column", overflow="fold", min_width=min(longest, _MAX_NAME_WIDTH))
+    table.add_column("type", overflow="fold")
+    table.add_column("present", justify="right")
+    table.add_column("kinds", overflow="fold")
     for name, member in sample.members.items():
         try:
             dtype = str(infer_type(name, Read((name,)), sample))
         except SchemaError:
             dtype = "only null" if set(member.kinds) == {"null"} else "too deep" if member.too_deep else "mixed"
-        table.add_row(
-            _text(name), _text(dtype), f"{member.present:,}", *(f"{member.kinds[kind] or ''}" for kind in kinds)
-        )
+        kinds = ", ".join(f"{count:,} {kind}" for kind, count in member.kinds.most_common())
+        table.add_row(_text(name), _text(dtype), f"{member.present:,}", kinds)
     console = Console(width=_width(), highlight=False)
     console.print(table)
     what = "the whole input" if sample.whole else f"the first {SAMPLE_LINES:,}"

@@ -12,7 +12,7 @@ from typing import Any
 
 import click
 
-from transform.terminal_text import printable, printable_json
+from transform.terminal_text import fit_to_terminal, printable, printable_json
 
 
 def echo(*lines: str, err: bool = False) -> None:
@@ -35,7 +35,8 @@ def show_usage_error(error: click.ClickException) -> None:
     if isinstance(error, click.exceptions.NoArgsIsHelpError):  # the help, in lines of its own
         error.show()
         return
-    text = printable(error.format_message())
+    begin = "Error: "  # as click writes it
+    text = fit_to_terminal(begin + printable(error.format_message())).removeprefix(begin)
     shown = click.UsageError(text, error.ctx) if isinstance(error, click.UsageError) else click.ClickException(text)
     shown.show()
 

@@ -180,7 +180,7 @@ class EngineOptions:
             if name not in RunOptions.__annotations__:
                 raise TypeError(f"{caller}() got an unexpected keyword argument {name!r}")
         if progress is not None and not callable(progress):
-            raise OptionError(f"progress is a function, not {progress!r:.80}")
+            raise OptionError(f"progress is True, False or a function, not {progress!r:.80}")
         inflation, workers = options.get("max_inflation"), options.get("workers")
         return cls(
             policy=Policy.from_options(options.get("on_error", "reject"), options.get("max_rejects")),

@@ -5,7 +5,7 @@ from typing import Any
 
 from transform.decode.near_names import unread_types
 from transform.decode.rejects import ChunkResult
-from transform.engine.options import Policy
+from transform.engine.options import EngineOptions, Policy
 from transform.engine.plan import ExpressionPlan
 from transform.engine.run import Plan, Spec, retry_widened
 from transform.engine.spec import ExpressionSpec
@@ -77,25 +77,36 @@ class Check:
         return told | {"summary": self.summary.to_dict()}
 
 
-def check(spec: Spec, source: Source, lines: int | None = None) -> Check:
+def check(
+    spec: Spec,
+    source: Source,
+    lines: int | None = None,
+    *,
+    max_line_bytes: int = MAX_LINE_BYTES,
+    max_inflation: int | None = None,
+) -> Check:
     """Run a calculation on an input without an output.
 
     Args:
         spec: What the calculation does to the input; see `Runnable.spec_for`.
         source: As for `Calculation.run`.
         lines: How many of the first lines to read; None for all.
+        max_line_bytes: A longer line is rejected.
+        max_inflation: Maximum size of compressed content, as a multiple of its compressed size; None for no limit.
 
     Raises:
         TransformError: The calculation does not fit the input, or the input cannot be read.
     """
     at_most = None if lines is None else count_option("lines", lines)
-    return retry_widened(source, lambda state: _check(spec, source, at_most, state))
+    options = EngineOptions(max_line_bytes=max_line_bytes, max_inflation=max_inflation)
+    return retry_widened(source, lambda state: _check(spec, source, at_most, options, state))
 
 
-def _check(spec: Spec, source: Source, lines: int | None, state: State) -> Check:
+def _check(spec: Spec, source: Source, lines: int | None, options: EngineOptions, state: State) -> Check:
     nulls: dict[str, int] = {}
-    with open_source(source) as reader:
-        plan, chunks = spec.prepare(spec.rows.read(reader.read_into), MAX_LINE_BYTES, state.widened, info=reader.info)
+    with open_source(source, max_inflation=options.max_inflation) as reader:
+        read = spec.rows.read(reader.read_into, max_line_bytes=options.max_line_bytes)
+        plan, chunks = spec.prepare(read, options.max_line_bytes, state.widened, info=reader.info)
         types = plan.result_types if isinstance(plan, ExpressionPlan) else {}
         summary = Summary(source=reader.name, schema=plan.describe_schema(), notes=[*reader.notes, *spec.notes])
         summary.expect(spec.named_members)

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
 
 import polars as pl
 
@@ -11,6 +12,9 @@ from transform.expressions.origins import COLUMNS
 from transform.expressions.sql_tokens import pieces, shown
 
 _CLOCK = re.compile(r"\b(now|current_date|current_time|current_timestamp|localtime|localtimestamp)\b", re.IGNORECASE)
+_MOMENT = re.compile(r"\b(\d{4}-\d\d-\d\d[ T]\d\d:\d\d:\d\d\.\d{6})|\b(\d{10}\.\d+)\b")
+"""A time as `datetime.now()` and `time.time()` give it, in the text of an expression."""
+_JUST_NOW_S = 60
 NEGATIVE_DIGITS = 1_000_000
 """What is added to the number of digits of ROUND in SQL where it is negative; polars parses only positive ones."""
 _SQL_PART = re.compile(r"""'(?:[^']|'')*'|"(?:[^"]|"")*"|`[^`]*`|\bround\s*\(|[(\[\]),]""", re.IGNORECASE)
@@ -62,6 +66,7 @@ def to_expression(value: object, *, literal: bool = False) -> pl.Expr:
         raise CalculationError(
             f"`{expr}` stands for several columns, or for columns by their place; name one column in each expression"
         )
+    _refuse_moment(expr)
     return expr
 
 
@@ -193,6 +198,25 @@ def _refuse_clock(text: str) -> None:
         f"the SQL `{text.strip()}` reads the clock: the output would depend on when it ran, and one tried again would "
         "mix two times. Give the time as a literal, such as TIMESTAMP '2026-01-31 12:00:00' or DATE '2026-01-31'."
     )
+
+
+def _refuse_moment(expr: pl.Expr) -> None:
+    """Raise if an expression has a literal that Python's clock gave: to the microsecond, and within the last minute.
+
+    A literal does not show where it is from; nobody writes such a time by hand while it is the present one.
+    """
+    try:
+        text = str(expr)
+    except sql.REFUSALS:  # it is too long, which is said later
+        return
+    local, universal = datetime.now().replace(tzinfo=None), datetime.now(UTC).replace(tzinfo=None)
+    for moment in _MOMENT.finditer(text):
+        found = datetime.fromisoformat(moment[1]) if moment[1] else datetime.fromtimestamp(float(moment[2]))
+        if any(0 <= (now - found).total_seconds() < _JUST_NOW_S for now in (local, universal)):
+            raise CalculationError(
+                f"the literal `{moment[0]}` is the present time: the output would depend on when it ran, and one tried "
+                "again would mix two times. Give a fixed time, such as pl.datetime(2026, 1, 31, 12)."
+            )
 
 
 def first_line(error: object) -> str:

@@ -278,11 +278,19 @@ def test_output_to_a_pipe_is_clean_and_the_first_rejects_are_shown(here: Path, r
     assert set(here.iterdir()) == before
 
 
+def test_first_three_rejects_are_shown_with_their_lines(here: Path, run: Any) -> None:
+    (here / "bad.jsonl").write_bytes(b'{"a":1}\nnope\n{"a":"x"}\n[]\nno\n')
+    result = run("run", "bad.jsonl", "out.jsonl", *INT)
+    assert table(result.stderr)["rejected"] == "4 kept in out.jsonl.rejects.jsonl"
+    shown = re.findall(r"^rejected line (\d) \(offset (\d+)\): (.*)$", result.stderr.decode(), re.MULTILINE)
+    assert [(line, offset) for line, offset, _ in shown] == [("2", "8"), ("3", "13"), ("4", "23")]
+    assert all(reason for *_, reason in shown)
+
+
 def test_rejects_of_a_pipe_are_kept_where_a_place_is_given(here: Path, run: Any) -> None:
     result = run("run", "bad.jsonl", "-", "--rejects", "kept.jsonl", *INT)
     assert (result.returncode, result.stdout.count(b"\n")) == (WITH_REJECTS, 2)
     assert (here / "kept.jsonl").read_bytes().count(b"\n") == 3
-    assert b"rejected line" not in result.stderr
 
 
 def test_quiet_says_nothing(here: Path, run: Any) -> None:
@@ -745,16 +753,14 @@ def test_an_indented_file_is_no_json_lines(here: Path, run: Any, subcommand: str
 
 
 def schema_table(stdout: bytes) -> dict[str, dict[str, str]]:
-    """Return the rows of a schema by column; cells stand under their headings, to the right from the third on."""
+    """Return the rows of a schema by column, with the number of values of each kind."""
     header, *rows = stdout.decode().partition("\n\n")[0].splitlines()
-    headings = list(re.finditer(r"\S+", header))
+    assert header.split() == ["column", "type", "present", "kinds"]
     found = {}
     for row in rows:
-        words = list(re.finditer(r"\S+(?: \S+)*", row))
-        left = {heading[0]: word[0] for heading in headings[:2] for word in words if word.start() == heading.start()}
-        right = {heading[0]: word[0] for heading in headings[2:] for word in words if word.end() == heading.end()}
-        name = left.pop("column")
-        found[name] = left | right
+        name, dtype, present, kinds = re.split(r" {2,}", row.strip())
+        counts = (part.split(" ") for part in kinds.split(", "))
+        found[name] = {"type": dtype, "present": present, **{kind: count for count, kind in counts}}
     return found
 
 
@@ -796,7 +802,7 @@ def test_schema_shows_the_types_that_a_run_infers(here: Path, run: Any) -> None:
 
 def test_schema_looks_at_the_first_thousand_lines(run: Any) -> None:
     result = run("schema", "-", stdin=b'{"a":1}\n' * 1000 + b'{"a":"x","b":1}\n')
-    assert schema_table(result.stdout) == {"a": {"type": "Int128", "present": "1,000", "integer": "1000"}}
+    assert schema_table(result.stdout) == {"a": {"type": "Int128", "present": "1,000", "integer": "1,000"}}
     assert "1,000 lines sampled (the first 1,000)" in result.stdout.decode()
 
 

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from runner.settings import Settings
 from tests.support.trial import lines
 from transform import load
+from transform.cli.options import WORKER_LIMITS, worker_limits
 from transform.explore.check import check
 
 if TYPE_CHECKING:
@@ -78,6 +81,34 @@ def test_it_counts_what_a_run_counts(here: Path) -> None:
     one, other = ({n: v for n, v in of.to_dict().items() if n not in skipped} for of in (ran, checked.summary))
     assert one == other
     assert (checked.whole, checked.types, checked.nulls) == (True, {"r": "Float64"}, {"r": 0})
+
+
+def test_worker_limits_are_those_of_its_settings(here: Path, command: Command) -> None:
+    fields = Settings.model_fields
+    assert {name.lower(): fields[name.lower()].default for name in WORKER_LIMITS} == worker_limits({})
+    for name, (_, most) in WORKER_LIMITS.items():
+        bounds = [one.le for one in fields[name.lower()].metadata if hasattr(one, "le")]
+        assert bounds == ([] if most is None else [most])
+    (here / "in.jsonl").write_bytes(GOOD + b'{"a":1,"b":2,"c":"' + b"x" * 1000 + b'"}\n')
+    (here / "in.jsonl.gz").write_bytes(gzip.compress(b"\n" * (1 << 20)) * 258)  # a thousand times its size
+    check_it = ("check", "calc.py", "in.jsonl")
+    for args, env, status in (
+        (check_it, {"MAX_LINE_BYTES": "1000"}, OK),  # which is the worker's
+        ((*check_it, "--worker"), {}, OK),
+        ((*check_it, "--worker"), {"MAX_LINE_BYTES": "1000"}, PROBLEMS),
+        ((*check_it, "--worker"), {"MAX_LINE_BYTES": "1KiB"}, OK),
+        ((*check_it, "--worker"), {"MAX_LINE_BYTES": "2GiB"}, USAGE),
+        ((*check_it, "--worker"), {"MAX_INFLATION": "x"}, USAGE),
+        (("check", "calc.py", "in.jsonl.gz", "--worker"), {}, FAILED),
+    ):
+        assert command(*args, env=env).returncode == status, (args, env)
+
+
+def test_arguments_that_are_swapped_are_put_right(here: Path, command: Command) -> None:
+    (here / "in.jsonl").write_bytes(GOOD)
+    result = command("check", "in.jsonl", "calc.py:calculation")
+    assert result.returncode == USAGE
+    assert b"the calculation comes first: transform check calc.py:calculation in.jsonl" in result.stderr
 
 
 def test_the_first_lines_only(here: Path, command: Command) -> None:

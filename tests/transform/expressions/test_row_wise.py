@@ -15,6 +15,8 @@ import multiprocessing
 import random
 import re
 import threading
+import time
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 import duckdb
@@ -769,6 +771,35 @@ def test_sql_that_reads_the_clock_is_refused(text: str) -> None:
 )
 def test_sql_that_only_looks_like_a_clock_passes(text: str) -> None:
     assert len(parse_sql(text)) == 1
+
+
+@pytest.mark.parametrize(
+    "moment",
+    [
+        pytest.param(lambda: pl.lit(datetime.now()), id="local"),
+        pytest.param(lambda: pl.lit(datetime.now(UTC)), id="UTC"),
+        pytest.param(lambda: pl.lit(datetime.now(UTC).isoformat()), id="text"),
+        pytest.param(lambda: pl.lit(time.time()), id="seconds"),
+        pytest.param(lambda: pl.lit(datetime.now()).dt.year() + 1, id="within"),
+    ],
+)
+def test_literal_that_the_clock_gave_is_refused(moment: Callable[[], pl.Expr]) -> None:
+    with pytest.raises(CalculationError, match="is the present time: the output would depend on when it ran"):
+        Calculation(t=moment())
+    with pytest.raises(CalculationError, match="is the present time"):
+        Calculation().filter(moment() == pl.col("t"))
+
+
+def test_literals_of_other_times_pass() -> None:
+    now = datetime.now()
+    for fixed in (
+        now.replace(microsecond=0),
+        now - timedelta(days=1),
+        now + timedelta(days=1),
+        now.date(),
+        1.5e9 + 0.25,
+    ):
+        assert Calculation(t=pl.lit(fixed)).results == ("t",)
 
 
 # --- size -------------------------------------------------------------------------------------------------------------
