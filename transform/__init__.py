@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from transform._process import available_cores
     from transform.by_prefix import CalculationsByPrefix
     from transform.calculation import Calculation
+    from transform.decode.row_format import parse_paths
     from transform.engine.projection import parse_names
     from transform.engine.reject_file import read_rejects
     from transform.engine.run import Stream
@@ -93,6 +94,7 @@ __all__ = [
     "lookup",
     "parse_duration",
     "parse_names",
+    "parse_paths",
     "parse_size",
     "prepare_sending",
     "printable",
@@ -128,6 +130,7 @@ _MODULES = {
     "lookup": "lookup_tables",
     "parse_duration": "sizes",
     "parse_names": "engine.projection",
+    "parse_paths": "decode.row_format",
     "parse_size": "sizes",
     "prepare_sending": "io.s3_writer",
     "printable": "terminal_text",

@@ -30,7 +30,9 @@ def load_calculation(settings: Settings) -> Runnable:
     """
     calculation = load(settings.calculation) if settings.is_reference else _from_sql(settings)
     calculation.check_schema()
-    return calculation
+    if settings.format_ is not None:
+        calculation = calculation.with_format(settings.format_)
+    return calculation if settings.each is None else calculation.each(settings.each, settings.with_)
 
 
 def _from_sql(settings: Settings) -> Runnable:

@@ -12,6 +12,7 @@ import polars as pl
 from transform.decode.line_errors import LineError
 from transform.decode.members import BLOCK_BYTES, decode_used, read_members
 from transform.decode.near_names import name_hint, near_names
+from transform.decode.row_format import LINES, RowFormat
 from transform.decode.schema import (
     Column,
     MixedKindsError,
@@ -203,6 +204,7 @@ def take_sample(
     max_line_bytes: int = MAX_LINE_BYTES,
     size: SampleSize = SAMPLE_SIZE,
     reads: Mapping[str, Read] | None = None,
+    rows: RowFormat = LINES,
 ) -> tuple[Sample, list[Chunk | LongLine]]:
     """Return the sample and the chunks it was taken from, which stay valid.
 
@@ -211,17 +213,19 @@ def take_sample(
         max_line_bytes: A longer line is not sampled.
         size: How much to sample at most.
         reads: The members to look at, by name; None for all members of the lines.
+        rows: What the rows of the chunks are.
     """
     sample, taken = Sample(reads, size=size), list[Chunk | LongLine]()
     for chunk in chunks:
         taken.append(copy_chunk(chunk))
-        if isinstance(chunk, LongLine):
-            sample.first_error = sample.first_error or _too_long(max_line_bytes)
-            complete = chunk.stop > size.max_bytes
-        else:
-            complete = _add_lines(sample, chunk, max_line_bytes)
-        if complete:
-            return sample, taken
+        for part in rows.expanded([chunk], max_line_bytes):
+            if isinstance(part, LongLine):
+                sample.first_error = sample.first_error or _too_long(max_line_bytes)
+                complete = part.stop > size.max_bytes
+            else:
+                complete = _add_lines(sample, part, max_line_bytes)
+            if complete:
+                return sample, taken
     sample.whole = True
     return sample, taken
 

@@ -91,8 +91,7 @@ class Policy:
             if self.max_lines:
                 several = self.max_lines > 1
                 limit = f"more than {self.max_lines} line{'s' * several} fail{'s' * (not several)} the run"
-            line = summary.lines_in + reject.line + 1
-            raise RejectedError(f"line {line} (offset {reject.offset}) was rejected, and {limit}: {reject.reason}")
+            raise RejectedError(f"{summary.describe_place(reject)} was rejected, and {limit}: {reject.reason}")
 
     def check_all(self, summary: Summary) -> None:
         """Raise RejectedError if too many lines were rejected; to be called once all are counted."""

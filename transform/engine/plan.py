@@ -172,7 +172,7 @@ class ExpressionPlan:
         """Return what an evaluated chunk becomes: its lines with the results in them."""
         chunk, decoded, evaluated = found.chunk, found.decoded, found.evaluated
         names = find_names(decoded, self._projection.names, found.kept_lines) if self._projection else NamesFound()
-        return ChunkResult(
+        result = ChunkResult(
             output=(splice(decoded, evaluated, self._names, self.unchanged, self._targets),),
             rejects=found.rejects,
             lines=len(decoded.found.stops),
@@ -186,6 +186,7 @@ class ExpressionPlan:
             seen=names.seen,
             near=names.near,
         )
+        return result.placed(chunk.places)
 
     def count_nulls(self, found: EvaluatedChunk) -> dict[str, int]:
         """Return how many values of each result are null, in the lines that are kept."""

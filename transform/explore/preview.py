@@ -94,7 +94,7 @@ def _first_rows(spec: ExpressionSpec, source: Source, rows: int, state: State) -
     with open_source(source) as reader:
         plan, chunks = spec.prepare(spec.rows.read(reader.read_into, _CHUNK_BYTES), MAX_LINE_BYTES, state.widened)
         found = [plan.empty_values()]
-        for chunk in chunks:
+        for chunk in spec.rows.expanded(chunks):
             if isinstance(chunk, Chunk):
                 evaluated = plan.evaluate(chunk)
                 seen.count(plan.splice(evaluated))

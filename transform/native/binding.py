@@ -115,6 +115,7 @@ class Kernel:
     number_rejects: Any
     find_rows: Any
     write_rows: Any
+    write_elements: Any
 
 
 def load(path: Path = LIBRARY, level: str | None = None) -> Kernel:
@@ -146,6 +147,7 @@ def load(path: Path = LIBRARY, level: str | None = None) -> Kernel:
         function("number_rejects", *(pointer,) * 5, integer, integer, pointer),
         function("find_rows", pointer, pointer, integer, integer, pointer),
         function("write_rows", pointer, pointer, pointer),
+        function("write_elements", pointer, pointer, pointer, pointer),
     )
 
 

@@ -14,7 +14,7 @@
 #include "lines.h"
 #include "output.h"
 #include "rejects.h"
-#include "rows.h"
+#include "each.h"
 
 // Returns how many lines a chunk has.
 int64_t EXPORT(count_lines)(const byte *data, int64_t size) {
