@@ -23,6 +23,7 @@ from runner.ops.terminal import echo
 from transform import printable, printable_json
 
 SAMPLE = Path(__file__).parents[1] / "sample_data" / "yelp_businesses.json"
+ARRAY_SAMPLE = SAMPLE.with_name("cloudtrail.json")
 CALCULATION = "stars * review_count AS review_score"
 _BUCKETS = "demo-input", "demo-output"
 _QUEUE = "demo-queue"
@@ -38,6 +39,8 @@ _HIDDEN = {"timestamp", "level", "task", "family", "trace", "message", "attempts
 _SHOWN_OF_REJECTS = "lines", "rejected", "reasons", "first", "objects"
 _SAMPLE_NEXT = f"""\
 .venv/bin/transform preview {SAMPLE.relative_to(SAMPLE.parents[1])} -e '{CALCULATION}'
+.venv/bin/transform run {ARRAY_SAMPLE.relative_to(ARRAY_SAMPLE.parents[1])} - --each Records -w "errorCode IS NULL" \\
+    -e 'userIdentity.arn AS who'
 .venv/bin/transform run YOUR.jsonl OUTPUT.jsonl -e 'your * expression AS result'
 CALCULATION='your * expression AS result' .venv/bin/runner demo YOUR.jsonl
 .venv/bin/runner worker --help"""

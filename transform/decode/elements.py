@@ -61,7 +61,7 @@ class Elements:
         kinds[list(unfit)] = Source.UNFIT
         beside = [Beside(name, *decoded.places(path)) for path, name in self._beside.items()]
         written = write_elements(decoded.found.data, kinds, starts, beside, CHUNK_LINES, CHUNK_BYTES)
-        part = next(written, _NO_ROWS)
+        part: ElementLines | None = next(written, _NO_ROWS)
         while part is not None:
             following = next(written, None)
             yield self._chunk(chunk, decoded, part, unfit, lines if following is None else None)

@@ -83,7 +83,7 @@ def _spelled(draw: st.DrawFn) -> str:
     how = draw(st.integers(0, 3))
     try:
         if how == 0:
-            indent: int | str = draw(st.sampled_from([0, 1, 2, "\t"]))
+            indent: Any = draw(st.sampled_from([0, 1, 2, "\t"]))
             return json.dumps(json.loads(text), indent=indent, ensure_ascii=False)
     except (ValueError, UnicodeError):
         pass
