@@ -27,6 +27,7 @@ from transform import printable, printable_json
 
 SAMPLE = Path(str(resources.files("transform"))) / "data" / "businesses.jsonl"
 _SAMPLE_KEY = "raw/new businesses.jsonl"  # with a space, to show that keys are encoded in events
+ARRAY_SAMPLE = SAMPLE.with_name("cloudtrail.json")
 CALCULATION = "stars * review_count AS review_score"
 _BUCKETS = "demo-input", "demo-output"
 _QUEUE = "demo-queue"
@@ -43,6 +44,7 @@ _HIDDEN = {"timestamp", "level", "task", "family", "trace", "message", "attempts
 _SHOWN_OF_REJECTS = "lines", "rejected", "reasons", "first", "objects"
 _SAMPLE_NEXT = """\
 {transform} preview {sample} -e '{calculation}'
+{transform} run {arrays} - --each Records -w 'errorCode IS NULL' -e 'userIdentity.arn AS who'
 {transform} run YOUR.jsonl OUTPUT.jsonl -e 'your * expression AS result'
 CALCULATION='your * expression AS result' {runner} demo YOUR.jsonl
 {runner} worker --help"""
@@ -118,8 +120,8 @@ def _stay(endpoint: str) -> None:
 
 def _choose_example(file: str | None, calculation: str | None) -> _Example:
     if file is None:
-        sample, programs = shlex.quote(_from_here(SAMPLE)), _programs()
-        tried = _SAMPLE_NEXT.format(sample=sample, calculation=CALCULATION, **programs)
+        sample, arrays = (shlex.quote(_from_here(path)) for path in (SAMPLE, ARRAY_SAMPLE))
+        tried = _SAMPLE_NEXT.format(sample=sample, arrays=arrays, calculation=CALCULATION, **_programs())
         return _Example(SAMPLE, _SAMPLE_KEY, calculation or CALCULATION, tried)
     if not calculation:
         raise RunnerError(

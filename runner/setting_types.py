@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, BeforeValidator
 from pydantic_settings import NoDecode
 
-from transform import parse_names, parse_rules, parse_size
+from transform import parse_names, parse_paths, parse_rules, parse_size
 
 _SIZE_UNITS = "kmg"
 _SIZE_DIGITS = re.compile(r"[0-9]{1,15}(\.[0-9]{1,9})?\D*")
@@ -64,6 +64,18 @@ def _check_rules(text: str) -> str:
     return text
 
 
+def _check_array(text: str) -> str:
+    if len(parse_paths(text)) != 1:
+        raise ValueError
+    return text
+
+
+def _check_paths(text: str) -> str:
+    if text:
+        parse_paths(text)
+    return text
+
+
 def _lower(value: object) -> object:
     return value.lower() if isinstance(value, str) else value
 
@@ -114,6 +126,9 @@ WholeSeconds = Annotated[int, "a whole number of seconds"]
 Seconds = Annotated[float, "a number of seconds"]
 File = Annotated[Path, "the path of a file"]
 Namespace = Annotated[str, _matches(r"(?!AWS/)[A-Za-z0-9._/#-]{1,255}"), "a namespace such as JsonlTransform"]
+Format = Annotated[Literal["lines", "json"], BeforeValidator(_lower), "`lines` or `json`"]
+Array = Annotated[str, AfterValidator(_check_array), "the path of an array, such as Records or detail.items"]
+Paths = Annotated[str, AfterValidator(_check_paths), "paths of members, such as account, detail.region"]
 Policy = Annotated[Literal["reject", "fail"], BeforeValidator(_lower), "`reject` or `fail`"]
 Level = Annotated[
     Literal["debug", "info", "warning", "error", "critical"],

@@ -16,15 +16,18 @@ from runner import setting_texts
 from runner.errors import SettingsError
 from runner.health import HEALTH_FILE
 from runner.setting_types import (
+    Array,
     Bucket,
     Bus,
     Calculation,
     Condition,
     Count,
     File,
+    Format,
     Level,
     Names,
     Namespace,
+    Paths,
     Policy,
     Prefix,
     Queue,
@@ -76,6 +79,20 @@ class Settings(BaseSettings):
     )
     drop: Names = Field(default=(), description="Members to take out of the lines; only beside SQL")
     select: Names = Field(default=(), description="Members to keep, beside the results; only beside SQL")
+    format_: Format | None = Field(
+        default=None,
+        validation_alias="FORMAT",
+        description="What the rows of an object are: lines, or the objects of any JSON, also indented or in an array; "
+        "if not set, as the calculation says, or else lines",
+    )
+    each: Array | None = Field(
+        default=None,
+        description="The rows are the elements of the array at this path in each line; if not set, as the calculation "
+        "says",
+    )
+    with_: Paths = Field(
+        default="", validation_alias="WITH", description="Members beside the array of EACH that each element gets"
+    )
     output_prefix: Prefix = Field(default="output/", description="Where outputs go; none if set to nothing")
     rejects_prefix: Prefix = Field(default="rejects/", description="Where rejected lines go")
     checkpoint_prefix: Prefix = Field(default="checkpoints/", description="Where notes on unfinished jobs go")
@@ -199,6 +216,13 @@ class Settings(BaseSettings):
     def _only_beside_sql(cls, value: Any, info: ValidationInfo) -> Any:
         if value and _is_reference(info.data.get("calculation", "")):
             raise ValueError("expected it not to be set, as CALCULATION names Python code, which says that itself")
+        return value
+
+    @field_validator("with_")
+    @classmethod
+    def _only_with_each(cls, value: str, info: ValidationInfo) -> str:
+        if value and "each" in info.data and info.data["each"] is None:
+            raise ValueError("expected EACH to be set, too")
         return value
 
     @field_validator("output_prefix", "rejects_prefix", "checkpoint_prefix")

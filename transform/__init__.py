@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from transform._process import available_cores
     from transform.by_prefix import CalculationsByPrefix
     from transform.calculation import Calculation
+    from transform.decode.row_format import parse_paths
     from transform.engine.projection import parse_names
     from transform.engine.reject_file import read_rejects
     from transform.engine.run import Stream
@@ -99,6 +100,7 @@ __all__ = [
     "mask",
     "parse_duration",
     "parse_names",
+    "parse_paths",
     "parse_rules",
     "parse_size",
     "prepare_sending",
@@ -140,6 +142,7 @@ _MODULES = {
     "mask": "expressions.pseudonyms",
     "parse_duration": "sizes",
     "parse_names": "engine.projection",
+    "parse_paths": "decode.row_format",
     "parse_rules": "expressions.rules",
     "parse_size": "sizes",
     "prepare_sending": "io.s3_writer",

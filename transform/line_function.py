@@ -106,7 +106,7 @@ class LineFunction(Runnable):
         found: list[object] = []
         plan, seen = FunctionPlan(self._function), Summary()
         with open_source(source) as reader:
-            for chunk in self._rows.read(reader.read_into, _PREVIEW_CHUNK_BYTES):
+            for chunk in self._rows.expanded(self._rows.read(reader.read_into, _PREVIEW_CHUNK_BYTES)):
                 result = plan.transform(chunk)
                 seen.count(result)
                 output = b"".join(result.output)

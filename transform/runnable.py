@@ -183,6 +183,32 @@ class Runnable(ABC):
         """
         return self.changing_rows(lambda rows: rows.with_format(format))
 
+    def each(self, path: str, beside: str = "") -> Self:
+        """Return the same for inputs in which the elements of an array in each line are the rows.
+
+        Each element becomes one line of the output. A line that does not have the array is rejected, and so is an
+        element that is no object.
+
+        Args:
+            path: The path of the array: `Records`, or `detail.items`.
+            beside: The paths of members of the line that each element gets, before its own: `account, region`. In the
+                element they have their last name. One that the line does not have is left out.
+
+        Raises:
+            OptionError: A path is none.
+
+        Example:
+            >>> import io
+            >>> from transform import Calculation
+            >>> output = io.BytesIO()
+            >>> lines = io.BytesIO(b'{"account": "7", "Records": [{"a": 1}, {"a": 2}]}')
+            >>> _ = Calculation.from_sql("a + 1 AS b").each("Records", beside="account").run(lines, output)
+            >>> print(output.getvalue().decode(), end="")
+            {"account":"7","a": 1,"b":2}
+            {"account":"7","a": 2,"b":3}
+        """
+        return self.changing_rows(lambda rows: rows.with_each(path, beside))
+
     def check_schema(self) -> None:  # noqa: B027 - most have no schema
         """Raise if a type is declared for a column that nothing reads, which most likely is a typing error.
 

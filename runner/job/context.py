@@ -31,6 +31,10 @@ def load_calculation(settings: Settings) -> Runnable:
     """
     calculation = load(settings.calculation) if settings.is_reference else _from_sql(settings)
     calculation.check_schema()
+    if settings.format_ is not None:
+        calculation = calculation.with_format(settings.format_)
+    if settings.each is not None:
+        calculation = calculation.each(settings.each, settings.with_)
     _ = calculation.digest  # which has the fingerprint of the key
     return calculation
 

@@ -173,7 +173,9 @@ def _next_line(text: bytes, start: int, place: int, *, in_array: bool) -> tuple[
     indent = text[line:start]
     if indent.strip(b" \t") or len(indent) >= 32:
         indent = b""
-    pattern = rb"(?<=[\r\n])" + re.escape(indent) + (rb'(?={")' if in_array and not indent else rb"(?={)")
+    pattern = (
+        rb"(?<=[\r\n])" + re.escape(indent) + (rb'(?={"|{[\r\n]{1,2}[ \t])' if in_array and not indent else rb"(?={)")
+    )
     for found in re.finditer(pattern, text):
         if found.end() > start and found.end() >= place:
             return found.start(), found.end()

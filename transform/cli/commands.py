@@ -14,7 +14,15 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import click
 
 from transform import _process
-from transform.cli.options import MaxRejects, PathOrUri, Size, takes_calculation, takes_format, worker_limits
+from transform.cli.options import (
+    MaxRejects,
+    PathOrUri,
+    Size,
+    takes_calculation,
+    takes_format,
+    takes_rows,
+    worker_limits,
+)
 from transform.cli.terminal import echo, echo_json, show_traceback, show_usage_error
 from transform.errors import OptionError, TransformError
 from transform.terminal_text import fit_to_terminal, printable
@@ -127,7 +135,7 @@ def preview(source: str, what: "Runnable", rows: int) -> None:
 
 @cli.command("schema")
 @click.argument("source", type=PathOrUri(), metavar="INPUT")
-@takes_format
+@takes_rows
 def show_schema(source: str, change_rows: "Callable[[RowFormat], RowFormat]") -> None:
     """Show the columns of INPUT with the types that would be inferred.
 
@@ -159,7 +167,7 @@ def show_schema(source: str, change_rows: "Callable[[RowFormat], RowFormat]") ->
     "--worker", is_flag=True, help="Apply the worker's MAX_LINE_BYTES and MAX_INFLATION, as set or by default."
 )
 @click.option("--json", "as_json", is_flag=True, help="Print as JSON.")
-@takes_format
+@takes_rows
 def check(
     reference: str,
     source: str,
@@ -209,7 +217,7 @@ def check(
     "-n", "--lines", type=click.IntRange(1), metavar="N", default=100, show_default=True, help="How many lines to draw."
 )
 @takes_format
-def new(name: str, source: str | None, lines: int, change_rows: "Callable[[RowFormat], RowFormat]") -> None:
+def new(name: str, source: str | None, lines: int, file_format: str | None) -> None:
     """Make a calculation to start from: NAME.py, its test, and a sample.
 
     They are NAME.py, test_NAME.py and NAME.sample.jsonl; nothing that is there is overwritten.
@@ -218,7 +226,7 @@ def new(name: str, source: str | None, lines: int, change_rows: "Callable[[RowFo
     from transform.decode.row_format import LINES
 
     try:
-        made = scaffold(Path(name), source, lines, change_rows(LINES))
+        made = scaffold(Path(name), source, lines, LINES.with_format(file_format or "lines"))
     except OptionError as error:
         raise click.BadParameter(str(error), param_hint="NAME") from None
     echo(f"{made.calculation}  says what to compute")

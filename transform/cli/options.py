@@ -62,20 +62,44 @@ class MaxRejects(click.ParamType[str]):
 
 
 def takes_format(command: Callable[..., None]) -> Callable[..., None]:
-    """Add the options that say what the rows of an input are to a command, which receives `change_rows`."""
-
-    @click.option(
+    """Add the option that says how INPUT is read to a command, which receives it as `file_format`."""
+    return click.option(
         "--format",
         "file_format",
         type=click.Choice(["lines", "json"]),
         help="What the rows of INPUT are: lines, or the objects of any JSON, also indented or in an array.  "
         "[default: lines]",
+    )(command)
+
+
+def takes_rows(command: Callable[..., None]) -> Callable[..., None]:
+    """Add the options that say what the rows of INPUT are to a command, which receives `change_rows`."""
+
+    @takes_format
+    @click.option(
+        "--each", metavar="PATH", help="The rows are the elements of the array at this path in each line, as Records."
+    )
+    @click.option(
+        "--with", "beside", metavar="PATHS", multiple=True, help="Members beside that array that each element gets."
     )
     @functools.wraps(command)
-    def wrapped(*args: object, file_format: str | None, **options: object) -> None:
-        def change(rows: "RowFormat") -> "RowFormat":
-            return rows if file_format is None else rows.with_format(file_format)
+    def wrapped(
+        *args: object, file_format: str | None, each: str | None, beside: tuple[str, ...], **options: object
+    ) -> None:
+        from transform.decode.row_format import LINES
+        from transform.errors import OptionError
 
+        if beside and each is None:
+            raise click.UsageError("--with is of use with --each only")
+
+        def change(rows: "RowFormat") -> "RowFormat":
+            rows = rows if file_format is None else rows.with_format(file_format)
+            return rows if each is None else rows.with_each(each, ",".join(beside))
+
+        try:
+            change(LINES)
+        except OptionError as error:
+            raise click.BadParameter(str(error), param_hint="--each or --with") from None
         command(*args, change_rows=change, **options)
 
     return wrapped
@@ -125,7 +149,7 @@ def takes_calculation(command: Callable[..., None]) -> Callable[..., None]:
         help="path/file.py:name or package.module:name.",
     )
     @click.option("--schema", metavar="NAME=TYPE", multiple=True, help="A column's type, as Float64 or List(String).")
-    @takes_format
+    @takes_rows
     @functools.wraps(command)
     def wrapped(
         *args: object,

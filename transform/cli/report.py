@@ -103,7 +103,7 @@ def print_rejected(rejected: Iterable[str]) -> None:
 def print_schema(source: str, rows: RowFormat = LINES) -> None:
     """Print the columns of an input with such rows, with the types that a sample of it shows."""
     with open_source(source) as reader:
-        sample, _ = take_sample(rows.read(reader.read_into))
+        sample, _ = take_sample(rows.read(reader.read_into), rows=rows)
     sample.check_holds_lines()
     table = Table(box=None, pad_edge=False, header_style="bold")
     longest = max((cell_len(printable(name)) for name in sample.members), default=0)

@@ -14,6 +14,7 @@ import polars as pl
 from transform.decode.line_errors import LineError
 from transform.decode.members import BLOCK_BYTES, decode_used, read_members
 from transform.decode.near_names import name_hint, near_names
+from transform.decode.row_format import LINES, RowFormat
 from transform.decode.schema import (
     Column,
     MixedKindsError,
@@ -228,6 +229,7 @@ def take_sample(
     max_line_bytes: int = MAX_LINE_BYTES,
     size: SampleSize = SAMPLE_SIZE,
     reads: Mapping[str, Read] | None = None,
+    rows: RowFormat = LINES,
 ) -> tuple[Sample, list[Chunk | LongLine]]:
     """Return the sample and the chunks it was taken from, which stay valid.
 
@@ -236,12 +238,14 @@ def take_sample(
         max_line_bytes: A longer line is not sampled.
         size: How much to sample at most.
         reads: The members to look at, by name; None for all members of the lines.
+        rows: What the rows of the chunks are.
     """
     wanted = None if reads is None else Wanted(read.path for read in reads.values())
     sample, taken = Sample(reads, size=size), list[Chunk | LongLine]()
     for chunk in chunks:
         taken.append(copy_chunk(chunk))
-        if _add_chunk(sample, chunk, max_line_bytes, wanted):
+        parts = rows.expanded([chunk], max_line_bytes)
+        if any(_add_chunk(sample, part, max_line_bytes, wanted) for part in parts):
             break
     else:
         sample.whole = True
@@ -249,8 +253,9 @@ def take_sample(
         return sample, taken
     # The message about a member that no line has names those that are there, which only the slow way finds.
     with_names = Sample(reads, size=size, whole=sample.whole)
-    for chunk in taken:
-        _add_chunk(with_names, chunk, max_line_bytes, None)
+    for part in rows.expanded(taken, max_line_bytes):
+        if _add_chunk(with_names, part, max_line_bytes, None):
+            break
     return with_names, taken
 
 
@@ -261,12 +266,13 @@ def _add_chunk(sample: Sample, chunk: Chunk | LongLine, max_line_bytes: int, wan
         sample: What is counted so far.
         chunk: The lines.
         max_line_bytes: A longer line is not counted.
-        wanted: The members to look at, where the kernel may find them; None to look at each line alone.
+        wanted: The members to look at, where the kernel may find them in lines of the input; None to look at each line
+            alone.
     """
     if isinstance(chunk, LongLine):
         sample.first_error = sample.first_error or _too_long(max_line_bytes)
         return chunk.stop > sample.size.max_bytes
-    if wanted is None:
+    if wanted is None or chunk.places is not None:
         return _add_lines(sample, chunk, max_line_bytes)
     complete, rest = False, chunk
     while len(rest.data) and not complete:

@@ -8,14 +8,15 @@ chunk's turn.
 import base64
 import codecs
 import io
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Self, overload
 
 import msgspec
 import numpy as np
 
-from transform.io.chunks import LONG_LINE_HEAD_BYTES, UnfitRow
+from transform.io.chunks import LONG_LINE_HEAD_BYTES, Places, UnfitRow
 from transform.io.object_checksum import PieceChecksum
 from transform.native.binding import Bytes, Positions, number_rejects
 from transform.native.wanted import SLACK
@@ -37,6 +38,7 @@ class Reject(msgspec.Struct, frozen=True, gc=False):
         reason: The full reason.
         raw: Its bytes without `\n`; of a line over the limit, the first `LONG_LINE_HEAD_BYTES`.
         length: The length of a line of which `raw` is only a part; otherwise None.
+        element: If it is an element of an array in the line: its number, from 1 on.
     """
 
     line: int
@@ -45,6 +47,7 @@ class Reject(msgspec.Struct, frozen=True, gc=False):
     reason: str
     raw: bytes
     length: int | None = None
+    element: int | None = None
 
 
 def reject_long(line: int, offset: int, head: bytes, length: int, max_line_bytes: int) -> Reject:
@@ -61,6 +64,7 @@ class _Text(msgspec.Struct, omit_defaults=True, gc=False):
     raw_base64: bytes | None = None
     truncated: bool = False
     length: int | None = None
+    element: int | None = None
 
 
 _ENCODER = msgspec.json.Encoder()
@@ -132,6 +136,22 @@ class Rejects(Sequence[Reject]):
         rows = (Reject(one.row, int(offsets[one.row]), one.kind, one.reason, one.raw, one.length) for one in unfit)
         return others.merged(Rejects.of(rows))
 
+    def placed(self, places: Places) -> "Rejects":
+        """Return these rows of a chunk with the lines that they come from, and the numbers of their elements."""
+        if places.lines is None or places.elements is None or not len(self):
+            return self
+        text, bounds = io.BytesIO(), [0]
+        elements = places.elements[self.lines].tolist()
+        for element, start, stop in zip(elements, self.starts.tolist(), self.stops.tolist(), strict=True):
+            if element:
+                text.write(b',"element":%d' % element)
+            text.write(self.texts[start:stop].data)
+            bounds.append(text.tell())
+        text.write(bytes(SLACK))
+        starts, stops = np.array(bounds[:-1], np.int64), np.array(bounds[1:], np.int64)
+        texts = np.frombuffer(text.getbuffer(), np.uint8)
+        return Rejects(places.lines[self.lines], self.offsets, self.names, self.kinds, texts, starts, stops)
+
     def by_kind(self) -> Iterator[tuple[str, int, int]]:
         """Yield each kind with its number of lines and the first one's offset, in the order of these."""
         kinds, first, counts = np.unique(self.kinds, return_index=True, return_counts=True)
@@ -171,8 +191,8 @@ class Rejects(Sequence[Reject]):
         text = _DECODER.decode(b"{" + bytes(self.texts[self.starts[index] + 1 : self.stops[index]]))
         raw = text.raw_base64 if text.raw is None else text.raw.encode()
         assert raw is not None  # noqa: S101 - a record has one of the two
-        name = self.names[self.kinds[index]]
-        return Reject(int(self.lines[index]), int(self.offsets[index]), name, text.reason, raw, text.length)
+        line, offset, name = int(self.lines[index]), int(self.offsets[index]), self.names[self.kinds[index]]
+        return Reject(line, offset, name, text.reason, raw, text.length, text.element)
 
 
 NO_REJECTS = Rejects.of(())
@@ -253,6 +273,7 @@ class ChunkResult:
         seen: Names to drop or select that a line which is kept has.
         near: By name to drop or select that no such line has, the nearest names of members near the input's start.
         checksum: The checksum of the chunk's bytes, None if nobody needs it.
+        lines_read: How many lines were read, None if it is `lines`.
     """
 
     output: Sequence[memoryview]
@@ -268,3 +289,26 @@ class ChunkResult:
     seen: frozenset[str] = frozenset()
     near: Mapping[str, Sequence[str]] = field(default_factory=dict)
     checksum: PieceChecksum | None = None
+    lines_read: int | None = None
+
+    def placed(self, places: Places | None) -> "ChunkResult":
+        """Return the result of a chunk of rows that have places."""
+        if places is None or places.lines is None:
+            return self
+        return replace(self, rejects=self.rejects.placed(places), lines_read=places.lines_read)
+
+    def joined(self, other: "ChunkResult") -> "ChunkResult":
+        """Return the result of a chunk of which these are parts, the other one the next."""
+        return replace(
+            other,
+            output=(*self.output, *other.output),
+            rejects=self.rejects.merged(other.rejects),
+            lines=self.lines + other.lines,
+            kept=self.kept + other.kept,
+            filtered=self.filtered + other.filtered,
+            blank=self.blank + other.blank,
+            nonfinite=dict(Counter(self.nonfinite) + Counter(other.nonfinite)),
+            inexact=dict(Counter(self.inexact) + Counter(other.inexact)),
+            seen=self.seen | other.seen,
+            near={**other.near, **self.near},
+        )

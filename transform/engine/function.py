@@ -126,7 +126,8 @@ class FunctionPlan:
             offset += len(line) + 1
         kept = count - blank - dropped - len(rejects)
         data = memoryview(b"".join(output))
-        return ChunkResult((data,), Rejects.of(rejects), count, kept, dropped, blank, {}, chunk.stop, chunk.after)
+        result = ChunkResult((data,), Rejects.of(rejects), count, kept, dropped, blank, {}, chunk.stop, chunk.after)
+        return result.placed(chunk.places)
 
     def call(self, line: bytes) -> bytes | None:
         """Return the JSON text of what the function returns for a line, None if it drops the line.

@@ -92,8 +92,8 @@ class Policy:
             if self.max_lines:
                 several = self.max_lines > 1
                 limit = f"more than {self.max_lines} line{'s' * several} fail{'s' * (not several)} the run"
-            line = summary.lines_in + reject.line + 1
-            message = f"line {line} (offset {reject.offset}) was rejected, and {limit}: {reject.reason}"
+            line = summary.lines_read + reject.line + 1
+            message = f"{summary.describe_place(reject)} was rejected, and {limit}: {reject.reason}"
             raise RejectedError(message, line=line, offset=reject.offset, reason=reject.reason)
 
     def check_all(self, summary: Summary) -> None:

@@ -202,7 +202,7 @@ class ExpressionPlan:
         chunk, decoded, evaluated = found.chunk, found.decoded, found.evaluated
         names = find_names(decoded, self._projection.names, found.kept_lines) if self._projection else NamesFound()
         columns = find_columns(decoded, self._declared)
-        return ChunkResult(
+        result = ChunkResult(
             output=(splice(decoded, evaluated, self._names, self.unchanged, self._targets),),
             rejects=found.rejects,
             lines=len(decoded.found.stops),
@@ -216,6 +216,7 @@ class ExpressionPlan:
             seen=names.seen | columns.seen,
             near={**names.near, **columns.near},
         )
+        return result.placed(chunk.places)
 
     def count_nulls(self, found: EvaluatedChunk) -> dict[str, int]:
         """Return how many values of each result are null, in the lines that are kept."""

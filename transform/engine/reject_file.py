@@ -106,6 +106,7 @@ class _Reject(msgspec.Struct):
     raw_base64: str | None = None
     truncated: bool = False
     length: int | None = None
+    element: int | None = None
 
 
 _SCHEMA: dict[str, Any] = {
@@ -125,6 +126,7 @@ def read_rejects(path: str | os.PathLike[str], rows: int | None = None) -> pl.Da
 
     The columns are `line` (its number, from 1 on), `offset` (in bytes), `reason`, `raw` (the line as it was), and for
     the few that need it `raw_base64` (of a line that is not UTF-8), `truncated` and `length` (of one over the limit).
+    If rows were elements of arrays, `element` is the number of the element, from 1 on.
 
     Args:
         path: A file of rejects, as `OUTPUT.rejects.jsonl`, or an object of them; or the folder of one job's numbered
@@ -148,8 +150,9 @@ def read_rejects(path: str | os.PathLike[str], rows: int | None = None) -> pl.Da
     if rows is not None:
         rows = count_option("rows", rows, 0)
     found = [reject for place in _places(path) for reject in itertools.islice(_rejects(place), rows)][:rows]
-    columns = {name: [getattr(reject, name) for reject in found] for name in _SCHEMA}
-    return pl.DataFrame(columns, schema=_SCHEMA)
+    schema = _SCHEMA | ({"element": pl.Int64} if any(reject.element is not None for reject in found) else {})
+    columns = {name: [getattr(reject, name) for reject in found] for name in schema}
+    return pl.DataFrame(columns, schema=schema)
 
 
 def _places(path: str | os.PathLike[str]) -> list[str]:

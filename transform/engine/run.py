@@ -25,6 +25,7 @@ from transform.decode.inference import SampleSize
 from transform.decode.rejects import ChunkResult
 from transform.decode.row_format import RowFormat
 from transform.decode.schema import Column
+from transform.engine.elements_plan import ElementsPlan
 from transform.engine.module_sources import Modules
 from transform.engine.options import EngineOptions
 from transform.engine.parallel import chunk_results
@@ -194,12 +195,14 @@ class Stream:
             options.max_line_bytes,
             resumed.position.offset if resumed.position else 0,
             resumed.after,
-            only_blank=resumed.summary.lines_in == resumed.summary.blank,
+            only_blank=resumed.summary.lines_read == resumed.summary.blank,
             with_checksums=self._reader.checksum is not None and self._reader.codec is None,
         )
         plan, chunks = self._spec.prepare(
             chunks, options.max_line_bytes, resumed.widened, resumed.columns, options.sample_size, self._reader.info
         )
+        if self._spec.rows.each is not None:
+            plan = ElementsPlan(plan, self._spec.rows)
         self.summary.schema = plan.describe_schema()
         self.summary.notes = [*self._reader.notes, *self._spec.notes]
         if resumed.position is None:
@@ -213,7 +216,7 @@ class Stream:
         rejects = self._options.policy.up_to_failure(self.summary, result.rejects)
         if rejects:
             self.summary.count_rejects(rejects)
-            yield from rejects.to_json_blocks(self.summary.lines_in + 1)
+            yield from rejects.to_json_blocks(self.summary.lines_read + 1)
             self._options.policy.check(self.summary, rejects[-1])
 
     def _current_state(self) -> State:

@@ -207,8 +207,8 @@ class ExpressionSpec:
         if columns is None:  # there is nothing to compute: every line is blank or will be rejected
             return ExpressionPlan({}, (), {}, max_line_bytes), itertools.chain(first, chunks)
         plan = self._plan(bound, columns, max_line_bytes, info)
-        for chunk in first[:1]:
-            plan.probe(chunk)
+        for rows in itertools.islice(self.rows.expanded(first[:1], max_line_bytes), 1):
+            plan.probe(rows)
         return plan, itertools.chain(first, chunks)
 
     def declared_plan(self) -> ExpressionPlan | None:
@@ -267,7 +267,7 @@ class ExpressionSpec:
         unknown = {name: r for name, r in bound.reads.items() if declared_type(name, r, self.schema) is None}
         if not unknown:
             return infer_columns(bound.reads, self.schema, Sample(), widened), _first(chunks)
-        sample, taken = take_sample(chunks, max_line_bytes, sample_size or SAMPLE_SIZE, unknown)
+        sample, taken = take_sample(chunks, max_line_bytes, sample_size or SAMPLE_SIZE, unknown, self.rows)
         if sample.whole and not sample.lines:
             return None, taken
         return infer_columns(bound.reads, self.schema, sample, widened), taken

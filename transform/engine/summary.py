@@ -9,7 +9,7 @@ import msgspec
 import polars as pl
 
 from transform.decode.near_names import did_you_mean, nearest
-from transform.decode.rejects import ChunkResult, Rejects
+from transform.decode.rejects import ChunkResult, Reject, Rejects
 from transform.decode.schema import Column, read_type
 from transform.io.object_checksum import check_text
 from transform.io.sources import Position
@@ -64,6 +64,7 @@ class Summary:
         absent: The names to drop or select that no line in the output has had, and the columns with a declared type
             that no line has had a value for, each with the nearest names of members.
         rejects: Where the rejected lines are, None if there are none or they were not kept.
+        lines_read: Lines read, or JSON texts, if rows are elements of arrays in them; otherwise `lines_in`.
         rejects_left_out: How many rejected lines were counted but not kept, because the worker keeps a limited number.
         seconds: Time from the start until the output was published.
 
@@ -92,6 +93,7 @@ class Summary:
     notes: list[str] = field(default_factory=list)
     absent: dict[str, list[str]] = field(default_factory=dict)
     rejects: str | None = None
+    lines_read: int = 0
     rejects_left_out: int = 0
     seconds: float = 0.0
 
@@ -103,6 +105,7 @@ class Summary:
     def add(self, result: ChunkResult) -> None:
         """Add the counts of a chunk, without its rejects."""
         self.lines_in += result.lines
+        self.lines_read += result.lines if result.lines_read is None else result.lines_read
         self.lines_out += result.kept
         self.filtered += result.filtered
         self.blank += result.blank
@@ -145,13 +148,17 @@ class Summary:
         self.rejected += len(rejects)
         reasons = self.reject_reasons
         for reject in rejects[: max(_FIRST_REJECTS - len(self.first_rejects), 0)]:
-            line = self.lines_in + reject.line + 1
-            self.first_rejects.append(f"line {line} (offset {reject.offset}): {reject.reason}")
+            self.first_rejects.append(f"{self.describe_place(reject)}: {reject.reason}")
         for kind, count, first_offset in rejects.by_kind():
             if (reason := reasons.get(kind)) is None:
                 name = kind if len(reasons) < MAX_REASONS else OTHER_REASONS
                 reason = reasons.setdefault(name, Reason(0, first_offset))
             reason.count += count
+
+    def describe_place(self, reject: Reject) -> str:
+        """Return where a rejected line of the chunk is that is added next."""
+        element = "" if reject.element is None else f", element {reject.element}"
+        return f"line {self.lines_read + reject.line + 1}{element} (offset {reject.offset})"
 
     def rows(self) -> Iterator[tuple[str, str, str]]:
         """Yield the summary as rows of a table for people: a name, a number and a note."""
@@ -210,6 +217,7 @@ class Summary:
     def from_dict(cls, plain: Mapping[str, Any]) -> Self:
         """Return the summary from the plain data that `to_dict` returned."""
         values = {name: value for name, value in copy.deepcopy(dict(plain)).items() if name != "mb_per_s"}
+        values.setdefault("lines_read", values["lines_in"])  # earlier versions had no other rows than lines
         values["schema"] = {name: (of["type"], of["from"]) for name, of in plain["schema"].items()}
         values["reject_reasons"] = {kind: Reason(**of) for kind, of in plain["reject_reasons"].items()}
         return cls(**values)

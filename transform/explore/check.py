@@ -110,7 +110,7 @@ def _check(spec: Spec, source: Source, lines: int | None, options: EngineOptions
         types = plan.result_types if isinstance(plan, ExpressionPlan) else {}
         summary = Summary(source=reader.name, schema=plan.describe_schema(), notes=[*reader.notes, *spec.notes])
         summary.expect(spec.named_members)
-        looked_at = FirstLines(chunks, lines)
+        looked_at = FirstLines(spec.rows.expanded(chunks), lines)
         for chunk in looked_at:
             summary.count(_transform(plan, chunk, nulls))
         if looked_at.whole:

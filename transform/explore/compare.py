@@ -298,7 +298,7 @@ def compare(spec: ExpressionSpec, function: Function, source: Source, lines: int
             plan, chunks = spec.prepare(
                 spec.rows.read(reader.read_into), MAX_LINE_BYTES, state.widened, info=reader.info
             )
-            first_lines = FirstLines(chunks, lines)
+            first_lines = FirstLines(spec.rows.expanded(chunks), lines)
             for outcome in _outcomes(plan, first_lines):
                 tally.add(outcome.number, _differ(outcome, call, rel_tol))
         name = str(getattr(function, "__name__", "the function"))
@@ -328,7 +328,7 @@ def _outcomes(plan: ExpressionPlan, chunks: Iterable[Chunk | LongLine]) -> Itera
         evaluated = plan.evaluate(chunk)
         result = plan.splice(evaluated)
         texts = dict(zip(evaluated.kept_lines.tolist(), b"".join(result.output).split(b"\n"), strict=False))
-        reasons = {reject.line: reject.reason for reject in result.rejects}
+        reasons = {reject.line: reject.reason for reject in evaluated.rejects}
         for index, line in enumerate(bytes(chunk.data).split(b"\n")):
             if line.strip(_SPACES):
                 yield _Outcome(before + index + 1, line, texts.get(index), reasons.get(index))

@@ -96,7 +96,7 @@ def _first_rows(spec: ExpressionSpec, source: Source, rows: int, state: State) -
             spec.rows.read(reader.read_into, _CHUNK_BYTES), MAX_LINE_BYTES, state.widened, info=reader.info
         )
         found = [plan.empty_values()]
-        for chunk in chunks:
+        for chunk in spec.rows.expanded(chunks):
             if isinstance(chunk, Chunk):
                 evaluated = plan.evaluate(chunk)
                 seen.count(plan.splice(evaluated))

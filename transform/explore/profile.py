@@ -144,6 +144,7 @@ def _profile(spec: ExpressionSpec, source: Source, max_bytes: int | None, state:
         started = time.perf_counter()
         plan, chunks = spec.prepare(spec.rows.read(reader.read_into), MAX_LINE_BYTES, state.widened, info=reader.info)
         settle = time.perf_counter() - started
+        chunks = spec.rows.expanded(chunks)
         lines, bytes_in, bytes_out, whole = 0, 0, 0, True
         while (chunk := timer.on_the_clock("lines", lambda: next(chunks, None))) is not None:
             if max_bytes is not None and bytes_in >= max_bytes:

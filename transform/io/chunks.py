@@ -74,6 +74,9 @@ class Places:
         unfit: What is no row.
         after: How to go on at `stop`, for the reader that has found the rows.
         checksums: The checksums of all bytes of the input up to `stop`, by algorithm; None if nobody needs them.
+        lines: If rows are elements of arrays: by row, the index of its line among those read since `stop` was the same.
+        elements: Likewise the number of the element, from 1 on; 0 for a line that is rejected as a whole.
+        lines_read: Likewise how many lines were read up to `stop`.
     """
 
     offsets: "npt.NDArray[np.int64]"
@@ -81,6 +84,9 @@ class Places:
     unfit: tuple[UnfitRow, ...] = ()
     after: int = 0
     checksums: Mapping[str, int] | None = None
+    lines: "npt.NDArray[np.int64] | None" = None
+    elements: "npt.NDArray[np.int64] | None" = None
+    lines_read: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -118,6 +118,7 @@ class Kernel:
     hashes: Any
     find_rows: Any
     write_rows: Any
+    write_elements: Any
 
 
 def load(path: Path = LIBRARY, level: str | None = None) -> Kernel:
@@ -151,6 +152,7 @@ def load(path: Path = LIBRARY, level: str | None = None) -> Kernel:
         function("hashes", pointer, pointer, pointer, integer, pointer, integer, pointer),
         function("find_rows", pointer, pointer, integer, integer, pointer),
         function("write_rows", pointer, pointer, pointer),
+        function("write_elements", pointer, pointer, pointer, pointer),
     )
 
 

@@ -14,6 +14,7 @@
 #include "lines.h"
 #include "output.h"
 #include "rejects.h"
+#include "each.h"
 #include "rows.h"
 #include "sha256.h"
 

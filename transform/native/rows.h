@@ -7,7 +7,8 @@
 
 #include "faults.h"
 
-#define BEFORE 32  // so many bytes before a row are remembered
+#define BEFORE 32    // so many bytes before a row are remembered
+#define LOOKED_AT 4  // so many bytes show whether a row may begin
 
 enum { NOT_OPEN, IN_ROW, ROW_DONE, ROW_BROKEN };  // a row that is done waits for what follows it
 // RowFault in binding.py
@@ -119,18 +120,26 @@ static int64_t indent_of(const Rows *rows) {
 
 // Returns whether the next row may be in the line that starts at a place: the line starts as that of the broken row.
 //
-// In an array whose rows are not indented, the objects within rows may not be, either. They are spread over lines then.
-static bool may_begin(const Rows *rows, const byte *data, int64_t line, int64_t indent) {
+// In an array whose rows are not indented, the objects within rows may not be, either, if nothing is. So a member has to
+// be in the same line there, or indented.
+static bool may_begin(const Rows *rows, const byte *data, int64_t size, int64_t line, int64_t indent) {
+    int64_t at = line + indent;
+    if (at >= size || data[at] != '{') return false;
     for (int64_t i = 0; i < indent; i++)
         if (data[line + i] != rows->before[BEFORE - indent + i]) return false;
-    return data[line + indent] == '{' && !(rows->in_array && !indent && data[line + 1] != '"');
+    if (!rows->in_array || indent) return true;
+    if (++at < size && data[at] == '"') return true;
+    int64_t first = at;
+    while (at < size && at < first + 2 && is_break(data[at])) at++;
+    return at > first && at < size && (data[at] == ' ' || data[at] == '\t');
 }
 
 // Looks for the row after a broken one, and puts that; returns false if that takes more data.
 static bool find_again(Rows *rows, FoundRows *found, const byte *data, int64_t size, bool at_end) {
     const int64_t indent = indent_of(rows);
     int64_t at = rows->at, line = at - indent;
-    bool there = at > rows->row && at < size && is_break(data[line - 1]) && may_begin(rows, data, line, indent);
+    if (at + LOOKED_AT > size && !at_end) return false;
+    bool there = at > rows->row && is_break(data[line - 1]) && may_begin(rows, data, size, line, indent);
     while (!there && at < size) {
         uint64_t breaks = find_breaks(load(data + at));
         if (!breaks) {
@@ -140,11 +149,11 @@ static bool find_again(Rows *rows, FoundRows *found, const byte *data, int64_t s
         at += __builtin_ctzll(breaks);
         line = ++at;
         if (line > size) break;
-        if (line + indent + 2 > size && !at_end) {
+        if (line + indent + LOOKED_AT > size && !at_end) {
             rows->at = line - 1;
             return false;
         }
-        there = line + indent < size && may_begin(rows, data, line, indent);
+        there = may_begin(rows, data, size, line, indent);
     }
     if (!there && !at_end) {
         rows->at = size;

@@ -29,6 +29,9 @@ IN_OUTPUTS = {
     "reject": {"REJECT": "stars < 0"},
     "drop": {"DROP": "name"},
     "select": {"SELECT": "name"},
+    "format_": {"FORMAT": "json"},
+    "each": {"EACH": "Records"},
+    "with_": {"EACH": "Records", "WITH": "account"},
     "max_line_bytes": {"MAX_LINE_BYTES": "1000"},
 }
 NOT_IN_OUTPUTS = {

@@ -573,7 +573,7 @@ def gathering() -> Iterator[tuple[Settled, threading.Event]]:
         gathers.set()
         assert enough.wait(30)
 
-    settled.around.clock.sleep = sleep  # type: ignore[method-assign]
+    settled.around.clock.sleep = sleep  # type: ignore[method-assign, assignment]
     settled.settlement.start()
     settled.settlement.settle(make_message(0), DONE, event=EVENT)
     assert gathers.wait(30)
@@ -626,7 +626,7 @@ def test_a_request_for_all_of_them_that_fails_counts_for_each(gathering: tuple[S
     def fail(_messages: object) -> Any:
         raise QueueError("SQS is away")
 
-    settled.around.queue.delete_all = fail  # type: ignore[method-assign]
+    settled.around.queue.delete_all = fail  # type: ignore[method-assign, assignment]
     for number in (1, 2):
         settled.settlement.settle(make_message(number), DONE, event=EVENT)
     enough.set()

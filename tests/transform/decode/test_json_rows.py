@@ -120,6 +120,7 @@ def _texts(draw: st.DrawFn) -> bytes:
 @given(_texts(), st.integers(1, 90), st.lists(st.integers(1, 40), min_size=1, max_size=5))
 @example(b'{"a": 1,\n{"b":2}\n{"c":3}', 3, [1])
 @example(b'[\n{"a":1}\n{"b":2},\n{"c":3}\n]', 1, [1])
+@example(b'[\n{\n "a" 1},\n{\n "b":[\n{\n"c":1}]},\n{"d":1},\n{\n"e":1}]', 2, [3])
 @example(b'[\n  {"a" 1},\n  {"b":[\n    {"c":1}\n  ]},\n  {"d":1}\n]', 2, [3])
 def test_rows_are_those_of_the_reference_however_the_input_is_cut(
     data: bytes, chunk_bytes: int, sizes: list[int]
