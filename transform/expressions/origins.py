@@ -53,8 +53,8 @@ def source(field: str) -> pl.Expr:
     Args:
         field: Of an object, and of the version of it that is read, `bucket`, `key`, `uri` (`s3://bucket/key`), `name`
             (the key after its last `/`), `etag` (without quotes), `version_id` or `last_modified` (a timestamp in UTC).
-            `offset` is where the line starts in the content, in bytes from 0. Of a file, the path as it was given is
-            both `key` and `uri`. What is not known is null.
+            `offset` is where the row starts in the content (a line, or an object or element), in bytes from 0. Of a
+            file, the path as it was given is both `key` and `uri`. What is not known is null.
 
     Raises:
         CalculationError: There is no such field.
