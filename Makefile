@@ -5,7 +5,7 @@ KERNEL := $(filter-out %/powers.h,$(wildcard transform/native/*.[ch])) $(addpref
 TARGETS := x86_64-linux aarch64-linux x86_64-macos aarch64-macos
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-slow lint format simulate bench dist lock clean
+.PHONY: help install demo test test-slow lint format docs simulate bench dist lock clean
 .PHONY: image push deploy-fargate deploy-ec2 status smoke destroy
 
 help: ## List what can be made
@@ -27,14 +27,19 @@ install: .venv/installed ## Make the virtual environment in .venv, with the lock
 	.venv-checkov/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-checkov.lock
 	@touch $@
 
+.venv-docs/installed: requirements-docs.lock
+	$(PYTHON) -m venv .venv-docs
+	.venv-docs/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-docs.lock
+	@touch $@
+
 demo: install ## Run the worker against a local AWS emulator; on your data with FILE=… CALCULATION=…
 	@$(BIN)/runner demo $(if $(FILE),'$(FILE)')
 
-test: install ## Run the tests, but for those that take longer than a minute
+test: install ## Run the tests, but for those that take longer than a minute, with a part of the examples
 	$(BIN)/python -m pytest -n auto
 
-test-slow: install ## Run the tests that take longer than a minute
-	$(BIN)/python -m pytest -n auto -m slow
+test-slow: install ## Run the tests that take longer than a minute, and those of properties with all examples
+	$(BIN)/python -m pytest -n auto -m 'slow or property' --hypothesis-profile all
 
 lint: install .venv-checkov/installed ## Check style, types, spelling, docker/Dockerfile, cfn/ and .github/
 	$(BIN)/ruff check
@@ -54,6 +59,9 @@ dist: install ## Build the source distribution and wheels in dist/, for Linux an
 	rm -rf dist
 	$(BIN)/python -m hatchling build -t sdist -d dist
 	set -e; for target in $(TARGETS); do KERNEL_TARGET=$$target $(BIN)/python -m hatchling build -t wheel -d dist; done
+
+docs: .venv-docs/installed ## Build the site of the documentation in site/
+	.venv-docs/bin/python docs/site/build.py
 
 # The scripts say what they need and print what they run; variables of the command line and the environment reach them.
 image: ## Build the worker's image
@@ -92,7 +100,9 @@ lock: install ## Lock the newest versions that pyproject.toml admits, with hashe
 	  --python-version 3.11 --constraint requirements.lock --group build -o requirements-build.lock
 	$(BIN)/uv pip compile --quiet --upgrade --universal --generate-hashes --no-emit-index-url --no-annotate --no-header \
 	  --python-version 3.11 --group checkov -o requirements-checkov.lock
+	$(BIN)/uv pip compile --quiet --upgrade --universal --generate-hashes --no-emit-index-url --no-annotate --no-header \
+	  --python-version 3.11 --group docs -o requirements-docs.lock
 
 clean: ## Remove what was made
-	rm -rf .venv .venv-checkov build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis \
+	rm -rf .venv .venv-checkov .venv-docs build dist site .pytest_cache .mypy_cache .ruff_cache .hypothesis \
 	  transform/native/libkernel.* transform/native/powers.h

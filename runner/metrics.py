@@ -88,6 +88,7 @@ class JobNumbers:
         bytes_in: Bytes read.
         bytes_out: Bytes written.
         seconds: How long it took.
+        absent: Names to read, drop or select that no line has.
         message_age_s: Time at the end since its message was first sent, None if not known.
         retries: Attempts before this one.
     """
@@ -95,6 +96,7 @@ class JobNumbers:
     lines_in: int = 0
     lines_out: int = 0
     rejects: int = 0
+    absent: int = 0
     bytes_in: int = 0
     bytes_out: int = 0
     seconds: float = 0.0
@@ -114,6 +116,8 @@ def job_metrics(metrics: Metrics, outcome: str, numbers: JobNumbers, **propertie
         "Seconds": (numbers.seconds, "Seconds"),
         "Retries": (numbers.retries, "Count"),
     }
+    if numbers.absent:  # a metric costs money from its first number on, and there is none in most deployments
+        values["AbsentNames"] = (numbers.absent, "Count")
     if numbers.seconds > 0:
         values["MBPerSecond"] = (numbers.bytes_in / _BYTES_PER_MB / numbers.seconds, "Megabytes/Second")
     if numbers.message_age_s is not None:
@@ -127,6 +131,11 @@ def age_metric(metrics: Metrics, seconds: float) -> None:
     SQS tells the age of each copy, which starts again when a message is requeued.
     """
     metrics.emit({"OldestMessageAge": (max(0.0, seconds), "Seconds")})
+
+
+def breaker_metric(metrics: Metrics, *, is_open: bool) -> None:
+    """Emit whether the circuit breaker keeps a worker from doing jobs: 1 if so, 0 once it does them again."""
+    metrics.emit({"BreakerOpen": (float(is_open), "Count")})
 
 
 def _presentable(dimensions: Mapping[str, str]) -> dict[str, str]:

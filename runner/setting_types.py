@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, BeforeValidator
 from pydantic_settings import NoDecode
 
-from transform import parse_names, parse_size
+from transform import parse_names, parse_rules, parse_size
 
 _SIZE_UNITS = "kmg"
 _SIZE_DIGITS = re.compile(r"[0-9]{1,15}(\.[0-9]{1,9})?\D*")
@@ -58,6 +58,12 @@ def _parse_types(value: object) -> object:
     return types
 
 
+def _check_rules(text: str) -> str:
+    if text.strip():
+        parse_rules(text)
+    return text
+
+
 def _lower(value: object) -> object:
     return value.lower() if isinstance(value, str) else value
 
@@ -94,6 +100,9 @@ Types = Annotated[
     BeforeValidator(_parse_types),
     AfterValidator(MappingProxyType),
     "types such as stars=Float64; review_count=Int64, each name once",
+]
+Rules = Annotated[
+    str, AfterValidator(_check_rules), "conditions, each with a reason, such as stars < 0: negative stars; city IS NULL"
 ]
 Prefix = Annotated[str, "the start of keys, such as output/"]
 Share = Annotated[

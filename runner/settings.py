@@ -29,6 +29,7 @@ from runner.setting_types import (
     Prefix,
     Queue,
     Region,
+    Rules,
     Seconds,
     Share,
     Size,
@@ -70,6 +71,9 @@ class Settings(BaseSettings):
     calculation: Calculation = Field(description="What to compute")
     where: Condition = Field(default="", description="SQL condition that a line meets to be kept; only beside SQL")
     schema_: Types = Field(default={}, validation_alias="SCHEMA", description="Types of columns; only beside SQL")
+    reject: Rules = Field(
+        default="", description="Rules for which lines are rejected, each with its reason; only beside SQL"
+    )
     drop: Names = Field(default=(), description="Members to take out of the lines; only beside SQL")
     select: Names = Field(default=(), description="Members to keep, beside the results; only beside SQL")
     output_prefix: Prefix = Field(default="output/", description="Where outputs go; none if set to nothing")
@@ -190,7 +194,7 @@ class Settings(BaseSettings):
         """Whether the calculation is a reference to Python code, rather than SQL text."""
         return _is_reference(self.calculation)
 
-    @field_validator("where", "schema_", "drop", "select")
+    @field_validator("where", "schema_", "reject", "drop", "select")
     @classmethod
     def _only_beside_sql(cls, value: Any, info: ValidationInfo) -> Any:
         if value and _is_reference(info.data.get("calculation", "")):

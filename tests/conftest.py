@@ -23,15 +23,48 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
 # No test measures time: how long one takes depends on what else the machine does. The examples are the same each time,
-# so that what fails fails because of a change. The option `--hypothesis-profile new` makes up others.
-hypothesis.settings.register_profile("same", deadline=None, derandomize=True)
+# so that what fails fails because of a change. The option `--hypothesis-profile new` makes up others. That takes all
+# examples, as does `--hypothesis-profile all`, which `make test-slow` gives; `make test` takes a part of them.
+hypothesis.settings.register_profile("part", deadline=None, derandomize=True)
+hypothesis.settings.register_profile("all", deadline=None, derandomize=True)
 hypothesis.settings.register_profile("new", deadline=None)
-hypothesis.settings.load_profile("same")
+hypothesis.settings.load_profile("part")
+ONE_EXAMPLE_OF, LEAST_EXAMPLES = 4, 6
+
+# Tests start hundreds of processes. Where Python is told to keep no compiled code, as many a container does, each would
+# compile the project anew, and so would every worker of pytest-xdist all of the tests.
+sys.dont_write_bytecode = False
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 
 ROOT = Path(__file__).parents[1]
 START_TIMEOUT_S = 30
 COMMAND_TIMEOUT_S = 60
+_MINISTACK = """
+from awscrt.checksums import crc64nvme
+from ministack import app
+from ministack.services import s3
+
+slow = s3._crc64nvme
+s3._crc64nvme = lambda body: slow(body) if len(body) < 1 << 20 else crc64nvme(body)
+app.main()
+"""
+"""Starts the server; its own checksum, in Python, takes 9 seconds for the 20 MB that some tests store."""
 _CREDENTIALS = {"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test", "AWS_DEFAULT_REGION": "us-east-1"}
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark property tests, and take a part of the examples that each asks for unless all are wanted."""
+    functions = set()
+    for item in items:
+        if isinstance(item, pytest.Function) and hypothesis.is_hypothesis_test(item.obj):
+            item.add_marker("property")
+            functions.add(getattr(item.obj, "__func__", item.obj))
+    if hypothesis.settings.get_current_profile_name() != "part":
+        return
+    for function in functions:  # shared by all of its parameters
+        asked = function._hypothesis_internal_use_settings
+        some = min(asked.max_examples, max(LEAST_EXAMPLES, asked.max_examples // ONE_EXAMPLE_OF))
+        function._hypothesis_internal_use_settings = hypothesis.settings(asked, max_examples=some)
 
 
 class Command(Protocol):
@@ -72,7 +105,7 @@ def ministack(log: Path) -> Iterator[str | None]:
     with (
         log.open("ab") as said,
         subprocess.Popen(
-            [Path(sys.executable).with_name("ministack")], env=environment, cwd=log.parent, stdout=said, stderr=said
+            [sys.executable, "-c", _MINISTACK], env=environment, cwd=log.parent, stdout=said, stderr=said
         ) as process,
     ):
         try:

@@ -23,18 +23,21 @@ GROUPS = {
 
 _START = """# Settings of the worker
 
-Made from [runner/settings.py](../runner/settings.py) by `python -m tests.settings_page`; a test holds the two equal.
-`runner worker --help` says the same.
+Made from [runner/settings.py](../runner/settings.py) by `python -m tests.settings_page`; a test compares the two.
+`runner worker --help` prints the same.
 
-The worker reads its settings from the environment, once, when it starts. All that are wrong are named, each with
-what was found and what was expected, and the worker ends. Some are read by older names, too: where a setting is given
-under two names, both have to say the same (but for the region, where the first in the list counts). A variable that is
-set to nothing is not set, but for `OUTPUT_PREFIX`: set to nothing, outputs have the keys of their inputs, none of
-which may start with `REJECTS_PREFIX` or `CHECKPOINT_PREFIX`. A variable whose name resembles a setting's is logged as a
-warning when the worker starts.
+The worker reads its settings from the environment, once, when it starts. If any are wrong, it names all of them, each
+with the value found and the values expected, and ends.
 
-`runner status`, `submit`, `letters`, `redrive`, `discard`, `cancel` and `sweep` read the same settings, and need no
-`CALCULATION`. Beside these, the AWS SDK's own variables count, `AWS_ENDPOINT_URL` and `AWS_PROFILE` among them.
+- Some settings can also be set by an older name. If a setting is given under two names, both must have the same value;
+  only for the region, the first in the list is used.
+- An empty variable counts as unset, except `OUTPUT_PREFIX`. If that is empty, an output has the key of its input, which
+  must not start with `REJECTS_PREFIX` or `CHECKPOINT_PREFIX`.
+- A variable whose name resembles a setting's is logged as a warning.
+
+`runner status`, `submit`, `letters`, `redrive`, `discard`, `cancel` and `sweep` read the same settings, but need no
+`CALCULATION`. The variables of the AWS SDK apply as well, such as `AWS_ENDPOINT_URL` and `AWS_PROFILE`. The key
+of [`hmac_sha256`](calculations.md#pseudonyms) is in `HMAC_KEY`, which is no setting, so that nothing shows it.
 """
 
 

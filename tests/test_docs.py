@@ -63,7 +63,7 @@ def links(document: Path) -> list[str]:
     return [link for link in _LINK.findall(prose(document)) if "://" not in link]
 
 
-@pytest.mark.parametrize("document", DOCUMENTS, ids=ids)
+@pytest.mark.parametrize("document", [*DOCUMENTS, ROOT / "CHANGELOG.md"], ids=ids)
 def test_links_lead_somewhere(document: Path) -> None:
     for link in links(document):
         name, _, anchor = link.partition("#")

@@ -33,6 +33,7 @@ EXCEPTIONS = {
     r"make test": "runs the tests, and would never end",
     r"make lint test": "runs the tests, and would never end",
     r"\.venv/bin/python -m pytest .*": "runs tests in a test; test_docs.py looks at the files that they name",
+    r"make docs": "has an environment of its own, which takes minutes and a network; CI runs it",
     r"make bench": "measures for many minutes, alone on a machine",
     r"make simulate( .*)?": "simulates for many minutes; tests/simulation runs what it runs",
     r"make lock": "asks for the newest versions, which are others every day",

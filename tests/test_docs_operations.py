@@ -6,6 +6,7 @@ import ast
 import itertools
 import re
 import shlex
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -20,8 +21,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
 PAGE = (ROOT / "docs" / "operations.md").read_text()
-SOURCES = {
-    path.relative_to(ROOT).with_suffix("").as_posix(): ast.parse(path.read_text())
+FILES = {
+    path.relative_to(ROOT).with_suffix("").as_posix(): path
     for package in ("runner", "transform")
     for path in sorted((ROOT / package).rglob("*.py"))
 }
@@ -35,7 +36,15 @@ def texts_in(node: ast.AST) -> list[str]:
     return [part.value for part in ast.walk(node) if isinstance(part, ast.Constant) and isinstance(part.value, str)]
 
 
-TEXTS = [text for tree in SOURCES.values() for text in texts_in(tree)]
+@cache
+def tree(name: str) -> ast.Module:
+    """Return the tree of a file."""
+    return ast.parse(FILES[name].read_text())
+
+
+@cache
+def all_texts() -> list[str]:
+    return [text for name in FILES for text in texts_in(tree(name))]
 
 
 def section(title: str) -> str:
@@ -60,7 +69,7 @@ def fragments(quoted: str) -> Iterator[str]:
 
 def files_in(place: str) -> list[str]:
     """Return the one file that a place is, or all files of a room."""
-    found = [place] if place in SOURCES else [name for name in SOURCES if name.startswith(f"{place}/")]
+    found = [place] if place in FILES else [name for name in FILES if name.startswith(f"{place}/")]
     assert found, f"{place} is neither a file nor a room"
     return found
 
@@ -68,7 +77,7 @@ def files_in(place: str) -> list[str]:
 def calls_of(*names: str, places: Iterable[str] = ("runner", "transform")) -> Iterator[list[str]]:
     """Yield the texts in each call of a function or an error."""
     for module in itertools.chain.from_iterable(map(files_in, places)):
-        for node in ast.walk(SOURCES[module]):
+        for node in ast.walk(tree(module)):
             if isinstance(node, ast.Call):
                 called = node.func.attr if isinstance(node.func, ast.Attribute) else getattr(node.func, "id", "")
                 if called in names and texts_in(node):
@@ -80,7 +89,7 @@ def test_files_of_every_room_are_read() -> None:
         for room in rooms:
             if (ROOT / package / room).is_dir():
                 assert len(files_in(f"{package}/{room}")) > 1
-    assert {"transform/errors", "transform/io/s3", "runner/settings", "runner/worker/crew"} <= SOURCES.keys()
+    assert {"transform/errors", "transform/io/s3", "runner/settings", "runner/worker/crew"} <= FILES.keys()
 
 
 REASONS = [
@@ -98,7 +107,7 @@ def test_reason_is_one_that_the_code_gives(quoted: str) -> None:
     assert quoted in PAGE
     assert [*fragments(quoted)]
     for fragment in fragments(quoted):
-        assert any(fragment in text for text in TEXTS), fragment
+        assert any(fragment in text for text in all_texts()), fragment
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,7 @@ import inspect
 import json
 import subprocess
 import sys
+from functools import cache
 from graphlib import TopologicalSorter
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -53,8 +54,13 @@ def modules_of(package: str) -> dict[str, Path]:
 
 
 SOURCES = modules_of("transform") | modules_of("runner")
-TREES = {name: ast.parse(path.read_text()) for name, path in SOURCES.items()}
 MODULES = sorted(SOURCES.keys() - {"transform", "runner", "transform.__main__"})
+
+
+@cache
+def tree(name: str) -> ast.Module:
+    """Return the tree of a module."""
+    return ast.parse(SOURCES[name].read_text())
 
 
 def at_import(node: ast.AST) -> Iterator[ast.AST]:
@@ -122,34 +128,34 @@ def test_file_lies_in_a_room(name: str) -> None:
 def test_imports_go_down_the_list_of_rooms(name: str) -> None:
     rooms = ROOMS[name.partition(".")[0]]
     here = rooms.index(room_of(name))
-    upward = {other for other in imports_of(name, ast.walk(TREES[name])) if rooms.index(room_of(other)) < here}
+    upward = {other for other in imports_of(name, ast.walk(tree(name))) if rooms.index(room_of(other)) < here}
     assert not upward
 
 
 @pytest.mark.parametrize("package", sorted(ROOMS))
 def test_there_are_no_cycles(package: str) -> None:
     names = [name for name in MODULES if name.startswith(f"{package}.")]
-    order = [*TopologicalSorter({name: imports_of(name, at_import(TREES[name])) for name in names}).static_order()]
+    order = [*TopologicalSorter({name: imports_of(name, at_import(tree(name))) for name in names}).static_order()]
     assert set(order) >= set(names)  # raises with the cycle, if there is one
 
 
 def test_files_do_import_one_another() -> None:
     # Without this the tests here would hold for a parser of imports that finds none.
-    plan = imports_of("transform.engine.plan", at_import(TREES["transform.engine.plan"]))
+    plan = imports_of("transform.engine.plan", at_import(tree("transform.engine.plan")))
     assert {"transform.decode.decoder", "transform.expressions.evaluate", "transform.engine.splice"} <= plan
-    loop = imports_of("runner.worker.loop", at_import(TREES["runner.worker.loop"]))
+    loop = imports_of("runner.worker.loop", at_import(tree("runner.worker.loop")))
     assert {"runner.worker.crew", "runner.worker.settlement", "runner.worker.receiver"} <= loop
 
 
 @pytest.mark.parametrize("name", [name for name in MODULES if name.startswith("runner.")])
 def test_the_worker_uses_of_the_engine_what_that_exports(name: str) -> None:
-    used = {imported for imported in names_imported(ast.walk(TREES[name])) if imported.startswith("transform.")}
+    used = {imported for imported in names_imported(ast.walk(tree(name))) if imported.startswith("transform.")}
     assert used <= {f"transform.{public}" for public in transform.__all__}
 
 
 @pytest.mark.parametrize("name", [name for name in MODULES if name.startswith("transform.")])
 def test_packages_that_have_no_business_in_the_engine_are_not_imported(name: str) -> None:
-    packages = {imported.partition(".")[0] for imported in names_imported(ast.walk(TREES[name]))}
+    packages = {imported.partition(".")[0] for imported in names_imported(ast.walk(tree(name)))}
     assert not packages & {"runner", "tests", "boto3", "requests", "pandas"}
     if room_of(name) != "cli":
         assert "click" not in packages
@@ -158,7 +164,7 @@ def test_packages_that_have_no_business_in_the_engine_are_not_imported(name: str
 
 @pytest.mark.parametrize("name", MODULES)
 def test_environment_is_not_read_at_import(name: str) -> None:
-    for node in at_import(TREES[name]):
+    for node in at_import(tree(name)):
         assert not (isinstance(node, ast.Attribute) and node.attr in {"environ", "environb", "getenv"}), node.lineno
         if name.startswith("transform."):
             assert not (isinstance(node, ast.Name) and node.id in {"environ", "getenv"}), node.lineno
@@ -169,7 +175,7 @@ STARTS_A_PROCESS = {"runner.cli", "runner.demo", "runner.job.process", "runner.o
 
 @pytest.mark.parametrize("name", [name for name in MODULES if name.startswith("runner.")])
 def test_the_worker_reads_the_environment_where_a_process_begins_only(name: str) -> None:
-    nodes = at_import(TREES[name]) if name in STARTS_A_PROCESS else ast.walk(TREES[name])
+    nodes = at_import(tree(name)) if name in STARTS_A_PROCESS else ast.walk(tree(name))
     reads = [
         node for node in nodes if isinstance(node, ast.Attribute) and ast.unparse(node) in {"os.environ", "os.getenv"}
     ]
@@ -244,6 +250,10 @@ def test_the_worker_itself_does_without_the_engine() -> None:
     assert not modules_after("import runner.worker.start") & {"polars", "pyarrow", "s3fs"}
 
 
+def test_a_job_process_does_not_load_what_only_the_worker_needs() -> None:
+    assert not modules_after("import runner.job.process") & {"boto3", "click", "rich", "structlog"}
+
+
 def test_a_job_does_not_wait_for_imports() -> None:
     # A process is ready once it has what jobs need, S3 aside.
     needed = {"transform.engine.plan", "transform.engine.run", "transform.native.binding", "polars"}
@@ -307,6 +317,6 @@ WRITES = {
 
 @pytest.mark.parametrize("name", [name for name in MODULES if name not in PRINTS])
 def test_texts_reach_the_terminal_where_control_characters_are_made_visible(name: str) -> None:
-    calls = {ast.unparse(node.func) for node in ast.walk(TREES[name]) if isinstance(node, ast.Call)}
+    calls = {ast.unparse(node.func) for node in ast.walk(tree(name)) if isinstance(node, ast.Call)}
     assert calls & WRITES == ALSO_PRINTS.get(name, set())
     assert name not in ALSO_PRINTS or "printable" in calls

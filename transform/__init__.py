@@ -42,6 +42,9 @@ if TYPE_CHECKING:
     )
     from transform.explore.compare import Comparison
     from transform.explore.profile import Profile
+    from transform.expressions.origins import source
+    from transform.expressions.pseudonyms import hmac_sha256, mask, sha256
+    from transform.expressions.rules import parse_rules
     from transform.io.compression import Codec, codec_of_encoding, codec_of_name
     from transform.io.s3 import S3Failure, S3Object
     from transform.io.s3_writer import MultipartUpload, PartBuffer, PartSizes, UploadedPart, prepare_sending
@@ -90,15 +93,20 @@ __all__ = [
     "format_duration",
     "format_exact_size",
     "format_size",
+    "hmac_sha256",
     "load",
     "lookup",
+    "mask",
     "parse_duration",
     "parse_names",
+    "parse_rules",
     "parse_size",
     "prepare_sending",
     "printable",
     "printable_json",
     "read_rejects",
+    "sha256",
+    "source",
 ]
 
 _MODULES = {
@@ -126,15 +134,20 @@ _MODULES = {
     "format_duration": "sizes",
     "format_exact_size": "sizes",
     "format_size": "sizes",
+    "hmac_sha256": "expressions.pseudonyms",
     "load": "loading",
     "lookup": "lookup_tables",
+    "mask": "expressions.pseudonyms",
     "parse_duration": "sizes",
     "parse_names": "engine.projection",
+    "parse_rules": "expressions.rules",
     "parse_size": "sizes",
     "prepare_sending": "io.s3_writer",
     "printable": "terminal_text",
     "printable_json": "terminal_text",
     "read_rejects": "engine.reject_file",
+    "sha256": "expressions.pseudonyms",
+    "source": "expressions.origins",
 }
 
 

@@ -1,10 +1,11 @@
 """Several calculations, one for each prefix of the keys of inputs."""
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import polars as pl
 
+from transform.decode.row_format import RowFormat
 from transform.engine.module_sources import Modules
 from transform.engine.run import Spec
 from transform.engine.spec import digest
@@ -50,6 +51,10 @@ class CalculationsByPrefix(Runnable):
     def with_modules(self, modules: Modules) -> "CalculationsByPrefix":
         """Return the same with the modules beside their file, from which worker processes import."""
         return CalculationsByPrefix({prefix: one.with_modules(modules) for prefix, one in self._calculations.items()})
+
+    def changing_rows(self, change: Callable[[RowFormat], RowFormat]) -> "CalculationsByPrefix":
+        """Return the same for inputs with other rows; `change` gets what they are now, for each calculation."""
+        return CalculationsByPrefix({prefix: one.changing_rows(change) for prefix, one in self._calculations.items()})
 
     def check_schema(self) -> None:
         """Raise if one of them declares a type for a column that nothing reads.

@@ -16,19 +16,21 @@ from transform.expressions.parse import (
     in_sql,
     joined_text,
     name_results,
-    parse_sql,
+    parse_condition,
     parse_texts,
     shown_pieces,
     to_expression,
 )
+from transform.expressions.rules import Rule, checked_reason, parse_rules
 from transform.runnable import Runnable
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Iterable, Sequence
     from typing import NoReturn, Self
 
     import polars as pl
 
+    from transform.decode.row_format import RowFormat
     from transform.engine.function import Function
     from transform.explore.compare import Comparison
     from transform.explore.profile import Profile
@@ -66,16 +68,18 @@ class Calculation(Runnable):
         self._set(ExpressionSpec(name_results(exprs, named_exprs)))
 
     @classmethod
-    def from_sql(cls, expressions: str | Sequence[str] = "", where: str = "") -> Self:
+    def from_sql(cls, expressions: str | Sequence[str] = "", where: str = "", reject: str | Sequence[str] = ()) -> Self:
         """Return the calculation that SQL text describes.
 
         Args:
             expressions: As in a SELECT list: `stars * review_count AS review_score, lower(city) AS city`; or several
                 such texts, each of which is parsed on its own.
             where: A condition: `is_open = 1`.
+            reject: Rules, each a condition for which a line is rejected, with the reason after a colon if one is given,
+                separated by `;`: `stars < 0: negative stars; city IS NULL`; or several such texts. See `reject`.
 
         Raises:
-            OptionError: One of them is no text.
+            OptionError: One of them is no text, or the rules are not understood.
             CalculationError: The text is not understood.
 
         Example:
@@ -87,6 +91,10 @@ class Calculation(Runnable):
             raise OptionError(f"expressions is SQL text, or a list of such texts, not {expressions!r:.80}")
         if not isinstance(where, str):
             raise OptionError(f"where is SQL text, not {where!r:.80}; without a condition, leave it out")
+        if isinstance(reject, str):
+            reject = [reject] if reject.strip() else []
+        if not isinstance(reject, list | tuple) or not all(isinstance(text, str) for text in reject):
+            raise OptionError(f"reject is rules as text, or a list of such texts, not {reject!r:.80}")
         exprs = parse_texts(texts) if len(texts) > 1 or any(text.strip() for text in texts) else []
         joined = joined_text(texts, exprs)  # a calculation has one identity, however its text is divided
         origin = texts if joined is None else [joined]
@@ -97,10 +105,12 @@ class Calculation(Runnable):
             raise CalculationError(in_sql(str(error), exprs, written)) from None
         sql: dict[str | int, str] = dict(zip(calculation.results, written, strict=False))
         if where.strip():
-            predicates = parse_sql(where)
-            if len(predicates) != 1:
-                raise CalculationError(f"expected one condition, got {len(predicates)}: `{where}`; join them with AND")
-            calculation, sql[0] = calculation.filter(*predicates), where.strip()
+            calculation, sql[0] = calculation.filter(parse_condition(where)), where.strip()
+        rules = [rule for text in reject for rule in parse_rules(text)]
+        calculation = calculation.with_rules(
+            Rule(parse_condition(condition), checked_reason(reason, condition), condition)
+            for condition, reason in rules
+        )
         return calculation.made_from((b"sql", *(text.encode() for text in origin)), sql)
 
     @property
@@ -121,9 +131,13 @@ class Calculation(Runnable):
         """Return the same with the modules beside its file, from which worker processes import."""
         return self._with(modules={**modules, **self._spec.modules})
 
+    def changing_rows(self, change: Callable[[RowFormat], RowFormat]) -> Self:
+        """Return the same for inputs with other rows; `change` gets what they are now."""
+        return self._with(rows=change(self._spec.rows))
+
     @property
     def columns(self) -> tuple[str, ...]:
-        """The columns that the expressions and filters read."""
+        """The columns that the expressions, filters and rules read."""
         return tuple(self._spec.columns)
 
     @property
@@ -136,6 +150,37 @@ class Calculation(Runnable):
         filters = (*self._spec.filters, *(to_expression(predicate) for predicate in predicates))
         return self._with(filters=filters)
 
+    def reject(self, predicate: object, reason: str | None = None) -> Self:
+        r"""Return the calculation that also rejects the lines for which a predicate is true.
+
+        Such a line is one of the rejected lines of a run, counted and kept as those that are not valid. Rules are
+        checked on the lines as they are read, before the filters, and in the order in which they were given: the
+        first that is true gives the reason. A line for which a predicate is null is not rejected by it. Neither
+        filters nor results are evaluated on a line that is rejected.
+
+        Args:
+            predicate: A condition.
+            reason: Why such a line is rejected; by default it is made of the condition.
+
+        Raises:
+            CalculationError: The predicate is no expression, or the reason no text.
+
+        Example:
+            >>> import io
+            >>> import polars as pl
+            >>> calculation = Calculation().reject(pl.col("stars") < 0, "negative stars")
+            >>> calculation.preview(io.BytesIO(b'{"stars":4}\n{"stars":-1}'), rejected=(rejected := [])).to_dicts()
+            [{'stars': 4}]
+            >>> rejected
+            ['line 2 (offset 12): negative stars']
+        """
+        expr = to_expression(predicate)
+        return self.with_rules([Rule(expr, checked_reason(reason, str(expr)))])
+
+    def with_rules(self, rules: Iterable[Rule]) -> Self:
+        """Return the calculation that also rejects the lines that rules say."""
+        return self._with(rules=(*self._spec.rules, *rules))
+
     def with_schema(self, schema: Mapping[str, object]) -> Self:
         """Return the calculation with the types of columns declared, rather than inferred.
 
@@ -143,7 +188,7 @@ class Calculation(Runnable):
 
         Args:
             schema: polars types by column: Float64, String, Boolean, Int8 to Int128, UInt8 to UInt64, List and Struct;
-                or their names, as `"List(Int64)"`.
+                or their names, as `"List(Int64)"`. `"json"` is the text of a member of any kind, as it is in the line.
 
         Raises:
             SchemaError: A type is not a type of JSON values.
@@ -293,8 +338,11 @@ class Calculation(Runnable):
         Raises:
             CalculationError: There is nothing to do.
         """
-        if not self._spec.results and not self._spec.filters and not self._spec.projection:
-            raise CalculationError("there is nothing to do: give an expression, a filter, or members to drop or select")
+        spec = self._spec
+        if not (spec.results or spec.filters or spec.rules or spec.projection):
+            raise CalculationError(
+                "there is nothing to do: give an expression, a filter, a rule, or members to drop or select"
+            )
         return self._spec
 
     def __repr__(self) -> str:

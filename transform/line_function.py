@@ -1,17 +1,18 @@
 """A plain Python function, called line by line: slow, for calculations that already exist as a function."""
 
 import pickle
+from collections.abc import Callable
 
 import msgspec
 import polars as pl
 
+from transform.decode.row_format import LINES, RowFormat
 from transform.engine.function import Function, FunctionPlan, FunctionSpec
 from transform.engine.module_sources import Modules, import_missing_from
 from transform.engine.spec import digest
 from transform.engine.summary import Summary
 from transform.errors import CalculationError
 from transform.explore.preview import report_rejected
-from transform.io.chunks import read_chunks
 from transform.io.sources import Source, open_source
 from transform.runnable import Runnable
 from transform.sizes import count_option
@@ -30,6 +31,7 @@ class LineFunction(Runnable):
         function: The function; it has to be pure.
         origin: The text that it was made from, as its identity.
         modules: The modules beside its file, from which worker processes import.
+        rows: What the rows of an input are.
 
     Example:
         >>> def calculation(json_obj):
@@ -39,17 +41,24 @@ class LineFunction(Runnable):
         LineFunction(calculation)
     """
 
-    __slots__ = ("_function", "_modules", "_origin")
+    __slots__ = ("_function", "_modules", "_origin", "_rows")
 
-    def __init__(self, function: Function, origin: tuple[bytes, ...] = (), modules: Modules = _NO_MODULES) -> None:
+    def __init__(
+        self,
+        function: Function,
+        origin: tuple[bytes, ...] = (),
+        modules: Modules = _NO_MODULES,
+        rows: RowFormat = LINES,
+    ) -> None:
         self._function = function
         self._origin = origin
         self._modules = modules
+        self._rows = rows
 
     @property
     def digest(self) -> str:
         """Its identity: a SHA-256 over its text, or over the pickled function."""
-        return digest(self._origin or (self._pickled(),))
+        return digest((*(self._origin or (self._pickled(),)), *self._rows.digest_parts()))
 
     def _pickled(self) -> bytes:
         import cloudpickle  # noqa: PLC0415 - a function that is loaded from a file has its text
@@ -68,15 +77,19 @@ class LineFunction(Runnable):
             CalculationError: The function cannot be pickled.
         """
         pickled = self._pickled()
-        return _unpickled, (pickled, self._origin or (pickled,), self._modules)
+        return _unpickled, (pickled, self._origin or (pickled,), self._modules, self._rows)
 
     def made_from(self, origin: tuple[bytes, ...]) -> "LineFunction":
         """Return the same with the text that it was made from, as its identity."""
-        return LineFunction(self._function, origin, self._modules)
+        return LineFunction(self._function, origin, self._modules, self._rows)
 
     def with_modules(self, modules: Modules) -> "LineFunction":
         """Return the same with the modules beside its file, from which worker processes import."""
-        return LineFunction(self._function, self._origin, {**modules, **self._modules})
+        return LineFunction(self._function, self._origin, {**modules, **self._modules}, self._rows)
+
+    def changing_rows(self, change: Callable[[RowFormat], RowFormat]) -> "LineFunction":
+        """Return the same for inputs with other rows; `change` gets what they are now."""
+        return LineFunction(self._function, self._origin, self._modules, change(self._rows))
 
     def preview(self, source: Source, rows: int = 10, *, rejected: list[str] | None = None) -> pl.DataFrame:
         """Return the objects that the function returns for the first lines.
@@ -93,7 +106,7 @@ class LineFunction(Runnable):
         found: list[object] = []
         plan, seen = FunctionPlan(self._function), Summary()
         with open_source(source) as reader:
-            for chunk in read_chunks(reader.read_into, _PREVIEW_CHUNK_BYTES):
+            for chunk in self._rows.read(reader.read_into, _PREVIEW_CHUNK_BYTES):
                 result = plan.transform(chunk)
                 seen.count(result)
                 output = b"".join(result.output)
@@ -110,7 +123,7 @@ class LineFunction(Runnable):
 
     def spec_for(self, source: Source) -> "FunctionSpec":  # noqa: ARG002 - the same for every input
         """Return the spec of a run on an input."""
-        return FunctionSpec(self._function, self._modules)
+        return FunctionSpec(self._function, self._modules, self._rows)
 
     def __repr__(self) -> str:
         return f"LineFunction({getattr(self._function, '__name__', self._function)})"
@@ -122,6 +135,8 @@ class LineFunction(Runnable):
         return html.render("LineFunction", html.Table([("function", html.Code(name)), ("runs", "line by line")]))
 
 
-def _unpickled(pickled: bytes, origin: tuple[bytes, ...], modules: Modules = _NO_MODULES) -> LineFunction:
+def _unpickled(
+    pickled: bytes, origin: tuple[bytes, ...], modules: Modules = _NO_MODULES, rows: RowFormat = LINES
+) -> LineFunction:
     import_missing_from(modules)
-    return LineFunction(pickle.loads(pickled), origin, modules)  # noqa: S301 - pickled by the class itself
+    return LineFunction(pickle.loads(pickled), origin, modules, rows)  # noqa: S301 - pickled by the class itself

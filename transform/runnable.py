@@ -11,10 +11,12 @@ from transform import _process
 
 if TYPE_CHECKING:
     import os
+    from collections.abc import Callable
     from typing import Self, Unpack
 
     import polars as pl
 
+    from transform.decode.row_format import RowFormat
     from transform.engine.module_sources import Modules
     from transform.engine.options import Progress, RunOptions
     from transform.engine.run import Spec, Stream
@@ -148,6 +150,38 @@ class Runnable(ABC):
         if not isinstance(state, State | None):
             raise OptionError(f"state is the `state` of an earlier run, not {state!r:.80}")
         return open_stream(self.spec_for(source), source, state or State(), checked, open_input or open_source)
+
+    @abstractmethod
+    def changing_rows(self, change: Callable[[RowFormat], RowFormat]) -> Self:
+        """Return the same for inputs with other rows.
+
+        Args:
+            change: Returns what the rows are then, given what they are now.
+        """
+
+    def with_format(self, format: str) -> Self:  # noqa: A002 - the option has this name
+        r"""Return the same for inputs of a format: `lines`, the default, or `json`.
+
+        In the format `json` an input is any sequence of JSON texts, with or without line breaks between and in them:
+        each object is a row, and each element of an array. A row becomes one line of the output, without the white
+        space that has a line break in it.
+
+        Args:
+            format: The format.
+
+        Raises:
+            OptionError: There is no such format.
+
+        Example:
+            >>> import io
+            >>> from transform import Calculation
+            >>> output = io.BytesIO()
+            >>> calculation = Calculation.from_sql("a + 1 AS b").with_format("json")
+            >>> _ = calculation.run(io.BytesIO(b'[{"a":\n 1}, {"a": 2}]{"a": 3}'), output)
+            >>> output.getvalue()
+            b'{"a":1,"b":2}\n{"a": 2,"b":3}\n{"a": 3,"b":4}\n'
+        """
+        return self.changing_rows(lambda rows: rows.with_format(format))
 
     def check_schema(self) -> None:  # noqa: B027 - most have no schema
         """Raise if a type is declared for a column that nothing reads, which most likely is a typing error.

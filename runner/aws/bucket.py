@@ -41,6 +41,8 @@ _ERRORS: Mapping[S3Failure, type[RunnerError]] = {
 _FAILURES = (OSError, BotoCoreError, ClientError, ConnectionFailedError, RuntimeError)
 """What a request raises; botocore raises `RuntimeError` if refreshed credentials have expired already."""
 
+_MAX_CONNECTIONS = 100  # as `transform.io.s3` has it, so that s3fs shares the instance
+
 _T = TypeVar("_T")
 
 
@@ -69,10 +71,16 @@ class S3fsRequests:
 
     @classmethod
     def open(cls, environ: Mapping[str, str], region: str | None = None) -> Self:
-        """Return what sends them to the endpoint in the environment, in a region unless that is None."""
+        """Return what sends them to the endpoint in the environment, in a region unless that is None.
+
+        Without a region, the file system is the one that inputs are read through: s3fs shares instances with the same
+        arguments. A second one would take a fifth of a second to load the models of the SDK, and its own connections.
+        """
         endpoint = environ.get("AWS_ENDPOINT_URL_S3") or environ.get("AWS_ENDPOINT_URL")
-        client = {"region_name": region} if region else {}
-        return cls(s3fs.S3FileSystem(anon=False, endpoint_url=endpoint, client_kwargs=client, use_listings_cache=False))
+        options: dict[str, Any] = {"config_kwargs": {"max_pool_connections": _MAX_CONNECTIONS}}
+        if region:
+            options["client_kwargs"] = {"region_name": region}
+        return cls(s3fs.S3FileSystem(anon=False, endpoint_url=endpoint, use_listings_cache=False, **options))
 
     def call(self, operation: str, **arguments: Any) -> dict[str, Any]:
         """Return the answer to a request, which is named as in boto3."""

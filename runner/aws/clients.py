@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-import boto3
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, NoRegionError
 
@@ -61,6 +60,8 @@ def operator_client(service: str, settings: Settings) -> Any:
 
 
 def _make(service: str, region: str | None, config: Config) -> Any:
+    import boto3  # noqa: PLC0415 - job processes import this file, and need no such client
+
     try:
         return boto3.client(service, region_name=region, config=config)
     except NoRegionError:

@@ -4,19 +4,23 @@ While a job runs, the task is protected from being stopped when ECS scales in; s
 https://docs.aws.amazon.com/AmazonECS/latest/developerguide/task-scale-in-protection-endpoint.html
 """
 
+from __future__ import annotations
+
 import http.client
 import json
 import math
 import urllib.error
 import urllib.request
-from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import Enum
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
-from structlog.typing import FilteringBoundLogger
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
-from runner.machine import Bugs, Clock, Task, Tasks
+    from structlog.typing import FilteringBoundLogger
+
+    from runner.machine import Bugs, Clock, Task, Tasks
 
 EXPIRES_MINUTES = 30
 """Short, so that a task that dies or hangs is soon unprotected; the protection is renewed after half of this time."""

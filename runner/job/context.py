@@ -34,7 +34,8 @@ def load_calculation(settings: Settings) -> Runnable:
 
 
 def _from_sql(settings: Settings) -> Runnable:
-    calculation = Calculation.from_sql(settings.calculation, settings.where).drop(*settings.drop)
+    calculation = Calculation.from_sql(settings.calculation, settings.where, settings.reject)
+    calculation = calculation.drop(*settings.drop)
     calculation = calculation.select(*settings.select) if settings.select else calculation
     return calculation.with_schema(settings.schema_)
 

@@ -6,6 +6,7 @@ calculation that holds the interpreter lock, nor a child that the kernel kills f
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 import sys
@@ -61,6 +62,8 @@ def main() -> None:
     except (TransformError, RunnerError) as error:
         connection.send(Refused(str(error)))
         return
+    gc.freeze()  # collections need not look at what was loaded
+    gc.enable()
     serve(context, connection)
 
 

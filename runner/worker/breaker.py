@@ -5,9 +5,18 @@ from __future__ import annotations
 import math
 from collections import OrderedDict
 from enum import Enum
+from typing import TYPE_CHECKING
 
 from runner.aws.surroundings import REAL, Surroundings
 from runner.errors import cause_of
+from runner.metrics import breaker_metric
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from structlog.typing import FilteringBoundLogger
+
+    from runner.metrics import Metrics
 
 FIRST_DELAY_S, LONGEST_DELAY_S = 30.0, 900.0
 """Between two probes; each delay is twice the one before it, and random between half of that and all of it.
@@ -50,6 +59,7 @@ class Breaker:
     Args:
         failures: The number of objects.
         around: Tells the time, and varies the delays.
+        tell: Is called with every new state and the reason for it, in the order in which they come.
 
     Attributes:
         state: Its state.
@@ -57,8 +67,14 @@ class Breaker:
         reason: Why it is not closed, None while it is closed. If a probe fails, the reason of that.
     """
 
-    def __init__(self, failures: int, around: Surroundings = REAL) -> None:
+    def __init__(
+        self,
+        failures: int,
+        around: Surroundings = REAL,
+        tell: Callable[[BreakerState, str | None], None] = lambda _state, _reason: None,
+    ) -> None:
         self._failures = failures
+        self._tell = tell
         self._clock = around.clock
         self._chance = around.chance
         self._lock = around.tasks.condition()
@@ -93,8 +109,8 @@ class Breaker:
                     _remember(self._denied_alone, key)
                 self._denied_keys.clear()
             if self.state is not BreakerState.CLOSED and proof in (Proof.JOB, self._needs):
-                self.state, self.reason = BreakerState.CLOSED, None
                 self._delay_s = FIRST_DELAY_S
+                self._change(BreakerState.CLOSED, None)
 
     def failed(self, reason: str, key: str, *, counted: bool = True) -> None:
         """Note the failure of a job, which may be the fault of its object or of the deployment.
@@ -153,8 +169,8 @@ class Breaker:
         """Return whether probes may begin or go on: OPEN → PROBING once the delay is over."""
         with self._lock:
             if self.state is BreakerState.OPEN and self._clock.monotonic() >= self._probe_at:
-                self.state = BreakerState.PROBING
                 self._avoided.clear()
+                self._change(BreakerState.PROBING, self.reason)
             return self.state is BreakerState.PROBING
 
     def postpone(self) -> None:
@@ -190,11 +206,26 @@ class Breaker:
         elif self._needs is not proof:
             self._needs = Proof.JOB  # which proves everything else
         if self.state is not BreakerState.OPEN:
-            self.state, self.reason = BreakerState.OPEN, reason
             delay_s = FIRST_DELAY_S if soon else self._delay_s
             self._probe_at = self._clock.monotonic() + delay_s * self._chance.uniform(0.5, 1.0)
             if not soon:
                 self._delay_s = min(2 * self._delay_s, LONGEST_DELAY_S)
+            self._change(BreakerState.OPEN, reason)
+
+    def _change(self, state: BreakerState, reason: str | None) -> None:
+        self.state, self.reason = state, reason
+        self._tell(state, reason)
+
+
+def tells(log: FilteringBoundLogger, metrics: Metrics) -> Callable[[BreakerState, str | None], None]:
+    """Return what logs and counts each new state; that the breaker is open still, the loop counts every minute."""
+
+    def tell(state: BreakerState, reason: str | None) -> None:
+        write = log.error if state is BreakerState.OPEN else log.info
+        write(f"breaker {state.value}", reason=reason)
+        breaker_metric(metrics, is_open=state is not BreakerState.CLOSED)
+
+    return tell
 
 
 def _remember(keys: OrderedDict[str, None], key: str) -> None:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from runner.errors import SettingsError
 from runner.job.protocol import JobResult, Order, Outcome, ProgressUpdate, Ready, Refused
 from runner.worker.breaker import BreakerState, Proof
-from runner.worker.job_child import JobChild
+from runner.worker.job_child import JobChild, environ_of_jobs
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -218,11 +218,11 @@ class Crew:
             self.add_child()
         return self.is_ready
 
-    def add_child(self) -> None:
-        """Start one more process."""
-        region = self._context.settings.region
-        environ = {**self._context.environ, **({"AWS_DEFAULT_REGION": region} if region else {})}
-        child = self._start_child(self._context.around.processes, environ)
+    def add_child(self, child: JobChild | None = None) -> None:
+        """Add a process that was started, or start one more."""
+        if child is None:
+            environ = environ_of_jobs(self._context.settings, self._context.environ)
+            child = self._start_child(self._context.around.processes, environ)
         child.start_by = self._clock.monotonic() + _MAX_START_S
         self._children.append(child)
 

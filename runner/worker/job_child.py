@@ -15,10 +15,12 @@ if TYPE_CHECKING:
     from multiprocessing.connection import Connection
 
     from runner.machine import ChildProcess, Processes
+    from runner.settings import Settings
 
 ChildMessage = ProgressUpdate | Outcome | Ready | Refused
 _EXIT_S = 5.0  # the main thread waits
-_MAIN = "from runner.job.process import main; main()"
+_MAIN = "import gc; gc.disable(); from runner.job.process import main; main()"
+"""Without garbage collection up to its first job: of what is imported nothing becomes garbage."""
 
 _ONE_CORE = {"POLARS_MAX_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
 KEEP_FREED_MEMORY = {"MALLOC_MMAP_THRESHOLD_": str(32 << 20), "MALLOC_TRIM_THRESHOLD_": str(128 << 20)}
@@ -28,6 +30,11 @@ glibc reads these variables as the process starts; see "Environment variables" i
 large blocks back as soon as they are freed: allocating eight arrays of 4 MiB 100 times costs 407,000 page faults, with
 them 4,100, as many as with calls of mallopt. Other C libraries ignore them.
 """
+
+
+def environ_of_jobs(settings: Settings, environ: Mapping[str, str]) -> dict[str, str]:
+    """Return the environment for job processes, given that of the worker."""
+    return {**environ, **({"AWS_DEFAULT_REGION": settings.region} if settings.region else {})}
 
 
 class JobChild:

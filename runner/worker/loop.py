@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from runner.aws.s3_events import ObjectCreated, parse
 from runner.errors import DeniedError, EventError, RunnerError
 from runner.job.keys import is_worker_key
-from runner.metrics import age_metric
+from runner.metrics import age_metric, breaker_metric
 from runner.worker.breaker import BreakerState, Proof
 from runner.worker.crew import Crew
 from runner.worker.leases import Leases
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from runner.aws.message import Message
     from runner.aws.s3_events import Parsed
     from runner.worker.context import WorkerContext
+    from runner.worker.job_child import JobChild
     from runner.worker.leases import Lease
 
 _TICK_S = 0.5
@@ -44,10 +45,19 @@ class Worker:
         context: The parts of the worker.
         workers: How many processes run at a time.
         drain: Whether it ends when the queue is empty.
+        child: The first job process; None to start one.
         tick_s: How often it looks after its jobs, in seconds.
     """
 
-    def __init__(self, context: WorkerContext, workers: int, *, drain: bool, tick_s: float = _TICK_S) -> None:
+    def __init__(
+        self,
+        context: WorkerContext,
+        workers: int,
+        *,
+        drain: bool,
+        child: JobChild | None = None,
+        tick_s: float = _TICK_S,
+    ) -> None:
         settings = context.settings
         self._context = context
         self._drain = drain
@@ -65,6 +75,8 @@ class Worker:
         self._leases = Leases(context)
         self._settlement = Settlement(context)
         self._crew = Crew(context, workers, self._settlement)
+        if child is not None:
+            self._crew.add_child(child)
 
     def run(self) -> int:
         """Work until asked to stop; return the exit status.
@@ -96,7 +108,7 @@ class Worker:
         self._receiver.start()
         self._leases.start()
         self._settlement.start()
-        self._crew.add_child()
+        self._crew.get_ready()
         while not self._crew.is_ready and not self._signals:
             self._context.bugs.raise_first()
             self._crew.listen(self._tick_s, self._waker)
@@ -207,7 +219,10 @@ class Worker:
         self._report_age()
         self._leases.close()
         self._context.protection.close()
-        self._context.log.info("stopped")
+        if reason := self._context.breaker.reason:
+            self._context.log.error("stopped", reason=reason)
+        else:
+            self._context.log.info("stopped")
 
     def _settle_until(self, deadline: float) -> None:
         """Let jobs stop at their last checkpoint, as long as their leases go on."""
@@ -237,6 +252,8 @@ class Worker:
         if now - self._aged_at >= _AGE_INTERVAL_S:
             self._aged_at = now
             self._report_age()
+            if self._context.breaker.reason:
+                breaker_metric(self._context.metrics, is_open=True)
         if now - self._reported_at >= _HEALTH_INTERVAL_S or self._context.breaker.reason:
             self._reported_at = now
             reason = self._context.breaker.reason

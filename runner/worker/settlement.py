@@ -394,6 +394,7 @@ class Settlement:
             lines_in=done.get("lines_in", 0),
             lines_out=done.get("lines_out", 0),
             rejects=done.get("rejected", 0),
+            absent=len(done.get("absent", ())),
             bytes_in=done.get("bytes_in", 0),
             bytes_out=done.get("bytes_out", 0),
             seconds=seconds,

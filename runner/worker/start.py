@@ -14,14 +14,19 @@ from runner.log import make_logger
 from runner.machine import Bugs
 from runner.metrics import Metrics
 from runner.settings import Settings, near_misses
-from runner.worker.breaker import Breaker
+from runner.worker.breaker import Breaker, tells
 from runner.worker.context import WorkerContext
+from runner.worker.job_child import JobChild, environ_of_jobs
 from runner.worker.loop import Worker
 from runner.worker.notifications import OutcomeChannels
 from transform import available_cores
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+    from structlog.typing import FilteringBoundLogger
+
+    from runner.aws.ecs import TaskMetadata
 
 
 def start_worker(environ: Mapping[str, str], *, drain: bool, around: Surroundings = REAL) -> int:
@@ -36,6 +41,28 @@ def start_worker(environ: Mapping[str, str], *, drain: bool, around: Surrounding
     log = make_logger(settings.log_level, task=task.arn, family=task.family)
     for warning in near_misses(environ):
         log.warning("setting", problem=warning)
+    # It takes seconds until a job process is ready, in which this process can load the SDK and look for the queue.
+    child = JobChild.start(around.processes, environ_of_jobs(settings, environ))
+    try:
+        worker = _make_worker(settings, environ, task, log, child, drain=drain, around=around)
+    except BaseException:
+        child.kill()
+        raise
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, worker.on_signal)
+    return worker.run()
+
+
+def _make_worker(
+    settings: Settings,
+    environ: Mapping[str, str],
+    task: TaskMetadata,
+    log: FilteringBoundLogger,
+    child: JobChild,
+    *,
+    drain: bool,
+    around: Surroundings,
+) -> Worker:
     queue = Queue.open(around.worker_sqs(settings), settings.queue, settings.dead_letter_queue)
     metrics = Metrics(settings.metrics_namespace, sys.stdout, {"Family": task.family}, around.clock)
     agent_uri = environ.get("ECS_AGENT_URI")
@@ -46,7 +73,7 @@ def start_worker(environ: Mapping[str, str], *, drain: bool, around: Surrounding
         settings=settings,
         environ=environ,
         queue=queue,
-        breaker=Breaker(settings.breaker_failures, around),
+        breaker=Breaker(settings.breaker_failures, around, tells(log, metrics)),
         health=HealthFile(settings.health_file),
         protection=protection,
         metrics=metrics,
@@ -55,7 +82,4 @@ def start_worker(environ: Mapping[str, str], *, drain: bool, around: Surrounding
         around=around,
         bugs=bugs,
     )
-    worker = Worker(context, settings.workers or available_cores(), drain=drain)
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, worker.on_signal)
-    return worker.run()
+    return Worker(context, settings.workers or available_cores(), drain=drain, child=child)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import pytest
@@ -11,6 +12,7 @@ from runner.settings import Settings
 from tests.cfn.functions import evaluate
 from tests.cfn.templates import KINDS, container_of, defaults, load
 from tests.support.iam import allows
+from transform.expressions.pseudonyms import KEY_VARIABLE
 
 pytestmark = pytest.mark.parametrize("kind", KINDS)
 
@@ -38,7 +40,8 @@ def evaluated(kind: str, part: Any, **given: str) -> Any:
     """Return a part of a template as the stack has it."""
     template = load(kind)
     names = {**defaults(template, **{"pDockerImage": f"{ECR}/transform:1.0", **given}), **NAMES}
-    conditions = {"cKms": bool(names["pKmsKeyArn"]), "cOutcomeTopic": bool(names["pOutcomeTopicArn"])}
+    given_arns = {"cKms": "pKmsKeyArn", "cOutcomeTopic": "pOutcomeTopicArn", "cHmacKey": "pHmacKeyArn"}
+    conditions = {condition: bool(names[parameter]) for condition, parameter in given_arns.items()}
     return evaluate(part, names, conditions)
 
 
@@ -112,6 +115,29 @@ def test_of_another_registry_any_repository_is_read(kind: str, image: str) -> No
     # The name is found by the end of the registry's. If that is not found, the task has to start all the same.
     document = start_policy(kind, pDockerImage=image)
     assert all(allows(document, action, "arn:aws:ecr:us-east-1:111122223333:repository/any") for action in PULL)
+
+
+@pytest.mark.parametrize(
+    "arn",
+    [
+        "arn:aws:secretsmanager:us-east-1:111122223333:secret:team/hmac-AbCdEf",
+        "arn:aws:ssm:us-east-1:111122223333:parameter/team/hmac",
+    ],
+)
+def test_the_key_of_pseudonyms_is_read_by_ecs_and_only_if_it_is_given(kind: str, arn: str) -> None:
+    pattern = load(kind)["Parameters"]["pHmacKeyArn"]["AllowedPattern"]
+    assert all(re.fullmatch(pattern, given) for given in ("", arn))
+    for wrong in ("hmac", f"{arn}*", f"{arn}:key::", arn.replace("us-east-1", "*:*"), TOPIC):
+        assert not re.fullmatch(pattern, wrong)
+    secrets, actions = container_of(load(kind))["Secrets"], ("secretsmanager:GetSecretValue", "ssm:GetParameters")
+    assert evaluated(kind, [secrets], pHmacKeyArn=arn) == [[{"Name": KEY_VARIABLE, "ValueFrom": arn}]]
+    assert evaluated(kind, [secrets]) == []
+    document = start_policy(kind, pHmacKeyArn=arn)
+    for action in actions:
+        assert allows(document, action, arn)
+        assert not allows(document, action, f"{arn}2")
+        assert not allows(start_policy(kind), action, arn)
+        assert not allows(worker_policy(kind, pHmacKeyArn=arn), action, arn)
 
 
 def test_logs_are_written_to_the_log_group_of_the_stack(kind: str) -> None:

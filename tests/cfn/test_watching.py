@@ -31,9 +31,12 @@ OF_AWS = {
 }
 """Metrics of AWS by namespace, and their dimensions."""
 
-ONCE_A_MINUTE = {"OldestMessageAge"}
-"""What a worker emits while it has messages, by family, in seconds: the largest age since the first sending of all
-messages that it has had since it last did, including those that it has settled meanwhile."""
+ONCE_A_MINUTE = {"OldestMessageAge", "BreakerOpen"}
+"""What a worker emits every minute, by family.
+
+While it has messages, the largest age in seconds since the first sending of all that it has had since it last did,
+including those that it has settled meanwhile. And 1 while the circuit breaker is not closed.
+"""
 
 
 def emitted() -> tuple[str, set[str], list[set[str]]]:
@@ -117,7 +120,7 @@ def test_widgets_do_not_overlap(kind: str) -> None:
 def test_alarms(kind: str) -> None:
     template = load(kind)
     alarms = of_type(template, "AWS::CloudWatch::Alarm")
-    told = {f"r{name}Alarm" for name in ("DeadLetter", "MessageAge", "QueueAge", "FailedJobs", "DeniedJobs", "Stalled")}
+    told = {f"r{name}Alarm" for name in ("DeadLetter", "MessageAge", "QueueAge", "FailedJobs", "Breaker", "Stalled")}
     assert told <= alarms.keys()
     for name, properties in alarms.items():
         stats = [query["MetricStat"] for query in properties.get("Metrics", []) if "MetricStat" in query]
@@ -129,8 +132,7 @@ def test_alarms(kind: str) -> None:
             ]
         else:
             assert properties["AlarmActions"][0]["Ref"] in template["Resources"]
-    by = {name: alarms[name]["Dimensions"][1]["Value"] for name in ("rFailedJobsAlarm", "rDeniedJobsAlarm")}
-    assert by == {"rFailedJobsAlarm": JobResult.FAILED.value, "rDeniedJobsAlarm": JobResult.DENIED.value}
+    assert alarms["rFailedJobsAlarm"]["Dimensions"][1]["Value"] == JobResult.FAILED.value
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -158,7 +160,7 @@ def test_the_family_is_that_of_the_task_definition(kind: str) -> None:
     template = load(kind)
     family = template["Resources"]["rTaskDefinition"]["Properties"]["Family"]
     assert family == {"Ref": "AWS::StackName"} == template["Outputs"]["oTaskFamily"]["Value"]
-    for name in ("rFailedJobsAlarm", "rDeniedJobsAlarm", "rMessageAgeAlarm"):
+    for name in ("rFailedJobsAlarm", "rBreakerAlarm", "rMessageAgeAlarm"):
         assert {"Name": FAMILY, "Value": family} in template["Resources"][name]["Properties"]["Dimensions"]
     (container,) = template["Resources"]["rTaskDefinition"]["Properties"]["ContainerDefinitions"]
     assert {"Name": "METRICS_NAMESPACE", "Value": "JsonlTransform"} in container["Environment"]

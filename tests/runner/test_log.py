@@ -192,6 +192,15 @@ def conforms(record: dict[str, Any]) -> None:
             assert metric["Unit"] in UNITS
 
 
+def test_names_that_no_line_has_are_counted_if_there_are_any() -> None:
+    stream = io.StringIO()
+    for absent in (0, 2):
+        job_metrics(Metrics("N", stream, {}), "done", JobNumbers(absent=absent))
+    without, some = parse(stream.getvalue())
+    assert "AbsentNames" not in without
+    assert some["AbsentNames"] == 2
+
+
 def test_metrics_of_a_job() -> None:
     stream = io.StringIO()
     numbers = JobNumbers(

@@ -6,6 +6,7 @@ import gzip
 import json
 import random
 import threading
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -42,22 +43,32 @@ def wide_transformed(number: int, size: int) -> bytes:
 
 LONGEST_KEY = "k" * 1024
 LONG_KEY = "k" * (1024 - len("output/"))
-REFUSED = {
-    "binary": (random.Random(1).randbytes(MIB), "every line was rejected"),
-    "array": (b"[\n" + lines(10) + b"]", "that is a JSON array, not JSON lines"),
-    "endless": (b'{"a":1,"pad":"' + b"x" * (LINE_LIMIT_BYTES + MIB), "longer than 33554432 bytes"),
-    "bomb.gz": (gzip.compress(b"x" * BOMB_BYTES), "beyond 500 times as much (max_inflation)"),
-    "bomb of lines.gz": (gzip.compress(wide(1, 100_000) * (BOMB_BYTES // 100_000)), "(max_inflation)"),
-    LONGEST_KEY: (lines(10), "the output's key would have 1031 bytes, and S3 takes 1024"),
-}
-DONE = {
-    "tiny and wide": (
-        lines(10_000) + wide(7, 30_000_000) + lines(10, first=10_000),
-        transformed(10_000) + wide_transformed(7, 30_000_000) + transformed(10, first=10_000),
-    ),
-    LONG_KEY: (lines(10) + b"bad\n", transformed(10)),
-    "after all": (lines(10), transformed(10)),
-}
+
+
+@cache
+def refused() -> dict[str, tuple[bytes, str]]:
+    """Return contents, and what is said of them; made when they are needed, as the bombs take seconds."""
+    return {
+        "binary": (random.Random(1).randbytes(MIB), "every line was rejected"),
+        "array": (b"[\n" + lines(10) + b"]", "that is a JSON array, not JSON lines"),
+        "endless": (b'{"a":1,"pad":"' + b"x" * (LINE_LIMIT_BYTES + MIB), "longer than 33554432 bytes"),
+        "bomb.gz": (gzip.compress(b"x" * BOMB_BYTES), "beyond 500 times as much (max_inflation)"),
+        "bomb of lines.gz": (gzip.compress(wide(1, 100_000) * (BOMB_BYTES // 100_000)), "(max_inflation)"),
+        LONGEST_KEY: (lines(10), "the output's key would have 1031 bytes, and S3 takes 1024"),
+    }
+
+
+@cache
+def done() -> dict[str, tuple[bytes, bytes]]:
+    """Return contents, and their outputs."""
+    return {
+        "tiny and wide": (
+            lines(10_000) + wide(7, 30_000_000) + lines(10, first=10_000),
+            transformed(10_000) + wide_transformed(7, 30_000_000) + transformed(10, first=10_000),
+        ),
+        LONG_KEY: (lines(10) + b"bad\n", transformed(10)),
+        "after all": (lines(10), transformed(10)),
+    }
 
 
 def neighbour_waits(released: threading.Event) -> Any:
@@ -74,13 +85,13 @@ def neighbour_waits(released: threading.Event) -> Any:
 @pytest.mark.timeout(300)
 def test_poison_ends_as_it_should_and_its_neighbour_keeps_its_message(deployment: Deployment, proxy: Proxy) -> None:
     """The neighbour is at work all the time, for several times as long as a message may be left alone."""
+    contents = {**refused(), **done()}
     released = threading.Event()
     proxy.rule = neighbour_waits(released)
     deployment.env |= WORKER
     deployment.put(NEIGHBOUR, lines(20))
     worker = Watched(deployment)
     worker.logged("begun")
-    contents = {**REFUSED, **DONE}
     for key, (content, _) in contents.items():
         deployment.put(key, content)
     wait_for(lambda: deployment.waiting() == (0, 1, 0), 120)
@@ -95,7 +106,7 @@ def test_poison_ends_as_it_should_and_its_neighbour_keeps_its_message(deployment
     assert {line["attempts"] for line in ends.values()} == {0}
     assert [line for line in worker.log if line.get("event") in ("lease lost", "a job process has died")] == []
     check_refused(deployment)
-    for key, (_, output) in {**DONE, NEIGHBOUR: (b"", transformed(20))}.items():
+    for key, (_, output) in {**done(), NEIGHBOUR: (b"", transformed(20))}.items():
         assert deployment.output_of(key) == output, key[:20]
     assert deployment.stored_keys("checkpoints/") == deployment.uploads() == []
 
@@ -106,13 +117,13 @@ def check_refused(deployment: Deployment) -> None:
         json.loads(letter["body"])["Records"][0]["s3"]["object"]["key"].replace("+", " "): letter["reason"]
         for letter in deployment.dead()
     }
-    assert dead.keys() == REFUSED.keys()
-    for key, (_, reason) in REFUSED.items():
+    assert dead.keys() == refused().keys()
+    for key, (_, reason) in refused().items():
         assert reason in dead[key], key[:20]
         assert len(key) == 1024 or deployment.output_of(key) is None
     (endless,) = (deployment.content(deployment.stored_keys("rejects/endless/")[0]) or b"").splitlines()
     told = json.loads(endless)
-    assert (len(told["raw"]), told["truncated"], told["length"]) == (64 << 10, True, len(REFUSED["endless"][0]))
+    assert (len(told["raw"]), told["truncated"], told["length"]) == (64 << 10, True, len(refused()["endless"][0]))
     assert len(deployment.stored_keys("rejects/k")) == 2, "of the long key that has an output: a line and the index"
 
 

@@ -127,6 +127,7 @@ def test_what_goes_beside_sql() -> None:
             **LEAST,
             "WHERE": "is_open = 1",
             "SCHEMA": "stars=Float64; review_count=Int64; tags = List(Struct({'a': String}));",
+            "REJECT": "stars < 0: negative stars; name = 'a;b'",
             "DROP": "address, postal_code ,",
             "SELECT": "name",
         }
@@ -137,6 +138,7 @@ def test_what_goes_beside_sql() -> None:
         "review_count": "Int64",
         "tags": "List(Struct({'a': String}))",
     }
+    assert settings.reject == "stars < 0: negative stars; name = 'a;b'"
     assert (settings.drop, settings.select) == (("address", "postal_code"), ("name",))
 
 
@@ -150,9 +152,15 @@ def test_names_are_those_that_the_command_takes() -> None:
     ]
 
 
+@pytest.mark.parametrize("rules", [";", "a < 0:", ": negative", "a < 0: ; b < 0"])
+def test_what_is_no_list_of_rules_is_wrong(rules: str) -> None:
+    (line,) = wrong(REJECT=rules)
+    assert line.startswith(f"REJECT: found {rules!r}, expected rules separated by `;`")
+
+
 def test_what_goes_beside_sql_does_not_go_beside_a_reference() -> None:
-    lines = wrong(CALCULATION="calculation.py", WHERE="a > 1", SCHEMA="a=Int64", DROP="b", SELECT="c")
-    assert [line.partition(":")[0] for line in lines] == ["WHERE", "SCHEMA", "DROP", "SELECT"]
+    lines = wrong(CALCULATION="calculation.py", WHERE="a > 1", SCHEMA="a=Int64", REJECT="a < 0", DROP="b", SELECT="c")
+    assert [line.partition(":")[0] for line in lines] == ["WHERE", "SCHEMA", "REJECT", "DROP", "SELECT"]
     assert lines[0] == (
         "WHERE: found 'a > 1', expected it not to be set, as CALCULATION names Python code, which says that itself"
     )

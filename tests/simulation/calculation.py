@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any, NoReturn, Self
 import polars as pl
 
 from transform import WidenError
-from transform.decode.rejects import ChunkResult, Reject, Rejects
+from transform.decode.rejects import NO_REJECTS, ChunkResult, Reject, Rejects
+from transform.decode.row_format import LINES, RowFormat
 from transform.engine.options import EngineOptions
 from transform.engine.run import Stream, open_stream
 from transform.engine.summary import State
@@ -24,7 +25,7 @@ from transform.io.sources import Reader, StoredInput
 from transform.runnable import Runnable
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping
 
     from tests.simulation.network import SimS3Requests
     from transform.io.sources import Position
@@ -68,7 +69,8 @@ class SimPlan:
             else:
                 output.append(memoryview(_marked(line, self.digest, wide=self.wide)))
             at += len(line)
-        return ChunkResult(output, Rejects.of(rejects), len(lines), len(output), 0, 0, {}, at)
+        kept = Rejects.of(rejects) if rejects else NO_REJECTS
+        return ChunkResult(output, kept, len(lines), len(output), 0, 0, {}, at)
 
     def describe_schema(self) -> dict[str, tuple[str, str]]:
         return {"x": ("Float64" if self.wide else "Int128", "inferred")}
@@ -81,10 +83,15 @@ class SimSpec:
     digest: str
     notes: tuple[str, ...] = ()
     modules: Any = None
+    rows: RowFormat = LINES
 
     @property
     def named_members(self) -> Mapping[str, str]:
         return {}
+
+    @property
+    def source_fields(self) -> frozenset[str]:
+        return frozenset()
 
     def final_notes(self, _summary: object) -> list[str]:
         return []
@@ -106,6 +113,9 @@ class SimCalculation(Runnable):
         return self._digest
 
     def made_from(self, origin: tuple[bytes, ...]) -> Self:  # noqa: ARG002
+        return self
+
+    def changing_rows(self, change: Callable[[RowFormat], RowFormat]) -> Self:  # noqa: ARG002
         return self
 
     def preview(self, *_: object, **__: object) -> NoReturn:

@@ -1,6 +1,7 @@
 """Runs simulations by their seeds, and reduces one that fails to what its failure needs.
 
-`make simulate` runs it: `python -m tests.simulation.simulate --seeds 10000`.
+`make simulate` runs it: `python -m tests.simulation.simulate --seeds 10000`. It prints how far it has come every half
+minute, and its totals at the end, also if it is ended by SIGINT (Ctrl+C) or SIGTERM.
 """
 
 from __future__ import annotations
@@ -8,11 +9,12 @@ from __future__ import annotations
 import argparse
 import gc
 import os
+import signal
 import sys
 import time
 from collections import Counter
-from concurrent.futures import ProcessPoolExecutor, as_completed
-from dataclasses import dataclass, replace
+from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
+from dataclasses import dataclass, field, replace
 from itertools import islice
 from multiprocessing import get_context
 from typing import TYPE_CHECKING
@@ -28,7 +30,9 @@ if TYPE_CHECKING:
 
 MAX_S = 6 * 3600.0
 MAX_EVENTS = 60_000
-_CHUNK = 200
+_CHUNK = 50
+_PROGRESS_S = 30.0
+_LOOK_S = 1.0  # after a signal, no chunk is begun after this time
 _SHRINK_S = 60.0
 _COVERED_SEEDS = 400
 PROTOCOL_MODULES = (
@@ -126,8 +130,11 @@ def run_seeds(start: int, stop: int) -> tuple[int, int, list[tuple[int, str]]]:
     return stop - start, events, failed
 
 
-def tune_collector() -> None:
-    """Let garbage collections leave out what was imported: otherwise they take a tenth of the time."""
+def start_process() -> None:
+    """Let this process of a pool leave signals to the one that started it, and spare the collector its work."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
+    # Without this, what was imported is looked at in every collection, which takes a tenth of the time.
     gc.collect()
     gc.freeze()
 
@@ -156,6 +163,62 @@ def _covered() -> str:
     return "\n".join(lines)
 
 
+@dataclass
+class _Run:
+    """A run of many simulations.
+
+    Attributes:
+        begun: When it began, by the monotonic clock.
+        done: How many simulations there were.
+        events: How many events there were in them.
+        failed: The seeds that have failed, with their problems.
+        signal: The signal that ends the run, 0 for none.
+    """
+
+    begun: float = field(default_factory=time.monotonic)
+    done: int = 0
+    events: int = 0
+    failed: list[tuple[int, str]] = field(default_factory=list)
+    signal: int = 0
+
+    def run(self, chunks: Iterator[tuple[int, int]], processes: int, seconds: float) -> None:
+        """Run chunks of simulations in several processes, until the last one, the end of the time or a signal."""
+        told_s = self.begun
+        with ProcessPoolExecutor(processes, get_context("spawn"), initializer=start_process) as pool:
+            running = {pool.submit(run_seeds, *chunk) for chunk in islice(chunks, 2 * processes)}
+            while running:
+                finished, running = wait(running, _LOOK_S, FIRST_COMPLETED)
+                is_over = self.signal or self.seconds >= seconds
+                for future in finished:
+                    self._add(*future.result())
+                    if not is_over and (chunk := next(chunks, None)):
+                        running.add(pool.submit(run_seeds, *chunk))
+                if self.signal:
+                    running = {future for future in running if not future.cancel()}
+                if time.monotonic() - told_s >= _PROGRESS_S:
+                    told_s = time.monotonic()
+                    print(self, flush=True)
+
+    def _add(self, done: int, events: int, failed: list[tuple[int, str]]) -> None:
+        self.done, self.events, self.failed = self.done + done, self.events + events, self.failed + failed
+        for seed, problem in failed:
+            print(f"seed {seed}: {problem}", flush=True)
+
+    @property
+    def seconds(self) -> float:
+        """How long it has run."""
+        return time.monotonic() - self.begun
+
+    def end(self, number: int, _frame: object = None) -> None:
+        """Begin no more simulations, because of a signal."""
+        self.signal = number
+
+    def __str__(self) -> str:
+        """Return how far it has come."""
+        each_s = f"{self.done / self.seconds:,.0f} a second"
+        return f"{self.done:,} schedules in {self.seconds:,.0f} s: {each_s}, {len(self.failed)} failed"
+
+
 def main() -> int:
     """Run simulations on all cores, and print the failures and the numbers."""
     parser = argparse.ArgumentParser(description="Simulate the worker, with faults.")
@@ -163,6 +226,7 @@ def main() -> int:
     parser.add_argument("--minutes", type=float, default=0.0, help="how long")
     parser.add_argument("--start", type=int, default=0, help="the first seed")
     parser.add_argument("--seed", type=int, help="run this one alone, and print its story")
+    parser.add_argument("--processes", type=int, default=os.cpu_count() or 1, help="by default one for each core")
     parser.add_argument("--no-coverage", action="store_true", help="leave the coverage out")
     options = parser.parse_args()
     if options.seed is not None:
@@ -170,32 +234,20 @@ def main() -> int:
         print("\n".join(result.story), result.problem or "all holds", sep="\n")
         return bool(result.problem)
     seeds = options.seeds or (None if options.minutes else 1000)
-    begun = time.monotonic()
-    deadline = begun + 60 * options.minutes if options.minutes else float("inf")
-    cores = os.cpu_count() or 1
-    done, events = 0, 0
-    failed: list[tuple[int, str]] = []
-    with ProcessPoolExecutor(cores, mp_context=get_context("spawn"), initializer=tune_collector) as pool:
-        chunks = _chunks(options.start, seeds)
-        running = {pool.submit(run_seeds, *chunk) for chunk in islice(chunks, 2 * cores)}
-        while running:
-            finished = next(as_completed(running))
-            running.discard(finished)
-            some, more, problems = finished.result()
-            done, events, failed = done + some, events + more, failed + problems
-            for seed, problem in problems:
-                print(f"seed {seed}: {problem}", flush=True)
-            if time.monotonic() < deadline and (chunk := next(chunks, None)):
-                running.add(pool.submit(run_seeds, *chunk))
-    seconds = time.monotonic() - begun
-    for seed, _ in failed[:1]:
-        print(f"\n{report(seed)}\n")
-    kinds = Counter(problem.split(" of ")[0][:60] for _, problem in failed)
-    print(f"{done:,} schedules in {seconds:,.0f} s on {cores} cores: {done / seconds:,.0f} a second, {events:,} events")
-    print(f"{len(failed)} failed" + "".join(f"\n  {count} × {kind}" for kind, count in kinds.most_common()))
+    run = _Run()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, run.end)
+    run.run(_chunks(options.start, seeds), options.processes, 60 * options.minutes or float("inf"))
+    if not run.signal:
+        for seed, _ in run.failed[:1]:
+            print(f"\n{report(seed)}\n")
+    kinds = Counter(problem.split(" of ")[0][:60] for _, problem in run.failed)
+    print(f"{run}, {run.events:,} events" + "".join(f"\n  {count} × {kind}" for kind, count in kinds.most_common()))
+    if run.signal:
+        return 128 + run.signal
     if not options.no_coverage:
         print(f"branches that {_COVERED_SEEDS} schedules go through:\n{_covered()}")
-    return bool(failed)
+    return bool(run.failed)
 
 
 if __name__ == "__main__":

@@ -217,7 +217,7 @@ class World:
 
     def close(self) -> None:
         """End everything."""
-        for running in self.workers:
+        for running in list(self.workers):  # each that ends leaves the list
             running.process.end(-9)
 
     def at(self, at_s: float, action: Callable[..., None], *arguments: Any) -> None:

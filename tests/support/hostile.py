@@ -2,7 +2,8 @@ r"""Lines that are hard to read, made from a seed, and a command that compares t
 
     python -m tests.support.hostile --lines 1000000 --seed 7
 
-The kernel is run for every level of this machine and must find the same for each.
+The kernel is run for every level of this machine and must find the same for each. The command says every minute how far
+it has come, and at a signal what it has found.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import argparse
 import faulthandler
 import json
 import random
+import signal
 import sys
 import time
 from typing import TYPE_CHECKING
@@ -21,6 +23,7 @@ from transform.native.binding import Status
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+    from types import FrameType
 
     from transform.native.binding import Kernel
 
@@ -315,10 +318,19 @@ class Lines:
 
 CHUNK_LINES = 50
 MAX_WRONG = 100
+PROGRESS_S = 60
+
+
+class StoppedError(Exception):
+    """A signal has asked for the end."""
 
 
 def run(
-    count: int, seed: int, kernels: Sequence[Kernel], put: Callable[[bytes, bytes], memoryview] | None = None
+    count: int,
+    seed: int,
+    kernels: Sequence[Kernel],
+    put: Callable[[bytes, bytes], memoryview] | None = None,
+    tally: Tally | None = None,
 ) -> Tally:
     """Compare so many lines, and return what was found; prints what is wrong, and gives up if that is much.
 
@@ -327,9 +339,11 @@ def run(
         seed: What they are made from.
         kernels: What is compared.
         put: Makes the buffers from data and what is behind it; by default at the end of all memory.
+        tally: Where it is counted; a new one by default.
     """
-    tally, asked, put = Tally(), cases(), put or Guarded(1 << 20).put
-    chunk = 0
+    tally, asked, put = tally or Tally(), cases(), put or Guarded(1 << 20).put
+    chunk, start = 0, time.monotonic()
+    shown = start
     while tally.lines < count and len(tally.wrong) < MAX_WRONG:
         lines = Lines(f"{seed}/{chunk}")
         made = lines.lines(min(CHUNK_LINES, count - tally.lines))
@@ -339,7 +353,20 @@ def run(
         for what in tally.wrong[wrong:]:
             print(f"seed {seed}, chunk {chunk}: {what}", flush=True)
         chunk += 1
+        if (now := time.monotonic()) - shown >= PROGRESS_S:
+            shown = now
+            print(describe(tally, kernels, now - start), flush=True)
     return tally
+
+
+def describe(tally: Tally, kernels: Sequence[Kernel], seconds: float) -> str:
+    counts = ", ".join(f"{tally.statuses[status]:,} {status.name}" for status in Status)
+    names = ", ".join(kernel.level for kernel in kernels)
+    return f"{tally.lines:,} lines ({counts}) for {names} in {seconds:.1f} s: {len(tally.wrong):,} disagreements"
+
+
+def stop(number: int, _frame: FrameType | None) -> None:
+    raise StoppedError(f"stopped by {signal.Signals(number).name} after ")
 
 
 def main() -> int:
@@ -350,14 +377,15 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=0, help="what the lines are made from (default: 0)")
     arguments = parser.parse_args()
     faulthandler.enable()
-    kernels = levels()
-    start = time.monotonic()
-    tally = run(arguments.lines, arguments.seed, kernels)
-    seconds = time.monotonic() - start
-    counts = ", ".join(f"{tally.statuses[status]:,} {status.name}" for status in Status)
-    names = ", ".join(kernel.level for kernel in kernels)
-    print(f"{tally.lines:,} lines ({counts}) for {names} in {seconds:.1f} s: {len(tally.wrong):,} disagreements")
-    return bool(tally.wrong)
+    kernels, tally, start, stopped = levels(), Tally(), time.monotonic(), ""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, stop)
+    try:
+        run(arguments.lines, arguments.seed, kernels, tally=tally)
+    except StoppedError as error:
+        stopped = str(error)
+    print(stopped + describe(tally, kernels, time.monotonic() - start), flush=True)
+    return 1 if tally.wrong or stopped else 0
 
 
 if __name__ == "__main__":

@@ -65,6 +65,7 @@ class Spec:
     max_depth: int = 512
     drop: frozenset[str] = frozenset()
     select: frozenset[str] | None = None
+    rules: tuple[tuple[Callable[[dict[str, object]], object], str], ...] = ()
 
     def stays(self, name: str) -> bool:
         """Tell whether members of that name stay in the line."""
@@ -179,6 +180,9 @@ def transform(data: bytes, spec: Spec) -> Expected:
             document = parse(line, spec)
             values = read(line, document, spec.columns)
             texts = {name: of.text(line, document) for name, of in spec.results if isinstance(of, Unchanged)}
+            for broken, reason in spec.rules:
+                if broken(values) is True:
+                    raise Rejected(reason)
         except Rejected as rejected:
             expected.rejected += 1
             expected.rejects.append(Reject(offset, number, str(rejected), line))
@@ -354,6 +358,8 @@ def value_of(text: bytes, kind: str) -> object:
     """Read a value of the column's type."""
     if text == b"null":
         return None
+    if kind == "json":
+        return text.decode()
     if kind == "string" and text.startswith(b'"'):
         return string_of(text)
     if kind == "boolean" and text in (b"true", b"false"):

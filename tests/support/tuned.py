@@ -14,12 +14,14 @@ from transform.runnable import Runnable
 
 if TYPE_CHECKING:
     import os
+    from collections.abc import Callable
     from contextlib import AbstractContextManager
     from typing import Self, Unpack
 
     import polars as pl
 
     from transform import Summary
+    from transform.decode.row_format import RowFormat
     from transform.engine.options import Progress, RunOptions
     from transform.io.outputs import Target
     from transform.io.sources import OpenSource, Source
@@ -77,6 +79,10 @@ class Tuned(Runnable):
         return type(self)(
             self._runnable.made_from(origin), sample_size=self._sample_size, only_processes=self._only_processes
         )
+
+    def changing_rows(self, change: Callable[[RowFormat], RowFormat]) -> Self:
+        changed = self._runnable.changing_rows(change)
+        return type(self)(changed, sample_size=self._sample_size, only_processes=self._only_processes)
 
     def preview(self, source: Source, rows: int = 10, *, rejected: list[str] | None = None) -> pl.DataFrame:
         return self._runnable.preview(source, rows, rejected=rejected)

@@ -18,7 +18,7 @@ from runner.log import make_logger
 from runner.machine import can_send
 from runner.metrics import Metrics
 from runner.settings import Settings
-from runner.worker.breaker import Breaker
+from runner.worker.breaker import Breaker, tells
 from runner.worker.context import WorkerContext
 from runner.worker.loop import Worker
 from tests.support.fakes import LEAST, SENT_MS, make_message
@@ -248,7 +248,8 @@ class WholeWorker:
         self.queue, self.health, self.protection = MemoryQueue(self.clock), Health(), Protected()
         self.output, self._metrics = io.StringIO(), io.StringIO()
         around = replace(REAL, clock=self.clock, processes=cast("Any", self))
-        self.breaker = Breaker(read.breaker_failures, around)
+        log, metrics = make_logger("debug", self.output), Metrics("Test", self._metrics, {}, self.clock)
+        self.breaker = Breaker(read.breaker_failures, around, tells(log, metrics))
         context = WorkerContext(
             settings=read,
             environ={},
@@ -256,9 +257,9 @@ class WholeWorker:
             breaker=self.breaker,
             health=cast("Any", self.health),
             protection=cast("Any", self.protection),
-            metrics=Metrics("Test", self._metrics, {}, self.clock),
+            metrics=metrics,
             channels=cast("Any", Channels()),
-            log=make_logger("debug", self.output),
+            log=log,
             around=around,
         )
         self.worker = Worker(context, workers, drain=drain, tick_s=0.005)
@@ -306,8 +307,10 @@ class WholeWorker:
 
     def done(self) -> set[str]:
         """Return the keys of objects whose jobs were done."""
-        lines = [json.loads(line) for line in self.output.getvalue().splitlines()]
-        return {line["key"] for line in lines if line["event"] == "done"}
+        return {line["key"] for line in self.log() if line["event"] == "done"}
+
+    def log(self) -> list[dict[str, Any]]:
+        return [json.loads(line) for line in self.output.getvalue().splitlines()]
 
     def metrics(self) -> list[dict[str, Any]]:
         return [json.loads(line) for line in self._metrics.getvalue().splitlines()]

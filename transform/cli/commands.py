@@ -14,12 +14,15 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import click
 
 from transform import _process
-from transform.cli.options import MaxRejects, PathOrUri, Size, takes_calculation, worker_limits
+from transform.cli.options import MaxRejects, PathOrUri, Size, takes_calculation, takes_format, worker_limits
 from transform.cli.terminal import echo, echo_json, show_traceback, show_usage_error
 from transform.errors import OptionError, TransformError
 from transform.terminal_text import fit_to_terminal, printable
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from transform.decode.row_format import RowFormat
     from transform.runnable import Runnable
 
 FAILED, WITH_REJECTS, INTERRUPTED = 1, 3, 130  # wrong usage is 2, which click sets
@@ -124,14 +127,16 @@ def preview(source: str, what: "Runnable", rows: int) -> None:
 
 @cli.command("schema")
 @click.argument("source", type=PathOrUri(), metavar="INPUT")
-def show_schema(source: str) -> None:
+@takes_format
+def show_schema(source: str, change_rows: "Callable[[RowFormat], RowFormat]") -> None:
     """Show the columns of INPUT with the types that would be inferred.
 
     PRESENT counts the lines of the sample that have the member, and KINDS the values of each kind.
     """
     from transform.cli import report
+    from transform.decode.row_format import LINES
 
-    report.print_schema(source)
+    report.print_schema(source, change_rows(LINES))
 
 
 @cli.command()
@@ -154,12 +159,14 @@ def show_schema(source: str) -> None:
     "--worker", is_flag=True, help="Apply the worker's MAX_LINE_BYTES and MAX_INFLATION, as set or by default."
 )
 @click.option("--json", "as_json", is_flag=True, help="Print as JSON.")
+@takes_format
 def check(
     reference: str,
     source: str,
     lines: int | None,
     max_rejects: str,
     max_nulls: str | None,
+    change_rows: "Callable[[RowFormat], RowFormat]",
     *,
     worker: bool,
     as_json: bool,
@@ -178,7 +185,8 @@ def check(
 
     try:
         limits = worker_limits(os.environ) if worker else {}
-        found = check_spec(load(reference).spec_for(source), source, lines, **limits)
+        spec = load(reference).changing_rows(change_rows).spec_for(source)
+        found = check_spec(spec, source, lines, **limits)
     except TransformError as error:
         if as_json:
             echo_json({"ok": False, "error": str(error)})
@@ -200,15 +208,17 @@ def check(
 @click.option(
     "-n", "--lines", type=click.IntRange(1), metavar="N", default=100, show_default=True, help="How many lines to draw."
 )
-def new(name: str, source: str | None, lines: int) -> None:
+@takes_format
+def new(name: str, source: str | None, lines: int, change_rows: "Callable[[RowFormat], RowFormat]") -> None:
     """Make a calculation to start from: NAME.py, its test, and a sample.
 
     They are NAME.py, test_NAME.py and NAME.sample.jsonl; nothing that is there is overwritten.
     """
     from transform.cli.scaffold import scaffold
+    from transform.decode.row_format import LINES
 
     try:
-        made = scaffold(Path(name), source, lines)
+        made = scaffold(Path(name), source, lines, change_rows(LINES))
     except OptionError as error:
         raise click.BadParameter(str(error), param_hint="NAME") from None
     echo(f"{made.calculation}  says what to compute")

@@ -15,6 +15,7 @@ from transform.sizes import parse_size
 
 if TYPE_CHECKING:
     from transform.calculation import Calculation
+    from transform.decode.row_format import RowFormat
 
 
 WORKER_LIMITS: dict[str, tuple[int, int | None]] = {
@@ -78,12 +79,39 @@ def worker_limits(environ: Mapping[str, str]) -> dict[str, int]:
     return limits
 
 
+def takes_format(command: Callable[..., None]) -> Callable[..., None]:
+    """Add the options that say what the rows of an input are to a command, which receives `change_rows`."""
+
+    @click.option(
+        "--format",
+        "file_format",
+        type=click.Choice(["lines", "json"]),
+        help="What the rows of INPUT are: lines, or the objects of any JSON, also indented or in an array.  "
+        "[default: lines]",
+    )
+    @functools.wraps(command)
+    def wrapped(*args: object, file_format: str | None, **options: object) -> None:
+        def change(rows: "RowFormat") -> "RowFormat":
+            return rows if file_format is None else rows.with_format(file_format)
+
+        command(*args, change_rows=change, **options)
+
+    return wrapped
+
+
 def takes_calculation(command: Callable[..., None]) -> Callable[..., None]:
     """Add the options that define a calculation to a command, which receives the calculation as `what`."""
 
     @click.option("-e", "--expr", "exprs", metavar="SQL", multiple=True, help="What to compute, as `a * b AS c, ...`.")
     @click.option(
         "-w", "--where", "wheres", metavar="SQL", multiple=True, help="Keep only the lines for which this is true."
+    )
+    @click.option(
+        "--reject",
+        "rules",
+        metavar="SQL[: REASON]",
+        multiple=True,
+        help="Reject the lines for which this is true, as `stars < 0: negative stars; ...`.",
     )
     @click.option("--drop", metavar="NAMES", multiple=True, help="Remove members from the lines, as `email, phone`.")
     @click.option("--select", metavar="NAMES", multiple=True, help="Keep only these members and the results.")
@@ -97,30 +125,33 @@ def takes_calculation(command: Callable[..., None]) -> Callable[..., None]:
         help="path/file.py:name or package.module:name.",
     )
     @click.option("--schema", metavar="NAME=TYPE", multiple=True, help="A column's type, as Float64 or List(String).")
+    @takes_format
     @functools.wraps(command)
     def wrapped(
         *args: object,
         exprs: tuple[str, ...],
         wheres: tuple[str, ...],
+        rules: tuple[str, ...],
         drop: tuple[str, ...],
         select: tuple[str, ...],
         references: tuple[str, ...],
         schema: tuple[str, ...],
+        change_rows: "Callable[[RowFormat], RowFormat]",
         **options: object,
     ) -> None:
         where = _only("--where", wheres, "; join the conditions with AND")
         reference = _only("--calculation", references)
-        if reference and (exprs or where or drop or select or schema):
+        if reference and (exprs or where or rules or drop or select or schema):
             raise click.UsageError(
-                "--calculation cannot be combined with --expr, --where, --drop, --select or --schema; "
+                "--calculation cannot be combined with --expr, --where, --reject, --drop, --select or --schema; "
                 "put these in its file"
             )
-        if not (reference or exprs or where or drop or select):
-            raise click.UsageError("nothing to do: give --expr, --where, --drop, --select or --calculation")
+        if not (reference or exprs or where or rules or drop or select):
+            raise click.UsageError("nothing to do: give --expr, --where, --reject, --drop, --select or --calculation")
         from transform import load
 
-        what = load(reference) if reference else _calculation(exprs, where, drop, select, schema)
-        command(*args, what=what, **options)
+        what = load(reference) if reference else _calculation(exprs, where, rules, drop, select, schema)
+        command(*args, what=what.changing_rows(change_rows), **options)
 
     return wrapped
 
@@ -136,13 +167,15 @@ def _only(option: str, values: tuple[str, ...], hint: str = "") -> str | None:
 def _calculation(
     exprs: tuple[str, ...],
     where: str | None,
+    rules: tuple[str, ...],
     drop: tuple[str, ...],
     select: tuple[str, ...],
     schema: tuple[str, ...],
 ) -> "Calculation":
     from transform import Calculation
 
-    what = Calculation.from_sql(exprs, where or "").drop(*_names("--drop", drop))
+    _check_rules(rules)
+    what = Calculation.from_sql(exprs, where or "", rules).drop(*_names("--drop", drop))
     what = what.select(*_names("--select", select)) if select else what
     types = {}
     for declaration in schema:
@@ -151,6 +184,17 @@ def _calculation(
             raise click.BadParameter(f"{declaration!r} is not NAME=TYPE, as stars=Float64", param_hint="--schema")
         types[name] = text
     return what.with_schema(types)
+
+
+def _check_rules(texts: tuple[str, ...]) -> None:
+    from transform import parse_rules
+    from transform.errors import OptionError
+
+    try:
+        for text in texts:
+            parse_rules(text)
+    except OptionError as error:
+        raise click.BadParameter(str(error), param_hint="--reject") from None
 
 
 def _names(option: str, lists: tuple[str, ...]) -> list[str]:

@@ -11,11 +11,11 @@ from rich.text import Text
 
 from transform.cli.terminal import echo
 from transform.decode.inference import SAMPLE_LINES, infer_type, take_sample
+from transform.decode.row_format import LINES, RowFormat
 from transform.decode.schema import Read
 from transform.engine.summary import Summary
 from transform.errors import SchemaError
 from transform.explore.check import Check
-from transform.io.chunks import read_chunks
 from transform.io.sources import open_source
 from transform.terminal_text import printable
 
@@ -100,10 +100,10 @@ def print_rejected(rejected: Iterable[str]) -> None:
         console.print(_text(f"rejected {text}", style="yellow"))
 
 
-def print_schema(source: str) -> None:
-    """Print the columns of an input, with the types that a sample of it shows."""
+def print_schema(source: str, rows: RowFormat = LINES) -> None:
+    """Print the columns of an input with such rows, with the types that a sample of it shows."""
     with open_source(source) as reader:
-        sample, _ = take_sample(read_chunks(reader.read_into))
+        sample, _ = take_sample(rows.read(reader.read_into))
     sample.check_holds_lines()
     table = Table(box=None, pad_edge=False, header_style="bold")
     longest = max((cell_len(printable(name)) for name in sample.members), default=0)

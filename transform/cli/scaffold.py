@@ -13,10 +13,11 @@ import polars as pl
 from transform.decode.inference import Sample, infer_type
 from transform.decode.line_errors import LineError
 from transform.decode.members import read_members
+from transform.decode.row_format import LINES, RowFormat
 from transform.decode.schema import Read
 from transform.errors import InputError, OptionError, OutputError, TransformError
 from transform.explore.check import check
-from transform.io.chunks import Chunk, read_chunks
+from transform.io.chunks import Chunk
 from transform.io.conflicts import mode_at
 from transform.io.sources import Source, open_source
 from transform.loading import load
@@ -37,7 +38,7 @@ from transform import Calculation
 
 calculation = Calculation(
     {named},
-)
+){rows}
 # .filter(…) drops lines, .drop(…) and .select(…) members, and .with_schema({{…}}) declares types of columns, which are
 # inferred from each input otherwise.
 '''
@@ -100,13 +101,14 @@ class _Idea:
         return f"({self.expression}).alias({_quoted(self.result)})"
 
 
-def scaffold(path: Path, source: Source | None = None, lines: int = SAMPLE_LINES) -> Scaffold:
+def scaffold(path: Path, source: Source | None = None, lines: int = SAMPLE_LINES, rows: RowFormat = LINES) -> Scaffold:
     """Create a calculation with its test and a sample.
 
     Args:
         path: The path of the calculation, with or without `.py`.
         source: The input that the sample is taken from; None for invented businesses.
         lines: How many of the first lines to take.
+        rows: What the rows of the source are.
 
     Raises:
         OptionError: A Python file cannot have the name.
@@ -122,11 +124,11 @@ def scaffold(path: Path, source: Source | None = None, lines: int = SAMPLE_LINES
     for file in made:
         if mode_at(file) is not None:
             raise OutputError(f"{file} is there already, and is not overwritten; take another name, or remove it")
-    found, left_out = _lines_of(source, lines)
+    found, left_out = _lines_of(source, lines, rows)
     content = b"".join(line + b"\n" for line in found)
     _write(made[2], content)
     try:
-        idea = _write_first_working(_ideas(found, source), name, made)
+        idea = _write_first_working(_ideas(found, source), name, made, rows)
     except BaseException:
         for file in made:
             file.unlink(missing_ok=True)
@@ -135,11 +137,12 @@ def scaffold(path: Path, source: Source | None = None, lines: int = SAMPLE_LINES
     return Scaffold(made[0], made[1], made[2], len(found), left_out)
 
 
-def _write_first_working(ideas: Iterator[_Idea], name: str, made: list[Path]) -> _Idea:
+def _write_first_working(ideas: Iterator[_Idea], name: str, made: list[Path], rows: RowFormat) -> _Idea:
     """Write the calculation with the first idea that works for all lines of the sample; return the idea."""
     for idea in ideas:
         made[0].unlink(missing_ok=True)
-        _write(made[0], _CALCULATION.format(name=name, named=idea.named).encode())
+        of_rows = "" if rows.in_lines else f".with_format({_quoted(rows.format)})"
+        _write(made[0], _CALCULATION.format(name=name, named=idea.named, rows=of_rows).encode())
         try:
             if not check(load(str(made[0])).spec_for(made[2]), made[2]).problems():
                 return idea
@@ -148,14 +151,14 @@ def _write_first_working(ideas: Iterator[_Idea], name: str, made: list[Path]) ->
     raise AssertionError("a constant works for all lines")
 
 
-def _lines_of(source: Source | None, max_lines: int) -> tuple[list[bytes], int]:
+def _lines_of(source: Source | None, max_lines: int, rows: RowFormat) -> tuple[list[bytes], int]:
     """Return the first lines that are JSON objects, and how many other lines there are before the last of them."""
     if source is None:
         return resources.files("transform").joinpath("data/businesses.jsonl").read_bytes().splitlines()[:max_lines], 0
     found: list[bytes] = []
     left_out = 0
     with open_source(source) as reader:
-        for chunk in read_chunks(reader.read_into):
+        for chunk in rows.read(reader.read_into):
             for line in bytes(chunk.data).split(b"\n") if isinstance(chunk, Chunk) else [chunk.head]:
                 if len(found) == max_lines:
                     return found, left_out

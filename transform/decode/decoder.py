@@ -19,11 +19,23 @@ from transform.decode.line_decoder import LineDecoder
 from transform.decode.line_errors import LineError, full_reason, reason_of_fault
 from transform.decode.members import read_members, read_path
 from transform.decode.misfits import Misfits
-from transform.decode.reasons import Reasons
+from transform.decode.reasons import Reasons, whole_form
 from transform.decode.rejects import NO_REJECTS, SHORT_BYTES, Reject, Rejects, reject_long
-from transform.decode.schema import INTEGER_BOUNDS, Column, Path, has_floats, path_of
+from transform.decode.schema import INTEGER_BOUNDS, Column, Json, Path, has_floats, path_of
 from transform.io.chunks import LONG_LINE_HEAD_BYTES, MAX_LINE_BYTES, Chunk
-from transform.native.binding import MISSING, Bytes, Fault, Positions, Scan, Spans, Status, find_faults, scan, strings
+from transform.native.binding import (
+    MISSING,
+    Bytes,
+    Fault,
+    Positions,
+    Scan,
+    Spans,
+    Status,
+    find_faults,
+    scan,
+    strings,
+    texts,
+)
 from transform.native.wanted import Wanted, Way
 
 _EXACT_INTEGERS = 2**53
@@ -38,7 +50,7 @@ class Decoded:
 
     Attributes:
         found: Its lines and their members.
-        offset: Where the chunk starts in the input.
+        offsets: Where each line starts in the input.
         lines: For each row of the frame, the index of its line.
         frame: The columns read, with a row for each line that is not blank and not rejected.
         nodes: The number of each member in `found`, by path.
@@ -48,7 +60,7 @@ class Decoded:
     """
 
     found: Scan
-    offset: int
+    offsets: Positions
     lines: Positions
     frame: pl.DataFrame
     nodes: Mapping[Path, int]
@@ -62,7 +74,19 @@ class Decoded:
 
     def reject(self, index: int, error: LineError) -> Reject:
         """Return the reject of a line."""
-        return _reject(self.found, self.offset, index, error)
+        return _reject(self.found, self.offsets, index, error)
+
+    def rejects_for(self, lines: Positions, reasons: Positions, texts: Sequence[str]) -> Rejects:
+        """Return the rejects of lines, each with one of some reasons, given by its number."""
+        starts, stops = self.found.bounds[lines], self.found.stops[lines]
+        noted = Reasons(self.found.data, starts, stops)
+        for number in np.unique(reasons).tolist():
+            noted.add(np.flatnonzero(reasons == number), whole_form(texts[number]))
+        is_short = stops - starts <= SHORT_BYTES
+        rows = np.flatnonzero(is_short)
+        many = noted.rejects(rows, lines[rows], self.offsets[lines[rows]]) if len(rows) else NO_REJECTS
+        rest = np.flatnonzero(~is_short).tolist()
+        return many.merged(Rejects.of(self.reject(int(lines[row]), LineError(texts[reasons[row]])) for row in rest))
 
     def places(self, path: Path) -> tuple[Spans, Spans]:
         """Return by line where the value of a member starts and stops; `MISSING` if there is none."""
@@ -101,11 +125,14 @@ class Decoder:
         self._unchanged = dict(unchanged)
         self._max_line_bytes = max_line_bytes
         self._paths = {name: path_of(name, column) for name, column in columns.items()}
+        self._raw = set[str]()  # the columns of JSON texts
         ways, bounds = dict[Path, Way](), dict[Path, tuple[int, int]]()
         self._native = set[str]()  # the columns that the kernel reads; others are decoded from their texts
         for name, column in columns.items():
             way, path = _way(column), self._paths[name]
-            if way is not None and ways.setdefault(path, way) is way:
+            if isinstance(column.dtype, Json):
+                self._raw.add(name)
+            elif way is not None and ways.setdefault(path, way) is way:
                 self._native.add(name)
                 bounds[path] = INTEGER_BOUNDS.get(type(column.dtype), _INT64)
         bounds = {path: (max(low, _INT64[0]), min(high, _INT64[1])) for path, (low, high) in bounds.items()}
@@ -113,7 +140,7 @@ class Decoder:
         self._elements = {
             name: msgspec.json.Decoder(list[column_type(column, within_64_bits=True) | None])  # type: ignore[misc]
             for name, column in columns.items()
-            if name not in self._native and name not in self._present
+            if name not in self._native | self._raw | self._present
         }
         paths = [*self._paths.values(), *unchanged.values(), *((name,) for name in targets)]
         self._wanted = Wanted(paths, ways, bounds, keeps, others_stay=others_stay)
@@ -128,10 +155,13 @@ class Decoder:
         found = scan(chunk.data, self._wanted)
         if len(chunk.data) > self._max_line_bytes:
             found.status[found.stops - found.bounds[:-1] > self._max_line_bytes] = _BAD
+        offsets = found.bounds[:-1] + chunk.offset if chunk.places is None else chunk.places.offsets
         plain = np.flatnonzero(found.status == _OK)
         nested = {name: self._decode_texts(name, found, plain) for name in self._elements}
         odd = np.flatnonzero(found.status >= _BAD)  # with those whose nested values do not fit
-        singles, rejects = self._decode_lines(found, chunk.offset, odd)
+        singles, rejects = self._decode_lines(found, offsets, odd)
+        if chunk.places is not None and chunk.places.unfit:
+            rejects = rejects.replaced(chunk.places.unfit, offsets)
         lines = plain
         if len(odd):
             fits = found.status == _OK
@@ -142,13 +172,13 @@ class Decoder:
         if nested:
             of_texts, out_of_range = to_frame(values, {name: self._columns[name] for name in nested}, len(lines))
         if out_of_range:
-            more = (_reject(found, chunk.offset, int(lines[row]), error) for row, error in out_of_range.items())
+            more = (_reject(found, offsets, int(lines[row]), error) for row, error in out_of_range.items())
             rejects = rejects.merged(Rejects.of(more))
             lines = np.delete(lines, list(out_of_range))
         frame = self._frame(found, of_texts, singles, lines)
         return Decoded(
             found=found,
-            offset=chunk.offset,
+            offsets=offsets,
             lines=lines,
             frame=frame,
             nodes=self._wanted.nodes,
@@ -171,7 +201,9 @@ class Decoder:
             texts[index] = b"null"
         return _decode_all(decoder, texts)
 
-    def _decode_lines(self, found: Scan, offset: int, odd: Positions) -> tuple[dict[int, dict[str, Any]], Rejects]:
+    def _decode_lines(
+        self, found: Scan, offsets: Positions, odd: Positions
+    ) -> tuple[dict[int, dict[str, Any]], Rejects]:
         """Return the values of lines that are decoded one by one, by line and column, and the rejects of the others."""
         if not len(odd):
             return {}, NO_REJECTS
@@ -185,12 +217,12 @@ class Decoder:
         Misfits(found, odd, known, self._wanted.nodes, reasons).find(self._columns, self._paths)
         in_bulk = reasons.known & (stops - starts <= SHORT_BYTES)
         rows = np.flatnonzero(in_bulk)
-        many = reasons.rejects(rows, odd[rows], offset + starts[rows]) if len(rows) else NO_REJECTS
+        many = reasons.rejects(rows, odd[rows], offsets[odd[rows]]) if len(rows) else NO_REJECTS
         rows = np.flatnonzero(~in_bulk)
         singles, rejects = dict[int, dict[str, Any]](), list[Reject]()
         columns = (column.tolist() for column in (rows, odd[rows], faults[rows], places[rows]))
         for row, index, fault, place in zip(*columns, strict=True):
-            one = self._decode_line(found, offset, index, reasons.reason(row), fault, place)
+            one = self._decode_line(found, int(offsets[index]), index, reasons.reason(row), fault, place)
             if isinstance(one, Reject):
                 rejects.append(one)
             else:
@@ -204,18 +236,18 @@ class Decoder:
         start, stop = int(found.bounds[index]), int(found.stops[index])
         if stop - start > self._max_line_bytes:
             head = bytes(found.data[start : start + min(stop - start, LONG_LINE_HEAD_BYTES)])
-            return reject_long(index, offset + start, head, stop - start, self._max_line_bytes)
+            return reject_long(index, offset, head, stop - start, self._max_line_bytes)
         line = _line(found, index)
         if known is None and (reason := reason_of_fault(line, fault, place)) is not None:
             known = reason[0], full_reason(*reason)
         if known is not None:
-            return Reject(index, offset + start, *known, line)
+            return Reject(index, offset, *known, line)
         if self._single is None:
             self._single = LineDecoder(self._columns, self._unchanged)
         try:
-            values = self._single.decode(line, offset + start)
+            values = self._single.decode(line, offset)
         except LineError as error:
-            return Reject(index, offset + start, error.kind, str(error), line)
+            return Reject(index, offset, error.kind, str(error), line)
         assert found.status[index] == Status.SLOW, line  # noqa: S101 - both know JSON
         return values
 
@@ -238,6 +270,8 @@ class Decoder:
             node = self._wanted.nodes[self._paths[name]]
             if name in self._present:
                 one = _from_numbers(np.ones(count, bool), _are_values(found, node))
+            elif name in self._raw:
+                one = _raw_texts(found, node)
             else:
                 one = _series(found, node, self._wanted.ways[node]).cast(column.evaluated)
             if rows:
@@ -273,8 +307,8 @@ def _line(found: Scan, index: int) -> bytes:
     return bytes(found.data[found.bounds[index] : found.stops[index]])
 
 
-def _reject(found: Scan, offset: int, index: int, error: LineError) -> Reject:
-    return Reject(index, offset + int(found.bounds[index]), error.kind, str(error), _line(found, index))
+def _reject(found: Scan, offsets: Positions, index: int, error: LineError) -> Reject:
+    return Reject(index, int(offsets[index]), error.kind, str(error), _line(found, index))
 
 
 def _texts(data: Bytes, starts: Spans, ends: Spans) -> Iterable[bytes]:
@@ -315,6 +349,16 @@ def _are_values(found: Scan, node: int) -> npt.NDArray[np.bool_]:
     there: npt.NDArray[np.bool_] = starts != MISSING
     there[there] = found.data[starts[there]] != ord("n")
     return there
+
+
+def _raw_texts(found: Scan, node: int) -> pl.Series:
+    """Return the JSON texts of a member of all lines; those of lines that are not OK are arbitrary."""
+    from transform.decode import arrow  # noqa: PLC0415 - other columns do not need it
+
+    there = _are_values(found, node)
+    starts = np.where(there, found.starts[node], np.uint32(MISSING))
+    text, offsets = texts(found.data, starts, found.ends[node])
+    return arrow.from_text(text, offsets, there)
 
 
 def _series(found: Scan, node: int, way: Way) -> pl.Series:

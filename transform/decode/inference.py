@@ -1,12 +1,14 @@
 """Infers the types of undeclared columns from a sample, the first lines of an input, once for the whole input."""
 
 import itertools
+import re
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 import msgspec
+import numpy as np
 import polars as pl
 
 from transform.decode.line_errors import LineError
@@ -29,12 +31,17 @@ from transform.decode.schema import (
 )
 from transform.errors import SchemaError
 from transform.io.chunks import MAX_LINE_BYTES, Chunk, LongLine, copy_chunk
+from transform.native.binding import MISSING, Scan, Status, scan
+from transform.native.wanted import Wanted
 
 SAMPLE_LINES = 1000
 SAMPLE_BYTES = 32 << 20
 _MAX_BESIDE = 1000  # names that are kept for near names, for each member that is missing
 MAX_NAMES = 10_000
 """About so many names are kept to find near names among them: each takes hundreds of bytes."""
+
+_NEWLINE = re.compile(rb"\n")
+_OK, _BLANK = int(Status.OK), int(Status.BLANK)  # numpy compares numbers faster than enums
 
 _ONE_KIND = ({"integer"}, {"float"}, {"integer", "float"}, {"string"}, {"boolean"}, {"array"}, {"object"})
 
@@ -80,12 +87,12 @@ class Member:
     beside: dict[str, None] = field(default_factory=dict)
     within: Counter[tuple[int, str]] = field(default_factory=Counter)
 
-    def add(self, text: bytes) -> None:
-        """Count a value."""
+    def add(self, text: bytes, count: int = 1) -> None:
+        """Count a value, which may have been found several times."""
         kind = kind_of(text)
-        self.present += 1
+        self.present += count
         is_new = kind not in self.kinds or kind in ("array", "object")  # otherwise the type holds it already
-        self.kinds[kind] += 1
+        self.kinds[kind] += count
         if not is_new or self.dtype is None or self.paths == frozenset():
             return
         if (kinds := self.kinds.keys() - {"null"}) and kinds not in _ONE_KIND:
@@ -144,16 +151,34 @@ class Sample:
         self.lines += 1
         if self.reads is None:
             for name, raw in values.items():
-                self.members.setdefault(name, Member()).add(bytes(raw))
+                if name not in self.members:
+                    self.members[name] = Member()
+                self.members[name].add(bytes(raw))
             return
-        if len(self.names) < MAX_NAMES:
+        if len(self.names) < MAX_NAMES and not self.names.keys() >= values.keys():
             self.names.update(dict.fromkeys(values))
         objects: dict[Path, Mapping[str, msgspec.Raw]] = {(): values}
         for name, read in self.reads.items():
-            member = self.members.setdefault(name, Member(paths=_paths(read)))
+            member = self._member(name, read)
             text = _look_for(member, objects, read.path)
             if text is not None:
                 member.add(bytes(text))
+
+    def add_found(self, found: Scan, nodes: Mapping[Path, int]) -> None:
+        """Count the members that are looked at, of lines that are JSON objects or blank."""
+        lines = np.flatnonzero(found.status == _OK)
+        self.lines += len(lines)
+        for name, read in (self.reads or {}).items():
+            node, view = nodes[read.path], found.data.data
+            spans = zip(found.starts[node][lines].tolist(), found.ends[node][lines].tolist(), strict=True)
+            texts = Counter(bytes(view[start:stop]) for start, stop in spans if start != MISSING)
+            for text, count in texts.items():  # in order of appearance, which the types of objects keep
+                self._member(name, read).add(text, count)
+
+    def _member(self, name: str, read: Read) -> Member:
+        if name not in self.members:
+            self.members[name] = Member(paths=_paths(read))
+        return self.members[name]
 
 
 def _paths(read: Read) -> Paths:
@@ -212,28 +237,70 @@ def take_sample(
         size: How much to sample at most.
         reads: The members to look at, by name; None for all members of the lines.
     """
+    wanted = None if reads is None else Wanted(read.path for read in reads.values())
     sample, taken = Sample(reads, size=size), list[Chunk | LongLine]()
     for chunk in chunks:
         taken.append(copy_chunk(chunk))
-        if isinstance(chunk, LongLine):
-            sample.first_error = sample.first_error or _too_long(max_line_bytes)
-            complete = chunk.stop > size.max_bytes
+        if _add_chunk(sample, chunk, max_line_bytes, wanted):
+            break
+    else:
+        sample.whole = True
+    if reads is None or all(name in sample.members and sample.members[name].present for name in reads):
+        return sample, taken
+    # The message about a member that no line has names those that are there, which only the slow way finds.
+    with_names = Sample(reads, size=size, whole=sample.whole)
+    for chunk in taken:
+        _add_chunk(with_names, chunk, max_line_bytes, None)
+    return with_names, taken
+
+
+def _add_chunk(sample: Sample, chunk: Chunk | LongLine, max_line_bytes: int, wanted: Wanted | None) -> bool:
+    """Count the lines of a chunk; return whether the sample is complete.
+
+    Args:
+        sample: What is counted so far.
+        chunk: The lines.
+        max_line_bytes: A longer line is not counted.
+        wanted: The members to look at, where the kernel may find them; None to look at each line alone.
+    """
+    if isinstance(chunk, LongLine):
+        sample.first_error = sample.first_error or _too_long(max_line_bytes)
+        return chunk.stop > sample.size.max_bytes
+    if wanted is None:
+        return _add_lines(sample, chunk, max_line_bytes)
+    complete, rest = False, chunk
+    while len(rest.data) and not complete:
+        size = _size_of_lines(rest.data, sample.size.max_lines - sample.lines)
+        piece, rest = Chunk(rest.data[:size], rest.offset), Chunk(rest.data[size:], rest.offset + size)
+        found = scan(piece.data, wanted)
+        is_sure = found.status.max() <= _BLANK and (found.stops - found.bounds[:-1]).max() <= max_line_bytes
+        if is_sure and piece.stop <= sample.size.max_bytes:
+            sample.add_found(found, wanted.nodes)
+            complete = sample.lines == sample.size.max_lines
         else:
-            complete = _add_lines(sample, chunk, max_line_bytes)
-        if complete:
-            return sample, taken
-    sample.whole = True
-    return sample, taken
+            complete = _add_lines(sample, piece, max_line_bytes)
+    return complete
+
+
+def _size_of_lines(data: memoryview, count: int) -> int:
+    """Return the size of the first lines, so many or all."""
+    ends = (found.end() for found in _NEWLINE.finditer(data))
+    return next(itertools.islice(ends, count - 1, None), len(data))
 
 
 def _add_lines(sample: Sample, chunk: Chunk, max_line_bytes: int) -> bool:
     """Count the lines of a chunk; return whether the sample is complete."""
     offset = chunk.offset
-    for line in bytes(chunk.data).split(b"\n"):
+    unfit = {one.row: one.reason for one in chunk.places.unfit} if chunk.places is not None else {}
+    for index, line in enumerate(bytes(chunk.data).split(b"\n")):
         if sample.lines == sample.size.max_lines or offset > sample.size.max_bytes:
             return True
         offset += len(line) + 1
         if not line.strip(b" \t\r"):
+            continue
+        if index in unfit:
+            sample.other_lines += 1
+            sample.first_error = sample.first_error or unfit[index]
             continue
         if len(line) > max_line_bytes:
             sample.first_error = sample.first_error or _too_long(max_line_bytes)
@@ -336,7 +403,7 @@ def infer_type(name: str, read: Read, sample: Sample) -> pl.DataType:
             counts += ", but what they contain has no common type"
         raise SchemaError(
             f"column `{name}` is of mixed kinds {seen}: {counts}. D{_how_to_declare(name)[1:]}; "
-            "lines where it holds something else are then rejected.",
+            "lines where it holds something else are then rejected. (json is the type of the text of any value.)",
             column=name,
         )
     if read.elements == frozenset():

@@ -15,7 +15,7 @@ from transform.decode.members import (
     without_duplicates,
     without_lone_surrogates,
 )
-from transform.decode.schema import Column, Path, path_of
+from transform.decode.schema import Column, Json, Path, path_of
 from transform.errors import WidenError
 
 
@@ -32,7 +32,12 @@ class LineDecoder:
         self._unchanged = dict(unchanged)
         self._paths = {name: path_of(name, column) for name, column in columns.items()}
         self._names = tuple(dict.fromkeys(path[0] for path in (*self._paths.values(), *unchanged.values())))
-        self._decoders = {name: msgspec.json.Decoder(column_type(c) | None) for name, c in columns.items() if c.typed}
+        self._raw = {name for name, column in columns.items() if isinstance(column.dtype, Json)}
+        self._decoders = {
+            name: msgspec.json.Decoder(column_type(column) | None)
+            for name, column in columns.items()
+            if column.typed and name not in self._raw
+        }
         self._elements = msgspec.json.Decoder(list[Raw] | None)
 
     def decode(self, line: bytes, offset: int) -> dict[str, Any]:
@@ -55,9 +60,16 @@ class LineDecoder:
                 raise WidenError(name, wider, offset)
         values = {name: self._value(name, text) for name, text in texts.items()}
         base = address(members.text)
+        for name in self._raw:  # of the line itself, not of the text in which lone surrogates are replaced
+            if (text := texts[name]) is not None:
+                start = address(text) - base
+                raw = line[start : start + len(text)].decode()
+                values[name] = None if raw == "null" else raw
         for name, path in self._paths.items() if members.lone_surrogates else ():
             text = texts[name]
-            if text is not None and path[0] in members.lone_surrogates and self._columns[name].typed:
+            if text is None or name in self._raw:
+                continue
+            if path[0] in members.lone_surrogates and self._columns[name].typed:
                 start = address(text) - base
                 self._refuse_lone_surrogates(name, line[start : start + len(text)])
         for path in self._unchanged.values():
@@ -71,7 +83,7 @@ class LineDecoder:
 
     def _value(self, name: str, text: Raw | None) -> object:
         column = self._columns[name]
-        if text is None or (not column.typed and not column.dtype.is_nested()):
+        if text is None or name in self._raw or (not column.typed and not column.dtype.is_nested()):
             return text
         decoder = self._decoders[name] if column.typed else self._elements
         try:

@@ -233,10 +233,9 @@ def address(text: Buffer) -> int:
 
 def first_invalid_utf8(text: Buffer) -> int | None:
     """Return the position of the first byte that is not UTF-8, None if there is none."""
-    view = memoryview(text)
     if isinstance(text, bytes) and text.isascii():  # which takes no time
         return None
-    position = 0
+    view, position = memoryview(text), 0
     while position < len(view):
         block = view[position : position + BLOCK_BYTES]
         try:

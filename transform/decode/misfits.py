@@ -13,7 +13,7 @@ import polars as pl
 
 from transform.decode.columns import beyond_range, wrong_kind
 from transform.decode.reasons import Form, Reasons, rows_by_value
-from transform.decode.schema import INTEGER_BOUNDS, Column, Path
+from transform.decode.schema import INTEGER_BOUNDS, Column, Json, Path
 from transform.native.binding import MISSING, Positions, Scan, Spans
 
 _NUMBERS, _OTHERS = b"-0123456789", b'"tf[{'
@@ -70,7 +70,7 @@ class Misfits:
         for name, column in columns.items():
             if column.typed and type(column.dtype) in _FIRST_BYTES:
                 self._find_in(nodes[name], name, column)
-            elif column.typed or column.dtype.is_nested():
+            elif (column.typed or column.dtype.is_nested()) and not isinstance(column.dtype, Json):
                 self._leave(self._rows(nodes[name], _NOT_NULL))
 
     def _leave_wider(self, node: int, column: Column) -> None:

@@ -15,7 +15,7 @@ from typing import Self, overload
 import msgspec
 import numpy as np
 
-from transform.io.chunks import LONG_LINE_HEAD_BYTES
+from transform.io.chunks import LONG_LINE_HEAD_BYTES, UnfitRow
 from transform.io.object_checksum import PieceChecksum
 from transform.native.binding import Bytes, Positions, number_rejects
 from transform.native.wanted import SLACK
@@ -121,6 +121,17 @@ class Rejects(Sequence[Reject]):
         lines, offsets, kind, starts, stops = (np.concatenate(pair)[order] for pair in pairs)
         return Rejects(lines, offsets, tuple(names), kind, np.concatenate((self.texts, other.texts)), starts, stops)
 
+    def replaced(self, unfit: Sequence[UnfitRow], offsets: Positions) -> "Rejects":
+        """Return these lines, with the reasons and bytes of rows that are unfit; these lines are among them.
+
+        Args:
+            unfit: The rows.
+            offsets: Where each line of the chunk starts in the input.
+        """
+        others = self[np.flatnonzero(~np.isin(self.lines, [one.row for one in unfit]))]
+        rows = (Reject(one.row, int(offsets[one.row]), one.kind, one.reason, one.raw, one.length) for one in unfit)
+        return others.merged(Rejects.of(rows))
+
     def by_kind(self) -> Iterator[tuple[str, int, int]]:
         """Yield each kind with its number of lines and the first one's offset, in the order of these."""
         kinds, first, counts = np.unique(self.kinds, return_index=True, return_counts=True)
@@ -150,10 +161,10 @@ class Rejects(Sequence[Reject]):
     def __getitem__(self, index: int) -> Reject: ...
 
     @overload
-    def __getitem__(self, index: slice) -> "Rejects": ...
+    def __getitem__(self, index: slice | Positions) -> "Rejects": ...
 
-    def __getitem__(self, index: int | slice) -> "Reject | Rejects":
-        if isinstance(index, slice):
+    def __getitem__(self, index: int | slice | Positions) -> "Reject | Rejects":
+        if isinstance(index, slice | np.ndarray):
             columns = (self.lines, self.offsets, self.kinds, self.starts, self.stops)
             lines, offsets, kinds, starts, stops = (np.ascontiguousarray(column[index]) for column in columns)
             return Rejects(lines, offsets, self.names, kinds, self.texts, starts, stops)
@@ -238,6 +249,7 @@ class ChunkResult:
         nonfinite: How many NaN and infinite numbers were written as null, by result.
         inexact: How many integers beyond 2^53 were read as floats, by column.
         stop: Where the chunk ends in the input.
+        after: How to go on there, as in `Places`.
         seen: Names to drop or select that a line which is kept has.
         near: By name to drop or select that no such line has, the nearest names of members near the input's start.
         checksum: The checksum of the chunk's bytes, None if nobody needs it.
@@ -251,6 +263,7 @@ class ChunkResult:
     blank: int
     nonfinite: dict[str, int]
     stop: int
+    after: int = 0
     inexact: dict[str, int] = field(default_factory=dict)
     seen: frozenset[str] = frozenset()
     near: Mapping[str, Sequence[str]] = field(default_factory=dict)

@@ -1,7 +1,7 @@
 """The types of the columns that are read: declared types as text and as polars types, and types of JSON values.
 
 A column holds values of one kind: integers (evaluated as Int128), floats (Float64), strings, booleans, or arrays or
-objects of these.
+objects of these. One that is declared as JSON has the texts of values of any kind.
 """
 
 import ast
@@ -21,14 +21,27 @@ INTEGER_BOUNDS: dict[type[pl.DataType], tuple[int, int]] = {
     **{getattr(pl, f"Int{bits}"): (-(2 ** (bits - 1)), 2 ** (bits - 1) - 1) for bits in (8, 16, 32, 64, 128)},
     **{getattr(pl, f"UInt{bits}"): (0, 2**bits - 1) for bits in (8, 16, 32, 64)},
 }
+
+
+class Json(pl.String):
+    """The type of a member of any kind, of which the column has the JSON text as it is in the line."""
+
+
 _SCALARS: tuple[type[pl.DataType], ...] = (pl.Float64, pl.String, pl.Boolean, *INTEGER_BOUNDS)
+_WHOLE: tuple[type[pl.DataType], ...] = (*_SCALARS, Json)
 _TYPE_NAMES: dict[str, type[pl.DataType]] = {
     **{scalar.__name__.lower(): scalar for scalar in _SCALARS},
     "float": pl.Float64,
     "int": pl.Int64,
     "str": pl.String,
     "bool": pl.Boolean,
+    "json": Json,
 }
+
+_TYPES = (
+    "Types are Float64, String, Boolean, Int8 to Int128, UInt8 to UInt64, List(…), Struct({…}), and json for the text "
+    "of a value of any kind."
+)
 
 MAX_TYPE_DEPTH = 64
 """How deep the arrays and objects of a column may be nested.
@@ -94,7 +107,7 @@ class Column:
 
     @property
     def evaluated(self) -> pl.DataType:
-        """The type expressions see: every integer as Int128, so that products of 64-bit columns are exact."""
+        """The type expressions see: integers as Int128, so that products of 64-bit columns are exact; JSON as text."""
         return _evaluated(self.dtype)
 
     @property
@@ -150,18 +163,18 @@ def check_declared(name: str, dtype: object, depth: int = 0) -> pl.DataType:
         return pl.Struct(
             {field.name: check_declared(f"{name}.{field.name}", field.dtype, depth + 1) for field in dtype.fields}
         )
-    if isinstance(dtype, _SCALARS):
+    if isinstance(dtype, Json) and depth:
+        raise SchemaError(
+            f"`{name}` can't be declared as json: that is the type of a whole column, such as customer.address=json"
+        )
+    if isinstance(dtype, _WHOLE):
         return dtype
     hint = "."
     if isinstance(dtype, pl.DataType) and dtype.is_temporal():
         hint = ": declare String and parse it in the expression, with the format spelled out."
     elif isinstance(dtype, pl.Float32):
         hint = ": declare Float64, as numbers in JSON are read."
-    raise SchemaError(
-        f"column `{name}` can't be declared as {dtype!r}{hint} Types are Float64, String, Boolean, "
-        "Int8 to Int128, UInt8 to UInt64, List(…) and Struct({…}).",
-        column=name,
-    )
+    raise SchemaError(f"column `{name}` can't be declared as {dtype!r}{hint} {_TYPES}", column=name)
 
 
 def parse_type(name: str, text: str) -> pl.DataType:
@@ -178,11 +191,7 @@ def parse_type(name: str, text: str) -> pl.DataType:
     except (SyntaxError, ValueError):
         near = difflib.get_close_matches(text.lower(), _TYPE_NAMES, n=1)
         did_you_mean = f" Did you mean {_TYPE_NAMES[near[0]].__name__}?" if near else ""
-        raise SchemaError(
-            f"column `{name}`: `{text}` is not a type.{did_you_mean} Types are Float64, String, Boolean, "
-            "Int8 to Int128, UInt8 to UInt64, List(…) and Struct({…}).",
-            column=name,
-        ) from None
+        raise SchemaError(f"column `{name}`: `{text}` is not a type.{did_you_mean} {_TYPES}", column=name) from None
     return check_declared(name, dtype)
 
 
@@ -305,6 +314,8 @@ def _evaluated(dtype: pl.DataType) -> pl.DataType:
         return pl.List(_evaluated(_instance(dtype.inner)))
     if isinstance(dtype, pl.Struct):
         return pl.Struct({field.name: _evaluated(_instance(field.dtype)) for field in dtype.fields})
+    if isinstance(dtype, Json):
+        return pl.String()
     return pl.Int128() if type(dtype) in INTEGER_BOUNDS else dtype
 
 

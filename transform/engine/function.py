@@ -12,10 +12,12 @@ from transform.decode.inference import SampleSize
 from transform.decode.line_errors import LineError
 from transform.decode.members import is_deep, read_members
 from transform.decode.rejects import ChunkResult, Reject, Rejects, reject_long
+from transform.decode.row_format import LINES, RowFormat
 from transform.decode.schema import Column
 from transform.engine.module_sources import Modules
 from transform.engine.summary import Summary
 from transform.io.chunks import MAX_LINE_BYTES, Chunk, LongLine
+from transform.io.source_info import UNKNOWN, SourceInfo
 
 Function = Callable[[dict[str, Any]], object]
 _SPACES = b" \t\r"
@@ -30,10 +32,12 @@ class FunctionSpec:
     Attributes:
         function: The function.
         modules: The modules beside its file, which worker processes need.
+        rows: What the rows of an input are.
     """
 
     function: Function
     modules: Modules = field(default_factory=dict)
+    rows: RowFormat = LINES
 
     @property
     def notes(self) -> tuple[str, ...]:
@@ -43,6 +47,11 @@ class FunctionSpec:
             f"ran {name}(…) line by line in Python, the slow way, which decodes and encodes all of every line; "
             "the same as polars expressions, `calculation = Calculation(name=pl.col(…) …)`, takes a fraction of that",
         )
+
+    @property
+    def source_fields(self) -> frozenset[str]:
+        """What the function uses of where a row came from: it does not see that."""
+        return frozenset()
 
     @property
     def named_members(self) -> dict[str, str]:
@@ -63,6 +72,7 @@ class FunctionSpec:
         widened: Mapping[str, pl.DataType],
         known_columns: Mapping[str, Column] | None = None,
         sample_size: SampleSize | None = None,  # noqa: ARG002 - nothing is inferred
+        info: SourceInfo = UNKNOWN,  # noqa: ARG002 - a function sees the line only
     ) -> tuple["FunctionPlan", Iterator[Chunk | LongLine]]:
         """Return the plan, and all the chunks."""
         assert not widened  # noqa: S101 - a function has no columns
@@ -94,10 +104,16 @@ class FunctionPlan:
         output, rejects, blank, dropped = list[bytes](), list[Reject](), 0, 0
         lines = bytes(chunk.data).split(b"\n")
         terminated = lines[-1] == b""
-        count, offset = len(lines) - terminated, chunk.offset
+        count, offset, places = len(lines) - terminated, chunk.offset, chunk.places
+        unfit = {one.row: one for one in places.unfit} if places is not None else {}
         for index, line in enumerate(lines[:count]):
+            if places is not None:
+                offset = int(places.offsets[index])
             try:
-                if len(line) > self.max_line_bytes:
+                if index in unfit:
+                    row = unfit[index]
+                    rejects.append(Reject(index, offset, row.kind, row.reason, row.raw, row.length))
+                elif len(line) > self.max_line_bytes:
                     rejects.append(reject_long(index, offset, line, len(line), self.max_line_bytes))
                 elif not line.strip(_SPACES):
                     blank += 1
@@ -110,8 +126,7 @@ class FunctionPlan:
             offset += len(line) + 1
         kept = count - blank - dropped - len(rejects)
         data = memoryview(b"".join(output))
-        stop = chunk.offset + len(chunk.data)
-        return ChunkResult((data,), Rejects.of(rejects), count, kept, dropped, blank, {}, stop)
+        return ChunkResult((data,), Rejects.of(rejects), count, kept, dropped, blank, {}, chunk.stop, chunk.after)
 
     def call(self, line: bytes) -> bytes | None:
         """Return the JSON text of what the function returns for a line, None if it drops the line.

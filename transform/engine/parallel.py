@@ -94,6 +94,8 @@ class _WithChecksums:
     def transform(self, chunk: Chunk | LongLine) -> ChunkResult:
         if isinstance(chunk, LongLine):
             value = chunk.checksums[self.algorithm]
+        elif chunk.places is not None and chunk.places.checksums is not None:
+            value = chunk.places.checksums[self.algorithm]
         else:
             value = checksum_of(self.algorithm, chunk.data)
         checksum = PieceChecksum(chunk.offset, chunk.stop, value)

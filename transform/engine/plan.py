@@ -4,20 +4,23 @@ The stages of a chunk are methods, in order: `decode`, `evaluate` and `splice`; 
 """
 
 import functools
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 
 import polars as pl
 
 from transform.decode.decoder import Decoded, Decoder
 from transform.decode.rejects import ChunkResult, Rejects, reject_long
 from transform.decode.schema import Column, Path
-from transform.engine.named_members import NamesFound, find_names
+from transform.engine.named_members import NamesFound, find_columns, find_names
 from transform.engine.projection import Projection
 from transform.engine.splice import splice
 from transform.expressions.evaluate import Evaluated, Evaluator
+from transform.expressions.origins import Origins
 from transform.expressions.row_wise import calls_python
+from transform.expressions.rules import Rule
 from transform.io.chunks import Chunk, LongLine
+from transform.io.source_info import UNKNOWN, SourceInfo
 from transform.native.binding import Positions
 
 _ALL = Projection()
@@ -31,11 +34,13 @@ class EvaluatedChunk:
         chunk: The lines.
         decoded: The rows that they hold, and the lines that have none.
         evaluated: The results of these rows.
+        reasons: The reasons of the rules.
     """
 
     chunk: Chunk
     decoded: Decoded
     evaluated: Evaluated
+    reasons: Sequence[str] = ()
 
     @property
     def kept_lines(self) -> Positions:
@@ -44,12 +49,16 @@ class EvaluatedChunk:
 
     @property
     def rejects(self) -> Rejects:
-        """The rejected lines, in order: those without a row, and those on which the calculation failed."""
-        decoded, failed = self.decoded, self.evaluated.failed
-        if not failed:
-            return decoded.rejects
-        more = (decoded.reject(int(decoded.lines[row]), error) for row, error in failed.items())
-        return decoded.rejects.merged(Rejects.of(more))
+        """The rejected lines, in order: without a row, rejected by a rule, and on which the calculation failed."""
+        decoded, evaluated = self.decoded, self.evaluated
+        rejects = decoded.rejects
+        if len(evaluated.refused):
+            lines = decoded.lines[evaluated.refused]
+            rejects = rejects.merged(decoded.rejects_for(lines, evaluated.refused_by, self.reasons))
+        if evaluated.failed:
+            more = (decoded.reject(int(decoded.lines[row]), error) for row, error in evaluated.failed.items())
+            rejects = rejects.merged(Rejects.of(more))
+        return rejects
 
 
 class ExpressionPlan:
@@ -66,6 +75,9 @@ class ExpressionPlan:
         projection: Which members stay.
         pure: Whether Python functions in the expressions were declared pure.
         sql: The SQL that expressions were made from, by the name of the result or the place of the filter.
+        rules: A line is rejected where one of them is true.
+        fields: What the expressions use of where a row came from.
+        info: What is known of the input.
 
     Raises:
         CalculationError: The calculation does not work on columns of these types.
@@ -82,11 +94,21 @@ class ExpressionPlan:
         projection: Projection = _ALL,
         pure: bool = False,
         sql: Mapping[str | int, str] = {},
+        rules: Sequence[Rule] = (),
+        fields: Iterable[str] = (),
+        info: SourceInfo = UNKNOWN,
     ) -> None:
         # For pickling: the decoder and the evaluator cannot be pickled, and are made again.
         self._arguments = results, filters, columns, max_line_bytes
         self._constructor = functools.partial(
-            ExpressionPlan, unchanged=unchanged, projection=projection, pure=pure, sql=sql
+            ExpressionPlan,
+            unchanged=unchanged,
+            projection=projection,
+            pure=pure,
+            sql=sql,
+            rules=rules,
+            fields=fields,
+            info=info,
         )
         self.columns = columns
         self.max_line_bytes = max_line_bytes
@@ -102,10 +124,14 @@ class ExpressionPlan:
             {name: projection.keeps(name) for name in projection.names},
             others_stay=projection.select is None,
         )
-        self._schema = {name: column.evaluated for name, column in columns.items()}
+        self._declared = [n for n, column in columns.items() if not column.inferred and n not in projection.names]
+        self._origins = Origins(fields, info)
+        self._schema = {name: column.evaluated for name, column in columns.items()} | self._origins.schema
         computed = {name: expr for name, expr in results.items() if expr is not None}
-        self._calls_python = any(map(calls_python, (*computed.values(), *filters)))
-        self._evaluator = Evaluator(computed, filters, self._schema, pure=pure, sql=sql)
+        predicates = [rule.predicate for rule in rules]
+        self._reasons = [rule.reason for rule in rules]
+        self._calls_python = any(map(calls_python, (*computed.values(), *filters, *predicates)))
+        self._evaluator = Evaluator(computed, filters, self._schema, pure=pure, sql=sql, rules=rules)
 
     def __reduce__(self) -> tuple[object, ...]:
         """Return how to make an equal plan."""
@@ -152,7 +178,10 @@ class ExpressionPlan:
         Raises:
             WidenError: An inferred type turns out too narrow.
         """
-        return self._decoder.decode(chunk)
+        decoded = self._decoder.decode(chunk)
+        if not self._origins.schema:
+            return decoded
+        return replace(decoded, frame=self._origins.add_to(decoded.frame, decoded.offsets[decoded.lines]))
 
     def evaluate(self, chunk: Chunk, decoded: Decoded | None = None) -> EvaluatedChunk:
         """Return a chunk decoded and evaluated.
@@ -166,12 +195,13 @@ class ExpressionPlan:
         """
         if decoded is None:
             decoded = self.decode(chunk)
-        return EvaluatedChunk(chunk, decoded, self._evaluator.evaluate(decoded.frame))
+        return EvaluatedChunk(chunk, decoded, self._evaluator.evaluate(decoded.frame), self._reasons)
 
     def splice(self, found: EvaluatedChunk) -> ChunkResult:
         """Return what an evaluated chunk becomes: its lines with the results in them."""
         chunk, decoded, evaluated = found.chunk, found.decoded, found.evaluated
         names = find_names(decoded, self._projection.names, found.kept_lines) if self._projection else NamesFound()
+        columns = find_columns(decoded, self._declared)
         return ChunkResult(
             output=(splice(decoded, evaluated, self._names, self.unchanged, self._targets),),
             rejects=found.rejects,
@@ -181,9 +211,10 @@ class ExpressionPlan:
             blank=decoded.blank,
             nonfinite=evaluated.nonfinite,
             inexact=decoded.inexact,
-            stop=chunk.offset + len(chunk.data),
-            seen=names.seen,
-            near=names.near,
+            stop=chunk.stop,
+            after=chunk.after,
+            seen=names.seen | columns.seen,
+            near={**names.near, **columns.near},
         )
 
     def count_nulls(self, found: EvaluatedChunk) -> dict[str, int]:

@@ -135,7 +135,7 @@ class _Worker:
             if not self.is_ready:
                 self._receive()
                 self.is_ready = True
-            self.connection.send(chunk.offset)
+            self.connection.send((chunk.offset, chunk.places))
             self.connection.send_bytes(chunk.data)
             result: ChunkResult = self._receive()
             return replace(result, output=(memoryview(self.connection.recv_bytes()),))
@@ -212,8 +212,8 @@ def main() -> None:
             return
         connection.send((None, None, ""))  # ready
         while True:
-            offset = connection.recv()
-            chunk = copy_chunk(Chunk(memoryview(connection.recv_bytes()), offset))
+            offset, places = connection.recv()
+            chunk = copy_chunk(Chunk(memoryview(connection.recv_bytes()), offset, places))
             try:
                 result = plan.transform(chunk)
             except Exception as error:  # noqa: BLE001 - as above

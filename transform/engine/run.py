@@ -1,9 +1,9 @@
 """A run: lines → decode → evaluate → splice → output, in order, published whole or not at all.
 
-    read_chunks ─▶ plan.transform ─▶ Stream ─▶ Output
-    lines          decode            counts    file, object or pipe
-                   evaluate             └────▶ RejectFile
-                   splice
+    RowFormat.read ─▶ plan.transform ─▶ Stream ─▶ Output
+    rows as lines     decode            counts    file, object or pipe
+                      evaluate             └────▶ RejectFile
+                      splice
 
 `Stream` is a run in progress: it yields the output of an input chunk by chunk, from the start or from a saved state.
 `run` writes these parts of the output, and publishes it. `parallel` transforms the chunks, here or in other processes.
@@ -23,6 +23,7 @@ import polars as pl
 from transform import _process
 from transform.decode.inference import SampleSize
 from transform.decode.rejects import ChunkResult
+from transform.decode.row_format import RowFormat
 from transform.decode.schema import Column
 from transform.engine.module_sources import Modules
 from transform.engine.options import EngineOptions
@@ -30,10 +31,11 @@ from transform.engine.parallel import chunk_results
 from transform.engine.reject_file import RejectFile, default_target
 from transform.engine.summary import State, Summary
 from transform.engine.threads import Transforms
-from transform.errors import DamagedError, SchemaError, TransformError, WidenError
-from transform.io.chunks import Chunk, LongLine, read_chunks
+from transform.errors import DamagedError, SchemaError, SourceChangedError, TransformError, WidenError
+from transform.io.chunks import Chunk, LongLine
 from transform.io.conflicts import check_no_conflicts, located, refuse_other_format
 from transform.io.outputs import Output, Target
+from transform.io.source_info import UNKNOWN, SourceInfo
 from transform.io.sources import OpenSource, Reader, Source, open_source, reopenable
 
 Chunks = Iterator[Chunk | LongLine]
@@ -55,12 +57,20 @@ class Spec(Protocol):
         """The modules beside the calculation's file, which worker processes need."""
 
     @property
+    def rows(self) -> RowFormat:
+        """What the rows of the input are."""
+
+    @property
     def notes(self) -> tuple[str, ...]:
         """Notes for the user on how the run was done."""
 
     @property
+    def source_fields(self) -> frozenset[str]:
+        """What the calculation uses of where a row came from, apart from its offset."""
+
+    @property
     def named_members(self) -> Mapping[str, str]:
-        """The members that lines are expected to have, by name, and what is to be done to them: drop or select."""
+        """The members that lines are expected to have, by name, and what is done to them: read, drop or select."""
 
     def final_notes(self, summary: Summary) -> list[str]:
         """Return notes for the user on what was found in all lines."""
@@ -72,6 +82,7 @@ class Spec(Protocol):
         widened: Mapping[str, pl.DataType],
         known_columns: Mapping[str, Column] | None = None,
         sample_size: SampleSize | None = None,
+        info: SourceInfo = UNKNOWN,
     ) -> tuple[Plan, Chunks]:
         """Find the types of the columns read, from the first chunks; return the plan, and all the chunks.
 
@@ -81,6 +92,7 @@ class Spec(Protocol):
             widened: The types of the columns whose inferred type turned out too narrow.
             known_columns: The columns with their types, if the run is resumed.
             sample_size: How much of the input to infer types from; None for the default.
+            info: What is known of the input beside its content.
         """
 
 
@@ -124,6 +136,9 @@ class Stream:
         if reader.checksum is not None and state.position is not None and reader.codec is None:
             resumed = reader.checksum.resumed(state.checksum, state.position.offset)
             self._reader = replace(reader, checksum=resumed)
+        if not spec.rows.in_lines:
+            self._reader = replace(self._reader, version=None)  # no row can be found without those before it
+        self._after = state.after
         self._resumed = state
         self._options = options
         self._stack = stack
@@ -154,6 +169,7 @@ class Stream:
             for _ in rejects:  # so that those that the caller has not taken are counted, too
                 pass
             self.summary.add(result)
+            self._after = result.after
             if self._reader.checksum is not None and result.checksum is not None:
                 self._reader.checksum.add(result.checksum)
             self._state = self._current_state()
@@ -168,15 +184,21 @@ class Stream:
     def _results(self) -> contextlib.AbstractContextManager[Iterator[ChunkResult]]:
         """Return what each chunk of the rest of the input becomes."""
         options, resumed = self._options, self._resumed
-        chunks = read_chunks(
+        if resumed.position is not None and resumed.source != self._noted_source:
+            raise SourceChangedError(
+                f"{self._reader.name}: has the content that was read before, but was written again"
+            )
+        chunks = self._spec.rows.read(
             self._reader.read_into,
             options.chunk_bytes,
             options.max_line_bytes,
-            start=resumed.position.offset if resumed.position else 0,
+            resumed.position.offset if resumed.position else 0,
+            resumed.after,
             only_blank=resumed.summary.lines_in == resumed.summary.blank,
+            with_checksums=self._reader.checksum is not None and self._reader.codec is None,
         )
         plan, chunks = self._spec.prepare(
-            chunks, options.max_line_bytes, resumed.widened, resumed.columns, options.sample_size
+            chunks, options.max_line_bytes, resumed.widened, resumed.columns, options.sample_size, self._reader.info
         )
         self.summary.schema = plan.describe_schema()
         self.summary.notes = [*self._reader.notes, *self._spec.notes]
@@ -186,16 +208,22 @@ class Stream:
 
     def _rejects(self, result: ChunkResult) -> Iterator[bytes]:
         """Count the rejected lines of a chunk, and yield them as blocks of JSON lines."""
+        if not len(result.rejects):
+            return
         rejects = self._options.policy.up_to_failure(self.summary, result.rejects)
-        self.summary.count_rejects(rejects)
-        yield from rejects.to_json_blocks(self.summary.lines_in + 1)
         if rejects:
+            self.summary.count_rejects(rejects)
+            yield from rejects.to_json_blocks(self.summary.lines_in + 1)
             self._options.policy.check(self.summary, rejects[-1])
 
     def _current_state(self) -> State:
         codec = self._reader.codec.name if self._reader.codec else None
         checksum = self._reader.checksum.so_far if self._reader.checksum is not None and codec is None else None
-        return State(self.summary.copy(), self._resumed.widened, codec, checksum)
+        return State(self.summary.copy(), self._resumed.widened, codec, checksum, self._noted_source, self._after)
+
+    @property
+    def _noted_source(self) -> str | None:
+        return self._reader.info.noted(self._spec.source_fields)
 
 
 @contextlib.contextmanager

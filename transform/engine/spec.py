@@ -10,11 +10,13 @@ import functools
 import hashlib
 import importlib
 import itertools
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from transform.decode.near_names import unread_types
+from transform.decode.row_format import LINES
 from transform.engine.projection import Projection
+from transform.io.source_info import UNKNOWN, SourceInfo
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -22,11 +24,13 @@ if TYPE_CHECKING:
     import polars as pl
 
     from transform.decode.inference import SampleSize
+    from transform.decode.row_format import RowFormat
     from transform.decode.schema import Column
     from transform.engine.module_sources import Modules
     from transform.engine.plan import ExpressionPlan
     from transform.engine.summary import Summary
     from transform.expressions.reads import Bound
+    from transform.expressions.rules import Rule
     from transform.io.chunks import Chunk, LongLine
 
 
@@ -72,12 +76,14 @@ class ExpressionSpec:
     Attributes:
         results: Expressions by name.
         filters: A line stays where all of them are true.
+        rules: A line is rejected where one of them is true.
         schema: Declared types by column.
         projection: Which members stay.
         pure: Whether Python functions in the expressions were declared pure.
         origin: The text that the results were made from, if any.
         sql: The SQL that expressions were made from, by the name of the result or the place of the filter.
         modules: The modules beside its file, which worker processes need; they are part of the origin.
+        rows: What the rows of an input are.
     """
 
     results: dict[str, pl.Expr]
@@ -88,15 +94,31 @@ class ExpressionSpec:
     origin: tuple[bytes, ...] = ()
     sql: dict[str | int, str] = field(default_factory=dict)
     modules: Modules = field(default_factory=dict)
+    rules: tuple[Rule, ...] = ()
+    rows: RowFormat = LINES
     _bound: Bound | None = field(default=None, init=False, repr=False, compare=False)
+    _planned: tuple[object, ExpressionPlan] | None = field(default=None, init=False, repr=False, compare=False)
 
     @property
     def digest(self) -> str:
         """A SHA-256 over the text or expressions, the declared types and the options."""
+        from transform.expressions.pseudonyms import fingerprint, read_key, uses_key
+
         results = self.origin or tuple(_serialised(expr) for expr in self.results.values())
         filters = [_serialised(expr) for expr in self.filters]
         options = repr((sorted(self.schema.items(), key=str), self.projection.describe(), self.pure))
-        return digest([*results, b"where", *filters, options.encode()])
+        rules = [part for rule in self.rules for part in (_serialised(rule.predicate), rule.reason.encode())]
+        parts = [
+            *results,
+            b"where",
+            *filters,
+            options.encode(),
+            *([b"reject", *rules] if rules else []),
+            *self.rows.digest_parts(),
+        ]
+        if uses_key((*self.results.values(), *self.filters, *self.predicates)):
+            parts += [b"key", fingerprint(read_key())]
+        return digest(parts)
 
     @property
     def bound(self) -> Bound:
@@ -104,9 +126,21 @@ class ExpressionSpec:
         from transform.expressions.reads import bind
 
         if self._bound is None:
-            object.__setattr__(self, "_bound", bind(self.results, self.filters))
+            object.__setattr__(self, "_bound", bind(self.results, self.filters, self.predicates))
         assert self._bound is not None  # noqa: S101 - it was just set
         return self._bound
+
+    @property
+    def source_fields(self) -> frozenset[str]:
+        """What the expressions use of where a row came from, apart from its offset."""
+        from transform.expressions.origins import OFFSET
+
+        return self.bound.fields - {OFFSET}
+
+    @property
+    def predicates(self) -> list[pl.Expr]:
+        """The conditions of the rules."""
+        return [rule.predicate for rule in self.rules]
 
     @property
     def columns(self) -> list[str]:
@@ -122,13 +156,15 @@ class ExpressionSpec:
 
     @property
     def named_members(self) -> dict[str, str]:
-        """The members that lines are expected to have, by name, and what is to be done to them: drop or select.
+        """The members that lines are expected to have, by name, and what is to be done to them: read, drop or select.
 
-        A result that is selected is there in any case.
+        A result that is selected is there in any case. Of the members that are read, only those with a declared type
+        are named: the type of any other is inferred from its values.
         """
         projection = self.projection
         expected = (name for name in projection.names if name in projection.drop or name not in self.results)
-        return {name: "drop" if name in projection.drop else "select" for name in expected}
+        read = {name: "read" for name in self.bound.reads if name in self.schema}
+        return read | {name: "drop" if name in projection.drop else "select" for name in expected}
 
     @property
     def notes(self) -> tuple[str, ...]:
@@ -136,7 +172,7 @@ class ExpressionSpec:
         from transform.expressions.row_wise import calls_python
 
         notes = unread_types(self.schema, self.declarable)
-        if any(calls_python(expr) for expr in (*self.results.values(), *self.filters)):
+        if any(calls_python(expr) for expr in (*self.results.values(), *self.filters, *self.predicates)):
             notes.append(
                 "Python functions ran in the expressions, which were declared pure: they are not checked, and slow"
             )
@@ -153,6 +189,7 @@ class ExpressionSpec:
         widened: Mapping[str, pl.DataType],
         known_columns: Mapping[str, Column] | None = None,
         sample_size: SampleSize | None = None,
+        info: SourceInfo = UNKNOWN,
     ) -> tuple[ExpressionPlan, Iterator[Chunk | LongLine]]:
         """Return the plan, and all the chunks; see `Spec.prepare`.
 
@@ -169,7 +206,7 @@ class ExpressionSpec:
             columns, first = resume_columns(bound.reads, known_columns), _first(chunks)
         if columns is None:  # there is nothing to compute: every line is blank or will be rejected
             return ExpressionPlan({}, (), {}, max_line_bytes), itertools.chain(first, chunks)
-        plan = self._plan(bound, columns, max_line_bytes)
+        plan = self._plan(bound, columns, max_line_bytes, info)
         for chunk in first[:1]:
             plan.probe(chunk)
         return plan, itertools.chain(first, chunks)
@@ -188,10 +225,16 @@ class ExpressionSpec:
             return None
         return self._plan(bound, infer_columns(bound.reads, self.schema, Sample(), {}), MAX_LINE_BYTES)
 
-    def _plan(self, bound: Bound, columns: dict[str, Column], max_line_bytes: int) -> ExpressionPlan:
+    def _plan(
+        self, bound: Bound, columns: dict[str, Column], max_line_bytes: int, info: SourceInfo = UNKNOWN
+    ) -> ExpressionPlan:
+        """Return a plan, or the last one if it is the same: the checks take longer than the lines of a small input."""
         from transform.engine.plan import ExpressionPlan
 
-        return ExpressionPlan(
+        inputs = columns, max_line_bytes, info if bound.fields else UNKNOWN
+        if self._planned is not None and self._planned[0] == inputs:
+            return self._planned[1]
+        plan = ExpressionPlan(
             {name: bound.results.get(name) for name in self.results},
             bound.filters,
             columns,
@@ -200,7 +243,12 @@ class ExpressionSpec:
             projection=self.projection,
             pure=self.pure,
             sql=self.sql,
+            rules=[replace(rule, predicate=expr) for rule, expr in zip(self.rules, bound.rules, strict=True)],
+            fields=bound.fields,
+            info=info,
         )
+        object.__setattr__(self, "_planned", (inputs, plan))
+        return plan
 
     def _infer(
         self,

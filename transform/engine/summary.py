@@ -15,6 +15,7 @@ from transform.io.object_checksum import check_text
 from transform.io.sources import Position
 
 _FIRST_REJECTS = 3
+_MAX_AFTER = 3
 MAX_REASONS = 100
 """How many different reasons of rejected lines are counted separately; a reason may have a name from the input."""
 OTHER_REASONS = "other reasons"
@@ -60,7 +61,8 @@ class Summary:
         inexact: The number of integers beyond 2^53 that were computed with as floats, by column.
         schema: The type of each column read, and whether it was `declared` or `inferred`, by name.
         notes: Notes for the user on how the run was done.
-        absent: The names to drop or select that no line in the output has had, each with the nearest names of members.
+        absent: The names to drop or select that no line in the output has had, and the columns with a declared type
+            that no line has had a value for, each with the nearest names of members.
         rejects: Where the rejected lines are, None if there are none or they were not kept.
         rejects_left_out: How many rejected lines were counted but not kept, because the worker keeps a limited number.
         seconds: Time from the start until the output was published.
@@ -115,20 +117,23 @@ class Summary:
             self.absent[name] = nearest(name, [*self.absent[name], *result.near[name]])
 
     def expect(self, names: Iterable[str]) -> None:
-        """Note the names to drop or select, before the first line."""
+        """Note the names to read, drop or select, before the first line."""
         self.absent = {name: [] for name in names}
 
     def notes_on_absent(self, named_members: Mapping[str, str]) -> list[str]:
-        """Return a sentence for each name to drop or select that no line in the output has had, if there is a line.
+        """Return a sentence for each name in `absent`, if there is a line that could have had it.
 
         Args:
-            named_members: What was to be done, by name: `drop` or `select`.
+            named_members: What was to be done, by name: `read`, `drop` or `select`.
         """
-        return [
-            f"no line that was kept has a member `{name}` to {named_members[name]}.{did_you_mean(near)}"
-            for name, near in self.absent.items()
-            if self.lines_out and name in named_members
-        ]
+        notes = []
+        for name, near in self.absent.items():
+            what = named_members.get(name)
+            if what == "read" and (self.lines_out or self.filtered):
+                notes.append(f"no line has a value for `{name}`, which was read as null.{did_you_mean(near)}")
+            elif what in ("drop", "select") and self.lines_out:
+                notes.append(f"no line that was kept has a member `{name}` to {what}.{did_you_mean(near)}")
+        return notes
 
     def count(self, result: ChunkResult) -> None:
         """Add the counts of a chunk, with its rejects."""
@@ -219,6 +224,8 @@ class State:
         widened: The types of the columns whose inferred type turned out too narrow.
         codec: The name of the compression of the input, None for none.
         checksum: The checksum of the input so far, as `ObjectChecksum.so_far` returns it; None if it is not known.
+        source: What the results have of where their rows came from, as `SourceInfo.noted` returns it; None for nothing.
+        after: How to go on reading rows, if they are not lines: 1 in an array, 2 after a broken row, 3 for both.
 
     Example:
         >>> State.from_dict(State().to_dict()) == State()
@@ -229,6 +236,8 @@ class State:
     widened: Mapping[str, pl.DataType] = field(default_factory=dict)
     codec: str | None = None
     checksum: str | None = None
+    source: str | None = None
+    after: int = 0
 
     @property
     def position(self) -> Position | None:
@@ -253,7 +262,8 @@ class State:
         """Return the state as plain data, for JSON."""
         widened = {name: str(dtype) for name, dtype in self.widened.items()}
         summary = self.summary.to_dict()
-        return {"summary": summary, "widened": widened, "codec": self.codec, "checksum": self.checksum}
+        plain = {"summary": summary, "widened": widened, "codec": self.codec, "checksum": self.checksum}
+        return plain | {"source": self.source, "after": self.after}
 
     @classmethod
     def from_dict(cls, plain: Mapping[str, Any]) -> Self:
@@ -264,6 +274,12 @@ class State:
         """
         widened = {name: read_type(text) for name, text in plain["widened"].items()}
         checksum = check_text(plain.get("checksum"))  # states of earlier versions have none
-        state = cls(Summary.from_dict(plain["summary"]), widened, plain["codec"], checksum)
+        source = plain.get("source")  # likewise
+        if not isinstance(source, str | None):
+            raise TypeError(f"not a source: {source!r:.80}")
+        after = plain.get("after", 0)
+        if type(after) is not int or not 0 <= after <= _MAX_AFTER:
+            raise ValueError(f"nothing that rows can come after: {after!r:.80}")
+        state = cls(Summary.from_dict(plain["summary"]), widened, plain["codec"], checksum, source, after)
         _ = state.columns  # raises here, rather than later, if a type is unknown
         return state

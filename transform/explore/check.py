@@ -12,7 +12,7 @@ from transform.engine.spec import ExpressionSpec
 from transform.engine.summary import State, Summary
 from transform.explore.describe import type_name
 from transform.explore.preview import FirstLines
-from transform.io.chunks import MAX_LINE_BYTES, Chunk, LongLine, read_chunks
+from transform.io.chunks import MAX_LINE_BYTES, Chunk, LongLine
 from transform.io.sources import Source, open_source
 from transform.sizes import count_option
 
@@ -105,8 +105,8 @@ def check(
 def _check(spec: Spec, source: Source, lines: int | None, options: EngineOptions, state: State) -> Check:
     nulls: dict[str, int] = {}
     with open_source(source, max_inflation=options.max_inflation) as reader:
-        read = read_chunks(reader.read_into, max_line_bytes=options.max_line_bytes)
-        plan, chunks = spec.prepare(read, options.max_line_bytes, state.widened)
+        read = spec.rows.read(reader.read_into, max_line_bytes=options.max_line_bytes)
+        plan, chunks = spec.prepare(read, options.max_line_bytes, state.widened, info=reader.info)
         types = plan.result_types if isinstance(plan, ExpressionPlan) else {}
         summary = Summary(source=reader.name, schema=plan.describe_schema(), notes=[*reader.notes, *spec.notes])
         summary.expect(spec.named_members)
@@ -117,6 +117,9 @@ def _check(spec: Spec, source: Source, lines: int | None, options: EngineOptions
             reader.check_whole()
     found = spec.final_notes(summary)
     summary.notes += found
+    # A column is declared also because it may be absent.
+    declared = {name: verb for name, verb in spec.named_members.items() if verb == "read"}
+    harmless = summary.notes_on_absent(declared)
     unread = unread_types(spec.schema, spec.declarable) if isinstance(spec, ExpressionSpec) else ()
     names = {name: type_name(dtype) for name, dtype in types.items()}
     closed = plan.closed if isinstance(plan, ExpressionPlan) else []
@@ -126,7 +129,15 @@ def _check(spec: Spec, source: Source, lines: int | None, options: EngineOptions
         for name in closed
     ]
     counts = {name: nulls.get(name, 0) for name in names}
-    return Check(summary, looked_at.whole, names, counts, tuple(found), tuple(closed), tuple(unread))
+    return Check(
+        summary,
+        looked_at.whole,
+        names,
+        counts,
+        tuple(note for note in found if note not in harmless),
+        tuple(closed),
+        tuple(unread),
+    )
 
 
 def _transform(plan: Plan, chunk: Chunk | LongLine, nulls: dict[str, int]) -> ChunkResult:

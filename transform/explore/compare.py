@@ -21,7 +21,7 @@ from transform.engine.spec import ExpressionSpec
 from transform.engine.summary import State
 from transform.errors import OptionError
 from transform.explore.preview import FirstLines
-from transform.io.chunks import MAX_LINE_BYTES, Chunk, LongLine, read_chunks
+from transform.io.chunks import MAX_LINE_BYTES, Chunk, LongLine
 from transform.io.sources import Source, open_source
 from transform.sizes import count_option
 from transform.terminal_text import printable
@@ -295,7 +295,9 @@ def compare(spec: ExpressionSpec, function: Function, source: Source, lines: int
     def attempt(state: State) -> Comparison:
         tally = _Tally()
         with open_source(source) as reader:
-            plan, chunks = spec.prepare(read_chunks(reader.read_into), MAX_LINE_BYTES, state.widened)
+            plan, chunks = spec.prepare(
+                spec.rows.read(reader.read_into), MAX_LINE_BYTES, state.widened, info=reader.info
+            )
             first_lines = FirstLines(chunks, lines)
             for outcome in _outcomes(plan, first_lines):
                 tally.add(outcome.number, _differ(outcome, call, rel_tol))

@@ -25,6 +25,7 @@ def describe(spec: ExpressionSpec) -> str:
         )
     ]
     lines += [f"  where {predicate}" for predicate in spec.filters]
+    lines += [f"  reject {rule.predicate}: {rule.reason}" for rule in spec.rules]
     lines += [f"  {what} {', '.join(names)}" for what, names in _projection(spec)]
     lines += [f"  schema {name}: {dtype}" for name, dtype in spec.schema.items()]
     return "\n".join(["Calculation", *(printable(line) for line in lines)])
@@ -38,6 +39,7 @@ def describe_html(spec: ExpressionSpec) -> str:
         for name, expr in spec.results.items()
     ]
     rest: list[tuple[str, html.Cell]] = [("where", html.Code(str(predicate))) for predicate in spec.filters]
+    rest += [("reject", html.Code(f"{rule.predicate}: {rule.reason}")) for rule in spec.rules]
     rest += [(what, ", ".join(names)) for what, names in _projection(spec)]
     rest += [("schema", html.Code(f"{name}: {dtype}")) for name, dtype in spec.schema.items()]
     header = ("result", "expression", "reads", "type")

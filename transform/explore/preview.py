@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 
 import numpy as np
 import polars as pl
@@ -11,7 +12,7 @@ from transform.engine.run import retry_widened
 from transform.engine.spec import ExpressionSpec
 from transform.engine.summary import State, Summary
 from transform.errors import OptionError
-from transform.io.chunks import MAX_LINE_BYTES, Chunk, LongLine, read_chunks
+from transform.io.chunks import MAX_LINE_BYTES, Chunk, LongLine
 from transform.io.sources import Source, open_source
 from transform.sizes import count_option
 
@@ -46,7 +47,7 @@ class FirstLines:
                 ends = np.flatnonzero(np.frombuffer(chunk.data, np.uint8) == ord("\n"))
                 cut = len(chunk.data) if len(ends) < left else int(ends[left - 1]) + 1
                 more = cut < len(chunk.data)
-                yield Chunk(chunk.data[:cut], chunk.offset)
+                yield replace(chunk, data=chunk.data[:cut])
                 if more:
                     return
                 left -= len(ends)
@@ -91,7 +92,9 @@ def report_rejected(seen: Summary, rejected: list[str] | None) -> None:
 def _first_rows(spec: ExpressionSpec, source: Source, rows: int, state: State) -> tuple[pl.DataFrame, Summary]:
     seen = Summary()
     with open_source(source) as reader:
-        plan, chunks = spec.prepare(read_chunks(reader.read_into, _CHUNK_BYTES), MAX_LINE_BYTES, state.widened)
+        plan, chunks = spec.prepare(
+            spec.rows.read(reader.read_into, _CHUNK_BYTES), MAX_LINE_BYTES, state.widened, info=reader.info
+        )
         found = [plan.empty_values()]
         for chunk in chunks:
             if isinstance(chunk, Chunk):

@@ -14,7 +14,7 @@ from transform.engine.run import retry_widened
 from transform.engine.spec import ExpressionSpec
 from transform.engine.summary import State
 from transform.errors import OptionError
-from transform.io.chunks import MAX_LINE_BYTES, Chunk, LongLine, read_chunks
+from transform.io.chunks import MAX_LINE_BYTES, Chunk, LongLine
 from transform.io.sources import Reader, Source, open_source
 from transform.sizes import count_option, format_estimate, format_size, size_option
 from transform.terminal_text import printable
@@ -142,7 +142,7 @@ def _profile(spec: ExpressionSpec, source: Source, max_bytes: int | None, state:
     with open_source(source) as reader, tempfile.TemporaryFile() as sink:
         timer = _Timer()
         started = time.perf_counter()
-        plan, chunks = spec.prepare(read_chunks(reader.read_into), MAX_LINE_BYTES, state.widened)
+        plan, chunks = spec.prepare(spec.rows.read(reader.read_into), MAX_LINE_BYTES, state.widened, info=reader.info)
         settle = time.perf_counter() - started
         lines, bytes_in, bytes_out, whole = 0, 0, 0, True
         while (chunk := timer.on_the_clock("lines", lambda: next(chunks, None))) is not None:
@@ -153,9 +153,10 @@ def _profile(spec: ExpressionSpec, source: Source, max_bytes: int | None, state:
                 lines, bytes_in = lines + 1, chunk.stop
                 continue
             count, size = _transform(plan, chunk, sink, timer)
-            lines, bytes_in, bytes_out = lines + count, chunk.offset + len(chunk.data), bytes_out + size
+            lines, bytes_in, bytes_out = lines + count, chunk.stop, bytes_out + size
         timer.on_the_clock("write", lambda: _sync(sink))
-        return Profile(reader.name, bytes_in, bytes_out, lines, whole, settle, timer.seconds, _reads_in_order(reader))
+        in_order = not spec.rows.in_lines or _reads_in_order(reader)
+        return Profile(reader.name, bytes_in, bytes_out, lines, whole, settle, timer.seconds, in_order)
 
 
 def _transform(plan: ExpressionPlan, chunk: Chunk, sink: BinaryIO, timer: "_Timer") -> tuple[int, int]:

@@ -10,7 +10,7 @@ functions fail on a frame without rows. So `compute_padded` computes a single ro
 import itertools
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import msgspec
@@ -21,11 +21,14 @@ from transform.decode.line_errors import LineError
 from transform.decode.schema import has_floats
 from transform.errors import CalculationError
 from transform.expressions.arithmetic import sql_literals, with_exact_arithmetic, without_negation
+from transform.expressions.hashes import Hash, extract, hashed
 from transform.expressions.mixtures import check_types
 from transform.expressions.parse import first_line
+from transform.expressions.pseudonyms import HMAC_SHA256, read_key, uses_key
 from transform.expressions.reads import columns_read
-from transform.expressions.rewrite import Overflow
+from transform.expressions.rewrite import Check, Overflow
 from transform.expressions.row_wise import check_row_wise
+from transform.expressions.rules import Rule
 from transform.expressions.tree import REFUSALS, nodes, show
 from transform.native.binding import Positions
 
@@ -140,6 +143,8 @@ def count_nonfinite(values: pl.Series) -> int:
 
 _PROBE_ROWS = 1000
 _MASK = "the filter"
+_RULE = "the rule"
+_NO_RULE = -1
 # In an error about a single row, polars also lists the copy that it was padded with, which would only confuse.
 _TWICE = re.compile(r" for \d+ out of \d+ values: \[(?P<values>.+), (?P=values)\]$")
 
@@ -149,12 +154,14 @@ class Evaluated:
     """The results of a calculation on a frame.
 
     Attributes:
-        kept: The rows that pass the filters, in order.
-        filtered: How many rows do not.
+        kept: The rows that no rule rejects and that pass the filters, in order.
+        filtered: How many rows that no rule rejects do not pass the filters.
         results: A column for each result, with one row for each row kept: numbers as Float64 or Int64, null where they
             are, and anything else as JSON text.
         nonfinite: How many NaN and infinite numbers each result had, which are written as null.
         failed: The errors of the rows for which polars raised one.
+        refused: The rows that a rule rejects, in order.
+        refused_by: For each of these, the number of the first rule that does.
     """
 
     kept: Positions
@@ -162,6 +169,8 @@ class Evaluated:
     results: pl.DataFrame
     nonfinite: dict[str, int]
     failed: dict[int, LineError]
+    refused: Positions
+    refused_by: Positions
 
 
 class Evaluator:
@@ -173,6 +182,7 @@ class Evaluator:
         schema: The columns of the frames.
         pure: Whether Python functions in the expressions were declared to be pure functions of one row.
         sql: The SQL that expressions were made from, by the name of the result or the place of the filter.
+        rules: A row is rejected if one of them is true; then neither filters nor results are evaluated on it.
 
     Raises:
         CalculationError: polars refuses an expression, it is not row-wise, or JSON has no values of its type.
@@ -186,10 +196,17 @@ class Evaluator:
         *,
         pure: bool = False,
         sql: Mapping[str | int, str] = {},
+        rules: Sequence[Rule] = (),
     ) -> None:
-        shown = [f"`{sql[place]}`" if place in sql else f"`{expr}`" for place, expr in enumerate(filters)]
-        exprs, self._overflow = _exact(results, schema, pure=pure, sql=sql)
-        filters, self._filter_overflow = _exact(dict(enumerate(filters)), schema, pure=pure, sql=sql)
+        shown = [f"the filter `{sql.get(place, str(expr))}`" for place, expr in enumerate(filters)]
+        shown += [f"the rule `{rule.text}`" for rule in rules]
+        exprs, self._overflow, self._hashes = _exact(results, schema, pure=pure, sql=sql)
+        conditions = dict(enumerate(filters))
+        filters, self._filter_overflow, self._filter_hashes = _exact(conditions, schema, pure=pure, sql=sql)
+        numbered = {number: rule.predicate for number, rule in enumerate(rules)}
+        of_rules: dict[str | int, str] = {number: rule.sql for number, rule in enumerate(rules) if rule.sql}
+        predicates, self._rule_overflow, self._rule_hashes = _exact(numbered, schema, pure=pure, sql=of_rules)
+        self._rule = _first_true(predicates).alias(_RULE) if rules else None
         self._results = [expr.alias(name) for name, expr in zip(results, exprs, strict=True)]
         self._names = list(results)
         # polars does not wrap the exceptions of Python functions.
@@ -197,18 +214,20 @@ class Evaluator:
             (Exception, *REFUSALS) if pure else (*REFUSALS, _RefusedRowError)
         )
         self._filter = pl.all_horizontal(*filters).fill_null(value=False).alias(_MASK) if filters else None
-        self._into_lists = looks_into_lists([*self._results, *filters])
+        self._into_lists = looks_into_lists([*self._results, *filters, *predicates])
         empty = pl.DataFrame(schema=schema)
         try:
             self.types: dict[str, pl.DataType] = dict(self._compute(empty).schema)
         except self._failures as error:
             named = ", ".join(f"`{name}`" for name in self._names)
             raise CalculationError(f"{named} cannot be computed, whatever the line: {first_line(error)}") from None
-        for predicate, text in zip(filters, shown, strict=True):
-            found = empty.select(predicate).dtypes[0]
+        conditions_of = [(self._filter_hashes, predicate) for predicate in filters]
+        conditions_of += [(self._rule_hashes, predicate) for predicate in predicates]
+        for (steps, predicate), text in zip(conditions_of, shown, strict=True):
+            found = _with_hashes(empty, steps).select(predicate).dtypes[0]
             if found not in (pl.Boolean, pl.Null):
                 raise CalculationError(
-                    f"the filter {text} gives {found}, not true or false: write a comparison, as in `a = 1`, in Python "
+                    f"{text} gives {found}, not true or false: write a comparison, as in `a = 1`, in Python "
                     "pl.col('a') == 1"
                 )
         self._written = {name: written(name, dtype) for name, dtype in self.types.items()}
@@ -223,14 +242,18 @@ class Evaluator:
             if frame.height == 1:
                 failed = {0: LineError("the calculation failed", _failure(error))}
                 none = self._compute(frame.clear()).select(self._written.values())
-                return Evaluated(np.empty(0, np.int64), 0, none, {}, failed)
+                return Evaluated(_NO_ROWS, 0, none, {}, failed, _NO_ROWS, _NO_ROWS)
         middle = frame.height // 2
         return _join(self.evaluate(frame.head(middle)), self.evaluate(frame.slice(middle)), middle)
 
     def compute(self, frame: pl.DataFrame) -> pl.DataFrame:
-        """Return the columns read and the results of the rows that pass the filters."""
-        kept = frame if self._filter is None else frame.filter(self._mask(frame))
-        return compute_padded(kept, self._results, into_lists=self._into_lists)
+        """Return the columns read and the results of the rows that no rule rejects and that pass the filters."""
+        kept = frame
+        if self._rule is not None:
+            kept = kept.filter(self._one(_with_hashes(kept, self._rule_hashes), self._rule) == _NO_RULE)
+        if self._filter is not None:
+            kept = kept.filter(self._one(_with_hashes(kept, self._filter_hashes), self._filter))
+        return compute_padded(_with_hashes(kept, self._hashes), self._results, into_lists=self._into_lists)
 
     def probe(self, frame: pl.DataFrame) -> None:
         """Raise if the first rows give different results when they are evaluated together and in pieces.
@@ -253,20 +276,28 @@ class Evaluator:
                 )
 
     def _compute(self, frame: pl.DataFrame) -> pl.DataFrame:
+        frame = _with_hashes(frame, self._hashes)
         return compute_padded(frame, self._results, into_lists=self._into_lists).select(self._names)
 
-    def _mask(self, frame: pl.DataFrame) -> pl.Series:
-        assert self._filter is not None  # noqa: S101 - called only if there is a filter
-        return compute_padded(frame, [self._filter], into_lists=self._into_lists)[_MASK]
+    def _one(self, frame: pl.DataFrame, expr: pl.Expr) -> pl.Series:
+        return compute_padded(frame, [expr], into_lists=self._into_lists)[expr.meta.output_name()]
 
     def _evaluate(self, frame: pl.DataFrame) -> Evaluated:
-        kept = np.arange(frame.height)
-        _refuse(frame, self._filter_overflow)
+        kept, refused, refused_by = np.arange(frame.height), _NO_ROWS, _NO_ROWS
+        if self._rule is not None:
+            with_hashes = _with_hashes(frame, self._rule_hashes)
+            _refuse(with_hashes, self._rule_overflow)
+            numbers = self._one(with_hashes, self._rule).to_numpy()
+            refused, kept = np.flatnonzero(numbers != _NO_RULE), np.flatnonzero(numbers == _NO_RULE)
+            refused_by = numbers[refused].astype(np.int64)
+            frame = frame[kept] if len(refused) else frame
+        rows = frame
         if self._filter is not None:
-            mask = self._mask(frame)
-            kept, rows = np.flatnonzero(mask.to_numpy()), frame.filter(mask)
-        else:
-            rows = frame
+            with_hashes = _with_hashes(frame, self._filter_hashes)
+            _refuse(with_hashes, self._filter_overflow)
+            mask = self._one(with_hashes, self._filter)
+            kept, rows = kept[mask.to_numpy()], frame.filter(mask)
+        rows = _with_hashes(rows, self._hashes)
         _refuse(rows, self._overflow)
         results = compute_padded(rows, self._results, into_lists=self._into_lists) if self._results else rows
         _check_types(results.schema, self.types)
@@ -274,10 +305,12 @@ class Evaluator:
         for name in nonfinite:
             if results.schema[name].is_float():
                 results = results.with_columns(pl.when(pl.col(name).is_finite()).then(pl.col(name)))
-        return Evaluated(kept, frame.height - rows.height, self._write(results), nonfinite, {})
+        return Evaluated(kept, frame.height - rows.height, self._write(results), nonfinite, {}, refused, refused_by)
 
     def _write(self, results: pl.DataFrame) -> pl.DataFrame:
         """Return the results as they are written; integers beyond 64 bits become text."""
+        if not self.types:
+            return pl.DataFrame(height=results.height)
         found = results[self._names] if self._all_floats else results.select(self._written.values())
         wide = [
             json_text(name, dtype)
@@ -287,30 +320,94 @@ class Evaluator:
         return found.with_columns(results.select(wide).get_columns()) if wide else found
 
 
+_NO_ROWS = np.empty(0, np.int64)
+
+
+def _first_true(predicates: Sequence[pl.Expr]) -> pl.Expr:
+    """Return the expression of the number of the first condition that is true, `_NO_RULE` if none is."""
+    found = pl.lit(_NO_RULE, pl.Int32)
+    for number, predicate in reversed([*enumerate(predicates)]):
+        found = pl.when(predicate.cast(pl.Boolean)).then(pl.lit(number, pl.Int32)).otherwise(found)
+    return found
+
+
 class _RefusedRowError(Exception):
     """Some row fails a check, as where integer arithmetic leaves Int128."""
 
 
+@dataclass(frozen=True, slots=True)
+class _HashStep:
+    """A column of hashes that expressions read.
+
+    Attributes:
+        column: Its name.
+        value: The expression of the text that is hashed.
+        overflow: The checks of the integers in that.
+        key: The key, None for a hash without one.
+    """
+
+    column: str
+    value: pl.Expr
+    overflow: Overflow
+    key: bytes | None = field(repr=False)
+
+
+def _with_hashes(frame: pl.DataFrame, steps: Sequence[_HashStep]) -> pl.DataFrame:
+    """Return a frame with the columns of hashes."""
+    for step in steps:
+        _refuse(frame, step.overflow)
+        found = compute_padded(frame, [step.value], into_lists=looks_into_lists([step.value]))[step.column]
+        frame = frame.with_columns(hashed(found, step.key))
+    return frame
+
+
 def _exact(
     exprs: Mapping[Any, pl.Expr], schema: Mapping[str, pl.DataType], *, pure: bool, sql: Mapping[str | int, str]
-) -> tuple[list[pl.Expr], Overflow]:
-    """Return expressions with exact arithmetic, once they are known to be row-wise and of types that go together."""
-    found = []
-    for key, given in exprs.items():
-        expr = sql_literals(given)
-        read = [name for name in columns_read([expr]) if name in schema] or list(schema)[:1]
-        columns = {name: schema[name] for name in read}
-        checked = without_negation(expr)
-        check_types(expr, columns, text=sql.get(key))
-        try:
-            check_row_wise(checked, columns, pure=pure)
-        except CalculationError as error:
-            if key not in sql:
-                raise
-            written = f"`{sql[key]}`"
-            raise CalculationError(str(error).replace(show(checked), written)) from None
-        found.append(with_exact_arithmetic(expr, columns))
-    return [expr for expr, _ in found], Overflow([check for _, checks in found for check in checks])
+) -> tuple[list[pl.Expr], Overflow, list[_HashStep]]:
+    """Return expressions with exact arithmetic, once they are known to be row-wise and of types that go together.
+
+    Also return the columns of hashes that they read.
+    """
+    found, steps, schema = list[tuple[pl.Expr, list[Check]]](), list[_HashStep](), dict(schema)
+    key = read_key() if uses_key(exprs.values()) else None
+    for place, given in exprs.items():
+        expr, hashes = extract(given, schema.__contains__)
+        for one in hashes:
+            steps.append(_hash_step(one, schema, key, pure=pure, text=sql.get(place)))
+            schema[one.column] = pl.String()
+        found.append(_exact_one(expr, schema, pure=pure, text=sql.get(place)))
+    return [expr for expr, _ in found], Overflow([check for _, checks in found for check in checks]), steps
+
+
+def _hash_step(
+    one: Hash, schema: Mapping[str, pl.DataType], key: bytes | None, *, pure: bool, text: str | None
+) -> _HashStep:
+    value, checks = _exact_one(one.value, schema, pure=pure, text=text)
+    (dtype,) = pl.DataFrame(schema=schema).lazy().select(value.alias("")).collect_schema().dtypes()
+    if not (isinstance(dtype, pl.String | pl.Null) or dtype.is_integer()):
+        raise CalculationError(
+            f"{one.kind} takes text or integers, and {show(one.value) if text is None else f'what it has in `{text}`'} "
+            f"is {dtype}: convert it, with CAST(… AS VARCHAR) or in Python .cast(pl.String)"
+        )
+    value = value.cast(pl.String).alias(one.column)
+    return _HashStep(one.column, value, Overflow(checks), key if one.kind == HMAC_SHA256 else None)
+
+
+def _exact_one(
+    given: pl.Expr, schema: Mapping[str, pl.DataType], *, pure: bool, text: str | None
+) -> tuple[pl.Expr, list[Check]]:
+    expr = sql_literals(given)
+    read = [name for name in columns_read([expr]) if name in schema] or list(schema)[:1]
+    columns = {name: schema[name] for name in read}
+    checked = without_negation(expr)
+    check_types(expr, columns, text=text)
+    try:
+        check_row_wise(checked, columns, pure=pure)
+    except CalculationError as error:
+        if text is None:
+            raise
+        raise CalculationError(str(error).replace(show(checked), f"`{text}`")) from None
+    return with_exact_arithmetic(expr, columns)
 
 
 def _check_types(found: Mapping[str, pl.DataType], planned: Mapping[str, pl.DataType]) -> None:
@@ -345,6 +442,8 @@ def _join(first: Evaluated, second: Evaluated, offset: int) -> Evaluated:
         results=_concat(first.results, second.results),
         nonfinite=nonfinite,
         failed=first.failed | {row + offset: error for row, error in second.failed.items()},
+        refused=np.concatenate([first.refused, second.refused + offset]),
+        refused_by=np.concatenate([first.refused_by, second.refused_by]),
     )
 
 

@@ -25,8 +25,8 @@ _NULL_IN = (
     "nulls_equal=True"
 )
 _HASH = (
-    "is a hash, which polars does not promise to be the same in its next version; keep the text itself, or call "
-    "hashlib in a Python function: .map_elements(…, return_dtype=pl.String) and .assume_pure()"
+    "is a hash, which polars does not promise to be the same in its next version; take sha256(…) or hmac_sha256(…) of "
+    "transform, or hashlib in a Python function: .map_elements(…, return_dtype=pl.String) and .assume_pure()"
 )
 
 

@@ -8,6 +8,7 @@ import polars as pl
 
 from transform.errors import CalculationError
 from transform.expressions import sql
+from transform.expressions.origins import COLUMNS
 from transform.expressions.sql_tokens import pieces, shown
 
 _CLOCK = re.compile(r"\b(now|current_date|current_time|current_timestamp|localtime|localtimestamp)\b", re.IGNORECASE)
@@ -82,7 +83,7 @@ def _own_name(expr: pl.Expr) -> str:
         unnamed = expr.meta.undo_aliases().meta.eq(expr)
     except pl.exceptions.PolarsError as error:
         raise CalculationError(f"`{expr}`: {first_line(error)}") from None
-    if unnamed and not expr.meta.is_column():
+    if unnamed and (not expr.meta.is_column() or name in COLUMNS):
         raise CalculationError(
             f"`{expr}` needs a name for its result: write it with AS in SQL, as a keyword or with .alias(…) in "
             f"Python. (polars alone would name it `{name}` and replace that member.)"
@@ -105,16 +106,29 @@ def parse_sql(text: str) -> list[pl.Expr]:
             where = "at its end" if place == len(cut) else "before a comma"
             raise CalculationError(f"the SQL `{text.strip()}` has no expression {where}")
         try:
+            piece = sql.with_sources(piece)  # noqa: PLW2901 - what follows reads that
             expr = sql.read(piece, _readable)
         except sql.SqlError as error:
             raise CalculationError(_describe(found, error)) from None
-        _refuse_clock(found)
+        _refuse_clock(shown(piece))
         try:
             sql.check_functions(piece)
         except sql.SqlError as error:
             raise CalculationError(_describe(found, error)) from None
         exprs.append(_without_decimals(expr))
     return exprs
+
+
+def parse_condition(text: str) -> pl.Expr:
+    """Return the condition of a SQL text.
+
+    Raises:
+        CalculationError: As `parse_sql` does, or the text has several expressions.
+    """
+    predicates = parse_sql(text)
+    if len(predicates) != 1:
+        raise CalculationError(f"expected one condition, got {len(predicates)}: `{text}`; join them with AND")
+    return predicates[0]
 
 
 def _describe(text: str, error: sql.SqlError) -> str:

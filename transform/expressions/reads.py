@@ -1,6 +1,6 @@
 """The members of a line that expressions read. `bind` gives each of them a column, and has expressions read these."""
 
-from collections.abc import Callable, Container, Iterable, Iterator, Mapping
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -8,6 +8,7 @@ import polars as pl
 
 from transform.decode.schema import Path, Paths, Read, Use
 from transform.errors import CalculationError
+from transform.expressions.origins import COLUMNS, fields_in
 from transform.expressions.rewrite import input_trees
 from transform.expressions.tree import INPUTS_WITHIN, TOO_DEEP, expression, load
 
@@ -21,15 +22,19 @@ class Bound:
         results: The results to compute, by name, on these columns.
         unchanged: The results that are members as they are, by name, with the paths of the members.
         filters: The filters, on these columns.
+        rules: The conditions of the rules, on these columns.
+        fields: What they use of where a row came from; see `origins`.
     """
 
     reads: dict[str, Read]
     results: dict[str, pl.Expr]
     unchanged: dict[str, Path]
     filters: tuple[pl.Expr, ...]
+    rules: tuple[pl.Expr, ...] = ()
+    fields: frozenset[str] = frozenset()
 
 
-def bind(results: Mapping[str, pl.Expr], filters: Iterable[pl.Expr]) -> Bound:
+def bind(results: Mapping[str, pl.Expr], filters: Iterable[pl.Expr], rules: Iterable[pl.Expr] = ()) -> Bound:
     """Find the members that expressions read, and give each of them a column.
 
     Only what expressions name is read: of `customer.city` the member `city` of `customer`, and nothing beside it.
@@ -38,19 +43,23 @@ def bind(results: Mapping[str, pl.Expr], filters: Iterable[pl.Expr]) -> Bound:
         CalculationError: An expression is nested too deeply.
     """
     try:
-        return _bind(results, filters)
+        return _bind(results, [*filters], [*rules])
     except RecursionError:
         raise CalculationError(f"an expression {TOO_DEEP}") from None
 
 
-def _bind(results: Mapping[str, pl.Expr], filters: Iterable[pl.Expr]) -> Bound:
+def _bind(results: Mapping[str, pl.Expr], filters: Sequence[pl.Expr], rules: Sequence[pl.Expr]) -> Bound:
     trees = {name: _tree(expr) for name, expr in results.items()}
     unchanged = {name: path for name, tree in trees.items() if (path := _path(_without_names(tree))) is not None}
     computed = {name: (expr, trees[name]) for name, expr in results.items() if name not in unchanged}
-    conditions = [(expr, _tree(expr)) for expr in filters]
+    conditions = [(expr, _tree(expr)) for expr in (*filters, *rules)]
     found: list[Read] = []
     for expr, tree in (*computed.values(), *conditions):
-        found += _reads(tree) if tree is not None else [Read((name,)) for name in expr.meta.root_names()]
+        found += (
+            _reads(tree)
+            if tree is not None
+            else [Read((name,)) for name in expr.meta.root_names() if name not in COLUMNS]
+        )
     columns = _merge_reads(found)
     reads = {path: Read(path, Use.BYTES) for path in unchanged.values()} | columns
     names = _column_names(reads)
@@ -59,11 +68,14 @@ def _bind(results: Mapping[str, pl.Expr], filters: Iterable[pl.Expr]) -> Bound:
     def on_columns(expr: pl.Expr, tree: Any) -> pl.Expr:
         return expression(_on_columns(tree, columns, names)) if nested and tree is not None else expr
 
+    bound = [on_columns(*of) for of in conditions]
     return Bound(
         reads={names[path]: read for path, read in reads.items()},
         results={name: on_columns(*of) for name, of in computed.items()},
         unchanged=unchanged,
-        filters=tuple(on_columns(*of) for of in conditions),
+        filters=tuple(bound[: len(filters)]),
+        rules=tuple(bound[len(filters) :]),
+        fields=fields_in((*results.values(), *filters, *rules)),
     )
 
 
@@ -90,7 +102,7 @@ def _path(tree: Any) -> Path | None:
 
 
 def _is_column(tree: Any) -> bool:
-    return isinstance(tree, dict) and isinstance(tree.get("Column"), str)
+    return isinstance(tree, dict) and isinstance(tree.get("Column"), str) and tree["Column"] not in COLUMNS
 
 
 def _names_down_to(tree: Any, start: Callable[[Any], Path | None]) -> Path | None:

@@ -11,6 +11,8 @@ from typing import Any
 
 import polars as pl
 
+from transform.errors import CalculationError
+from transform.expressions.origins import column_of
 from transform.expressions.sql_advice import advice, instead, plain
 from transform.expressions.sql_functions import (
     RULE,
@@ -79,6 +81,30 @@ def read(piece: Sequence[Token], prepare: Callable[[str], str] = str) -> pl.Expr
     except SqlError as error:
         raise SqlError(advice(piece, _is_read) or str(error)) from None
     return _as_meant(expr, mark)
+
+
+def with_sources(piece: Sequence[Token]) -> list[Token]:
+    """Return a piece with the names of columns in place of calls such as `SOURCE('key')`.
+
+    Raises:
+        SqlError: A call has something else than the name of a field.
+    """
+    found = list(piece)
+    places = [place for place, token in enumerate(piece) if token.kind != "space"]
+    for index, place in enumerate(places):
+        call = [piece[later] for later in places[index : index + 4]]
+        if not call[0].is_word("SOURCE") or len(call) < 2 or not call[1].is_op("("):
+            continue
+        if len(call) < 4 or call[2].kind != "string" or not call[3].is_op(")"):
+            raise RefusedError("SOURCE takes one name in single quotes, as in SOURCE('key')")
+        try:
+            name = column_of(call[2].text[1:-1])
+        except CalculationError as error:
+            raise RefusedError(str(error)) from None
+        found[place] = Token("quoted", f'"{name}"', call[0].depth)
+        for later in places[index + 1 : index + 4]:
+            found[later] = Token("space", "")
+    return found
 
 
 def check_functions(piece: Sequence[Token]) -> None:

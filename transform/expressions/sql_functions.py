@@ -13,15 +13,17 @@ from typing import Any
 
 import polars as pl
 
+from transform.expressions.pseudonyms import hmac_sha256, mask, sha256
+
 _FUNCTIONS = """
-    abs acos acosd array_contains array_get array_length array_reverse array_sum array_to_string array_unique asin asind
-    atan atan2 atan2d atand bit_and bit_count bit_length bit_not bit_or bit_xor bitand bitcount bitnot bitor bitxor cbrt
-    ceil ceiling char_length character_length coalesce concat concat_ws cos cosd cot cotd date date_part datetime day
-    dayofmonth dayofweek dayofyear degrees div ends_with erf exp floor generate_series greatest hour if ifnull initcap
-    least left length ln log10 log1p log2 lower lpad ltrim minute mod month normalize nullif octet_length pi pow power
-    quarter radians range regexp_like regexp_replace replace reverse right round rpad rtrim second sign sin sind
-    split_part sqrt starts_with strftime string_to_array strpos strptime substr tan tand time timestamp trunc truncate
-    upper week xor year
+        abs acos acosd array_contains array_get array_length array_reverse array_sum array_to_string array_unique asin
+    asind     atan atan2 atan2d atand bit_and bit_count bit_length bit_not bit_or bit_xor bitand bitcount bitnot bitor
+    bitxor cbrt     ceil ceiling char_length character_length coalesce concat concat_ws cos cosd cot cotd date date_part
+    datetime day     dayofmonth dayofweek dayofyear degrees div ends_with erf exp floor generate_series greatest
+    hmac_sha256 hour if ifnull initcap     least left length ln log10 log1p log2 lower lpad ltrim mask minute mod month
+    normalize nullif octet_length pi pow power     quarter radians range regexp_like regexp_replace replace reverse
+    right round rpad rtrim second sha256 sign sin sind     source split_part sqrt starts_with strftime string_to_array
+    strpos strptime substr tan tand time timestamp trunc     truncate upper week xor year
 """
 FUNCTIONS = frozenset(_FUNCTIONS.split())
 """The functions that are row-wise and deterministic, as they are called: `name(…)`."""
@@ -45,8 +47,8 @@ _ACROSS_COLUMNS = {"max": "GREATEST(a, b)", "min": "LEAST(a, b)", "sum": "a + b"
 RULE = "A line's result may depend on that line only: compute totals and the like beforehand, give them as literals."
 
 _HASH = (
-    "keep the text itself, or call hashlib in a Python function: .map_elements(…, return_dtype=pl.String) and "
-    ".assume_pure()"
+    "write `SHA256(s)`, or `HMAC_SHA256(s)` with a key; or call hashlib in a Python function: .map_elements(…, "
+    "return_dtype=pl.String) and .assume_pure()"
 )
 _RANDOM = "results would differ from run to run: compute such values beforehand, or derive them from a member"
 _PYTHON_DATE = "in Python, {} does that"
@@ -64,7 +66,7 @@ _SECONDS_TO_TIME = (
 _LIST = "in Python, {} does that"
 
 _INSTEAD: tuple[tuple[str, str], ...] = (
-    ("md5 sha sha1 sha2 sha224 sha256 sha512 hash crc32 xxhash farm_fingerprint murmur_hash", _HASH),
+    ("md5 sha sha1 sha2 sha224 sha512 hash crc32 xxhash farm_fingerprint murmur_hash", _HASH),
     ("random rand randn randint uuid gen_random_uuid newid setseed nextval", _RANDOM),
     (
         "today getdate getutcdate sysdate sysdatetime systimestamp curdate curtime utc_timestamp utc_date utc_time",
@@ -280,6 +282,9 @@ _CALLS: Mapping[str, Callable[..., pl.Expr]] = {
     "ARRAY_CONTAINS": lambda values, value: _if_present(values.list.contains(value), value),
     "ARRAY_SUM": lambda values: pl.when(_has_values(values)).then(values.list.sum()),
     "ARRAY_TO_STRING": _joined,
+    "SHA256": sha256,
+    "HMAC_SHA256": hmac_sha256,
+    "MASK": mask,
 }
 _NULL = {"Literal": {"Scalar": {"Null": "Null"}}}
 

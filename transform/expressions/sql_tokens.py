@@ -96,9 +96,15 @@ ARGUMENTS = {
     "ARRAY_CONTAINS": (2, 2),
     "ARRAY_SUM": (1, 1),
     "ARRAY_TO_STRING": (2, 2),
+    "SHA256": (1, 1),
+    "HMAC_SHA256": (1, 1),
+    "MASK": (1, 1),
 }
 """The functions that are not left to polars, with the least and the largest number of their arguments."""
-OF_TEXT = ("SUBSTR", "SUBSTRING", "LEFT", "RIGHT", "REPLACE", "SPLIT_PART", "ARRAY_TO_STRING")
+OF_TEXT = (
+    *("SUBSTR", "SUBSTRING", "LEFT", "RIGHT", "REPLACE", "SPLIT_PART", "ARRAY_TO_STRING"),
+    *("SHA256", "HMAC_SHA256", "MASK"),
+)
 
 
 def marked(piece: Sequence[Token], mark: str) -> list[Token]:

@@ -10,11 +10,15 @@ first one that starts there to the one that is open where the range stops.
 
 import re
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
-from typing import Protocol, cast
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, NamedTuple, Protocol, cast
 
 from transform.errors import InputError
 from transform.io.object_checksum import checksums_of
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
 
 CHUNK_BYTES = 4 << 20
 CHUNK_LINES = 32 << 10  # maximum lines of a chunk of CHUNK_BYTES: a line takes hundreds of bytes of memory if rejected
@@ -42,6 +46,43 @@ ReadInto = Callable[[memoryview], int]
 """Fills a part of a view; returns the number of bytes, 0 at the end."""
 
 
+class UnfitRow(NamedTuple):
+    """What is in the place of a row, and will be rejected.
+
+    Attributes:
+        row: Its index in the chunk, where there is a line that is no JSON.
+        kind: The reason without values of the row.
+        reason: The full reason.
+        raw: Its bytes in the input; of a long one, only the first.
+        length: The length of one of which `raw` is only a part.
+    """
+
+    row: int
+    kind: str
+    reason: str
+    raw: bytes
+    length: int | None = None
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Places:
+    """Where the rows of a chunk come from, if its lines are not those of the input.
+
+    Attributes:
+        offsets: Where each row starts in the input.
+        stop: Where the next one is looked for.
+        unfit: What is no row.
+        after: How to go on at `stop`, for the reader that has found the rows.
+        checksums: The checksums of all bytes of the input up to `stop`, by algorithm; None if nobody needs them.
+    """
+
+    offsets: "npt.NDArray[np.int64]"
+    stop: int
+    unfit: tuple[UnfitRow, ...] = ()
+    after: int = 0
+    checksums: Mapping[str, int] | None = None
+
+
 @dataclass(frozen=True, slots=True)
 class Chunk:
     r"""Whole lines, each with its `\n`; only the last line of the input may lack it.
@@ -49,15 +90,22 @@ class Chunk:
     Attributes:
         data: The bytes; valid until the next chunk is requested.
         offset: Offset of `data` in the input, in bytes after decompression.
+        places: Where the lines come from, if they are rows that were found in other bytes.
     """
 
     data: memoryview
     offset: int
+    places: Places | None = None
 
     @property
     def stop(self) -> int:
         """Offset of the next line."""
-        return self.offset + len(self.data)
+        return self.places.stop if self.places is not None else self.offset + len(self.data)
+
+    @property
+    def after(self) -> int:
+        """How to go on at `stop`, as in `Places`."""
+        return self.places.after if self.places is not None else 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +138,7 @@ def copy_chunk(chunk: Chunk | LongLine) -> Chunk | LongLine:
         return chunk
     data = new_buffer(len(chunk.data))
     data[:] = chunk.data
-    return Chunk(data, chunk.offset)
+    return replace(chunk, data=data)
 
 
 def read_chunks(
@@ -151,7 +199,7 @@ class ChunkReader:
 
     def __iter__(self) -> Iterator[Chunk | LongLine]:
         if self._offset == 0:
-            self._read_start()
+            self._offset, self._read_into = skip_bom(self._read_into)
         while not self._at_end:
             self._fill_buffer()
             stop = self._filled if self._at_end else self._last_line_end()
@@ -165,15 +213,6 @@ class ChunkReader:
                 yield self._skip_line()
             else:
                 self._read_more()
-
-    def _read_start(self) -> None:
-        """Read the first bytes, which show the encoding, and put them back without a BOM."""
-        start = memoryview(bytearray(_START_BYTES))
-        start = start[: fill(self._read_into, start)]
-        _refuse_wide(bytes(start))
-        if start[: len(BOM)] == BOM:
-            self._offset = len(BOM)
-        self._read_into = put_back(start[self._offset :], self._read_into)
 
     def _fill_buffer(self) -> None:
         """Put the carry at the start of the buffer, and fill the rest of it."""
@@ -232,6 +271,19 @@ class ChunkReader:
         """Raise if the input, of which all but the first `count` bytes of the buffer is blank, is a JSON array."""
         if self._may_be_array:
             self._may_be_array = _refuse_array(self._buffer[:count])
+
+
+def skip_bom(read_into: ReadInto) -> tuple[int, ReadInto]:
+    """Return where an input starts after its BOM, if it has one, and a function that reads it from there on.
+
+    Raises:
+        InputError: The first bytes show that it is not UTF-8.
+    """
+    start = memoryview(bytearray(_START_BYTES))
+    start = start[: fill(read_into, start)]
+    _refuse_wide(bytes(start))
+    offset = len(BOM) if start[: len(BOM)] == BOM else 0
+    return offset, put_back(start[offset:], read_into)
 
 
 def fill(read_into: ReadInto, view: memoryview) -> int:
@@ -299,7 +351,7 @@ def _refuse_array(data: memoryview) -> bool:
     if text.startswith(b"["):
         raise InputError(
             "the input starts with `[`: that is a JSON array, not JSON lines (one object per line). "
-            "Convert it first, for example with: jq -c '.[]'"
+            "Its elements are rows with --format json, or .with_format('json') in Python"
         )
     return not text
 

@@ -13,6 +13,10 @@ if TYPE_CHECKING:
     import s3fs
 
 
+MAX_CONNECTIONS = 100
+"""With the 10 of botocore, the ranges and parts of a large object would wait for each other on many cores."""
+
+
 @dataclass(frozen=True, slots=True)
 class S3Object(os.PathLike[str]):
     """One version of an object; accepted wherever its URI is.
@@ -76,7 +80,8 @@ def filesystem() -> "s3fs.S3FileSystem":
     """Return the file system of s3fs for the endpoint in force."""
     import s3fs
 
-    return s3fs.S3FileSystem(anon=False, endpoint_url=endpoint(), use_listings_cache=False)
+    config = {"max_pool_connections": MAX_CONNECTIONS}
+    return s3fs.S3FileSystem(anon=False, endpoint_url=endpoint(), use_listings_cache=False, config_kwargs=config)
 
 
 def endpoint() -> str | None:

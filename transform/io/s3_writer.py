@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from io import BytesIO
 from math import log1p
 from typing import Any, Protocol
+from weakref import WeakSet
 
 from isal.isal_zlib import crc32
 
@@ -395,6 +396,8 @@ class _BodyStream(BytesIO):
 
 _CHECKSUM = "ChecksumCRC32"
 _BODY_OPERATIONS = ("UploadPart", "PutObject")
+_PREPARED = WeakSet[Any]()
+"""The clients that `prepare_sending` has seen: botocore takes half a millisecond to register what is there already."""
 
 
 def prepare_sending(filesystem: Any) -> None:
@@ -417,13 +420,17 @@ def prepare_sending(filesystem: Any) -> None:
         >>> filesystem = s3fs.S3FileSystem(anon=True, skip_instance_cache=True)
         >>> prepare_sending(filesystem)
     """
-    meta = filesystem.s3.meta
+    client = filesystem.s3  # s3fs makes another one when its session has ended
+    if client in _PREPARED:
+        return
+    meta = client.meta
     if meta.endpoint_url.startswith("https:"):
         meta.config.s3 = {"payload_signing_enabled": False, **(meta.config.s3 or {})}
-    for operation in _BODY_OPERATIONS:  # with ids, which are for all events, so that each is registered only once
+    for operation in _BODY_OPERATIONS:  # with ids, which are for all events, as two threads may come here
         before, after = f"before-parameter-build.s3.{operation}", f"after-call.s3.{operation}"
         meta.events.register_first(before, _prepare_body, f"transform-{before}")
         meta.events.register(after, _check_answer, f"transform-{after}")
+    _PREPARED.add(client)
 
 
 def _prepare_body(params: dict[str, Any], context: dict[str, Any], **_: object) -> None:

@@ -25,6 +25,7 @@ from transform.io.conflicts import located, mode_at
 from transform.io.object_checksum import ObjectChecksum
 from transform.io.s3 import S3Object
 from transform.io.s3_reader import ObjectReader
+from transform.io.source_info import SourceInfo
 
 _POLL_S = 1.0
 _SKIP_BYTES = 1 << 20
@@ -133,6 +134,7 @@ class Reader:
         checksum: The checksum that an object has and its bytes must have, None if there is none to compare with. It
             counts what is read if the object is compressed; else the chunks are to be added to it.
         check_unchanged: Raises InputError if the input is no longer what was opened.
+        info: What is known of it beside its content.
     """
 
     stored: StoredInput
@@ -145,6 +147,7 @@ class Reader:
     notes: tuple[str, ...] = ()
     checksum: ObjectChecksum | None = None
     check_unchanged: Callable[[], None] = _never_changes
+    info: SourceInfo = field(default_factory=SourceInfo)
 
     @property
     def name(self) -> str:
@@ -225,7 +228,11 @@ def _open_object(source: "str | os.PathLike[str]", offset: int) -> Iterator[Read
     with contextlib.closing(ObjectReader.open(location, offset)) as body:
         stored = StoredInput(str(source), body, offset)
         version = InputVersion(location, (body.etag, body.size))
-        yield Reader(stored, stored.read_into, body.size, version, headers=body.headers, checksum=body.checksum)
+        place = s3.object_at(location)
+        info = SourceInfo.from_object(place.bucket, place.key, body.headers)
+        yield Reader(
+            stored, stored.read_into, body.size, version, headers=body.headers, checksum=body.checksum, info=info
+        )
 
 
 @contextlib.contextmanager
@@ -256,7 +263,8 @@ def _open_file(path: Path) -> Iterator[Reader]:
             return
         version = InputVersion(stored.name, _identity(status))
         check_unchanged = _change_check(stored.name, status, path.stat)
-        yield Reader(stored, stored.read_into, status.st_size, version, check_unchanged=check_unchanged)
+        info = SourceInfo.from_file(stored.name, status)
+        yield Reader(stored, stored.read_into, status.st_size, version, check_unchanged=check_unchanged, info=info)
 
 
 def _status(name: str, raw: FileIO) -> os.stat_result:

@@ -1,8 +1,9 @@
 """The functions of the compiled kernel, with numpy arrays for buffers.
 
-`scan` finds the lines of a chunk and the members that a calculation needs, `strings` reads text, `emit` writes the
-output, `find_faults` says what is wrong with lines, and `write_rejects` and `number_rejects` write the records of those
-that are rejected. The library has the functions once for each level of the processor; `TRANSFORM_CPU` forces one.
+`scan` finds the lines of a chunk and the members that a calculation needs, `strings` reads text, `texts` gathers the
+bytes of values, `hashes` computes hashes, `emit` writes the output, `find_faults` says what is wrong with lines, and
+`write_rejects` and `number_rejects` write the records of those that are rejected. The library has the functions once
+for each level of the processor; `TRANSFORM_CPU` forces one.
 """
 
 import ctypes
@@ -113,6 +114,10 @@ class Kernel:
     find_faults: Any
     write_rejects: Any
     number_rejects: Any
+    texts: Any
+    hashes: Any
+    find_rows: Any
+    write_rows: Any
 
 
 def load(path: Path = LIBRARY, level: str | None = None) -> Kernel:
@@ -142,17 +147,22 @@ def load(path: Path = LIBRARY, level: str | None = None) -> Kernel:
         function("find_faults", pointer, pointer, pointer, integer, pointer, pointer),
         function("write_rejects", *(pointer,) * 6, integer, ctypes.POINTER(_Wording), integer, pointer, pointer),
         function("number_rejects", *(pointer,) * 5, integer, integer, pointer),
+        function("texts", pointer, pointer, pointer, integer, pointer, pointer),
+        function("hashes", pointer, pointer, pointer, integer, pointer, integer, pointer),
+        function("find_rows", pointer, pointer, integer, integer, pointer),
+        function("write_rows", pointer, pointer, pointer),
     )
 
 
 @functools.cache
-def _functions() -> Kernel:
+def default_kernel() -> Kernel:
+    """Return the functions for this processor."""
     return load()
 
 
 def cpu_level() -> str:
     """Return the level of the processor for which the kernel works: v4, v3 or v1 of x86-64, or neon."""
-    return _functions().level
+    return default_kernel().level
 
 
 def _pointer(array: Any) -> int | None:
@@ -227,7 +237,7 @@ def scan(view: memoryview, wanted: Wanted, kernel: Kernel | None = None) -> Scan
         wanted: The members.
         kernel: The functions; by default those for this processor.
     """
-    functions = kernel or _functions()
+    functions = kernel or default_kernel()
     data = with_slack(view)
     size = len(data)
     if size > MAX_CHUNK_BYTES:
@@ -259,7 +269,7 @@ def scan(view: memoryview, wanted: Wanted, kernel: Kernel | None = None) -> Scan
     )
     places = (*map(_pointer, arrays), *(ctypes.addressof(one) for one in by_node), _pointer(found.listed))
     structure = _Found(*places, _pointer(found.cuts), _pointer(found.cut_bounds), lines, max_cuts)
-    scratch, spans = np.empty(wanted.scratch_bytes, np.uint8), np.empty(2 * wanted.count, np.uint32)
+    scratch, spans = np.empty(wanted.scratch_bytes, np.uint8), np.empty(3 * wanted.count, np.uint32)
     count = functions.scan(data.ctypes.data, size, wanted.structure(scratch), structure, spans.ctypes.data)
     assert count == lines, (count, lines)  # noqa: S101 - the kernel counts as `count_lines` does
     return found
@@ -277,11 +287,53 @@ def strings(data: Bytes, starts: Spans, ends: Spans, kernel: Kernel | None = Non
     there = starts != MISSING
     size = int((ends[there] - starts[there]).sum(dtype=np.int64))
     text, offsets = np.empty(size + SLACK, np.uint8), np.empty(len(starts) + 1, np.int64)
-    found = (kernel or _functions()).strings(
+    found = (kernel or default_kernel()).strings(
         data.ctypes.data, starts.ctypes.data, ends.ctypes.data, len(starts), text.ctypes.data, offsets.ctypes.data
     )
     assert 0 <= found <= size  # noqa: S101 - lines with wrong escapes are not OK
     return text[:found], offsets
+
+
+def texts(data: Bytes, starts: Spans, ends: Spans, kernel: Kernel | None = None) -> tuple[Bytes, Positions]:
+    """Return the bytes of values, one after the other, and where each starts; of those that are missing, none.
+
+    Args:
+        data: The chunk.
+        starts: Where each value starts.
+        ends: Where it stops.
+        kernel: The functions; by default those for this processor.
+    """
+    there = starts != MISSING
+    size = int((ends[there] - starts[there]).sum(dtype=np.int64))
+    text, offsets = np.empty(size + SLACK, np.uint8), np.empty(len(starts) + 1, np.int64)
+    found = (kernel or default_kernel()).texts(
+        data.ctypes.data, starts.ctypes.data, ends.ctypes.data, len(starts), text.ctypes.data, offsets.ctypes.data
+    )
+    return text[:found], offsets
+
+
+def hashes(
+    data: Bytes,
+    offsets: Positions,
+    valid: npt.NDArray[np.bool_] | None = None,
+    key: bytes | None = None,
+    kernel: Kernel | None = None,
+) -> Bytes:
+    """Return the SHA-256 of texts in hexadecimal digits, 64 for each; of those that are not valid, any.
+
+    Args:
+        data: The texts, one after the other.
+        offsets: Where each starts, and where the last one ends.
+        valid: Which are valid; by default, all are.
+        key: The key with which their HMAC is computed instead.
+        kernel: The functions; by default those for this processor.
+    """
+    found = np.zeros(64 * (len(offsets) - 1), np.uint8)
+    mask = None if valid is None else np.ascontiguousarray(valid).view(np.uint8)
+    (kernel or default_kernel()).hashes(
+        data.ctypes.data, offsets.ctypes.data, _pointer(mask), len(offsets) - 1, key, len(key or b""), found.ctypes.data
+    )
+    return found
 
 
 def find_faults(
@@ -296,7 +348,7 @@ def find_faults(
         kernel: The functions; by default those for this processor.
     """
     faults, places = np.empty(len(starts), np.uint8), np.empty(len(starts), np.int64)
-    (kernel or _functions()).find_faults(
+    (kernel or default_kernel()).find_faults(
         data.ctypes.data, starts.ctypes.data, stops.ctypes.data, len(starts), faults.ctypes.data, places.ctypes.data
     )
     return faults, places
@@ -350,7 +402,7 @@ def write_rejects(
     Returns:
         The texts, with room after them as `number_rejects` needs it, and the bounds.
     """
-    functions, count = kernel or _functions(), len(lines.starts)
+    functions, count = kernel or default_kernel(), len(lines.starts)
     structures, keep = (_Wording * max(len(wordings), 1))(), list[Bytes]()
     for structure, wording in zip(structures, wordings, strict=False):
         before, after = (np.frombuffer(text + bytes(SLACK), np.uint8) for text in (wording.before, wording.after))
@@ -390,7 +442,7 @@ def number_rejects(
     arrays = (texts, starts, stops, offsets, lines)
     size = int((stops - starts).sum()) + len(starts) * _RECORD_START_BYTES
     records = np.empty(size + SLACK, np.uint8)
-    written = (kernel or _functions()).number_rejects(
+    written = (kernel or default_kernel()).number_rejects(
         *map(_pointer, arrays), first_line, len(starts), records.ctypes.data
     )
     assert written <= size  # noqa: S101 - the kernel has written beyond the end of the buffer
@@ -452,7 +504,7 @@ def emit(found: Scan, lines: Positions, columns: Sequence[Column], kernel: Kerne
         result.starts, result.ends = map(_pointer, column.member or (None, None))
         result.target_starts, result.target_ends = map(_pointer, column.target or (None, None))
     output, order = np.empty(size + 2 * SLACK, np.uint8), np.empty(max(len(columns), 1), np.int32)
-    written = (kernel or _functions()).emit(
+    written = (kernel or default_kernel()).emit(
         found.data.ctypes.data,
         found.bounds.ctypes.data,
         found.closes.ctypes.data,

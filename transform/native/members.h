@@ -14,7 +14,7 @@ typedef struct {
     const int32_t *parent;     // by node
     const int32_t *last;       // by node, the number of the last node of its subtree, plus one
     const int64_t *name_start; // by node, where its name is in `names`
-    const int64_t *name_stop;
+    const int32_t *name_sizes; // by node
     const byte *names;
     const byte *way;           // by node: what is made of its value
     const int64_t *lowest;     // by node: of integers
@@ -26,7 +26,7 @@ typedef struct {
     byte others_stay;          // whether members that are not listed stay
     byte *scratch;             // for a name with escapes, as long as the longest name and SLACK
     int64_t longest;           // name
-    uint64_t sizes;            // of names, as bits; the last is for all from 63 on
+    uint64_t sizes;            // of names, as bits, modulo 64
 } Wanted;
 
 typedef struct {
@@ -62,7 +62,7 @@ static inline uint32_t hash_of(int32_t parent, const byte *name, uint64_t size) 
 static inline int32_t find_node(const Wanted *wanted, int32_t parent, const byte *name, uint64_t size) {
     int32_t node = wanted->first[hash_of(parent, name, size) & (uint32_t)wanted->mask];
     for (; node >= 0; node = wanted->next[node]) {
-        if (wanted->parent[node] == parent && (uint64_t)(wanted->name_stop[node] - wanted->name_start[node]) == size &&
+        if (wanted->parent[node] == parent && (uint64_t)wanted->name_sizes[node] == size &&
             equal(wanted->names + wanted->name_start[node], name, size))
             return node;
     }
@@ -115,7 +115,7 @@ static byte *unescape(const byte *at, const byte *stop, byte *to, const byte *ro
 }
 
 // Returns the node of a member, -1 if it is not wanted.
-static inline int32_t match(const Wanted *wanted, int32_t parent, const byte *name, uint64_t size, bool escapes) {
+static int32_t match(const Wanted *wanted, int32_t parent, const byte *name, uint64_t size, bool escapes) {
     if (escapes) {
         byte *room = wanted->scratch + wanted->longest + 1;
         byte *end = unescape(name, name + size, wanted->scratch, room);
@@ -128,39 +128,18 @@ static inline int32_t match(const Wanted *wanted, int32_t parent, const byte *na
 
 // What a line has shown so far of the members that stay.
 typedef struct {
-    bool any_stays, leading;
-    uint32_t leading_start, before;  // where the first members that go start, and where the member before stops
-    int64_t first, count;            // cuts
+    bool any_stays, goes;  // any member, and the last one
+    uint32_t start;        // of what is cut out, if the last one goes
+    int64_t first, count;  // cuts
 } Cutter;
 
-static inline bool put_cut(Cutter *cutter, Found *found, uint32_t start, uint32_t stop) {
-    if (cutter->count > cutter->first && found->cuts[2 * cutter->count - 1] == start) {
-        found->cuts[2 * cutter->count - 1] = stop;
-        return true;
-    }
+// Ends what is cut out; returns whether there is room for it.
+static inline bool put_cut(Cutter *cutter, Found *found, uint32_t stop) {
     if (cutter->count >= found->max_cuts) return false;
-    found->cuts[2 * cutter->count] = start;
+    found->cuts[2 * cutter->count] = cutter->start;
     found->cuts[2 * cutter->count + 1] = stop;
     cutter->count++;
     return true;
-}
-
-// A member that goes is cut out with the comma before it. The first one that stays begins the object, so those before
-// it are cut out with the comma after them.
-static inline bool cut(Cutter *cutter, Found *found, bool stays, uint64_t start, uint64_t stop) {
-    bool fits = true;
-    if (stays) {
-        if (cutter->leading) fits = put_cut(cutter, found, cutter->leading_start, (uint32_t)start);
-        cutter->leading = false;
-        cutter->any_stays = true;
-    } else if (cutter->any_stays) {
-        fits = put_cut(cutter, found, cutter->before, (uint32_t)stop);
-    } else if (!cutter->leading) {
-        cutter->leading = true;
-        cutter->leading_start = (uint32_t)start;
-    }
-    cutter->before = (uint32_t)stop;
-    return fits;
 }
 
 static inline uint32_t load4(const byte *from) {
@@ -169,8 +148,8 @@ static inline uint32_t load4(const byte *from) {
     return found;
 }
 
-// Returns whether a number or a word is at a place.
-static inline bool is_scalar(const byte *at) {
+// Returns where the number or word at a place ends, NULL if there is none.
+static inline const byte *skip_scalar(const byte *at) {
     const byte *stop;
     if (is_digit(*at) || *at == '-')
         stop = skip_number(at);
@@ -178,12 +157,19 @@ static inline bool is_scalar(const byte *at) {
         stop = at + 4;
     else
         stop = *at == 'f' && load4(at + 1) == load4((const byte *)"alse") ? at + 5 : NULL;
-    return stop != NULL && ENDS_WORD[*stop];
+    return stop;
 }
 
 // Returns where what is before a token ends: without the white space between them, in which nothing else was found.
 static inline uint32_t trim(const byte *data, uint32_t token) {
     while (data[token - 1] <= ' ') token--;
+    return token;
+}
+
+// Returns where what follows a token starts.
+static inline uint32_t behind(const byte *data, uint32_t token) {
+    token++;
+    while (data[token] <= ' ' && data[token] != '\n') token++;
     return token;
 }
 

@@ -27,7 +27,7 @@ static inline const byte *skip_digits(const byte *at) {
 }
 
 // Returns where a number ends, NULL if the bytes are not one. A newline follows somewhere.
-static const byte *skip_long_number(const byte *at) {
+__attribute__((noinline)) static const byte *skip_long_number(const byte *at) {
     const byte *stop = skip_digits(at);
     if (stop == at || (*at == '0' && stop - at > 1)) return NULL;
     if (*stop == '.') {
@@ -44,23 +44,27 @@ static const byte *skip_long_number(const byte *at) {
     return stop;
 }
 
-// As `skip_long_number`, for what has 15 digits and a point at most, and no exponent; others are given to it.
-static inline const byte *skip_number(const byte *at) {
-    at += *at == '-';
+// Returns whether some bytes are a number that has at most 16 digits, and no exponent. Others may be a number as well.
+static inline bool is_short_number(const byte *at, uint32_t size) {
 #if defined(__SSE2__) && BLOCK == 64
+    bool negative = *at == '-';
+    at += negative;
+    size -= negative;
     const __m128i nine = _mm_set1_epi8(9), zero = _mm_set1_epi8('0');
     __m128i digits = _mm_sub_epi8(_mm_loadu_si128((const __m128i *)(const void *)at), zero);
     uint32_t others = ~(uint32_t)_mm_movemask_epi8(_mm_cmpeq_epi8(_mm_min_epu8(digits, nine), digits));
-    uint32_t stop = first_bit(others), start = 0;
-    if (stop == 0 || (*at == '0' && stop > 1)) return NULL;
-    if (at[stop] == '.' && stop < 16) {
-        start = stop + 1;
-        stop = first_bit(others & (others - 1));
-    }
-    if (stop < 16 && (at[stop] | 0x20) != 'e') return stop > start ? at + stop : NULL;
+    uint32_t whole = first_bit(others);  // digits
+    if (size > 16 || !whole || (*at == '0' && whole > 1)) return false;
+    if (whole >= size) return true;
+    return at[whole] == '.' && whole + 1 < size && first_bit(others & (others - 1)) >= size;
+#else
+    (void)at, (void)size;
+    return false;
 #endif
-    return skip_long_number(at);
 }
+
+// Returns where a number ends, NULL if the bytes are not one.
+static inline const byte *skip_number(const byte *at) { return skip_long_number(at + (*at == '-')); }
 
 // Reads a number that `skip_number` has accepted.
 static Number read_number(const byte *at, const byte *stop) {

@@ -14,7 +14,7 @@ typedef struct {
     uint64_t at;         // where the next block starts
     uint64_t in_string;  // all ones if the block before ended in a string
     uint64_t escaped;    // 1 if it ended with a backslash that escapes the next byte
-    uint64_t in_word;    // 1 if it ended in a number or a word
+    uint64_t after_mark, after_string;  // 1 if it ended with a mark or a string, and perhaps white space
     uint64_t next_character;  // where the character after the last one that is not ASCII starts
     uint32_t *tokens;    // room for positions
     uint32_t *found;     // where those that were found end
@@ -40,6 +40,17 @@ static inline uint64_t parity(uint64_t bits) {
     for (int by = 1; by < 64; by *= 2) bits ^= bits << by;
     return bits;
 #endif
+}
+
+// Returns the bytes that follow some bytes and the white space behind these. The carry is 1 where that is in the next
+// block.
+static inline uint64_t skip_white(uint64_t bits, uint64_t white, uint64_t *carry) {
+    uint64_t after = bits << 1 | *carry, found = after;
+    bool overflow = false;
+    if (white) overflow = __builtin_add_overflow(after, white, &found);  // which goes through the white space
+    *carry = BLOCK == 64 ? bits >> 63 | overflow : found >> (BLOCK & 63) & 1;
+    if (BLOCK < 64) found &= (1ULL << (BLOCK & 63)) - 1;
+    return found & ~white;
 }
 
 // Returns which bytes are brackets, commas and colons; and, outside strings, perhaps control characters.
@@ -89,76 +100,98 @@ __attribute__((noinline)) static uint64_t find_wrong_utf8(const byte *data, uint
     return wrong;
 }
 
-// Finds the positions of more tokens, after those from `left` on. At least AHEAD are there then; after the last one of
-// the chunk, its newline is repeated.
+// What a block has besides marks, quotes, blanks and what stands for itself in strings, as bits.
+typedef struct {
+    uint64_t white;    // tabs and carriage returns
+    uint64_t escapes;  // backslashes that escape the byte behind them
+    uint64_t escaped;  // these bytes
+    uint64_t errors;   // control characters that are nowhere right, and bytes that are not UTF-8
+} Special;
+
+__attribute__((noinline)) static Special find_special_bytes(Tokens *state, uint64_t at, uint64_t valid) {
+    bytes64 block = load(state->data + at);
+    uint64_t backslashes = to_bits((bytes64)(block == '\\')) & valid;
+    uint64_t others = to_bits((bytes64)(block >= 0x80)) & valid;  // than ASCII
+    Special found = {.white = to_bits((bytes64)((block == '\t') | (block == '\r'))) & valid};
+    found.errors = to_bits((bytes64)((block < 0x20) & (block != '\n'))) & valid & ~found.white;
+    if (others) found.errors |= find_wrong_utf8(state->data, at, others, &state->next_character);
+    if (backslashes | state->escaped) {
+        found.escaped = find_escaped(backslashes, &state->escaped);
+        if (BLOCK < 64) state->escaped = found.escaped >> (BLOCK & 63) & 1;
+        found.escapes = backslashes & ~found.escaped;
+    }
+    return found;
+}
+
+// Finds the positions of more tokens, after those from `left` on, which stay, as does the one before them. At least
+// AHEAD are there then; after the last one of the chunk, its newline is repeated.
 __attribute__((noinline)) static const uint32_t *find_tokens(Tokens *state, const uint32_t *left) {
     uint32_t *to = state->tokens, *full = to + TOKENS - 64;
-    while (left < state->found) *to++ = *left++;
+    for (left--; left < state->found;) *to++ = *left++;
     const byte *data = state->data;
     const uint64_t limit = state->limit, last = 1ULL << (BLOCK - 1);
-    uint64_t at = state->at, in_string = state->in_string, escaped = state->escaped, in_word = state->in_word;
-    uint64_t next_character = state->next_character;
+    uint64_t at = state->at, in_string = state->in_string;
+    uint64_t after_mark = state->after_mark, after_string = state->after_string;
     while (at < limit && to <= full) {
         bytes64 block = load(data + at);
         uint64_t marks = find_marks(block);
-        uint64_t control = to_bits((bytes64)(block < 0x20));
-        uint64_t spaces = to_bits((bytes64)(block == ' '));
         uint64_t quotes = to_bits((bytes64)(block == '"'));
-        uint64_t backslashes = to_bits((bytes64)(block == '\\'));
-        uint64_t others = to_bits((bytes64)(block >= 0x80));  // than ASCII
+        uint64_t white = to_bits((bytes64)(block == ' '));
+        uint64_t newlines = to_bits((bytes64)(block == '\n'));
+        uint64_t special = to_bits((bytes64)(((signed64)block < 0x20) | (block == '\\'))) & ~newlines;
         uint64_t valid = BLOCK == 64 ? ~0ULL : (1ULL << (BLOCK & 63)) - 1;
+        uint64_t errors = 0, escapes = 0, tabs = 0;
         uint32_t base = (uint32_t)at;
         if (BLOCK < 64 || limit - at < BLOCK) {
             if (limit - at < BLOCK) valid = (1ULL << (limit - at)) - 1;
-            marks &= valid, control &= valid, quotes &= valid, backslashes &= valid, others &= valid;
+            marks &= valid, quotes &= valid, white &= valid, newlines &= valid, special &= valid;
+        }
+        if (special | state->escaped) {
+            Special found = find_special_bytes(state, at, valid);
+            quotes &= ~found.escaped;
+            tabs = found.white, escapes = found.escapes, errors = found.errors;
         }
         at += BLOCK;
-        uint64_t escapes = 0;  // their backslashes
-        if (backslashes | escaped) {
-            uint64_t next = escaped, after = find_escaped(backslashes, &next);
-            escaped = BLOCK == 64 ? next : after >> (BLOCK & 63) & 1;
-            quotes &= ~after;
-            escapes = backslashes & ~after;
-        }
         uint64_t inside = parity(quotes) ^ in_string;  // from the quote that opens a string up to its last character
         if (BLOCK < 64) inside &= valid;
-        uint64_t newlines = 0, errors = 0;
-        if (others) errors = find_wrong_utf8(data, base, others, &next_character);
-        if (control) {
-            newlines = to_bits((bytes64)(block == '\n')) & valid;
-            spaces |= newlines | to_bits((bytes64)((block == '\t') | (block == '\r')));
-            errors |= control & inside;
-            uint64_t broken = newlines & inside;
-            if (broken) {  // a string is not closed: what follows its line is begun afresh
-                uint64_t end = broken & -broken;
-                at = base + (uint64_t)__builtin_ctzll(end) + 1;
-                valid &= end | (end - 1);
-                inside &= end - 1;
-                marks &= valid, quotes &= valid, newlines &= valid, errors &= valid;
-                escaped = next_character = 0;
-            }
+        white |= tabs;
+        errors |= tabs & inside;
+        if (newlines & inside) {  // a string is not closed: what follows its line is begun afresh
+            uint64_t end = newlines & inside;
+            end &= -end;
+            at = base + (uint64_t)__builtin_ctzll(end) + 1;
+            valid = end | (end - 1);
+            inside &= end - 1;
+            marks &= valid, quotes &= valid, white &= valid, newlines &= valid, errors &= valid;
+            state->escaped = state->next_character = 0;
         }
         in_string = inside & last ? ~0ULL : 0;
-        uint64_t words = ~(marks | spaces | quotes | inside) & valid;
-        uint64_t word_starts = words & ~(words << 1 | in_word);
-        in_word = words & last ? 1 : 0;
-        // No token starts with a control character or a byte that is not ASCII, so that lines with errors are refused.
-        uint64_t bits = (marks & ~inside) | (quotes & inside) | word_starts | newlines | (escapes & inside) | errors;
+        marks = (marks & ~inside) | newlines;
+        white &= ~inside;
+        // A string begins behind a mark, and a mark follows it. Errors are no marks, so that their lines are refused.
+        if (white) {
+            errors |= quotes & inside & ~skip_white(marks, white, &after_mark);
+            errors |= skip_white(quotes & ~inside, white, &after_string) & ~marks;
+        } else {
+            errors |= quotes & inside & ~skip_white(marks, 0, &after_mark);
+            errors |= skip_white(quotes & ~inside, 0, &after_string) & ~marks;
+        }
+        uint64_t bits = marks | errors | (escapes & inside);
         uint32_t *after = to + __builtin_popcountll(bits);
-        for (; to < after; to += 4) {  // up to three too many
-            for (int i = 0; i < 4; i++) {
+        for (; to < after; to += 8) {  // up to seven too many
+            for (int i = 0; i < 8; i++) {
                 to[i] = base + first_bit(bits);
                 bits &= bits - 1;
             }
         }
         to = after;
     }
-    state->at = at, state->in_string = in_string, state->escaped = escaped, state->in_word = in_word;
-    state->next_character = next_character;
+    state->at = at, state->in_string = in_string;
+    state->after_mark = after_mark, state->after_string = after_string;
     state->found = to;
     state->enough = at < limit ? to - AHEAD : to + AHEAD;
     for (int i = 0; i < AHEAD; i++) to[i] = (uint32_t)limit - 1;
-    return state->tokens;
+    return state->tokens + 1;
 }
 
 static inline int hex_digit(byte c) {

@@ -30,6 +30,7 @@ enum { LINE_OK, LINE_BLANK, LINE_BAD, LINE_SLOW };  // Status in binding.py
 enum { AS_SPAN, AS_STRING, AS_INT64, AS_FLOAT64, AS_BOOL, AS_WIDE };    // Way in binding.py
 
 typedef byte bytes64 __attribute__((vector_size(64)));
+typedef int8_t signed64 __attribute__((vector_size(64)));
 
 // Returns the bits of a mask, of which each byte is all ones or zero.
 static inline uint64_t to_bits(bytes64 mask) {
@@ -83,4 +84,15 @@ static inline bool equal(const byte *a, const byte *b, uint64_t size) {
     for (; size > 64; size -= 64, a += 64, b += 64)
         if (to_bits((bytes64)(load(a) != load(b)))) return false;
     return !size || !(to_bits((bytes64)(load(a) != load(b))) << (64 - size));
+}
+
+// Compares up to 32 bytes, see SLACK.
+static inline bool equal_short(const byte *a, const byte *b, uint32_t size) {
+#ifdef __AVX2__
+    __m256i same = _mm256_cmpeq_epi8(_mm256_loadu_si256((const __m256i *)(const void *)a),
+                                     _mm256_loadu_si256((const __m256i *)(const void *)b));
+    return !((uint64_t)(uint32_t)~_mm256_movemask_epi8(same) << (32 - size) << 32);
+#else
+    return equal(a, b, size);
+#endif
 }

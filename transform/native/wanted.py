@@ -36,7 +36,7 @@ class WantedStructure(ctypes.Structure):
     _fields_ = (
         ("count", ctypes.c_int32),
         ("mask", ctypes.c_int32),
-        *((name, ctypes.c_void_p) for name in ("first", "next", "parent", "last", "name_start", "name_stop", "names")),
+        *((name, ctypes.c_void_p) for name in ("first", "next", "parent", "last", "name_start", "name_sizes", "names")),
         *((name, ctypes.c_void_p) for name in ("way", "lowest", "highest", "listed", "keeps")),
         ("words", ctypes.c_int32),
         ("cuts", ctypes.c_uint8),
@@ -101,13 +101,13 @@ class Wanted:
             np.array(parent, np.int32),
             np.array(last, np.int32),
             np.array(stops - [len(name) for name in names], np.int64),
-            np.array(stops, np.int64),
+            np.array([len(name) for name in names], np.int32),
             np.frombuffer(b"".join(names) + bytes(SLACK), np.uint8),
             np.array([ways.get(path, Way.SPAN) for path in self.nodes], np.uint8),
             np.array([bounds.get(path, _INT64)[0] for path in self.nodes], np.int64),
             np.array([bounds.get(path, _INT64)[1] for path in self.nodes], np.int64),
             np.full(count, -1, np.int32),
-            np.ones(count, np.uint8),
+            np.full(count, others_stay, np.uint8),
         ]
         for index, (name, stays) in enumerate(keeps.items()):
             node = self.nodes[(name,)]
@@ -118,7 +118,7 @@ class Wanted:
         self.cuts = bool(keeps) or not others_stay
         self.words = -(-len(keeps) // 64)
         self._longest = max(len(name) for name in names)
-        self._sizes = sum({1 << min(len(name), 63) for name in names[1:]})
+        self._sizes = sum({1 << len(name) % 64 for name in names[1:]})
         pointers = [array.ctypes.data for array in kept]
         flags = self.words, self.cuts, others_stay
         self._structure = WantedStructure(count, size - 1, *pointers, *flags, None, self._longest, self._sizes)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import Any
 
 import pytest
@@ -27,7 +28,7 @@ from transform import (
     TransformError,
     UnavailableError,
 )
-from transform.io.s3 import translate_errors
+from transform.io.s3 import filesystem, translate_errors
 
 URI = "s3://bucket/key"
 
@@ -252,3 +253,14 @@ def test_what_is_missing_is_no_error_to_whoever_looks(code: str) -> None:
 def test_what_could_not_be_looked_at_is_not_taken_for_missing(error: Exception) -> None:
     with pytest.raises(StoreError):
         Store("bucket", S3fsRequests(Failing(error))).head("key")
+
+
+def test_requests_and_inputs_of_a_job_have_one_client(monkeypatch: pytest.MonkeyPatch) -> None:
+    for endpoint in ({}, {"AWS_ENDPOINT_URL": "http://127.0.0.1:1"}):
+        for name in ("AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3"):
+            monkeypatch.delenv(name, raising=False)
+        for name, value in endpoint.items():
+            monkeypatch.setenv(name, value)
+        requests = S3fsRequests.open(os.environ)
+        assert requests.filesystem is filesystem()
+        assert S3fsRequests.open(os.environ, "eu-central-1").filesystem is not requests.filesystem

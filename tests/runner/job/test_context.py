@@ -23,6 +23,7 @@ IN_OUTPUTS = {
     "calculation": {"CALCULATION": "stars * 3 AS twice"},
     "where": {"WHERE": "stars > 1"},
     "schema_": {"SCHEMA": "stars=Int64"},
+    "reject": {"REJECT": "stars < 0"},
     "drop": {"DROP": "name"},
     "select": {"SELECT": "name"},
     "max_line_bytes": {"MAX_LINE_BYTES": "1000"},

@@ -279,3 +279,43 @@ def test_the_age_of_the_oldest_message_is_told_once_a_minute_while_one_is_held()
     ages = told()
     assert max(ages) >= 86_400
     assert ages[-1] - ages[-2] >= 59
+
+
+def test_it_says_and_counts_that_it_does_no_jobs_and_that_it_does_them_again() -> None:
+    whole = WholeWorker()
+    denied = True
+    whole.outcome_of = lambda _: REFUSED if denied else DONE
+    whole.queue.put("a")
+    with whole:
+        whole.wait_for(lambda: len(breaker_numbers(whole)) >= 4)
+        denied = False
+        whole.wait_until_empty()
+        whole.wait_for(lambda: whole.health.state == "ok")
+    told = [(line["level"], line["event"], line["reason"]) for line in whole.log() if "breaker" in line["event"]]
+    reason = "access denied: put_object"
+    assert told[0] == ("error", "breaker open", reason)
+    assert told[1] == ("info", "breaker probing", reason)
+    assert told[-1] == ("info", "breaker closed", None)
+    numbers = breaker_numbers(whole)
+    assert set(numbers[:-1]) == {1}
+    assert numbers[-1] == 0
+    (end,) = [line for line in whole.log() if line["event"] == "stopped"]
+    assert (end["level"], end.get("reason")) == ("info", None)
+
+
+def test_it_counts_every_minute_that_it_does_no_jobs() -> None:
+    """Or an alarm would end between two probes, of which there are 15 minutes in the end."""
+    whole = WholeWorker()
+    whole.outcome_of = lambda _: REFUSED
+    whole.queue.put("a")
+    with whole:
+        whole.wait_for(lambda: whole.clock.monotonic() > 1000 + 45 * 60)
+    times = [line["_aws"]["Timestamp"] / 1000 for line in whole.metrics() if "BreakerOpen" in line]
+    assert max(after - before for before, after in pairwise(times)) < 5 * 60
+    (end,) = [line for line in whole.log() if line["event"] == "stopped"]
+    assert (end["level"], end["reason"]) == ("error", whole.breaker.reason)
+    assert whole.status == 1
+
+
+def breaker_numbers(whole: WholeWorker) -> list[float]:
+    return [line["BreakerOpen"] for line in whole.metrics() if "BreakerOpen" in line]

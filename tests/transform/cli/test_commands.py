@@ -477,6 +477,7 @@ WRONG_USAGE: dict[str, tuple[Sequence[str], str]] = {
     "too many arguments": ([*RUN, "more", *INT], "unexpected extra argument"),
     "nothing to do": (RUN, ": give --expr, --where"),
     "expression with a file": ([*RUN, "-e", "a AS b", "-c", "x.py"], "--calculation"),
+    "rule with a file": ([*RUN, "--reject", "a > 1", "-c", "x.py"], "--calculation"),
     "condition with a file": ([*RUN, "-w", "a > 1", "-c", "x.py"], "--calculation"),
     "on-error": ([*RUN, *INT, "--on-error", "stop"], "'stop' is not one of 'reject', 'fail'"),
     "schema without type": ([*RUN, "-e", "a AS b", "--schema", "a"], "'a' is not NAME=TYPE, as stars=Float64"),
@@ -746,7 +747,7 @@ def test_an_indented_file_is_no_json_lines(here: Path, run: Any, subcommand: str
     result = run(subcommand, "in.json", *args)
     assert (result.returncode, result.stdout) == (FAILED, b"")
     assert result.stderr.count(b"\n") == 1
-    assert (b"is this JSON lines?" if subcommand == "schema" else b"`jq -c .` makes them of an indented file") in (
+    assert (b"is this JSON lines?" if subcommand == "schema" else b"indented JSON is read with --format json") in (
         result.stderr
     )
 

@@ -61,6 +61,25 @@ def test_what_is_no_list_of_names_is_wrong_usage(tmp_path: Path, command: Comman
     assert f"Invalid value for {option}: expected names separated by commas" in text
 
 
+def test_lines_that_rules_reject_are_kept_with_the_reason(tmp_path: Path, command: Command) -> None:
+    content = b'{"v":-1}\n{"v":2}\n{"v":9}\n{"v":null}\n'
+    status, output, _, text = run(
+        command, tmp_path, content, "--reject", "v < 0: it's negative; v > 8", "--reject", "v=7"
+    )
+    assert (status, output) == (3, b'{"v":2}\n{"v":null}\n')
+    records = map(json.loads, (tmp_path / "out.jsonl.rejects.jsonl").read_text().splitlines())
+    reasons = ["it's negative", "rejected by the rule `v > 8`"]
+    assert [(record["line"], record["reason"]) for record in records] == [*zip([1, 3], reasons, strict=True)]
+    assert all(reason in text for reason in reasons)
+
+
+@pytest.mark.parametrize("rules", ["", " ; ", "v < 0:", ": negative"])
+def test_what_is_no_list_of_rules_is_wrong_usage(tmp_path: Path, command: Command, rules: str) -> None:
+    status, output, _, text = run(command, tmp_path, PERSON, "--reject", rules)
+    assert (status, output) == (2, None)
+    assert "Invalid value for --reject: expected rules separated by `;`" in text
+
+
 def test_a_comment_ends_with_its_expression(tmp_path: Path, command: Command) -> None:
     status, output, *_ = run(command, tmp_path, b'{"a":1,"c":2}\n', "-e", "a AS b --note", "-e", "c AS d")
     assert (status, output) == (0, b'{"a":1,"c":2,"b":1,"d":2}\n')

@@ -31,7 +31,7 @@ JSON = "not valid JSON: "
 CAUSES: dict[str, tuple[str, list[tuple[bytes, int | None]]]] = {
     "comma after": (JSON + "a comma after the object", [(b'{"a":"VALUE"},', 13), (b'{"a":1} , \r', 8)]),
     "several": (
-        JSON + "several objects on one line (`jq -c .`",
+        JSON + "several objects on one line (which --format json",
         [(b"{}{}", 2), (b'{"a":1} {"a":VALUE}', 8), (b'{"a":1},{"a":2}', 7), (b'{};{"VALUE":1}', 2)],
     ),
     "CR": (JSON + r"lines that end with CR alone (`tr '\r' '\n'`", [(b"{}\r{}\r", 3), (b'{"a":1}\r\r{"VALUE":2}', 9)]),

@@ -54,7 +54,10 @@ BOUNDS: dict[type[pl.DataType], tuple[int, int]] = {
 WIDTHS = pytest.mark.parametrize("width", BOUNDS, ids=lambda width: width.__name__)
 HUGE = "1" + "0" * 5000
 """More digits than Python converts without being asked to."""
-TYPES = "Types are Float64, String, Boolean, Int8 to Int128, UInt8 to UInt64, List(…) and Struct({…})."
+TYPES = (
+    "Types are Float64, String, Boolean, Int8 to Int128, UInt8 to UInt64, List(…), Struct({…}), and json for the text "
+    "of a value of any kind."
+)
 
 
 def declared(dtype: object, calculation: Calculation = COPY) -> Calculation:
@@ -615,6 +618,7 @@ def test_column_of_mixed_kinds_is_an_error_that_counts_them(values: list[object]
     message = refusal(column(values), COPY, SchemaError)
     assert message.startswith(f"column `v` is of mixed kinds in the input ({len(values)} lines): {counts}.")
     assert "lines where it holds something else are then rejected" in message
+    assert "json is the type of the text of any value" in message
 
 
 @pytest.mark.parametrize("values", [[[1], ["x"]], [[1, "x"]], [{"x": 1}, {"x": "1"}], [[[1]], [1]], [[True, 1]]])

@@ -20,6 +20,7 @@ from tests.support.tuned import Tuned
 from transform import Calculation, State
 from transform.decode.near_names import nearest
 from transform.engine.named_members import NEAR_BYTES
+from transform.explore.check import check
 from transform.io.compression import CODECS
 
 if TYPE_CHECKING:
@@ -108,7 +109,8 @@ def test_notes_are_those_of_plain_python(
     count, found = kept_names(data)
     if not count and data.strip():
         data += b'\n{"open":false}'  # an input whose lines are all rejected fails
-    notes = notes_of(calculation_of(drop, select), data, chunk_bytes=chunk_bytes)
+    found_notes = notes_of(calculation_of(drop, select), data, chunk_bytes=chunk_bytes)
+    notes = [text for text in found_notes if "`open`" not in text or "open" in expected]
     assert len(notes) == len(expected)
     for text, (name, verb) in zip(notes, expected.items(), strict=True):
         assert text.startswith(note(name, verb))
@@ -231,3 +233,48 @@ def test_of_many_names_the_same_are_found_as_of_few(members: list[list[str]], wa
     few, many = (attempt(data, Calculation().drop(*names, "z")) for names in (wanted, [*wanted, *others]))
     assert few.output == many.output
     assert set(few.summary.absent) == set(many.summary.absent) - {*others}
+
+
+def unread(name: str, near: str = "") -> str:
+    did_you_mean = f" Did you mean {near}?" if near else ""
+    return f"no line has a value for `{name}`, which was read as null.{did_you_mean}"
+
+
+values = st.sampled_from(["1", "null", '"x"', "true", None])
+"""Of the two columns that are declared; `None` where there is no member."""
+
+
+@settings(max_examples=100, deadline=None)
+@given(rows=st.lists(st.tuples(values, values), min_size=1, max_size=8), chunk_bytes=st.sampled_from([1, 30, 1 << 20]))
+@example(rows=[(None, "1"), ("1", None)], chunk_bytes=1)
+@example(rows=[("null", None)], chunk_bytes=1)
+def test_a_declared_column_that_no_line_has_is_reported(
+    rows: list[tuple[str | None, str | None]], chunk_bytes: int
+) -> None:
+    texts = [[f'"{name}":{value}' for name, value in zip("ab", row, strict=True) if value] for row in rows]
+    fits = [row for row in rows if {*row} <= {"1", "null", None}]
+    data = b"\n".join(f"{{{','.join(members)}}}".encode() for members in texts) + b'\n{"z":1}\n'
+    calculation = Calculation.from_sql("a + b AS c", where="a = 1 OR b IS NULL")
+    notes = notes_of(calculation.with_schema({"a": "Int64", "b": "Int64"}), data, chunk_bytes=chunk_bytes)
+    expected = [name for place, name in enumerate("ab") if not any(row[place] == "1" for row in fits)]
+    assert notes == [unread(name) for name in expected]
+
+
+def test_a_declared_column_with_another_name_than_the_member_is_reported_with_that_name() -> None:
+    calculation = Calculation.from_sql("starz * 2 AS c").with_schema({"starz": "Int64"})
+    assert notes_of(calculation, b'{"stars":1,"id":2}\n') == [unread("starz", "`stars`")]
+
+
+@pytest.mark.parametrize("data", [b"", b"\n", b'{"a":5,"b":{"c":1}}\n', b'{"a":6,"b":{"c":1}}\n{"a":1}\n'])
+def test_declared_columns_that_are_there_or_are_not_read_as_values_are_not_reported(data: bytes) -> None:
+    calculation = Calculation.from_sql("a AS d, b.c * 2 AS e, b IS NULL AS f", where="a > 0")
+    assert notes_of(calculation.with_schema({"a": "Int64", "b.c": "Int64"}), data) == []
+
+
+def test_a_declared_column_that_no_line_has_is_no_problem_for_a_check(tmp_path: Path) -> None:
+    source = tmp_path / "in.jsonl"
+    source.write_bytes(b'{"stars":1}\n')
+    calculation = Calculation.from_sql("COALESCE(starz, 0) AS c").with_schema({"starz": "Int64"})
+    found = check(calculation.spec_for(source), source)
+    assert found.summary.notes == [unread("starz", "`stars`")]
+    assert found.problems() == []

@@ -79,6 +79,19 @@ def test_a_wider_type_counts_for_more_than_the_sample() -> None:
     assert plan.result_types == {"b": pl.Float64}
 
 
+def test_the_plan_of_the_last_input_is_used_again_for_the_same_types() -> None:
+    spec = Calculation.from_sql("a + 1 AS b").spec_for("")
+    first, _ = prepare(spec, CONTENT)
+    assert prepare(spec, CONTENT)[0] is first
+    floats = prepare(spec, b'{"a":1.5}\n')[0]
+    assert floats.columns == {"a": Column(pl.Float64(), inferred=True, read=READ)}
+    again = prepare(spec, CONTENT)[0]
+    assert again is not first
+    assert again.columns == first.columns
+    longer, _ = spec.prepare(read_chunks(io.BytesIO(CONTENT).readinto), LIMIT + 1, {})
+    assert longer.max_line_bytes == LIMIT + 1
+
+
 @pytest.mark.parametrize("rest", [b'{"a":"text"}\n' * 9, b'{"c":1}\n' * 9, b"no\n" * 9, b""])
 def test_known_columns_are_not_inferred_again(rest: bytes) -> None:
     known = {"a": Column(pl.Int128(), inferred=True)}  # as a state has it

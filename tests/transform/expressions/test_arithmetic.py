@@ -8,6 +8,7 @@ import operator
 from collections.abc import Callable
 from decimal import Decimal
 from fractions import Fraction
+from functools import cache
 from typing import Any
 
 import duckdb
@@ -250,8 +251,13 @@ def with_duckdb(texts: list[str], frame: pl.DataFrame) -> list[list[Any]]:
 
 
 def with_sql(text: str, frame: pl.DataFrame) -> list[Any]:
+    return sql_evaluator(text, tuple(frame.schema.items())).compute(frame)["r"].to_list()
+
+
+@cache
+def sql_evaluator(text: str, schema: tuple[tuple[str, pl.DataType], ...]) -> Evaluator:
     (expr,) = parse_sql(text)
-    return Evaluator({"r": expr}, [], frame.schema).compute(frame)["r"].to_list()
+    return Evaluator({"r": expr}, [], dict(schema))
 
 
 @settings(max_examples=25, deadline=None)
@@ -604,6 +610,11 @@ def test_only_what_matters_to_the_line_rejects_it(calculation: Calculation, kept
     assert set(outcome.reasons) <= {REASON}
 
 
+@cache
+def power(constant: float | None) -> Evaluator:
+    return Evaluator({"r": f ** (g if constant is None else constant)}, [], {"f": pl.Float64(), "g": pl.Float64()})
+
+
 @settings(max_examples=100, deadline=None)
 @given(rows=st.lists(st.tuples(st.floats(-1e3, 1e3), st.integers(-12, 12) | st.floats(-5, 5)), min_size=1, max_size=9))
 @example(rows=[(0.3, 3), (1.1, 10), (7.3, 0.5)])
@@ -613,11 +624,11 @@ def test_powers_are_those_of_python_and_duckdb_to_the_last_bit(rows: list[tuple[
         pairs = [(abs(x), y) if y != int(y) else (x, y) for x, y in pairs if abs(x) > 1e-9]
         frame = pl.DataFrame(pairs, {"f": pl.Float64, "g": pl.Float64}, orient="row")
         wanted = [x**y for x, y in pairs]
-        texts = [f"POWER(f, {'g' if constant is None else constant})"]
-        for expr in (f ** (g if constant is None else constant), *(parse_sql(text)[0] for text in texts)):
-            assert Evaluator({"r": expr}, [], frame.schema).compute(frame)["r"].to_list() == wanted
+        text = f"POWER(f, {'g' if constant is None else constant})"
+        assert power(constant).compute(frame)["r"].to_list() == wanted
+        assert with_sql(text, frame) == wanted
         both = "SELECT unnest(?::DOUBLE[]) AS f, unnest(?::DOUBLE[]) AS g"
-        found = duckdb.execute(f"SELECT {texts[0]} FROM ({both})", [frame["f"].to_list(), frame["g"].to_list()])
+        found = duckdb.execute(f"SELECT {text} FROM ({both})", [frame["f"].to_list(), frame["g"].to_list()])
         assert [row[0] for row in found.fetchall()] == wanted
 
 

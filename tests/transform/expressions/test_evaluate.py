@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import cache
 from typing import Any
 
 import polars as pl
@@ -256,6 +257,24 @@ def test_numbers_that_are_not_finite_are_null_and_counted_where_they_go_out(
 
 
 SOME = st.sampled_from([49.0, 1.0, 98.0, -7.5])
+SCHEMA_OF_SOME = {"f": pl.Float64(), "i": pl.Int128(), "l": pl.List(pl.Float64())}
+
+
+@cache
+def evaluators_of_some() -> list[Evaluator]:
+    f, i = pl.col("f"), pl.col("i")
+    # polars computes in another way with one value and a constant than with many and a constant
+    results = {"a": f // i, "b": 49.0 // f, "c": f / i, "d": f // 49, "e": pl.lit("k"), "g": i // 7}
+    of_elements = {"h": pl.col("l").list.eval(pl.element() // 49)}
+    return [
+        Evaluator(exprs, filters, SCHEMA_OF_SOME)
+        for exprs, filters in (
+            (results, []),
+            (results | of_elements, []),
+            (results, [f // 49 < 1]),
+            (results, [f % 49 == 0]),
+        )
+    ]
 
 
 @settings(max_examples=80, deadline=None)
@@ -264,19 +283,8 @@ SOME = st.sampled_from([49.0, 1.0, 98.0, -7.5])
 @example(rows=[(49.0, 49, [49.0]), (98.0, 49, [])])
 @example(rows=[(49.0, 49, [49.0, 49.0]), (98.0, 49, [49.0])])
 def test_rows_alone_give_what_they_give_together(rows: list[tuple[float, int | None, list[float]]]) -> None:
-    schema = {"f": pl.Float64(), "i": pl.Int128(), "l": pl.List(pl.Float64())}
-    frame = pl.DataFrame(rows, schema=schema, orient="row")
-    f, i = pl.col("f"), pl.col("i")
-    # polars computes in another way with one value and a constant than with many and a constant
-    results = {"a": f // i, "b": 49.0 // f, "c": f / i, "d": f // 49, "e": pl.lit("k"), "g": i // 7}
-    of_elements = {"h": pl.col("l").list.eval(pl.element() // 49)}
-    for exprs, filters in (
-        (results, []),
-        (results | of_elements, []),
-        (results, [f // 49 < 1]),
-        (results, [f % 49 == 0]),
-    ):
-        evaluator = Evaluator(exprs, filters, schema)
+    frame = pl.DataFrame(rows, SCHEMA_OF_SOME, orient="row")
+    for evaluator in evaluators_of_some():
         together = evaluator.evaluate(frame)
         apart = [evaluator.evaluate(frame.slice(row, 1)) for row in range(len(rows))]
         assert together.kept.tolist() == [row for row in range(len(rows)) if len(apart[row].kept)]

@@ -111,7 +111,7 @@ SAID = {
     "E'x' AS r": "plain single quotes",
     ":a AS r": "there are no parameters",
     "a IS DISTINCT FROM 2 AND b AS r": "put `a IS DISTINCT FROM b` in parentheses before AND",
-    "MD5(s) AS r": "there is no function `MD5`: keep the text itself, or call hashlib",
+    "MD5(s) AS r": "there is no function `MD5`: write `SHA256(s)`, or `HMAC_SHA256(s)` with a key; or call hashlib",
     "DATE_TRUNC('day', s) AS r": "there is no function `DATE_TRUNC`: in Python, .dt.truncate('1d')",
     "LOG(a, 2) AS r": "`LN(x) / LN(base)`",
     "ARRAY_MEAN(l) AS r": ".list.agg(pl.element().mean())",

@@ -51,6 +51,12 @@ TYPES: dict[str, tuple[pl.DataType, str]] = {
 }
 
 
+@pytest.fixture(autouse=True)
+def key(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The key of HMAC_SHA256 on the page."""
+    monkeypatch.setenv("HMAC_KEY", PAGE.partition("has\nthe key `")[2].partition("`")[0])
+
+
 def table(header: str) -> list[list[str]]:
     """Return the cells of a table of the page, by its header, without the backticks around them."""
     lines = PAGE[PAGE.index(f"\n| {header} |") :].split("\n\n")[0].strip().splitlines()[2:]

@@ -190,7 +190,7 @@ def test_a_json_array_is_refused(chunk_bytes: int, before: bytes, array: bytes) 
             assert isinstance(item, Chunk)
             blank.extend(item.data)
 
-    with pytest.raises(InputError, match=r"JSON array, not JSON lines .*jq -c"):
+    with pytest.raises(InputError, match=r"JSON array, not JSON lines .*--format json"):
         drain()
     assert not blank.strip(), "nothing of the array comes out before it is refused"
 

@@ -119,3 +119,13 @@ def test_an_answer_with_another_checksum_is_an_error(
         sent(filesystem, operation, wire)
     wire.checksum = None  # as servers answer that know no checksums
     sent(filesystem, operation, wire)
+
+
+def test_a_new_client_of_the_file_system_is_prepared_as_well(filesystem_at: Callable[..., s3fs.S3FileSystem]) -> None:
+    filesystem = filesystem_at("https://127.0.0.1:1")
+    sent(filesystem, "put_object", Wire(filesystem))
+    old = filesystem.s3
+    filesystem.connect(refresh=True)
+    assert filesystem.s3 is not old
+    request = sent(filesystem, "put_object", Wire(filesystem))
+    assert "x-amz-checksum-crc32" in {name.lower() for name in request.headers}

@@ -20,11 +20,14 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 NATIVE = "transform/native"
-FUNCTIONS = ("count_lines", "scan", "strings", "emit", "find_faults", "write_rejects", "number_rejects")
+FUNCTIONS = (
+    *("count_lines", "scan", "strings", "texts", "emit", "find_faults", "write_rejects", "number_rejects"),
+    *("hashes", "find_rows", "write_rows"),
+)
 OF_THE_LINKER = {"_mh_dylib_header", "__dso_handle"}  # what every library for macOS has, after the first underscore
 FOR_COMPILING = {
     *("kernel.c", "faults.h", "lines.h", "members.h", "numbers.h", "output.h", "tokens.h", "vectors.h"),
-    *("rejects.h", "cpu.c", "powers.py", "powers.h", "compiling.py", "hatch_hook.py"),
+    *("rejects.h", "rows.h", "sha256.h", "cpu.c", "powers.py", "powers.h", "compiling.py", "hatch_hook.py"),
 }
 PLATFORMS = {
     "x86_64-linux": ("linux", X86_64, {"manylinux_2_17_x86_64", "musllinux_1_1_x86_64"}),

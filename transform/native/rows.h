@@ -1,0 +1,354 @@
+// The rows of an input that is a sequence of JSON texts rather than lines.
+//
+// `find_rows` finds where each row ends, by the grammar, but for what is within strings, numbers and words: whether a row
+// is JSON is for `scan` to say. What it is sure about is that a row goes no further. `write_rows` makes lines of rows.
+
+#pragma once
+
+#include "faults.h"
+
+#define BEFORE 32  // so many bytes before a row are remembered
+
+enum { NOT_OPEN, IN_ROW, ROW_DONE, ROW_BROKEN };  // a row that is done waits for what follows it
+// RowFault in binding.py
+enum { ROW_OK, ROW_UNEXPECTED, ROW_LINE_BREAK, ROW_TRUNCATED, ROW_NO_VALUE, ROW_FOLLOWED, ROW_ARRAY_OPEN, ROW_LONG };
+
+// What comes next, within rows; and outside of them, in the sequence (TOP) or in an array of rows (LIST).
+enum {
+    OBJECT_FIRST, OBJECT_NAME, OBJECT_COLON, OBJECT_VALUE, OBJECT_AFTER,
+    ARRAY_FIRST, ARRAY_VALUE, ARRAY_AFTER,
+    TOO_DEEP,  // anything: only brackets are counted
+    TOP, LIST_FIRST, LIST_VALUE, LIST_AFTER,
+    OPENING, CLOSING, WRONG, OUTSIDE,  // not states, but what is to be done
+};
+enum { WORD, STRING, OPEN_OBJECT, OPEN_ARRAY, CLOSE_OBJECT, CLOSE_ARRAY, COMMA, NAME_END, LINE_BREAK, BACKSLASH, CLASSES = 16 };
+
+static const byte CLASS_OF[256] = {
+    ['"'] = STRING, ['{'] = OPEN_OBJECT, ['['] = OPEN_ARRAY, ['}'] = CLOSE_OBJECT, [']'] = CLOSE_ARRAY,
+    [','] = COMMA, [':'] = NAME_END, ['\n'] = LINE_BREAK, ['\r'] = LINE_BREAK, ['\\'] = BACKSLASH,
+};
+#define ALL_OUTSIDE {OUTSIDE, OUTSIDE, OUTSIDE, OUTSIDE, OUTSIDE, OUTSIDE, OUTSIDE, OUTSIDE, OUTSIDE, OUTSIDE}
+static const byte NEXT[TOP + 4][CLASSES] = {
+    // word, string, {, [, }, ], comma, colon; a line break in a string, a backslash outside
+    [OBJECT_FIRST] = {WRONG, OBJECT_COLON, WRONG, WRONG, CLOSING, WRONG, WRONG, WRONG, WRONG, WRONG},
+    [OBJECT_NAME] = {WRONG, OBJECT_COLON, WRONG, WRONG, WRONG, WRONG, WRONG, WRONG, WRONG, WRONG},
+    [OBJECT_COLON] = {WRONG, WRONG, WRONG, WRONG, WRONG, WRONG, WRONG, OBJECT_VALUE, WRONG, WRONG},
+    [OBJECT_VALUE] = {OBJECT_AFTER, OBJECT_AFTER, OPENING, OPENING, WRONG, WRONG, WRONG, WRONG, WRONG, WRONG},
+    [OBJECT_AFTER] = {WRONG, WRONG, WRONG, WRONG, CLOSING, WRONG, OBJECT_NAME, WRONG, WRONG, WRONG},
+    [ARRAY_FIRST] = {ARRAY_AFTER, ARRAY_AFTER, OPENING, OPENING, WRONG, CLOSING, WRONG, WRONG, WRONG, WRONG},
+    [ARRAY_VALUE] = {ARRAY_AFTER, ARRAY_AFTER, OPENING, OPENING, WRONG, WRONG, WRONG, WRONG, WRONG, WRONG},
+    [ARRAY_AFTER] = {WRONG, WRONG, WRONG, WRONG, WRONG, CLOSING, ARRAY_VALUE, WRONG, WRONG, WRONG},
+    [TOO_DEEP] = {TOO_DEEP, TOO_DEEP, OPENING, OPENING, CLOSING, CLOSING, TOO_DEEP, TOO_DEEP, WRONG, WRONG},
+    [TOP] = ALL_OUTSIDE,
+    [LIST_FIRST] = ALL_OUTSIDE,
+    [LIST_VALUE] = ALL_OUTSIDE,
+    [LIST_AFTER] = ALL_OUTSIDE,
+};
+
+// How far rows were looked for. Positions are those in the buffer, and may be before its start.
+typedef struct {
+    int64_t at;          // what comes next
+    int64_t row;         // where the row that is open starts
+    int64_t place;       // of a broken row: where it is broken
+    uint64_t in_string;  // as in Tokens
+    uint64_t escaped;
+    uint64_t in_word;
+    int32_t state;       // what has to come next
+    int32_t depth;       // how many brackets are open, without that of an array of rows
+    byte open;           // whether a row is open
+    byte fault;          // of a broken row: what is wrong
+    byte in_array;       // whether rows are elements of an array
+    byte again;          // whether the row is the first after a broken one
+    byte before[BEFORE]; // what comes before the row
+    uint64_t objects[MAX_DEPTH / 64 + 1];  // by depth, as bits: whether the bracket is that of an object
+} Rows;
+
+typedef struct {
+    int64_t *starts;
+    int64_t *stops;
+    byte *faults;     // ROW_OK and so on
+    int64_t *places;  // where a fault is; without one, where the next token is
+    byte *after;      // how to go on after the row: 1 in an array, 2 after a broken row
+    int64_t room;
+    int64_t count;
+} FoundRows;
+
+static inline bool is_break(byte c) { return c == '\n' || c == '\r'; }
+
+// Returns which bytes are line breaks.
+static inline uint64_t find_breaks(bytes64 block) { return to_bits((bytes64)((block == '\n') | (block == '\r'))); }
+
+// Returns which bytes are white space.
+static inline uint64_t find_blanks(bytes64 block) {
+    return to_bits((bytes64)((block == ' ') | (block == '\t') | (block == '\n') | (block == '\r')));
+}
+
+static inline void put_row(Rows *rows, FoundRows *found, int64_t stop, byte fault) {
+    int64_t i = found->count++;
+    found->starts[i] = rows->row;
+    found->stops[i] = stop;
+    found->faults[i] = fault;
+    found->places[i] = rows->place;
+    found->after[i] = rows->in_array | rows->again << 1;
+    rows->open = NOT_OPEN;
+}
+
+static inline void begin_row(Rows *rows, const byte *data, int64_t at) {
+    rows->row = at;
+    __builtin_memcpy(rows->before, data + at - BEFORE, BEFORE);
+}
+
+// The row that is open, or else what is at a place, is broken there.
+static void break_row(Rows *rows, const byte *data, int64_t at, byte fault) {
+    if (rows->open == NOT_OPEN) begin_row(rows, data, at);
+    rows->open = ROW_BROKEN;
+    rows->fault = fault;
+    rows->at = rows->place = at;
+    rows->in_string = rows->escaped = rows->in_word = 0;
+}
+
+// Returns the size of the white space before the row in its line; 0 if anything else is there.
+static int64_t indent_of(const Rows *rows) {
+    for (int64_t size = 0; size < BEFORE; size++) {
+        byte c = rows->before[BEFORE - 1 - size];
+        if (is_break(c)) return size;
+        if (c != ' ' && c != '\t') break;
+    }
+    return 0;
+}
+
+// Returns whether the next row may be in the line that starts at a place: the line starts as that of the broken row.
+//
+// In an array whose rows are not indented, the objects within rows may not be, either. They are spread over lines then.
+static bool may_begin(const Rows *rows, const byte *data, int64_t line, int64_t indent) {
+    for (int64_t i = 0; i < indent; i++)
+        if (data[line + i] != rows->before[BEFORE - indent + i]) return false;
+    return data[line + indent] == '{' && !(rows->in_array && !indent && data[line + 1] != '"');
+}
+
+// Looks for the row after a broken one, and puts that; returns false if that takes more data.
+static bool find_again(Rows *rows, FoundRows *found, const byte *data, int64_t size, bool at_end) {
+    const int64_t indent = indent_of(rows);
+    int64_t at = rows->at, line = at - indent;
+    bool there = at > rows->row && at < size && is_break(data[line - 1]) && may_begin(rows, data, line, indent);
+    while (!there && at < size) {
+        uint64_t breaks = find_breaks(load(data + at));
+        if (!breaks) {
+            at += 64;
+            continue;
+        }
+        at += __builtin_ctzll(breaks);
+        line = ++at;
+        if (line > size) break;
+        if (line + indent + 2 > size && !at_end) {
+            rows->at = line - 1;
+            return false;
+        }
+        there = line + indent < size && may_begin(rows, data, line, indent);
+    }
+    if (!there && !at_end) {
+        rows->at = size;
+        return false;
+    }
+    rows->again = there;
+    if (!there) line = size, rows->in_array = 0;
+    put_row(rows, found, line, rows->fault);
+    rows->at = there ? line + indent : size;
+    rows->depth = 0;
+    rows->state = rows->in_array ? LIST_VALUE : TOP;
+    return true;
+}
+
+// Returns whether a number or a word is at a place.
+static inline bool is_scalar(const byte *at) {
+    const byte *stop = skip_scalar(at);
+    return stop != NULL && ENDS_WORD[*stop];
+}
+
+// Puts the row that is done, before the next token; returns false if it is broken.
+static inline bool finish_row(Rows *rows, FoundRows *found, const byte *data, int64_t at) {
+    byte first = data[rows->row < 0 ? 0 : rows->row];  // a row that is longer than the buffer is refused in any case
+    if (rows->row >= 0 && CLASS_OF[first] == WORD && !is_scalar(data + rows->row)) {
+        break_row(rows, data, at, ROW_NO_VALUE);
+        return false;
+    }
+    rows->again = 0;
+    rows->place = at;
+    while (at > 0 && at > rows->row && is_space(data[at - 1])) at--;
+    put_row(rows, found, at, ROW_OK);
+    return true;
+}
+
+// Reads a token outside of rows; returns false if there is no more room, or something is wrong.
+__attribute__((noinline)) static bool step_outside(Rows *rows, FoundRows *found, const byte *data, int64_t at,
+                                                   byte class) {
+    bool begins = class <= OPEN_ARRAY, fits;
+    if (rows->state == LIST_AFTER) {
+        // What follows a row that was found again shows whether it is in the array, or in the sequence after that.
+        bool after_array = rows->again && (class == OPEN_OBJECT || class == OPEN_ARRAY);
+        if (after_array) rows->in_array = 0;
+        fits = after_array || class == COMMA || class == CLOSE_ARRAY;
+    } else {
+        fits = begins || (rows->state == LIST_FIRST && class == CLOSE_ARRAY);
+    }
+    if (!fits) {
+        bool done = rows->open == ROW_DONE;
+        break_row(rows, data, at, class == LINE_BREAK ? ROW_LINE_BREAK : done ? ROW_FOLLOWED : ROW_UNEXPECTED);
+        return false;
+    }
+    if (rows->open == ROW_DONE) {
+        if (found->count == found->room) {
+            rows->at = at;
+            return false;
+        }
+        if (!finish_row(rows, found, data, at)) return false;
+    }
+    if (class == COMMA) {
+        rows->state = LIST_VALUE;
+    } else if (class == CLOSE_ARRAY) {
+        rows->in_array = 0;
+        rows->state = TOP;
+    } else if (class == OPEN_ARRAY && !rows->in_array) {
+        rows->in_array = 1;
+        rows->state = LIST_FIRST;
+    } else {
+        begin_row(rows, data, at);
+        rows->open = class >= OPEN_OBJECT ? IN_ROW : ROW_DONE;
+        rows->depth = class >= OPEN_OBJECT;
+        rows->objects[0] = class == OPEN_OBJECT ? 2 : 0;
+        if (class >= OPEN_OBJECT)
+            rows->state = class == OPEN_OBJECT ? OBJECT_FIRST : ARRAY_FIRST;
+        else
+            rows->state = rows->in_array ? LIST_AFTER : TOP;
+    }
+    return true;
+}
+
+// Reads tokens up to the end of the data; returns false if there is no more room, or something is wrong.
+static bool walk_rows(Rows *rows, FoundRows *found, const byte *data, int64_t size) {
+    while (rows->at < size) {
+        const int64_t at = rows->at, left = size - at < BLOCK ? size - at : BLOCK;
+        const uint64_t valid = left == 64 ? ~0ULL : (1ULL << left) - 1;
+        bytes64 block = load(data + at);
+        uint64_t marks = find_marks(block) & valid;
+        uint64_t breaks = find_breaks(block) & valid, spaces = find_blanks(block);
+        uint64_t quotes = to_bits((bytes64)(block == '"')) & valid;
+        uint64_t backslashes = to_bits((bytes64)(block == '\\')) & valid;
+        if (backslashes | rows->escaped) {
+            uint64_t next = rows->escaped, after = find_escaped(backslashes, &next);
+            rows->escaped = left == 64 ? next : after >> left & 1;
+            quotes &= ~after;
+        }
+        uint64_t inside = (parity(quotes) ^ rows->in_string) & valid;
+        uint64_t words = ~(marks | spaces | quotes | inside) & valid;
+        uint64_t word_starts = words & ~(words << 1 | rows->in_word);
+        uint64_t bits = (marks & ~inside) | (quotes & inside) | word_starts | (breaks & inside) | (backslashes & ~inside);
+        rows->in_string = inside >> (left - 1) & 1 ? ~0ULL : 0;
+        rows->in_word = words >> (left - 1) & 1;
+        int32_t state = rows->state, depth = rows->depth;
+        for (; bits; bits &= bits - 1) {
+            int64_t token = at + __builtin_ctzll(bits);
+            byte class = CLASS_OF[data[token]], next = NEXT[state][class];
+            if (next <= TOO_DEEP) {
+                state = next;
+            } else if (next == OPENING) {
+                bool object = class == OPEN_OBJECT;
+                state = object ? OBJECT_FIRST : ARRAY_FIRST;
+                if (++depth > MAX_DEPTH) {
+                    state = TOO_DEEP;
+                } else {
+                    uint64_t bit = 1ULL << (depth & 63), *word = rows->objects + depth / 64;
+                    *word = object ? *word | bit : *word & ~bit;
+                }
+            } else if (next == CLOSING) {
+                if (--depth == 0) {
+                    rows->open = ROW_DONE;
+                    state = rows->in_array ? LIST_AFTER : TOP;
+                } else if (depth <= MAX_DEPTH) {
+                    state = rows->objects[depth / 64] >> (depth & 63) & 1 ? OBJECT_AFTER : ARRAY_AFTER;
+                }
+            } else if (next == OUTSIDE) {
+                rows->state = state;
+                if (!step_outside(rows, found, data, token, class)) {
+                    rows->in_string = rows->escaped = rows->in_word = 0;
+                    return false;
+                }
+                state = rows->state, depth = rows->depth;
+            } else {
+                break_row(rows, data, token, class == LINE_BREAK ? ROW_LINE_BREAK : ROW_UNEXPECTED);
+                return false;
+            }
+        }
+        rows->state = state, rows->depth = depth;
+        rows->at = at + left;
+    }
+    return true;
+}
+
+// Ends the row that is open where the input ends, if there is room.
+static void end_rows(Rows *rows, FoundRows *found, const byte *data, int64_t size) {
+    if (found->room - found->count < 2) return;
+    if (rows->open == ROW_DONE && !rows->in_string && !(rows->in_array && rows->again)) {
+        if (finish_row(rows, found, data, size) && rows->in_array) break_row(rows, data, size, ROW_ARRAY_OPEN);
+    } else if (rows->open == ROW_DONE || rows->open == IN_ROW) {
+        break_row(rows, data, size, ROW_TRUNCATED);
+    } else if (rows->in_array) {
+        break_row(rows, data, size, ROW_ARRAY_OPEN);
+    }
+    if (rows->open == ROW_BROKEN) find_again(rows, found, data, size, true);
+}
+
+// Finds the next rows in a buffer; returns how many, 0 if there are no more.
+//
+// There are BEFORE bytes before the first place, and a newline behind the data if the input ends with it.
+int64_t EXPORT(find_rows)(Rows *rows, const byte *data, int64_t size, int64_t at_end, FoundRows *found) {
+    found->count = 0;
+    while (found->count < found->room) {
+        if (rows->open == ROW_BROKEN) {
+            if (!find_again(rows, found, data, size, at_end)) break;
+        } else if (walk_rows(rows, found, data, size)) {
+            if (at_end) end_rows(rows, found, data, size);
+            break;
+        }
+    }
+    return found->count;
+}
+
+// Writes rows as lines, without the white space that has line breaks in it; returns the size. What is no row becomes a
+// line that is no JSON. Outside of strings, where all line breaks of a row are, there is nothing else in white space.
+int64_t EXPORT(write_rows)(const byte *data, const FoundRows *rows, byte *to) {
+    byte *out = to;
+    for (int64_t i = 0; i < rows->count; i++) {
+        if (rows->faults[i] != ROW_OK) {
+            *out++ = '!';
+            *out++ = '\n';
+            continue;
+        }
+        const byte *from = data + rows->starts[i], *stop = data + rows->stops[i];
+        for (const byte *at = from; at < stop; at += 64) {
+            uint64_t breaks = find_breaks(load(at));
+            for (; breaks; breaks &= breaks - 1) {
+                const byte *end = at + __builtin_ctzll(breaks);
+                if (end >= stop) break;
+                if (end < from) continue;  // in white space that has gone
+                const byte *next = end + 1;
+                while (end > from && is_space(end[-1])) end--;
+                copy(out, from, (uint64_t)(end - from));
+                out += end - from;
+                while (true) {
+                    uint64_t others = ~find_blanks(load(next));
+                    if (others) {
+                        next += __builtin_ctzll(others);
+                        break;
+                    }
+                    next += 64;
+                }
+                from = next;
+            }
+        }
+        copy(out, from, (uint64_t)(stop - from));
+        out += stop - from;
+        *out++ = '\n';
+    }
+    return out - to;
+}
