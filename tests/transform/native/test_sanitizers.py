@@ -32,6 +32,7 @@ from pathlib import Path
 from tests.support.hostile import Lines, run
 from tests.support.kernel_judge import compare_edits
 from tests.support.kernels import exact
+from tests.support.row_fuzz import check_elements, check_rows
 from transform.native.binding import load
 
 kernel = load(Path(sys.argv[1]), "v1")
@@ -41,6 +42,9 @@ while edits < int(sys.argv[2]) // 4:
     lines = Lines(f"sanitized/{edits}")
     compare_edits(lines.lines(8), lines.random, [kernel], lines.random.choice((b"\\n", b"")))
     edits += 8
+for _ in range(int(sys.argv[2]) // 4):
+    check_rows(lines.random, kernel, exact)
+    check_elements(lines.random, kernel, exact)
 print(tally.lines, len(tally.wrong))
 """
 
