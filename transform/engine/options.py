@@ -33,7 +33,7 @@ class RunOptions(TypedDict, total=False):
 
 MAX_WORKERS = 1024
 _MAX_CHUNK_BYTES = 1 << 30  # a chunk is held in memory, several times over
-_CHUNK_BYTES_PER_THREAD = 4 << 20
+_CHUNK_BYTES_PER_THREAD = 2 << 20
 _MAX_REJECTS = re.compile(r"[0-9]+|(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)%")
 
 

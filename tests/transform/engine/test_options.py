@@ -47,7 +47,7 @@ def test_defaults_are_those_that_are_documented() -> None:
     assert all(f"by default {size}" in text for size in ("256 MiB", "4 MiB", "16 MiB"))
 
 
-@pytest.mark.parametrize(("workers", "mebibytes"), [(1, 4), (2, 8), (3, 12), (4, 16), (100, 16)])
+@pytest.mark.parametrize(("workers", "mebibytes"), [(1, 4), (2, 4), (4, 8), (8, 16), (100, 16)])
 def test_more_threads_read_more_at_a_time_unless_the_user_says_how_much(workers: int, mebibytes: int) -> None:
     options: RunOptions = {"workers": workers}
     assert EngineOptions.from_run_options(options).thread_chunk_bytes == mebibytes << 20
