@@ -41,11 +41,12 @@ test: install ## Run the tests that take at most a minute each, with a part of t
 test-slow: install ## Run the tests that take longer than a minute, and those of properties with all examples
 	$(BIN)/python -m pytest -n auto --dist worksteal -m 'slow or property' --hypothesis-profile all
 
-lint: install .venv-checkov/installed ## Check style, types, spelling, docker/Dockerfile, cfn/ and .github/
+lint: install .venv-checkov/installed ## Check style, types, spelling, phrases, docker/Dockerfile, cfn/ and .github/
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 	$(BIN)/codespell
+	$(BIN)/python -m tests.prose
 	$(BIN)/hadolint docker/Dockerfile
 	$(BIN)/zizmor --quiet --offline --strict-collection .github/workflows
 	$(BIN)/cfn-lint --include-checks I -- cfn/*.yaml
