@@ -74,7 +74,7 @@ push: ## Build it and push it to ECR
 deploy-fargate: ## Deploy or update the worker on Fargate; the first time it needs VPC=… SUBNETS=…,…
 	@cfn/stack.sh deploy fargate
 
-deploy-ec2: ## Deploy or update it on EC2; likewise
+deploy-ec2: ## Deploy or update it on EC2, with the same variables
 	@cfn/stack.sh deploy ec2
 
 status: ## Show a deployment: its buckets, tasks and queues
