@@ -92,13 +92,17 @@ def run_parts(choice: Choice, results: Row) -> None:
         results.setdefault("time", {})[operation.name] = timed
         tables.print(report.time_table(timed, runs=choice.runs), *report.verdicts(timed), sep="\n", highlight=False)
     if choice.memory:
-        results["memory"] = list(memory_rows(choice.memory_size))
+        results["memory"] = []
+        for row in memory_rows(choice.memory_size):
+            results["memory"].append(row)
         tables.print(report.memory_table(results["memory"]))
     if choice.startup:
         results["startup"] = startup.startup_rows()
         tables.print(report.startup_table(results["startup"], runs=startup.RUNS))
     if choice.queue:
-        results["queue"] = list(queue_rows(choice.size, choice.runs))
+        results["queue"] = []  # which has what was measured, whatever ends it
+        for row in queue_rows(choice.size, choice.runs):
+            results["queue"].append(row)
         tables.print(report.queue_table(results["queue"]))
     if choice.scaling:
         results["scaling"] = scaling.scaling_rows(choice.runs)

@@ -2,24 +2,27 @@
 
 from __future__ import annotations
 
+import itertools
 import shutil
 import subprocess
 import sys
 import tempfile
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, BinaryIO
 
+import msgspec
 import psutil
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
 ROOT = Path(__file__).parents[2]
 SAMPLE = ROOT / "sample_data" / "yelp_businesses.json"
 RAM_DISK = Path("/dev/shm")
 SPARE_MEMORY_BYTES = 2 * 10**9  # a RAM disk must leave the processes room to run
 DAMAGED_EVERY_BYTES = 4 * 2**20  # as much as ours reads at a time
+ELEMENTS = 50  # of each array
 NEIGHBOUR_BYTES = 64_000_000  # so that a long line comes in the middle of ordinary work
 
 
@@ -77,18 +80,37 @@ def lines_in(folder: Path, size: int) -> Iterator[Path]:
 
 
 @contextmanager
-def damaged_copy(source: Path) -> Iterator[Path]:
-    """Yield a copy of equal size in which a comma is missing in one line of every 4 MiB.
-
-    The line still starts with a brace and ends with one, so that only who reads its members finds out.
-    """
-    path = source.with_name("damaged.jsonl")
-    with source.open("rb") as clean, path.open("wb") as damaged:
-        while block := clean.read(DAMAGED_EVERY_BYTES):
-            half = len(block) // 2  # not at the edge, where the line might belong to the chunk before
-            damaged.writelines((block[:half], block[half:].replace(b',"city":', b' "city":', 1)))
+def copy_of(source: Path, form: str) -> Iterator[Path]:
+    """Yield a copy of lines in another form; see `FORMS`."""
+    path = source.with_name(f"{form}.jsonl")
+    with source.open("rb") as lines, path.open("wb") as copy:
+        FORMS[form](lines, copy)
     yield path
     path.unlink()
+
+
+def _damage(lines: BinaryIO, copy: BinaryIO) -> None:
+    while block := lines.read(DAMAGED_EVERY_BYTES):
+        half = len(block) // 2  # not at the edge, where the line might belong to the chunk before
+        copy.writelines((block[:half], block[half:].replace(b',"city":', b' "city":', 1)))
+
+
+def _indent(lines: BinaryIO, copy: BinaryIO) -> None:
+    copy.writelines(msgspec.json.format(line, indent=2) + b"\n" for line in lines)
+
+
+def _collect(lines: BinaryIO, copy: BinaryIO) -> None:
+    while some := [line.rstrip(b"\n") for line in itertools.islice(lines, ELEMENTS)]:
+        copy.writelines((b'{"Records":[', b",".join(some), b"]}\n"))
+
+
+FORMS: dict[str, Callable[[BinaryIO, BinaryIO], None]] = {"damaged": _damage, "indented": _indent, "records": _collect}
+"""What writes copies of lines by their form.
+
+`damaged`: a comma is missing in one line of every 4 MiB; the line still starts with a brace and ends with one, so that
+only who reads its members finds out. `indented`: each line is indented by two. `records`: each line has many of them,
+in an array as CloudTrail writes it.
+"""
 
 
 @contextmanager

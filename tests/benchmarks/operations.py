@@ -16,7 +16,8 @@ OURS, OURS_ALONE = "transform", "transform --workers 1"
 CLEAN, DAMAGED = "clean", "with bad lines"
 ALONE = ("--workers", "1")
 FUNCTION = Path(__file__).with_name("calculation.py")
-DAMAGED_NEED_FACTOR = 1.1  # beyond the input and the output: the damaged copy, and the rejects
+INDENTED, RECORDS, LINES = "transform --format json", "transform --each", "lines"
+COPY_NEED_FACTOR = 1.5  # beyond the input and the output: the copy, and the rejects
 
 
 @dataclass(frozen=True)
@@ -30,9 +31,9 @@ class Operation:
     share: float = 1.0  # of the input that the options ask for
 
     @property
-    def has_damaged(self) -> bool:
-        """Whether a way reads the damaged copy."""
-        return any(way.damaged for way in self.ways)
+    def forms(self) -> list[str]:
+        """The forms of the copies that its ways read."""
+        return [way.form for way in self.ways if way.form]
 
     def only(self, rivals: Container[str]) -> Operation:
         """Return it with ours, and only these rivals."""
@@ -91,8 +92,28 @@ OPERATIONS = (
         "One bad line in every 4 MiB, one worker",
         (
             our_way(CLEAN, *APPEND, *ALONE, s_per_gb=3.5),
-            our_way(DAMAGED, *APPEND, *ALONE, s_per_gb=5, damaged=True),
+            our_way(DAMAGED, *APPEND, *ALONE, s_per_gb=5, form="damaged"),
         ),
         (Target("cpu_s", DAMAGED, CLEAN, 1.5),),
+    ),
+    Operation(
+        "json",
+        "Append a column to indented JSON, one worker",
+        (
+            our_way(LINES, *APPEND, *ALONE, s_per_gb=3.5),
+            our_way(INDENTED, *APPEND, *ALONE, "--format", "json", s_per_gb=4, form="indented"),
+        ),
+        (Speed(INDENTED, 300),),
+        share=0.5,
+    ),
+    Operation(
+        "each",
+        "Append a column to the elements of arrays, one worker",
+        (
+            our_way(LINES, *APPEND, *ALONE, s_per_gb=3.5),
+            our_way(RECORDS, *APPEND, *ALONE, "--each", "Records", s_per_gb=5, form="records"),
+        ),
+        (Target("cpu_s_per_gb", RECORDS, LINES, 1.5),),
+        share=0.5,
     ),
 )

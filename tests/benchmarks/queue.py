@@ -28,7 +28,7 @@ KEY = "large.jsonl"
 CPU_FACTOR, MORE_CPU_S_PER_GB = 1.6, 1.2  # beside the command from file to file, what S3 to S3 may cost
 MORE_WALL = 1.1
 MEMORY_BOUND_BYTES = 512 * 2**20
-SMALL_BYTES, SMALL_JOBS, COUNTED_JOBS = 100_000, 2000, 200
+SMALL_BYTES, SMALL_JOBS, LATE_JOBS, COUNTED_JOBS = 100_000, 2000, 500, 200
 NEED_FACTOR = 6.5  # the input, three outputs in the server's memory or as files, and room to work
 
 
@@ -97,21 +97,22 @@ def _copied(cloud: Cloud, folder: Path) -> Usage:
 
 
 def _small(cloud: Cloud, folder: Path) -> Iterator[Row]:
-    what = f"{SMALL_JOBS:,} objects of {SMALL_BYTES / 1000:.0f} kB"
     with delayed(cloud.sqs, DELAY_S) as late_sqs:
         late = {"AWS_ENDPOINT_URL": late_sqs, "AWS_ENDPOINT_URL_S3": cloud.late_s3}
-        for name, endpoints in ((what, {}), (f"{what}, {DELAY_S * 1000:.0f} ms more for each request", late)):
+        delay = f", {DELAY_S * 1000:.0f} ms more for each request"
+        for jobs, suffix, endpoints in ((SMALL_JOBS, "", {}), (LATE_JOBS, delay, late)):
+            name = f"{jobs:,} objects of {SMALL_BYTES / 1000:.0f} kB{suffix}"
             progress.print(f"queue: {name}")
-            with _small_objects(cloud, folder) as keys:
+            with _small_objects(cloud, folder, jobs) as keys:
                 cloud.tell(*keys)
                 usage = measure(_worker(cloud, **endpoints))
-            yield {**_row(name, usage, SMALL_JOBS * SMALL_BYTES), "jobs_per_s": SMALL_JOBS / usage.wall_s}
+            yield {**_row(name, usage, jobs * SMALL_BYTES), "jobs_per_s": jobs / usage.wall_s}
 
 
 @contextmanager
-def _small_objects(cloud: Cloud, folder: Path) -> Iterator[list[str]]:
+def _small_objects(cloud: Cloud, folder: Path, jobs: int) -> Iterator[list[str]]:
     cloud.empty_outputs()
-    keys = [f"small/{number}.jsonl" for number in range(SMALL_JOBS)]
+    keys = [f"small/{number}.jsonl" for number in range(jobs)]
     path = folder / "small.jsonl"
     path.write_bytes((SAMPLE.read_bytes() * 2)[:SMALL_BYTES].rpartition(b"\n")[0] + b"\n")
     for key in keys:

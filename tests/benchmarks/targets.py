@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 
     Rows = Mapping[str, Mapping[str, Any]]
 
-NAMES = {"cpu_s": "CPU", "wall_s": "wall"}
+NAMES = {"cpu_s": "CPU", "wall_s": "wall", "cpu_s_per_gb": "CPU per byte"}
 
 
 @dataclass(frozen=True)

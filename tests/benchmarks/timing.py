@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import json
-from contextlib import ExitStack
+from contextlib import ExitStack, nullcontext
 from dataclasses import asdict
 from itertools import zip_longest
 from typing import TYPE_CHECKING, Any
 
-from tests.benchmarks.data import damaged_copy, lines_in, output_in, scratch, touch_memory
+from tests.benchmarks.data import copy_of, lines_in, output_in, scratch, touch_memory
 from tests.benchmarks.measure import Usage, measure, median_usage
-from tests.benchmarks.operations import DAMAGED_NEED_FACTOR
+from tests.benchmarks.operations import COPY_NEED_FACTOR
 from tests.benchmarks.report import progress
 from tests.benchmarks.targets import judged
 
@@ -34,20 +34,21 @@ class DisagreementError(Exception):
 
 def time_operation(operation: Operation, size: int, runs: int) -> Row:
     """Measure the ways in turns, so that whatever slows the machine for a while slows all of them."""
-    need = size * (NEED_FACTOR + (DAMAGED_NEED_FACTOR if operation.has_damaged else 0))
+    need = size * (NEED_FACTOR + (COPY_NEED_FACTOR if operation.forms else 0))
     usages: dict[str, list[Usage]] = {way.name: [] for way in operation.ways}
     with ExitStack() as stack:
         folder = stack.enter_context(scratch(need))
         check_agreement(operation.ways, folder)
         source = stack.enter_context(lines_in(folder, size))
-        damaged = stack.enter_context(damaged_copy(source)) if operation.has_damaged else source
+        sources = {"": source, **{form: stack.enter_context(copy_of(source, form)) for form in operation.forms}}
+        sizes = {form: path.stat().st_size for form, path in sources.items()}
         for run in range(1, runs + 1):
             for way in operation.ways:
                 progress.print(f"{operation.name}: run {run} of {runs}, {way.name}")
-                usages[way.name].append(measure_way(way, damaged if way.damaged else source))
+                usages[way.name].append(measure_way(way, sources[way.form]))
         place = str(folder.parent)
     base = median_usage(usages[operation.ways[0].name])
-    rows = [time_row(way, size, usages[way.name], base) for way in operation.ways]
+    rows = [time_row(way, sizes[way.form], usages[way.name], base) for way in operation.ways]
     about = {"operation": operation.name, "title": operation.title, "bytes": size, "data_on": place}
     return {**about, "ways": rows, "targets": judged(operation.targets, rows)}
 
@@ -61,14 +62,16 @@ def measure_way(way: Way, source: Path) -> Usage:
 
 def check_agreement(ways: Sequence[Way], folder: Path) -> None:
     """Fail unless all ways make the same values, so that nobody is compared while computing something else."""
-    first, *others = (way for way in ways if not way.damaged)
+    first, *others = (way for way in ways if way.form != "damaged")
     if not others:
         return
     progress.print("checking that all ways make the same values")
     with lines_in(folder, CHECKED_BYTES) as source:
         expected = parsed_output(first, source)
         for way in others:
-            for number, (wanted, found) in enumerate(zip_longest(expected, parsed_output(way, source)), start=1):
+            with copy_of(source, way.form) if way.form else nullcontext(source) as read:
+                made = parsed_output(way, read)
+            for number, (wanted, found) in enumerate(zip_longest(expected, made), start=1):
                 if wanted != found:
                     raise DisagreementError(f"line {number}: {first.name} makes {wanted}, {way.name} makes {found}")
 
@@ -92,5 +95,6 @@ def time_row(way: Way, size: int, usages: Sequence[Usage], base: Usage) -> Row:
         "cpu_ratio": middle.cpu_s / base.cpu_s,
         "wall_ratio": middle.wall_s / base.wall_s,
         "mb_per_s": size / 1e6 / middle.wall_s,
+        "cpu_s_per_gb": middle.cpu_s / (size / 1e9),
         "runs": [asdict(usage) for usage in usages],
     }

@@ -48,7 +48,7 @@ class Way:
     command: Command
     s_per_gb: float  # wall time on two cores, roughly: for the estimate, never for a result
     expected_exit: int = 0
-    damaged: bool = False  # reads the copy of the input that has a broken line in every chunk
+    form: str = ""  # of the copy of the input that it reads, in `data.FORMS`
 
     @property
     def is_ours(self) -> bool:
@@ -73,7 +73,7 @@ def our_way(
     *arguments: str | Path,
     s_per_gb: float = 2,
     label: str = "",
-    damaged: bool = False,
+    form: str = "",
     expected_exit: int = 0,
 ) -> Way:
     """Return a way of ours; the arguments say what to do and with how many workers."""
@@ -81,7 +81,7 @@ def our_way(
     def command(source: Path, target: Path) -> list[str]:
         return our_run(source, target, *arguments)
 
-    return Way(name, label or name, command, s_per_gb, WITH_REJECTS if damaged else expected_exit, damaged)
+    return Way(name, label or name, command, s_per_gb, WITH_REJECTS if form == "damaged" else expected_exit, form)
 
 
 def rival_way(name: str, *arguments: str) -> Way:

@@ -11,6 +11,11 @@ from transform.decode.line_errors import CUT_KIND, NEAR_BYTES, NOT_OBJECTS, kind
 from transform.decode.reasons import Form, Reasons, rows_by_value, whole_form
 from transform.native.binding import Bytes, Fault, Positions
 
+_WORD_BEFORE, _WORD_AFTER = 8, 12
+"""How many bytes before the place of a fault and from there on may be a word whose reason is found in bulk."""
+_IS_LETTER = np.array([bytes([byte]).isalpha() for byte in range(256)])
+_IS_WORD = np.array([bytes([byte]).isalnum() or byte in b"_$" or byte >= 0x80 for byte in range(256)])
+
 
 def find_reasons(
     data: Bytes, starts: Positions, stops: Positions, faults: Bytes, places: Positions, reasons: Reasons
@@ -42,11 +47,57 @@ def find_reasons(
     for form, alike in rows_by_value(near).items():
         of = rows[np.isin(groups, alike)]
         reasons.add_with_numbers(of, form, places[of])
+    in_values = ~np.isin(faults, (Fault.NONE, Fault.UNSURE, Fault.TRUNCATED, Fault.TRAILING, Fault.NOT_UTF8))
+    _add_words(data, starts, stops, faults, places, np.flatnonzero(is_plain & in_values & ~reasons.known), reasons)
     rows = np.flatnonzero(~reasons.known & ~np.isin(faults, (Fault.NONE, Fault.UNSURE)))
     view, columns = data.data, (column[rows].tolist() for column in (starts, stops, faults, places))
     others = (_kind_of_line(bytes(view[start:stop]), *fault) for start, stop, *fault in zip(*columns, strict=True))
     for kind, of in rows_by_value(others).items():
         reasons.add_with_numbers(rows[of], _form(kind), places[rows[of]])
+
+
+def _add_words(
+    data: Bytes,
+    starts: Positions,
+    stops: Positions,
+    faults: Bytes,
+    places: Positions,
+    rows: Positions,
+    reasons: Reasons,
+) -> None:
+    """Note the reasons for lines with a word such as NaN in the place of a value: the same word is one of many lines.
+
+    Args:
+        data: The chunk.
+        starts: Where each line starts.
+        stops: Where it ends.
+        faults: What is wrong with it.
+        places: At which of its bytes.
+        rows: The lines to look at. Where the fault is not in a short word, nothing is noted.
+        reasons: Where the reasons are noted.
+    """
+    if not len(rows):
+        return
+    at, offsets = starts[rows] + places[rows], np.arange(-_WORD_BEFORE, _WORD_AFTER)
+    around = at[:, None] + offsets
+    inside = (around >= starts[rows, None]) & (around < stops[rows, None])
+    near = np.where(inside, data[np.clip(around, 0, len(data) - 1)], 0).astype(np.uint8)
+    is_letter, is_word = _IS_LETTER[near], _IS_WORD[near]
+    before = np.argmin(is_letter[:, _WORD_BEFORE - 1 :: -1], axis=1)  # letters of the word before the fault
+    behind = np.argmin(is_word[:, _WORD_BEFORE:], axis=1)  # and its bytes from there on
+    is_short = is_letter[:, _WORD_BEFORE] & ~is_letter[:, :_WORD_BEFORE].all(axis=1)
+    is_short &= ~is_word[:, _WORD_BEFORE:].all(axis=1)
+    # `kind_near` looks at one byte before the place and some from there on, whatever the word is.
+    of_word = (offsets >= -np.maximum(before, 1)[:, None]) & (offsets <= np.maximum(behind, NEAR_BYTES)[:, None])
+    key = np.zeros((len(rows), _WORD_BEFORE + _WORD_AFTER + 1), np.uint8)
+    key[:, :-1], key[:, -1] = np.where(of_word, near, 0), faults[rows]
+    key, rows = key[is_short], rows[is_short]
+    _, first, groups = np.unique(key.view(f"V{key.shape[1]}")[:, 0], return_index=True, return_inverse=True)
+    one_of_each = (column[rows[first]].tolist() for column in (starts, stops, faults, places))
+    kinds = [_kind_of_line(bytes(data[start:stop]), *fault) for start, stop, *fault in zip(*one_of_each, strict=True)]
+    for kind, alike in rows_by_value(kinds).items():
+        of = rows[np.isin(groups, alike)]
+        reasons.add_with_numbers(of, _form(kind), places[of])
 
 
 def _kind_of_line(line: bytes, fault: int, place: int) -> str | None:

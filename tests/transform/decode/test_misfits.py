@@ -106,6 +106,40 @@ def test_a_hostile_line_has_the_reason_that_it_has_alone(name: str, seed: int) -
     compare(Lines(seed).lines(20), COLUMNS[name])
 
 
+_WORDS = [
+    "NaN",
+    "nan",
+    "Infinity",
+    "-Infinity",
+    "None",
+    "nul",
+    "nulls",
+    "truth",
+    "falsely",
+    "undefined",
+    "x",
+    "abc9",
+    "é",
+]
+_PARTS = st.text("Nnaultrefs+-._$9é,:]} '\"#/\x07", max_size=14)
+_IN_PLACE_OF_VALUES = st.sampled_from(_WORDS) | st.tuples(st.sampled_from(_WORDS), _PARTS).map("".join) | _PARTS
+
+
+@settings(max_examples=200, deadline=None)
+@given(
+    lines=st.lists(
+        st.tuples(st.sampled_from(['{"a":', '{"a": ', '{"b":[1,', '{"x":"', "{", '{"a":1 ']), _IN_PLACE_OF_VALUES),
+        min_size=1,
+        max_size=12,
+    ),
+    end=st.sampled_from(["}", ',"a":1}', ' ,"b":[NaN]}', ""]),
+)
+def test_a_word_in_the_place_of_a_value_has_the_reason_that_it_has_alone(
+    lines: list[tuple[str, str]], end: str
+) -> None:
+    compare([f"{start}{word}{end}".encode() for start, word in lines], COLUMNS["numbers"])
+
+
 @settings(deadline=None)
 @given(seed=st.integers(0, 2**32), names=st.sampled_from([(), ("a",), ("a", "b"), ("a", 'a"b')]))
 def test_the_kernel_finds_the_fault_at_which_msgspec_stops(seed: int, names: tuple[str, ...]) -> None:
