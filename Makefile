@@ -16,7 +16,7 @@ install: .venv/installed ## Make the virtual environment in .venv, with the lock
 .venv/installed: requirements.lock pyproject.toml $(KERNEL)
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed; say which with: make PYTHON=python3.12")'
 	$(PYTHON) -m venv .venv
-	@echo 'The packages are fetched and installed, which takes some minutes without a word.'
+	@echo 'The packages are fetched and installed, which takes some minutes without output.'
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-build-isolation --no-deps -e .
 	@touch $@
@@ -35,17 +35,18 @@ install: .venv/installed ## Make the virtual environment in .venv, with the lock
 demo: install ## Run the worker against a local AWS emulator; on your data with FILE=… CALCULATION=…
 	@$(BIN)/runner demo $(if $(FILE),'$(FILE)')
 
-test: install ## Run the tests, but for those that take longer than a minute, with a part of the examples
+test: install ## Run the tests that take at most a minute each, with a part of the examples
 	$(BIN)/python -m pytest -n auto --dist worksteal
 
 test-slow: install ## Run the tests that take longer than a minute, and those of properties with all examples
 	$(BIN)/python -m pytest -n auto --dist worksteal -m 'slow or property' --hypothesis-profile all
 
-lint: install .venv-checkov/installed ## Check style, types, spelling, docker/Dockerfile, cfn/ and .github/
+lint: install .venv-checkov/installed ## Check style, types, spelling, phrases, docker/Dockerfile, cfn/ and .github/
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 	$(BIN)/codespell
+	$(BIN)/python -m tests.prose
 	$(BIN)/hadolint docker/Dockerfile
 	$(BIN)/zizmor --quiet --offline --strict-collection .github/workflows
 	$(BIN)/cfn-lint --include-checks I -- cfn/*.yaml
@@ -73,7 +74,7 @@ push: ## Build it and push it to ECR
 deploy-fargate: ## Deploy or update the worker on Fargate; the first time it needs VPC=… SUBNETS=…,…
 	@cfn/stack.sh deploy fargate
 
-deploy-ec2: ## Deploy or update it on EC2; likewise
+deploy-ec2: ## Deploy or update it on EC2, with the same variables
 	@cfn/stack.sh deploy ec2
 
 status: ## Show a deployment: its buckets, tasks and queues
@@ -82,14 +83,14 @@ status: ## Show a deployment: its buckets, tasks and queues
 smoke: install ## Upload the sample, wait for the output and compare it; BUCKET=… if there is no STACK to ask
 	@cfn/stack.sh smoke
 
-destroy: ## Delete a deployment, but for its buckets
+destroy: ## Delete a deployment except for its buckets
 	@cfn/stack.sh destroy
 
 simulate: install ## Simulate the worker with faults; SEEDS=… schedules from START=… on, or MINUTES=…
 	$(BIN)/python -m tests.simulation.simulate $(if $(SEEDS),--seeds $(SEEDS)) $(if $(START),--start $(START)) \
 		$(if $(MINUTES),--minutes $(MINUTES))
 
-bench: install ## Measure time and memory, beside what one would use instead; ARGS=--scaling reckons more cores
+bench: install ## Measure time and memory, compared with other tools; ARGS=--scaling estimates more cores
 	$(BIN)/python -m tests.benchmarks.bench $(ARGS)
 
 lock: install ## Lock the newest versions that pyproject.toml admits, with hashes and without addresses

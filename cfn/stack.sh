@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# The stack in an account: `stack.sh deploy fargate|ec2`, `status`, `smoke`, `destroy`. `make help` tells of each.
+# The stack in an account: `stack.sh deploy fargate|ec2`, `status`, `smoke`, `destroy`. `make help` describes each.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 named=${ARCHITECTURE:-} # before it is given a default

@@ -5,9 +5,8 @@ Try it first, from the top of the repository, on a file like those that will arr
     .venv/bin/transform preview sample_data/yelp_businesses.json -c docker/calculation.py
     .venv/bin/transform run sample_data/yelp_businesses.json scored.json -c docker/calculation.py
 
-or in a notebook: `transform.load("docker/calculation.py").preview("sample_data/yelp_businesses.json")`. What else may
-stand here (filters, plain functions, a calculation for each prefix, tables to look things up in) docs/calculations.md
-says.
+or in a notebook: `transform.load("docker/calculation.py").preview("sample_data/yelp_businesses.json")`. What else this
+file may contain (filters, plain functions, a calculation for each prefix, lookup tables) is in docs/calculations.md.
 Modules and tables beside this file (.py, .csv, .json, .jsonl) come into the image with it.
 """
 

@@ -49,7 +49,7 @@ def worker(*, drain: bool) -> None:
 @cli.command(short_help="Check whether the worker is healthy.")
 @click.option("--max-age", default=60.0, show_default=True, help="Seconds that the worker may have been silent.")
 def health(max_age: float) -> None:
-    """Say whether the worker beside this process is well: the container's health check."""
+    """Check whether the worker beside this process is healthy: the container's health check."""
     from runner.health import HEALTH_FILE, check
 
     reason = check(os.environ.get("HEALTH_FILE") or HEALTH_FILE, max_age)

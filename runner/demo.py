@@ -149,7 +149,7 @@ def _show(example: _Example, endpoint: str) -> int:
     head = _head(_start(example.file))
     queue, dead = _create(s3, sqs)
     key = example.key
-    _say("An AWS of its own", f"buckets {' and '.join(_BUCKETS)}, queue {_QUEUE}, at {endpoint}")
+    _say("A local AWS emulator", f"buckets {' and '.join(_BUCKETS)}, queue {_QUEUE}, at {endpoint}")
     s3.upload_file(str(example.file), _BUCKETS[0], key)
     event = sqs.receive_message(QueueUrl=queue, VisibilityTimeout=0, WaitTimeSeconds=5)["Messages"][0]["Body"]
     _say(f"s3://{_BUCKETS[0]}/{key} was uploaded, and S3 has put this on the queue", _shortened(json.loads(event)))
@@ -168,7 +168,7 @@ def _show(example: _Example, endpoint: str) -> int:
         if found["Key"].endswith("index.json"):
             index = json.load(s3.get_object(Bucket=_BUCKETS[1], Key=found["Key"])["Body"])
             _say(
-                f"s3://{_BUCKETS[1]}/{found['Key']} tells of the rejected lines",
+                f"s3://{_BUCKETS[1]}/{found['Key']} describes the rejected lines",
                 json.dumps({name: index[name] for name in _SHOWN_OF_REJECTS}, indent=1, ensure_ascii=False),
             )
     _say(f"{time.monotonic() - started:.1f} s. Try next", example.next)

@@ -61,7 +61,7 @@ class Chance(Protocol):
         """Return a random number between two limits."""
 
     def token(self) -> str:
-        """Return a name that nobody else has."""
+        """Return a unique name."""
 
 
 class SystemChance:
@@ -72,7 +72,7 @@ class SystemChance:
         return random.uniform(low, high)  # noqa: S311 - not for cryptography
 
     def token(self) -> str:
-        """Return a name that nobody else has."""
+        """Return a unique name."""
         return uuid.uuid4().hex
 
 

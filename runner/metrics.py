@@ -116,7 +116,7 @@ def job_metrics(metrics: Metrics, outcome: str, numbers: JobNumbers, **propertie
         "Seconds": (numbers.seconds, "Seconds"),
         "Retries": (numbers.retries, "Count"),
     }
-    if numbers.absent:  # a metric costs money from its first number on, and there is none in most deployments
+    if numbers.absent:  # a metric costs money from its first number on, and most deployments have no such names
         values["AbsentNames"] = (numbers.absent, "Count")
     if numbers.seconds > 0:
         values["MBPerSecond"] = (numbers.bytes_in / _BYTES_PER_MB / numbers.seconds, "Megabytes/Second")

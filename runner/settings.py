@@ -123,10 +123,10 @@ class Settings(BaseSettings):
         description="Queue for messages that cannot succeed; if not set, that of the queue's redrive policy",
     )
     outcome_topic: Topic | None = Field(
-        default=None, description="SNS topic that is told how each object has ended; if not set, none"
+        default=None, description="SNS topic that receives the outcome of each object; if not set, none"
     )
     outcome_bus: Bus | None = Field(
-        default=None, description="EventBridge bus that is told how each object has ended; if not set, none"
+        default=None, description="EventBridge bus that receives the outcome of each object; if not set, none"
     )
     visibility_timeout_s: WholeSeconds = Field(
         default=120, ge=5, le=43200, description="How long a message stays invisible unless that is extended"
@@ -138,7 +138,7 @@ class Settings(BaseSettings):
         description="How long one receive may be extended for, SQS having a limit of 43200 s",
     )
     max_job_s: Seconds | None = Field(
-        default=None, gt=0, description="A job is handed back after so long; if not set, as MAX_LEASE_S says"
+        default=None, gt=0, description="Time after which another worker takes over a job; if not set, MAX_LEASE_S"
     )
     max_attempts: Count | None = Field(
         default=None,

@@ -12,7 +12,7 @@ PAGE = ROOT / "docs" / "api.md"
 GROUPS = {
     "Calculations": (
         *("Calculation", "LineFunction", "CalculationsByPrefix", "Runnable"),
-        *("load", "lookup", "source", "mask", "sha256", "hmac_sha256", "parse_names", "parse_rules"),
+        *("load", "lookup", "source", "mask", "sha256", "hmac_sha256", "parse_names", "parse_paths", "parse_rules"),
     ),
     "Results": ("Summary", "Reason", "State", "Stream", "Comparison", "Profile", "read_rejects"),
     "Errors": (
@@ -26,7 +26,7 @@ GROUPS = {
     ),
     "Texts": (
         *("parse_size", "format_size", "format_exact_size", "parse_duration", "format_duration"),
-        *("printable", "printable_json", "available_cores"),
+        *("printable", "printable_json", "fit_to_terminal", "available_cores"),
     ),
 }
 """Each name that the package exports, below the heading that it belongs to."""

@@ -14,7 +14,7 @@ GROUPS = {
     "output_prefix": "Names of what is written",
     "on_error": "Bad lines",
     "part_bytes": "Sizes and cores",
-    "dead_letter_queue": "Who is told",
+    "dead_letter_queue": "Outcomes",
     "visibility_timeout_s": "Leases and attempts",
     "poll_wait_s": "Polling, stopping, progress",
     "health_file": "Health, logs, metrics",

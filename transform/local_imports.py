@@ -81,7 +81,7 @@ class LocalImports(MetaPathFinder):
                 sys.meta_path.remove(self)
                 with contextlib.suppress(ValueError):
                     sys.path.remove(self._root)
-                if not is_loaded or is_inner:  # a file that loads another one goes on with its own modules
+                if not is_loaded or is_inner:  # a file that loads another one keeps its own modules
                     for name in self.modules.keys() - before.keys():
                         sys.modules.pop(name, None)
                     sys.modules.update(before)
@@ -318,7 +318,7 @@ def _is_import_call(function: ast.expr) -> bool:
 
 
 def _absolute(module: str, level: int, package: str) -> str:
-    """Return the name of a module that a relative import means, an empty text if there is none."""
+    """Return the name of a module that a relative import means, an empty text without one."""
     if not level:
         return module
     parents = package.split(".") if package else []

@@ -195,7 +195,7 @@ class Runnable(ABC):
                 element they have their last name. One that the line does not have is left out.
 
         Raises:
-            OptionError: A path is none.
+            OptionError: A path is invalid.
 
         Example:
             >>> import io

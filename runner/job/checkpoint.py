@@ -87,7 +87,7 @@ class Checkpoint:
             # Perhaps this or an earlier write was done and its answer was lost, so that the object has changed.
             found = self._mine()
             if found is None:
-                raise FencedError(f"another worker goes on with the job ({error})") from error
+                raise FencedError(f"another worker has resumed the job ({error})") from error
             there, self._etag = found
             etag = self._etag if there == content else self._put_again(content)
         self._etag, self._content = etag, content
@@ -101,7 +101,7 @@ class Checkpoint:
         try:
             return self._put_once(content)
         except (ConditionFailedError, NoUploadError) as error:
-            raise FencedError(f"another worker goes on with the job ({error})") from error
+            raise FencedError(f"another worker has resumed the job ({error})") from error
 
     def _mine(self) -> tuple[bytes, str] | None:
         """Return the content and the ETag of the object, None unless this worker was the last to write it."""

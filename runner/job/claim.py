@@ -50,7 +50,7 @@ class Claim:
         self._checked = float("-inf")
 
     def check(self) -> None:
-        """Read the claim, once a day at most. Write it if there is none, or if it is older than a day.
+        """Read the claim, once a day at most. Write it if it is missing, or older than a day.
 
         If S3 does not return or accept it, nothing happens: jobs tell what S3 refuses. The next try is a day later.
 
@@ -122,6 +122,6 @@ def _owner_in(content: bytes) -> dict[str, str]:
 
 
 def _describe(owner: Mapping[str, str]) -> str:
-    name = owner["queue"] or "of nobody"
+    name = owner["queue"] or "without a name"
     region, account = owner.get("region"), owner.get("account")
     return name + (f" in {region}" if region else "") + (f" of the account {account}" if account else "")

@@ -94,7 +94,7 @@ class Origin:
     def from_metadata(cls, metadata: Mapping[str, str], now: float | None = None) -> Self | None:
         """Return the origin that the metadata of an object contain, None if they contain none.
 
-        Anybody may have written them. A sequencer that is not hexadecimal counts as none, and a time that cannot be
+        Any program may have written them. A sequencer that is not hexadecimal counts as none, and a time that cannot be
         right as unknown. Earlier versions have not written when the original of the message was sent.
 
         Args:
@@ -123,7 +123,7 @@ class Origin:
             return PublishDecision.PUBLISH
         if there.source != self.source:
             return PublishDecision.STALE if there.is_newer_than(self) else PublishDecision.PUBLISH
-        if there.digest != self.digest:  # another deployment: whoever asked for it last decides, not S3's order
+        if there.digest != self.digest:  # another deployment: the last submission decides, not S3's order
             return PublishDecision.STALE if there.asked > self.asked else PublishDecision.PUBLISH
         # The newer of two events replaces the output of the older one with the same content, too: between the two there
         # may have been another content, whose output is still on its way, and has to find a newer output here than its
@@ -145,12 +145,12 @@ class Origin:
 
 
 def read_sequencer(text: str) -> str:
-    """Return a sequencer that somebody else wrote, "" if it is not hexadecimal or too long."""
+    """Return a sequencer from metadata, "" if it is not hexadecimal or too long."""
     return text if _SEQUENCER.fullmatch(text) else ""
 
 
 def _read_time(text: str, now: float | None) -> int:
-    """Return a time in ms that somebody else wrote, 0 if it cannot be right."""
+    """Return a time in ms from metadata, 0 if it cannot be right."""
     if not _NUMBER.fullmatch(text):
         raise ValueError("not a number")
     moment = int(text)

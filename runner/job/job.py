@@ -47,7 +47,7 @@ _CANCELLED_LATELY_S = 1.0
 _NOT_FINAL = (WidenError, SourceChangedError, UnavailableError, AccessDeniedError, WorkerError)
 """After these the job runs again, or its input has changed, so the rejected lines so far are not final."""
 _ENDS = {JobResult.SUPERSEDED, JobResult.FAILED, JobResult.CANCELLED}
-"""After these nobody will do the job again."""
+"""After these the job is not attempted again."""
 _RESULTS = {
     PublishDecision.PUBLISH: JobResult.DONE,
     PublishDecision.DUPLICATE: JobResult.DUPLICATE,
@@ -112,7 +112,7 @@ class Job:
 
     @property
     def rejects_prefix(self) -> str:
-        """The prefix of the objects of rejected lines, "" if there are none."""
+        """The prefix of the objects of rejected lines, "" if no line was rejected."""
         return self._attempt.rejects.folder if self._attempt is not None and self._attempt.rejects.names else ""
 
     def run(self) -> Outcome:
@@ -147,7 +147,7 @@ class Job:
         return published and self._outcome_of(*published)
 
     def leave(self, result: JobResult, *, published: bool) -> None:
-        """Remove what nobody needs any more after the job has failed.
+        """Remove what is no longer needed after the job has failed.
 
         Args:
             result: The result of the job.
@@ -164,7 +164,7 @@ class Job:
             self._rejects.discard(self._checkpoint.exists)
 
     def _clean_up(self) -> None:
-        """Remove the upload and the checkpoint, unless another worker goes on with them."""
+        """Remove the upload and the checkpoint, unless another worker has resumed the job."""
         upload = self._unfinished_upload
         if upload is not None:
             try:
@@ -199,7 +199,7 @@ class Job:
             self._checkpoint.touch()
         elif self._found is not None:
             if self._checkpoint.is_held(self._found, self._order.owner):
-                raise FencedError("another worker goes on with the job")
+                raise FencedError("another worker has resumed the job")
             self._progress.take_over(self._found)
 
     def _run_attempts(self) -> Outcome:

@@ -74,7 +74,7 @@ def is_worker_key(settings: Settings, bucket: str, key: str) -> bool:
 def is_reserved(settings: Settings, key: str) -> bool:
     """Return whether the output of an input would be among the worker's own objects, and so may not be made.
 
-    This is so only if `OUTPUT_PREFIX` is empty: whoever uploads inputs could write checkpoints and cancellations.
+    This is so only if `OUTPUT_PREFIX` is empty: uploaders of inputs could write checkpoints and cancellations.
     """
     return (settings.output_prefix + key).startswith((settings.rejects_prefix, settings.checkpoint_prefix))
 

@@ -1,6 +1,6 @@
 """The content of a checkpoint: how far a job has come.
 
-Anybody who may write to the bucket may have written it, and so may an earlier version of the worker. It is read as
+Any program that may write to the bucket may have written it, and so may an earlier version of the worker. It is read as
 typed data within limits; if anything about it is wrong, there is no checkpoint, and the job starts again.
 """
 

@@ -9,8 +9,9 @@ look, so that little time passes between a look and what was decided on it:
 3. The lease on the message is checked.
 4. The output is published on the condition that the existing one is still that of the first step.
 
-The sequencers and times in the metadata of an output are a claim, which anybody who may write there can make, and two
-versions of one second have no known order. So they do not keep an output from being published: the second step does.
+The sequencers and times in the metadata of an output are a claim, which any program that may write there can make, and
+two versions of one second have no known order. So they do not keep an output from being published: the second step
+does.
 An output whose metadata claim a sequencer from the future is replaced by that of the current version of the input, with
 the sequencer of its own event, and later events are compared with that one again.
 """
@@ -42,7 +43,7 @@ class Existing:
 
     Attributes:
         decision: Whether to publish.
-        etag: Its ETag, "" if there is none.
+        etag: Its ETag, "" if it does not exist.
         is_of_source: Whether it is from the same version of the input.
     """
 

@@ -1,16 +1,16 @@
 """The rejected lines of a job: numbered objects under one prefix, and an index of counts and reasons.
 
 A worker that was frozen cannot be kept from writing an object after it thaws. So the name of an object has the number
-and its writer, and nobody overwrites the object of another. The checkpoint and the index list the names that count.
+and its writer, and no worker overwrites the object of another. The checkpoint and the index list the names that count.
 
 Several attempts at one job reject the same lines: of the same content, by the same calculation. They can run at the
-same time, or much later if the same content is uploaded again, while the output of an earlier one stands. So
+same time, or much later if the same content is uploaded again, while the output of an earlier one exists. So
 
 - an index of outcome `published` is complete. Only one of the same outcome replaces it, and that one is never taken
-  back: it has the lines of the output that stands, whoever has published it;
+  back: it has the lines of the existing output, which another attempt may have published;
 - an attempt that has written its index deletes older objects. So one that finds an index that is younger than itself
-  may have lost objects: it takes those of that index, and writes it again, so that nobody else takes it back. If those
-  are gone, the request for that index took effect after its sender had deleted them, and it keeps its own;
+  may have lost objects: it takes those of that index, and writes it again, so that no other attempt takes it back. If
+  those are gone, the request for that index took effect after its sender had deleted them, and it keeps its own;
 - an object that a checkpoint may name stays until there is no checkpoint: the attempt that continues from there puts it
   into its index. If such an object is missing, because a lifecycle rule has deleted it for example, that attempt starts
   again from the beginning.
@@ -278,7 +278,7 @@ class RejectObjects:
         return found.issuperset(names)
 
     def _keep_index(self, index: bytes, etag: str) -> None:
-        """Note an index that names other objects than those of this attempt, and which somebody may rely on."""
+        """Note an index that names other objects than those of this attempt, and which a reader may rely on."""
         mine, self.names = self.names, self._objects_of(index)
         self._index, self._may_retract = etag, False
         self._doubles |= {*mine} - {*self.names}
@@ -325,7 +325,7 @@ def is_complete(objects: Sequence[Mapping[str, Any]]) -> bool:
 
 
 def _read(index: bytes) -> dict[str, Any]:
-    """Return the content of an index, which anybody may have written."""
+    """Return the content of an index, which any program may have written."""
     try:
         plain = json.loads(index)
     except (ValueError, RecursionError):

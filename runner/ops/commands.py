@@ -51,11 +51,11 @@ def _command(function: Callable[..., None]) -> click.Command:
 )
 @_dry_run
 def submit(uris: tuple[str, ...], resume_file: Path | None, *, dry_run: bool, as_json: bool, **filters: Any) -> None:
-    """Put objects that are there already on the queue.
+    """Put existing objects on the queue.
 
     It is as if they had just arrived in the input bucket.
 
-    An object whose output is there already, by the same calculation, is not transformed again. Folder markers, archived
+    An object whose output by the same calculation exists already is not transformed again. Folder markers, archived
     objects and what the worker has written are left out.
     """
     from runner.ops.deployment import Deployment
@@ -149,7 +149,7 @@ def discard(reason: str | None, key: str | None, *, dry_run: bool, as_json: bool
         _tell_letter(letter, as_json=as_json)
         count += 1
     if not as_json:
-        echo(f"{count} {'would be thrown away' if dry_run else 'thrown away'}")
+        echo(f"{count} {'would be deleted' if dry_run else 'deleted'}")
 
 
 @_command
@@ -163,7 +163,7 @@ def redrive(reason: str | None, key: str | None, *, everything: bool, dry_run: b
     They are tried as if for the first time.
 
     Each is sent before it is removed, so that none is lost. Those about objects of other buckets stay, and those that
-    come meanwhile.
+    arrive during the redrive.
     """
     from runner.ops.deployment import Deployment
     from runner.ops.redrive import LetterFilter
@@ -194,7 +194,7 @@ def cancel(keys: tuple[str, ...], *, dry_run: bool, as_json: bool) -> None:
 
     A job that runs stops within seconds, without an output, and its message is acknowledged; one that waits is
     acknowledged when a worker takes it. It is about the version of the object that is there now, and about messages
-    sent before: what is uploaded, submitted or redriven after that is transformed. An output that stands stays.
+    sent before: what is uploaded, submitted or redriven after that is transformed. An existing output stays.
     """
     from runner.errors import SettingsError
     from runner.job.cancellation import LOOK_INTERVAL_S

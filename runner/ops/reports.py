@@ -44,7 +44,7 @@ def _progress(job: JobStatus) -> str:
         parts.append(f"by {job.worker}")
     parts.append(f"checkpoint {format_duration(job.idle_s)} ago")
     if job.idle_s > _SILENT_S:
-        parts.append("perhaps nobody is at it: it waits on the queue, or `runner sweep` removes it")
+        parts.append("perhaps no worker has it: it waits on the queue, or `runner sweep` removes it")
     elif job.seconds_left is not None:
         parts.append(f"about {format_duration(job.seconds_left)} left")
     return ", ".join(parts)

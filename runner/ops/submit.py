@@ -130,7 +130,7 @@ class ObjectFilter:
         if (self.since and modified < self.since) or (self.until and modified >= self.until):
             return "other date"
         if found.get("StorageClass") in _ARCHIVED and not found.get("RestoreStatus", {}).get("RestoreExpiryDate"):
-            return "archived, to be restored first"  # nobody can read it, and a worker would take that for a denial
+            return "archived, to be restored first"  # it cannot be read, and a worker would take that for a denial
         return None
 
 

@@ -52,9 +52,9 @@ class Breaker:
     """Opens if the deployment may be at fault, and closes once a job succeeds.
 
     It opens at the first denial that is not an object's, and after failures of one cause on a number of different
-    objects without a success in between. Once it has seen the deployment transform an object, it need not be told of
-    failures that may be those of an object. While it is open, it allows probes at growing delays. All methods may be
-    called from any thread.
+    objects without a success in between. Once it has seen the deployment transform an object, failures that may be
+    those of an object need not be reported to it. While it is open, it allows probes at growing delays. All methods may
+    be called from any thread.
 
     Args:
         failures: The number of objects.
@@ -144,7 +144,7 @@ class Breaker:
 
         Args:
             reason: What is denied.
-            key: The key of the object whose job was denied it, "" if there is none.
+            key: The key of the object whose job was denied it, "" without one.
             proof: What shows that it is denied no longer.
         """
         with self._lock:

@@ -135,7 +135,7 @@ class ActiveJob:
                 self.child.stop()
 
     def part(self) -> JobChild | None:
-        """Return its process, which is told nothing more about this job."""
+        """Return its process, which receives nothing more about this job."""
         with self.sending:
             child, self.child = self.child, None
         return child
@@ -213,7 +213,7 @@ class Crew:
                     self._context.protection.busy()
 
     def get_ready(self) -> bool:
-        """Return whether a process can take orders; start one if there is none."""
+        """Return whether a process can take orders; start one if necessary."""
         if not self._children:
             self.add_child()
         return self.is_ready

@@ -114,7 +114,7 @@ class Leases:
         return lease
 
     def adopt(self, message: Message, received: float) -> bool:
-        """Let the lease on a message go on with a newer receipt of the same message.
+        """Continue the lease on a message with a newer receipt of the same message.
 
         SQS may deliver a message a second time while this worker holds it. The first receipt may be void by then.
 

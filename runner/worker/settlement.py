@@ -81,7 +81,7 @@ class _Request:
         key: The key of the object, "" if the message is not about one.
         done: Whether the job has published its output.
         transformed: Whether it has transformed lines for that.
-        event: Tells subscribers about the outcome; None if it is told to nobody.
+        event: Tells subscribers about the outcome; None if none is to be sent.
     """
 
     send: Callable[[Message], None] | None
@@ -288,7 +288,7 @@ class Settlement:
     def _unless_too_old(self, message: Message, outcome: Outcome, disposal: Disposal) -> tuple[Outcome, Disposal]:
         """Return what was decided, but a dead letter instead of a copy of a message that SQS would keep no longer.
 
-        SQS forgets the age of a message with each copy, so that copies could go round without end.
+        SQS forgets the age of a message with each copy, so that copies could be requeued without end.
         """
         copied = disposal in (Disposal.REQUEUE, Disposal.GIVE_BACK, Disposal.LOOK_LATER)
         if not copied or self._age_s(message) <= RETENTION.total_seconds():
@@ -299,7 +299,7 @@ class Settlement:
     def _inform_breaker(self, outcome: Outcome, key: str) -> None:
         """Note denials, failures that more attempts would not have changed, and probes that have to be made again.
 
-        A failure of an object alone is not noted: a probe of it goes on with another object at once.
+        A failure of an object alone is not noted: a probe of it continues with another object at once.
         """
         if outcome.kind is JobResult.DENIED and not outcome.of_object:
             self._breaker.denied(outcome.reason, key=key)
@@ -361,7 +361,7 @@ class Settlement:
     def _perform(self, requests: Sequence[_Request]) -> None:
         """Send requests; a failure is logged, and never ends the worker."""
         for request in requests:
-            if request.event is not None:  # before the message is deleted, so that it is told at least once
+            if request.event is not None:  # before the message is deleted, so that it is sent at least once
                 self._channels.send(request.event)
         deletes = [request for request in requests if request.send is None]
         for request, error in zip(deletes, self._delete([_released(request) for request in deletes]), strict=True):
@@ -383,7 +383,7 @@ class Settlement:
         """Note how a request has ended."""
         message = request.message
         if isinstance(error, LeaseLostError):
-            self._log.warning("the message was somebody else's by then", message=message.id, error=str(error))
+            self._log.warning("another worker had the message by then", message=message.id, error=str(error))
         elif error is not None:
             # It comes back when its visibility timeout is over, and is then seen to be done, or done again.
             self._log.error("the message could not be settled", message=message.id, error=str(error))

@@ -123,7 +123,7 @@ def scaffold(path: Path, source: Source | None = None, lines: int = SAMPLE_LINES
     made = [path.with_name(f"{name}.py"), path.with_name(f"test_{name}.py"), path.with_name(f"{name}.sample.jsonl")]
     for file in made:
         if mode_at(file) is not None:
-            raise OutputError(f"{file} is there already, and is not overwritten; take another name, or remove it")
+            raise OutputError(f"{file} already exists, and is not overwritten; take another name, or remove it")
     found, left_out = _lines_of(source, lines, rows)
     content = b"".join(line + b"\n" for line in found)
     _write(made[2], content)

@@ -89,12 +89,12 @@ class Decoded:
         return many.merged(Rejects.of(self.reject(int(lines[row]), LineError(texts[reasons[row]])) for row in rest))
 
     def places(self, path: Path) -> tuple[Spans, Spans]:
-        """Return by line where the value of a member starts and stops; `MISSING` if there is none."""
+        """Return by line where the value of a member starts and stops; `MISSING` if it is absent."""
         node = self.nodes[path]
         return self.found.starts[node], self.found.ends[node]
 
     def texts(self, path: Path, lines: Positions) -> list[bytes]:
-        """Return the bytes of a member of some lines, `null` where there is none."""
+        """Return the bytes of a member of some lines, `null` where it is absent."""
         starts, ends = self.places(path)
         return list(_texts(self.found.data, starts[lines], ends[lines]))
 

@@ -39,7 +39,7 @@ _SURROGATES = re.compile(
 )
 _NONCHARACTERS = rb"\ufdd0", rb"\ufdd1"
 _QUOTE, _COMMA, _COLON, _BACKSLASH = 0x22, 0x2C, 0x3A, 0x5C
-_OPENING, _CLOSING = 0x7B, 0x7D  # `{` and `}`; `[` and `]` are the same but for one bit
+_OPENING, _CLOSING = 0x7B, 0x7D  # `{` and `}`; `[` and `]` differ from them in one bit
 _CASE_BIT = 0x20
 
 
@@ -232,7 +232,7 @@ def address(text: Buffer) -> int:
 
 
 def first_invalid_utf8(text: Buffer) -> int | None:
-    """Return the position of the first byte that is not UTF-8, None if there is none."""
+    """Return the position of the first byte that is not UTF-8, None if all of it is."""
     if isinstance(text, bytes) and text.isascii():  # which takes no time
         return None
     view, position = memoryview(text), 0

@@ -1,7 +1,7 @@
 """The result of a chunk, and the rejected lines in it.
 
 `ChunkResult` is what a plan returns for a chunk, and what is sent between processes. Its `Rejects` are columns, and
-formatted already as they are kept in a file of rejects, but for the numbers of lines: those are known when it is the
+formatted already as they are kept in a file of rejects, except for the numbers of lines: those are known when it is the
 chunk's turn.
 """
 
@@ -272,7 +272,7 @@ class ChunkResult:
         after: How to go on there, as in `Places`.
         seen: Names to drop or select that a line which is kept has.
         near: By name to drop or select that no such line has, the nearest names of members near the input's start.
-        checksum: The checksum of the chunk's bytes, None if nobody needs it.
+        checksum: The checksum of the chunk's bytes, None if not needed.
         lines_read: How many lines were read, None if it is `lines`.
     """
 

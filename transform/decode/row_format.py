@@ -51,7 +51,7 @@ class RowFormat:
             beside: The paths of members that each element gets.
 
         Raises:
-            OptionError: A path is none, or two of the members have one name.
+            OptionError: A path is invalid, or two of the members have one name.
         """
         paths, members = parse_paths(path), parse_paths(beside) if beside.strip() else []
         if len(paths) != 1:

@@ -63,7 +63,7 @@ class Summary:
         notes: Notes for the user on how the run was done.
         absent: The names to drop or select that no line in the output has had, and the columns with a declared type
             that no line has had a value for, each with the nearest names of members.
-        rejects: Where the rejected lines are, None if there are none or they were not kept.
+        rejects: Where the rejected lines are, None if no line was rejected or they were not kept.
         lines_read: Lines read, or JSON texts, if rows are elements of arrays in them; otherwise `lines_in`.
         rejects_left_out: How many rejected lines were counted but not kept, because the worker keeps a limited number.
         seconds: Time from the start until the output was published.

@@ -126,7 +126,7 @@ class Profile:
 
     def _advice(self) -> str:
         if self.bytes_in < _ENOUGH_BYTES:
-            return f"too little to tell of more; profile some {format_size(_ENOUGH_BYTES)} at least"
+            return f"too little to estimate more; profile some {format_size(_ENOUGH_BYTES)} at least"
         cores = available_cores()
         found = ", ".join(f"{format_size(size)} {format_estimate(self.estimate(size, cores))}" for size in _ESTIMATED)
         return f"on {cores} core{'s' if cores > 1 else ''}, at best: {found}; more with .estimate(size, cores)"

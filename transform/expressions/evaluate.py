@@ -113,7 +113,7 @@ def _spell_temporal(value: pl.Expr, dtype: Any, name: str) -> pl.Expr:
     if isinstance(dtype, pl.List | pl.Array) and _has(dtype, *_SPELT):
         elements = _spell_temporal(pl.element(), dtype.inner, name)
         return value.list.eval(elements) if isinstance(dtype, pl.List) else value.arr.eval(elements)
-    if isinstance(dtype, pl.Struct) and _has(dtype, *_SPELT):  # made anew only then, which takes polars long
+    if isinstance(dtype, pl.Struct) and _has(dtype, *_SPELT):  # rebuilt only then, which takes polars long
         fields = [_spell_temporal(value.struct.field(f.name), f.dtype, name).alias(f.name) for f in dtype.fields]
         return pl.when(value.is_not_null()).then(pl.struct(fields))
     return value

@@ -89,7 +89,7 @@ _WITH_PATTERN = {"Contains", "CountMatches", "Extract", "ExtractAll", "Find", "R
 _PATTERN_ERRORS = (
     (
         "look-around",
-        "look-ahead and look-behind, as in (?=…) and (?<!…), are not supported: match what stands around it, "
+        "look-ahead and look-behind, as in (?=…) and (?<!…), are not supported: match the text around it, "
         "too, and take a group of it with .str.extract(r'…(…)…'), or use two conditions",
     ),
     (

@@ -137,7 +137,7 @@ def as_float(part: Part, dtype: pl.DataType) -> Any:
 
 
 def magnitude(part: Part) -> Any:
-    """Return a float that is at least the magnitude of a part, but for rounding."""
+    """Return a float that is at least the magnitude of a part, apart from rounding."""
     if part.bound is None:
         return call("Abs", in_floats(part, widened(part)))
     return part.magnitude

@@ -1,7 +1,7 @@
 """Where a row came from: `source` stands for the key or the version of the input, or the place of a line in it.
 
 In an expression it is a column of a reserved name. `bind` does not look for that in the lines; the plan adds it to the
-frame, with the same value for all lines of an input, but for the offset.
+frame, with the same value for all lines of an input, except for the offset.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ COLUMNS = {column_of(field): field for field in FIELDS}
 
 
 def source(field: str) -> pl.Expr:
-    r"""Return an expression of where a row came from, the same for all lines of an input but for their offsets.
+    r"""Return an expression of where a row came from, the same for all lines of an input except for their offsets.
 
     It needs a name as a result, and is `SOURCE('key')` in SQL.
 

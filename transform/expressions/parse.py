@@ -203,7 +203,7 @@ def _refuse_clock(text: str) -> None:
 def _refuse_moment(expr: pl.Expr) -> None:
     """Raise if an expression has a literal that Python's clock gave: to the microsecond, and within the last minute.
 
-    A literal does not show where it is from; nobody writes such a time by hand while it is the present one.
+    A literal does not show where it is from; no one writes such a time by hand while it is the present one.
     """
     try:
         text = str(expr)

@@ -27,7 +27,8 @@ _FINGERPRINT = b"transform: the fingerprint of a key"
 def sha256(value: pl.Expr | str) -> pl.Expr:
     """Return the SHA-256 of text or of an integer, as 64 hexadecimal digits; null where the value is null.
 
-    Whoever can guess a value can find its hash: of telephone numbers, say, all of them. `hmac_sha256` needs a key.
+    Anyone who can guess a value can find its hash, for example by trying all telephone numbers. `hmac_sha256`
+    needs a key.
 
     Args:
         value: An expression, or the name of a column: of text, whose UTF-8 is hashed, or of integers, which are hashed

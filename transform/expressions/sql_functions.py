@@ -33,7 +33,7 @@ _SYNTAX = """
     safe_cast similar some substring then to trim try_cast using values when xor all interval struct
 """
 SYNTAX = frozenset(_SYNTAX.split())
-"""Words that can stand before a parenthesis and are not functions by themselves."""
+"""Words that can come before a parenthesis and are not functions by themselves."""
 
 _AGGREGATES = """
     any_value approx_count_distinct approx_quantile arbitrary arg_max arg_min array_agg avg bool_and bool_or corr count

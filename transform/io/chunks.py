@@ -73,7 +73,7 @@ class Places:
         stop: Where the next one is looked for.
         unfit: What is no row.
         after: How to go on at `stop`, for the reader that has found the rows.
-        checksums: The checksums of all bytes of the input up to `stop`, by algorithm; None if nobody needs them.
+        checksums: The checksums of all bytes of the input up to `stop`, by algorithm; None if not needed.
         lines: If rows are elements of arrays: by row, the index of its line among those read since `stop` was the same.
         elements: Likewise the number of the element, from 1 on; 0 for a line that is rejected as a whole.
         lines_read: Likewise how many lines were read up to `stop`.
@@ -232,7 +232,7 @@ class ChunkReader:
         self._check_array(self._filled)
 
     def _last_line_end(self) -> int:
-        """Return where the last whole line of the buffer ends, 0 if there is none."""
+        """Return where the last whole line of the buffer ends, 0 without one."""
         return cast("bytearray", self._buffer.obj).rfind(b"\n", self._searched, self._filled) + 1
 
     def _keep_rest(self, stop: int) -> None:
@@ -427,7 +427,7 @@ def cut(size: int, range_bytes: int = RANGE_BYTES, start: int = 0) -> Iterator[R
 
 
 def cut_from(start: int, size: int, range_bytes: int) -> Iterator[Range]:
-    """Yield the ranges of an input from a line on, each of the same size but for the last."""
+    """Yield the ranges of an input from a line on, each of the same size except for the last."""
     for first in range(start, size, range_bytes):
         yield Range(first, min(first + range_bytes, size))
 

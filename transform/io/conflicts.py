@@ -67,7 +67,7 @@ def refuse_other_format(target: object) -> None:
 
 
 def mode_at(path: str | os.PathLike[str]) -> int | None:
-    """Return the type and permissions of the file at a path, None if there is none that can be reached."""
+    """Return the type and permissions of the file at a path, None if no file can be reached there."""
     try:
         return Path(path).stat().st_mode
     except (OSError, ValueError):

@@ -397,7 +397,7 @@ class _BodyStream(BytesIO):
 _CHECKSUM = "ChecksumCRC32"
 _BODY_OPERATIONS = ("UploadPart", "PutObject")
 _PREPARED = WeakSet[Any]()
-"""The clients that `prepare_sending` has seen: botocore takes half a millisecond to register what is there already."""
+"""The clients that `prepare_sending` has seen: botocore takes half a millisecond to register them again."""
 
 
 def prepare_sending(filesystem: Any) -> None:

@@ -35,7 +35,7 @@ class Readable(Protocol):
     """A binary stream."""
 
     def readinto(self, view: memoryview, /) -> int | None:
-        """Fill a part of the view; return the number of bytes, 0 at the end, None if there are none yet."""
+        """Fill a part of the view; return the number of bytes, 0 at the end, None if nothing has arrived yet."""
 
 
 Source = str | os.PathLike[str] | Readable
@@ -131,7 +131,7 @@ class Reader:
         codec: The format that it is compressed in, None if it is not compressed.
         headers: The properties of an object, by the names that boto3 uses.
         notes: Notes for the user on how it is stored.
-        checksum: The checksum that an object has and its bytes must have, None if there is none to compare with. It
+        checksum: The checksum that an object has and its bytes must have, None without one. It
             counts what is read if the object is compressed; else the chunks are to be added to it.
         check_unchanged: Raises InputError if the input is no longer what was opened.
         info: What is known of it beside its content.

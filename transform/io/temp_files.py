@@ -65,5 +65,5 @@ def records_directory() -> Path:
     directory = Path(tempfile.gettempdir()) / f"transform-uploads-{os.getuid()}"
     directory.mkdir(mode=0o700, exist_ok=True)
     if directory.lstat().st_uid != os.getuid():
-        raise PermissionError(errno.EPERM, f"{directory} belongs to somebody else; set TMPDIR to a place of your own")
+        raise PermissionError(errno.EPERM, f"{directory} belongs to another user; set TMPDIR to your own directory")
     return directory

@@ -182,7 +182,7 @@ class Scan:
         status: What each line is, as a `Status`.
         closes: Where its closing brace is.
         empty: Whether it is an object without members, or without any that stays.
-        starts: By member and line, where the value starts; `MISSING` if there is none. Of a line that is not OK or
+        starts: By member and line, where the value starts; `MISSING` if it is absent. Of a line that is not OK or
             slow, nothing is there.
         ends: By member and line, where it stops.
         values: For each member that is a column of numbers or truth values, these; by line.

@@ -85,13 +85,13 @@ def find_target(name: str | None = None) -> Target:
     """Return the target of a name, by default the one that this machine is.
 
     Raises:
-        CompilationError: There is none.
+        CompilationError: No kernel can be compiled for it.
     """
     if name is None:
         processor, system = platform.machine().lower(), sys.platform
         name = f"{'aarch64' if processor == 'arm64' else processor}-{'macos' if system == 'darwin' else system}"
     if name not in TARGETS:
-        raise CompilationError(f"the kernel can't be compiled for {name}, but for {', '.join(TARGETS)}")
+        raise CompilationError(f"the kernel can't be compiled for {name}, only for {', '.join(TARGETS)}")
     return TARGETS[name]
 
 
@@ -139,7 +139,7 @@ def _run_compiler(target: str, *arguments: str) -> None:
 
 
 def _replace(path: Path, content: bytes) -> None:
-    """Write a file anew, so that others who read or have loaded it keep the old one."""
+    """Replace a file, so that others who read or have loaded it keep the old one."""
     part = path.with_name(f"{path.name}.{os.getpid()}")
     part.write_bytes(content)
     part.replace(path)

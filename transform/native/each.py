@@ -42,7 +42,7 @@ class Beside:
 
     Attributes:
         name: Its name as JSON, with a colon.
-        starts: By line, where its value starts; `MISSING` if there is none.
+        starts: By line, where its value starts; `MISSING` if it is absent.
         ends: By line, where that stops.
     """
 

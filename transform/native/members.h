@@ -35,7 +35,7 @@ typedef struct {
     byte *status;       // LINE_OK and so on
     int64_t *closes;    // where its closing brace is
     byte *empty;        // whether it has no members, or none that stay
-    uint32_t *starts;   // by node and line: where the value starts, MISSING if there is none
+    uint32_t *starts;   // by node and line: where the value starts, MISSING if it is absent
     uint32_t *ends;     // by node and line: where it stops
     void **values;      // by node: an array with an element for each line, of int64, double or byte
     byte **valid;       // by node: for each line, whether it has a value; 2 for an integer without a sign
@@ -148,7 +148,7 @@ static inline uint32_t load4(const byte *from) {
     return found;
 }
 
-// Returns where the number or word at a place ends, NULL if there is none.
+// Returns where the number or word at a place ends, NULL without one.
 static inline const byte *skip_scalar(const byte *at) {
     const byte *stop;
     if (is_digit(*at) || *at == '-')

@@ -1,6 +1,6 @@
 // The rows of an input that is a sequence of JSON texts rather than lines.
 //
-// `find_rows` finds where each row ends, by the grammar, but for what is within strings, numbers and words: whether a row
+// `find_rows` finds where each row ends, by the grammar, except within strings, numbers and words: whether a row
 // is JSON is for `scan` to say. What it is sure about is that a row goes no further. `write_rows` makes lines of rows.
 
 #pragma once

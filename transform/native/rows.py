@@ -117,7 +117,7 @@ class RowFinder:
 
     @property
     def row(self) -> int | None:
-        """Where the row starts whose end has not been found yet; None if there is none."""
+        """Where the row starts whose end has not been found yet; None without one."""
         return None if self._rows.open == _Open.NONE else int(self._rows.row)
 
     def move(self, by: int) -> None:
@@ -127,7 +127,7 @@ class RowFinder:
         self._rows.place -= by
 
     def find(self, data: memoryview, *, at_end: bool) -> FoundRows:
-        r"""Find the next rows; when there are none, more data is needed.
+        r"""Find the next rows; without any, more data is needed.
 
         Args:
             data: The data, in a buffer that ends with room as `with_slack` makes it.

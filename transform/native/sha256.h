@@ -1,4 +1,4 @@
-// SHA-256 (FIPS 180-4), and HMAC with it (FIPS 198-1), of texts that stand one after the other.
+// SHA-256 (FIPS 180-4), and HMAC with it (FIPS 198-1), of texts that follow each other.
 
 #pragma once
 

@@ -54,7 +54,7 @@ static inline uint64_t to_bits(bytes64 mask) {
 #endif
 }
 
-// Returns the position of the first bit; any number if there is none.
+// Returns the position of the first bit; any number if no bit is set.
 static inline uint32_t first_bit(uint64_t bits) {
 #ifdef __BMI__
     return (uint32_t)_tzcnt_u64(bits);

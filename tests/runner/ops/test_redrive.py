@@ -160,10 +160,10 @@ def test_letters_are_listed_with_their_time_and_stay(dead: Deployment) -> None:
 def test_letters_are_thrown_away(dead: Deployment) -> None:
     put_dead(dead, "", "not JSON", body="nonsense")
     operate(dead, "discard", exit_status=2)
-    assert operate(dead, "discard", "--reason", "json", "--dry-run").stdout.endswith("\n1 would be thrown away\n")
+    assert operate(dead, "discard", "--reason", "json", "--dry-run").stdout.endswith("\n1 would be deleted\n")
     said = operate(dead, "discard", "--reason", "json", "--json").stdout
     assert json.loads(said)["body"] == "nonsense"
-    assert operate(dead, "discard", "--key", "raw/*.jsonl", "--reason", "lines").stdout.endswith("\n12 thrown away\n")
+    assert operate(dead, "discard", "--key", "raw/*.jsonl", "--reason", "lines").stdout.endswith("\n12 deleted\n")
     assert sorted(letter["body"] for letter in dead.dead()) == bodies(dead, TABLES), "visible at once"
     assert dead.left() == []
 

@@ -189,6 +189,6 @@ def test_it_reads_well() -> None:
         "  s3://in/a",
         "    25 % of 20.0 GB, since 2026-11-01 12:00:00 UTC, by task/1, checkpoint 12 s ago, about 1 h left",
         "  s3://in/b",
-        "    checkpoint 1 d 1 h ago, perhaps nobody is at it: it waits on the queue, or `runner sweep` removes it",
+        "    checkpoint 1 d 1 h ago, perhaps no worker has it: it waits on the queue, or `runner sweep` removes it",
         "Dead letters: 2000, of which 1000 were looked at",
     ]

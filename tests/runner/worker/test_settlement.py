@@ -483,7 +483,7 @@ def test_age_matters_to_copies_only(kind: JobResult) -> None:
 @pytest.mark.parametrize(
     ("error", "event", "opens"),
     [
-        (LeaseLostError("gone"), "the message was somebody else's by then", False),
+        (LeaseLostError("gone"), "another worker had the message by then", False),
         (QueueError("throttled"), "the message could not be settled", False),
         (DeniedError("DeleteMessage"), "the message could not be settled", True),
         (copied(QueueError("DeleteMessage")), "the message could not be settled", False),
@@ -616,7 +616,7 @@ def test_each_message_that_is_not_deleted_with_the_others_is_logged(gathering: t
     settled.settlement.close(30)
     assert [call[0] for call in settled.around.queue.calls] == ["delete_all"]
     said = [(entry["event"], entry["message"]) for entry in settled.around.log() if "error" in entry]
-    assert said == [("the message was somebody else's by then", "m1"), ("the message could not be settled", "m2")]
+    assert said == [("another worker had the message by then", "m1"), ("the message could not be settled", "m2")]
     assert settled.around.breaker.state is BreakerState.OPEN, "denied"
 
 

@@ -102,7 +102,7 @@ def test_nothing_is_overwritten(tmp_path: Path, command: Command, there: str) ->
     (tmp_path / there).write_text("mine")
     result = command("new", "a")
     assert (result.returncode, result.stdout) == (FAILED, b"")
-    assert result.stderr.decode().startswith(f"transform: {there} is there already, and is not overwritten")
+    assert result.stderr.decode().startswith(f"transform: {there} already exists, and is not overwritten")
     assert (made(tmp_path), (tmp_path / there).read_text()) == ([there], "mine")
 
 

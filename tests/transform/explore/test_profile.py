@@ -68,7 +68,7 @@ def test_estimate_of_nonsense_is_refused(size: int | str, cores: int) -> None:
 def test_nothing_gives_no_estimate() -> None:
     found = Calculation.from_sql("1 AS a").profile(io.BytesIO())
     assert (found.lines, found.bytes_in, found.mb_per_s) == (0, 0, 0)
-    assert "too little to tell of more" in repr(found)
+    assert "too little to estimate more" in repr(found)
     with pytest.raises(TransformError, match="there is nothing to estimate from"):
         found.estimate("1 GB")
 

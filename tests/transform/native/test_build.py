@@ -127,7 +127,7 @@ def test_build_fails_in_words_if_the_kernel_does_not_compile(tree: Path) -> None
 def test_build_for_an_unknown_target_fails_in_words(tree: Path) -> None:
     done = run_python("-m", "hatchling", "build", "-t", "wheel", "-d", "dist", cwd=tree, KERNEL_TARGET="mips-linux")
     assert done.returncode == 1
-    assert done.stderr.strip() == f"the kernel can't be compiled for mips-linux, but for {', '.join(TARGETS)}"
+    assert done.stderr.strip() == f"the kernel can't be compiled for mips-linux, only for {', '.join(TARGETS)}"
 
 
 def test_without_a_compiler_the_message_says_what_is_missing(tree: Path) -> None:
