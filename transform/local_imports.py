@@ -73,11 +73,15 @@ class LocalImports(MetaPathFinder):
                 del sys.modules[name]
             sys.path.insert(0, self._root)  # so that it can import modules beside it, as a script can
             sys.meta_path.insert(0, self)
+            # A module that is executed from a path has no finder, and Python would execute its older bytecode if the
+            # file was changed within a second and has the size that it had.
+            writes_none, sys.dont_write_bytecode = sys.dont_write_bytecode, True
             is_loaded = False
             try:
                 yield
                 is_loaded = True
             finally:
+                sys.dont_write_bytecode = writes_none
                 sys.meta_path.remove(self)
                 with contextlib.suppress(ValueError):
                     sys.path.remove(self._root)

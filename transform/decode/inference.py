@@ -274,7 +274,7 @@ def _add_chunk(sample: Sample, chunk: Chunk | LongLine, max_line_bytes: int, wan
         return chunk.stop > sample.size.max_bytes
     if wanted is None or chunk.places is not None:
         return _add_lines(sample, chunk, max_line_bytes)
-    complete, rest = False, chunk
+    complete, rest = sample.lines == sample.size.max_lines, chunk
     while len(rest.data) and not complete:
         size = _size_of_lines(rest.data, sample.size.max_lines - sample.lines)
         piece, rest = Chunk(rest.data[:size], rest.offset), Chunk(rest.data[size:], rest.offset + size)

@@ -63,7 +63,7 @@ def source(field: str) -> pl.Expr:
         >>> import io
         >>> from transform import Calculation
         >>> calculation = Calculation(at=source("offset"), day=source("key").str.extract(r"([0-9]{8})"))
-        >>> calculation.preview(io.BytesIO(b'{}\\n{}')).to_dicts()
+        >>> calculation.preview(io.BytesIO(b'{}\n{}')).to_dicts()
         [{'at': 0, 'day': None}, {'at': 3, 'day': None}]
     """
     return pl.col(column_of(field))
