@@ -1,4 +1,4 @@
-"""The page docs/api.md, made from the names that `transform` exports: `python -m tests.api_page` writes it anew."""
+"""The page docs/api.md, made from the names that `transform` exports: `python -m tests.api_page` writes it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The page docs/commands.md, made from the commands' help: `python -m tests.commands_page` writes it anew."""
+"""The page docs/commands.md, made from the commands' help: `python -m tests.commands_page` writes it."""
 
 from __future__ import annotations
 

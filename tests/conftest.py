@@ -31,8 +31,8 @@ hypothesis.settings.register_profile("new", deadline=None)
 hypothesis.settings.load_profile("part")
 ONE_EXAMPLE_OF, LEAST_EXAMPLES = 4, 6
 
-# Tests start hundreds of processes. Where Python is told to keep no compiled code, as many a container does, each would
-# compile the project anew, and so would every worker of pytest-xdist all of the tests.
+# Tests start hundreds of processes. In containers, Python is often set to keep no compiled code. Then each process
+# would compile the project again, and each worker of pytest-xdist all of the tests.
 sys.dont_write_bytecode = False
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 

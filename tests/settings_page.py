@@ -1,4 +1,4 @@
-"""The page docs/settings.md, made from the fields of the settings: `python -m tests.settings_page` writes it anew."""
+"""The page docs/settings.md, made from the fields of the settings: `python -m tests.settings_page` writes it."""
 
 from __future__ import annotations
 

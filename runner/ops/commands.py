@@ -116,7 +116,7 @@ def letters(reason: str | None, key: str | None, *, as_json: bool) -> None:
 
     The oldest come first, those about objects of other buckets among them. They are looked at as `runner status` does.
 
-    With --json, each is a line of its own, with all that is known of it and the body of the message.
+    With --json, each is one line with all its attributes and the body of the message.
     """
     from runner.ops.deployment import Deployment
     from runner.ops.redrive import LetterFilter, list_letters

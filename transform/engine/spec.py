@@ -10,6 +10,7 @@ import functools
 import hashlib
 import importlib
 import itertools
+import os
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
@@ -230,8 +231,10 @@ class ExpressionSpec:
     ) -> ExpressionPlan:
         """Return a plan, or the last one if it is the same: the checks take longer than the lines of a small input."""
         from transform.engine.plan import ExpressionPlan
+        from transform.expressions.pseudonyms import KEY_VARIABLE, fingerprint
 
-        inputs = columns, max_line_bytes, info if bound.fields else UNKNOWN
+        key = fingerprint(os.fsencode(os.environ.get(KEY_VARIABLE, "").strip()))  # a plan keeps the key that was set
+        inputs = columns, max_line_bytes, info if bound.fields else UNKNOWN, key
         if self._planned is not None and self._planned[0] == inputs:
             return self._planned[1]
         plan = ExpressionPlan(

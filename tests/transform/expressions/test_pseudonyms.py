@@ -207,3 +207,14 @@ def test_null_is_null() -> None:
     assert rows(
         [{"s": None}], Calculation.from_sql("SHA256(s) AS a, SHA256(NULL) AS b").with_schema({"s": "String"})
     ) == [{"s": None, "a": None, "b": None}]
+
+
+def test_another_key_is_used_from_then_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    calculation = Calculation.from_sql("hmac_sha256(a) AS h")
+    found = []
+    for key in ("k" * 32, "l" * 32, "k" * 32):
+        monkeypatch.setenv("HMAC_KEY", key)
+        made = calculation.preview(io.BytesIO(b'{"a":"x"}'))["h"].item()
+        assert made == hmac.new(key.encode(), b"x", "sha256").hexdigest()
+        found.append((calculation.digest, made))
+    assert found[0] == found[2] != found[1]
