@@ -166,7 +166,7 @@ class Actors:
             requests = around.s3({}, None)
             queue = self._world.queue_of(process)
             deployment = Deployment(
-                self._world.settings, Store(INPUT, requests), Store(OUTPUT, requests), queue, around
+                self._world.settings, {INPUT: Store(INPUT, requests)}, Store(OUTPUT, requests), queue, around
             )
             for _ in range(20):
                 try:

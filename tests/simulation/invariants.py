@@ -69,7 +69,7 @@ def _problems(world: World) -> Iterator[str]:
 def wrong_versions(world: World, key: str) -> Iterator[str]:
     """Yield what is wrong with any version of an output that was ever visible."""
     newest = -1
-    for output in world.output.versions(OUTPUT, output_key(world.settings, key)):
+    for output in world.output.versions(OUTPUT, output_key(world.settings, INPUT, key)):
         if output.is_delete_marker:
             yield f"the output of {key} was deleted"
             continue
@@ -125,7 +125,7 @@ def _without_a_cause(world: World) -> Iterator[str]:
 
 
 def _wrong_at_rest(world: World, key: str, content: bytes) -> Iterator[str]:
-    output = world.output.objects(OUTPUT).get(output_key(world.settings, key))
+    output = world.output.objects(OUTPUT).get(output_key(world.settings, INPUT, key))
     last = world.digests[-1:] if world.scenario.final_submit else world.digests
     right = {digest: transformed(content, digest) for digest in last}
     if output is None:
@@ -147,7 +147,7 @@ def _wrong_at_rest(world: World, key: str, content: bytes) -> Iterator[str]:
 
 def _wrong_rejects_of_output(world: World, key: str) -> Iterator[str]:
     """Yield what is wrong with the rejected lines of the output that stands, whatever has become of its input."""
-    output = world.output.objects(OUTPUT).get(output_key(world.settings, key))
+    output = world.output.objects(OUTPUT).get(output_key(world.settings, INPUT, key))
     if output is None:
         return
     digest = told_digests().get(output.metadata.get("transform-digest", ""), "")

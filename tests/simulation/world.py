@@ -315,12 +315,12 @@ class World:
                 around.clock.sleep(_HANGS_S)
             around.processes.exit(1)
         requests = around.s3({}, None)
-        source, store = Store(INPUT, requests), Store(OUTPUT, requests)
+        sources, store = {INPUT: Store(INPUT, requests)}, Store(OUTPUT, requests)
         notes = Cancellations(store, cancellations_prefix(self.settings), clock=around.clock)
         context = JobContext(
             self.settings,
             SimCalculation(digest),
-            source,
+            sources,
             store,
             notes,
             PartSizes(_PART_BYTES),
