@@ -251,12 +251,14 @@ class MemoryJobs:
             around,
         )
 
-    def event(self, sequencer: str | None = "0055", *, etag: bool = True, key: str = KEY) -> ObjectCreated:
+    def event(
+        self, sequencer: str | None = "0055", *, etag: bool = True, key: str = KEY, bucket: str = INPUT
+    ) -> ObjectCreated:
         """Return the event of the object that is there."""
-        found = self.s3.objects[INPUT, key]
+        found = self.s3.objects[bucket, key]
         version = found.version if self.s3.versioned else None
         tag = found.etag.strip('"') if etag else None
-        return ObjectCreated(INPUT, key, version, tag, len(found.content), sequencer, None)
+        return ObjectCreated(bucket, key, version, tag, len(found.content), sequencer, None)
 
     def do(
         self,
