@@ -212,12 +212,6 @@ class Job:
                 self._abort_upload_of(self._found)
         self._checkpoint.remove()
 
-    def _abort_upload_of(self, found: JobProgress) -> None:
-        """Abort the upload of a checkpoint; one that is elsewhere by other settings is left to `runner sweep`."""
-        key = found.output or self.identity.output_key
-        if key is not None and key.startswith(self._context.settings.output_prefix):
-            self._context.store.abort_upload(key, found.upload)
-
     @property
     def _rejects(self) -> RejectObjects:
         """The objects of rejected lines of the last attempt, of this worker or an earlier one."""
@@ -242,6 +236,12 @@ class Job:
             if self._checkpoint.is_held(self._found, self._order.owner):
                 raise FencedError("another worker has resumed the job")
             self._progress.take_over(self._found)
+
+    def _abort_upload_of(self, found: JobProgress) -> None:
+        """Abort the upload of a checkpoint; one that is elsewhere by other settings is left to `runner sweep`."""
+        key = found.output or self.identity.output_key
+        if key is not None and key.startswith(self._context.settings.output_prefix):
+            self._context.store.abort_upload(key, found.upload)
 
     def _run_attempts(self) -> Outcome:
         """Make attempts until one succeeds: another one if a column needs a wider type, or the upload is of no use."""
@@ -434,15 +434,9 @@ class Job:
             self._abort_upload_of(found)
 
     def _outcome_of(self, decision: PublishDecision, etag: str, stream: Stream | None = None) -> Outcome:
-        attempt, key = self._attempt, ""
-        if (publisher := self._publisher if attempt is None else attempt.publisher) is not None:
-            key = publisher.key
-        if decision is PublishDecision.TAKEN:
-            known = f"whose bucket and key have the hash {etag}" if etag else "which its metadata do not name"
-            reason = (
-                f"its output key is taken: s3://{self._context.store.bucket}/{key} is the output of another input,"
-                f" {known}: set OUTPUT_KEY so that each input has an output key of its own"
-            )
+        publisher = self._publisher if self._attempt is None else self._attempt.publisher
+        if publisher is not None and decision is PublishDecision.TAKEN:
+            reason = publisher.describe_taken(etag)
             return Outcome(JobResult.FAILED, reason, job=self.identity.id, digest=self.identity.digest, of_object=True)
         return Outcome(
             _RESULTS[decision],
@@ -450,6 +444,6 @@ class Job:
             job=self.identity.id,
             digest=self.identity.digest,
             etag=etag,
-            output=key if decision is not PublishDecision.STALE else "",
+            output="" if publisher is None or decision is PublishDecision.STALE else publisher.key,
             rejects=self.rejects_prefix,
         )

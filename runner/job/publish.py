@@ -148,6 +148,14 @@ class Publisher:
             seen = self._judged(origin, etag)
         raise AssertionError
 
+    def describe_taken(self, taken_by: str) -> str:
+        """Return why nothing is published if the existing output is that of another input, given its hash or ""."""
+        known = f"whose bucket and key have the hash {taken_by}" if taken_by else "which its metadata do not name"
+        return (
+            f"its output key is taken: s3://{self.store.bucket}/{self.key} is the output of another input, {known}: set"
+            " OUTPUT_KEY so that each input has an output key of its own"
+        )
+
     def _settled(self, origin: Origin, etag: str, error: StoreError) -> tuple[PublishDecision, str]:
         """Return the result after a request to publish has failed: if only its answer was lost, there is the output.
 

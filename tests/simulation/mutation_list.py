@@ -51,8 +51,8 @@ BY_SIMULATION = (
     Mutation(
         "replace an output without a look at the input",
         PUBLISH,
-        "        if self.source.is_current(etag):\n            return Existing",
-        "        if True:\n            return Existing",
+        "        if self.source.is_current(etag):\n            return seen if",
+        "        if True:\n            return seen if",
         seeds=1800,
     ),
     Mutation(

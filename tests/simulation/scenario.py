@@ -268,7 +268,7 @@ def scenario_of(seed: int) -> Scenario:
     scenario = _with_rare(rare, scenario) if rare.random() < _RARE_SHARE else scenario
     from tests.simulation.keying import with_keying  # noqa: PLC0415 # which has the actions and buckets from here
 
-    return with_keying(random.Random(f"{seed} keying"), scenario)
+    return with_keying(random.Random(f"{seed} buckets"), scenario)
 
 
 def _with_rare(chance: random.Random, scenario: Scenario) -> Scenario:
