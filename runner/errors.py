@@ -25,7 +25,9 @@ Errors about the data of a job or its calculation are `transform.TransformError`
 
 import re
 
-_VARIES = re.compile(r"\d+")
+_VARIES = re.compile(r"[0-9a-f]{32}|\d+")
+_OBJECT = re.compile(r"(s3://[^/\s]+/(?:[^/\s]+/)?)\S+?(?=:?(?:\s|$))")
+"""The URI of an object; its bucket and the first folder of its key are a group, as they tell inputs from outputs."""
 
 
 class RunnerError(Exception):
@@ -93,5 +95,6 @@ class ImpossibleError(RunnerError):
 
 
 def cause_of(reason: str, key: str) -> str:
-    """Return a reason without the key and without numbers: equal for all reasons with one cause."""
-    return _VARIES.sub("…", reason.replace(key, "…") if key else reason)
+    """Return a reason without keys, hashes and numbers: equal for all reasons with one cause."""
+    text = reason.replace(key, "…") if key else reason
+    return _VARIES.sub("…", _OBJECT.sub(r"\1…", text))

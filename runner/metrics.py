@@ -138,6 +138,11 @@ def breaker_metric(metrics: Metrics, *, is_open: bool) -> None:
     metrics.emit({"BreakerOpen": (float(is_open), "Count")})
 
 
+def ignored_metric(metrics: Metrics, count: int) -> None:
+    """Emit how many objects of a message were ignored because of their keys, as INPUT_PREFIX and INPUT_SUFFIX say."""
+    metrics.emit({"ObjectsIgnored": (count, "Count")})
+
+
 def _presentable(dimensions: Mapping[str, str]) -> dict[str, str]:
     """Return the dimensions as CloudWatch accepts them: in ASCII, not too long, and without empty ones."""
     texts = {name: value.encode("ascii", "replace").decode().strip() for name, value in dimensions.items()}

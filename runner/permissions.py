@@ -91,8 +91,10 @@ OPERATOR_ACTIONS = {
 class Resources:
     """The ARNs of the resources of a deployment, and its prefixes; a kind without any is left out of the policies.
 
+    OUTPUT_KEY needs no other permissions: outputs are below the output prefix, whatever it says.
+
     Attributes:
-        input_bucket: The input bucket.
+        input_bucket: The input bucket, or several.
         output_bucket: The output bucket.
         queue: The queue.
         dead_letter_queue: Its dead-letter queue.
@@ -100,13 +102,14 @@ class Resources:
         tasks: The tasks of the service, which protect themselves from scale-in: `arn:…:task/CLUSTER/*`.
         outcome_topic: The SNS topic that outcomes are sent to.
         outcome_bus: The EventBridge bus that outcomes are sent to.
-        input_prefix: The prefix of all inputs. A message about another object stops the workers, as access is denied.
+        input_prefix: The prefix of all inputs, or several. Unless INPUT_PREFIX of the worker is the same, a message
+            about another object stops the workers, as access is denied.
         output_prefix: OUTPUT_PREFIX of the worker; if it is empty, outputs may be anywhere in the bucket.
         rejects_prefix: REJECTS_PREFIX of the worker.
         checkpoint_prefix: CHECKPOINT_PREFIX of the worker.
     """
 
-    input_bucket: str
+    input_bucket: str | tuple[str, ...]
     output_bucket: str
     queue: str
     dead_letter_queue: str
@@ -114,7 +117,7 @@ class Resources:
     tasks: str | None = None
     outcome_topic: str | None = None
     outcome_bus: str | None = None
-    input_prefix: str = ""
+    input_prefix: str | tuple[str, ...] = ""
     output_prefix: str = Settings.model_fields["output_prefix"].default
     rejects_prefix: str = Settings.model_fields["rejects_prefix"].default
     checkpoint_prefix: str = Settings.model_fields["checkpoint_prefix"].default
@@ -127,9 +130,10 @@ class Resources:
         """
         if not (self.rejects_prefix and self.checkpoint_prefix):
             raise ValueError("expected a rejects_prefix and a checkpoint_prefix: without, any object could be deleted")
+        inputs, prefixes = _listed(self.input_bucket), _listed(self.input_prefix) or [""]
         found: dict[str, list[str]] = {
-            "input_bucket": [self.input_bucket],
-            "input_objects": [_objects(self.input_bucket, self.input_prefix)],
+            "input_bucket": inputs,
+            "input_objects": [_objects(bucket, prefix) for bucket in inputs for prefix in prefixes],
             "output_bucket": [self.output_bucket],
             "outputs": [_objects(self.output_bucket, self.output_prefix)],
             "rejects": [_objects(self.output_bucket, self.rejects_prefix)],
@@ -143,6 +147,10 @@ class Resources:
             "metrics": ["*"],  # IAM has no resources for metrics
         }
         return {kind: found[kind] for kind in actions if found[kind]}
+
+
+def _listed(one_or_several: str | tuple[str, ...]) -> list[str]:
+    return [one_or_several] if isinstance(one_or_several, str) else [*one_or_several]
 
 
 def _objects(bucket: str, prefix: str) -> str:

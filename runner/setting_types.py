@@ -9,9 +9,11 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, BeforeValidator
 from pydantic_settings import NoDecode
 
+from runner.key_template import KeyTemplate
 from transform import parse_names, parse_paths, parse_rules, parse_size
 
 _SIZE_UNITS = "kmg"
+_BUCKET = re.compile(r"[A-Za-z0-9._-]{3,255}")
 _SIZE_DIGITS = re.compile(r"[0-9]{1,15}(\.[0-9]{1,9})?\D*")
 
 
@@ -46,6 +48,23 @@ def _parse_size(value: object) -> object:
 
 def _parse_names(value: object) -> object:
     return parse_names(value) if isinstance(value, str) else value
+
+
+def _parse_buckets(value: object) -> object:
+    if not isinstance(value, str):
+        return value
+    return tuple(dict.fromkeys(name.strip() for name in value.split(",")))
+
+
+def _check_buckets(names: tuple[str, ...]) -> tuple[str, ...]:
+    if not names or not all(_BUCKET.fullmatch(name) for name in names):
+        raise ValueError
+    return names
+
+
+def _check_template(text: str) -> str:
+    KeyTemplate.parse(text)
+    return text
 
 
 def _parse_types(value: object) -> object:
@@ -83,7 +102,14 @@ def _lower(value: object) -> object:
 # Each type ends with the words that messages use for it.
 Calculation = Annotated[str, "path/file.py[:name], package.module:name, or SQL such as a * b AS c"]
 Condition = Annotated[str, "a condition such as stars > 3"]
-Bucket = Annotated[str, _matches(r"[A-Za-z0-9._-]{3,255}"), "the name of a bucket, without s3:// or a key"]
+Bucket = Annotated[str, _matches(_BUCKET.pattern), "the name of a bucket, without s3:// or a key"]
+Buckets = Annotated[
+    tuple[str, ...],
+    NoDecode,
+    BeforeValidator(_parse_buckets),
+    AfterValidator(_check_buckets),
+    "the name of a bucket, without s3:// or a key; several are separated by commas",
+]
 Queue = Annotated[
     str,
     _matches(r"[\w-]{1,80}(\.fifo)?|https?://[^\s/]+/\S+|arn:aws[\w-]*:sqs:[^:\s]+:[0-9]+:[\w.-]+"),
@@ -105,6 +131,18 @@ Names = Annotated[
     NoDecode,
     BeforeValidator(_parse_names),
     'names separated by commas, one with a comma in double quotes, as "a,b"',
+]
+KeyParts = Annotated[
+    tuple[str, ...],
+    NoDecode,
+    BeforeValidator(_parse_names),
+    'texts separated by commas, one with a comma in double quotes, as "a,b"',
+]
+OutputKey = Annotated[
+    str,
+    AfterValidator(_check_template),
+    "a template such as {dir}{stem}.scored.jsonl.zst, with the fields {bucket}, {key}, {dir}, {name}, {stem}, {suffix}"
+    " and {date:%Y/%m/%d}",
 ]
 Types = Annotated[
     Mapping[str, str],

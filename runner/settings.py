@@ -15,18 +15,22 @@ from pydantic_settings import BaseSettings, EnvSettingsSource, PydanticBaseSetti
 from runner import setting_texts
 from runner.errors import SettingsError
 from runner.health import HEALTH_FILE
+from runner.key_template import WHOLE_KEY, KeyTemplate
 from runner.setting_types import (
     Array,
     Bucket,
+    Buckets,
     Bus,
     Calculation,
     Condition,
     Count,
     File,
     Format,
+    KeyParts,
     Level,
     Names,
     Namespace,
+    OutputKey,
     Paths,
     Policy,
     Prefix,
@@ -56,8 +60,9 @@ class Settings(BaseSettings):
         alias_generator=AliasGenerator(validation_alias=str.upper),
     )
 
-    input_bucket: Bucket = Field(
-        validation_alias=AliasChoices("S3_INPUT_BUCKET", "s3InputBucket"), description="Bucket that objects arrive in"
+    input_buckets: Buckets = Field(
+        validation_alias=AliasChoices("S3_INPUT_BUCKET", "s3InputBucket"),
+        description="Bucket that objects arrive in, or several",
     )
     output_bucket: Bucket = Field(
         validation_alias=AliasChoices("S3_OUTPUT_BUCKET", "s3OutputBucket"),
@@ -70,6 +75,16 @@ class Settings(BaseSettings):
         default=None,
         validation_alias=AliasChoices("AWSRegion", "AWS_REGION", "AWS_DEFAULT_REGION"),
         description="AWS region; if not set, that of the AWS profile",
+    )
+    input_prefixes: KeyParts = Field(
+        default=(),
+        validation_alias="INPUT_PREFIX",
+        description="Objects whose keys start with none of these are ignored; if not set, keys may start with anything",
+    )
+    input_suffixes: KeyParts = Field(
+        default=(),
+        validation_alias="INPUT_SUFFIX",
+        description="Objects whose keys end with none of these are ignored; if not set, keys may end with anything",
     )
     calculation: Calculation = Field(description="What to compute")
     where: Condition = Field(default="", description="SQL condition that a line meets to be kept; only beside SQL")
@@ -96,6 +111,11 @@ class Settings(BaseSettings):
     output_prefix: Prefix = Field(default="output/", description="Where outputs go; none if set to nothing")
     rejects_prefix: Prefix = Field(default="rejects/", description="Where rejected lines go")
     checkpoint_prefix: Prefix = Field(default="checkpoints/", description="Where notes on unfinished jobs go")
+    output_key: OutputKey | None = Field(
+        default=None,
+        description="Key of an output after OUTPUT_PREFIX; if not set, the input's key, and with several input buckets "
+        "the bucket, `/` and the key",
+    )
     on_error: Policy = Field(
         default="reject", description="What happens to an invalid line: reject it, or fail the job"
     )
@@ -211,6 +231,16 @@ class Settings(BaseSettings):
         """Whether the calculation is a reference to Python code, rather than SQL text."""
         return _is_reference(self.calculation)
 
+    @property
+    def key_template(self) -> KeyTemplate:
+        """The template of output keys, after the prefix."""
+        return KeyTemplate.parse(self.output_key or ("{bucket}/{key}" if len(self.input_buckets) > 1 else WHOLE_KEY))
+
+    @property
+    def keeps_keys(self) -> bool:
+        """Whether the key of an output is OUTPUT_PREFIX and the key of its input, of which there is one bucket."""
+        return len(self.input_buckets) == 1 and self.output_key in (None, WHOLE_KEY)
+
     @field_validator("where", "schema_", "reject", "drop", "select")
     @classmethod
     def _only_beside_sql(cls, value: Any, info: ValidationInfo) -> Any:
@@ -231,16 +261,33 @@ class Settings(BaseSettings):
         if value.startswith("/"):
             raise ValueError("expected no `/` at the start: S3's keys have none")
         bucket = info.data.get("output_bucket")
+        is_input = bucket is not None and bucket in info.data.get("input_buckets", ())
         if not value and info.field_name != "output_prefix":
             raise ValueError("expected a prefix, to tell these keys from those of outputs")
-        if not value and bucket is not None and bucket == info.data.get("input_bucket"):
+        if not value and is_input:
             raise ValueError(
                 f"expected a prefix, as {bucket} is the input bucket, too: each output would be a new input"
+            )
+        below = [one for one in info.data.get("input_prefixes", ()) if value and one.startswith(value)]
+        if below and is_input:
+            raise ValueError(
+                f"expected INPUT_PREFIX to have nothing below it, as {bucket} is the input bucket, too, and what the"
+                f" worker has written is never an input; it has {below[0]!r}"
             )
         for field in ("output_prefix", "rejects_prefix", "checkpoint_prefix"):
             other = info.data.get(field)  # missing if it is invalid, or comes after this one
             if other and (value.startswith(other) or other.startswith(value)):
                 raise ValueError(f"expected neither to start with the other, {field.upper()} being {other!r}")
+        return value
+
+    @field_validator("output_key")
+    @classmethod
+    def _not_among_its_own(cls, value: str | None, info: ValidationInfo) -> str | None:
+        if value is not None and "output_prefix" in info.data:
+            start = info.data["output_prefix"] + KeyTemplate.parse(value).start
+            for field in ("rejects_prefix", "checkpoint_prefix"):
+                if field in info.data and start.startswith(info.data[field]):
+                    raise ValueError(f"expected no output below {field.upper()}, which is {info.data[field]!r}")
         return value
 
     @field_validator("dead_letter_queue")

@@ -9,7 +9,7 @@ from tests.conftest import ROOT
 PAGE = ROOT / "docs" / "settings.md"
 
 GROUPS = {
-    "input_bucket": "Where",
+    "input_buckets": "Where",
     "calculation": "What to compute",
     "output_prefix": "Names of what is written",
     "on_error": "Bad lines",

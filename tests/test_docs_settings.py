@@ -41,7 +41,7 @@ def test_what_the_page_says_of_empty_and_double_variables() -> None:
     given |= {"CALCULATION": "a AS b"}
     settings = read_settings(given | {"OUTPUT_PREFIX": "", "REJECTS_PREFIX": ""})
     assert (settings.output_prefix, settings.rejects_prefix) == ("", "rejects/")
-    assert read_settings(given | {"s3InputBucket": "in-bucket"}).input_bucket == "in-bucket"
+    assert read_settings(given | {"s3InputBucket": "in-bucket"}).input_buckets == ("in-bucket",)
     with pytest.raises(SettingsError, match="S3_INPUT_BUCKET and s3InputBucket"):
         read_settings(given | {"s3InputBucket": "another"})
     assert read_settings(given | {"AWSRegion": "eu-west-1", "AWS_REGION": "eu-north-1"}).region == "eu-west-1"

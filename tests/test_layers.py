@@ -38,7 +38,17 @@ OUTSIDE_FOLDERS = {
     "runner": {
         "cli": {"__main__", "cli", "demo"},
         "base": {
-            *("errors", "health", "log", "machine", "metrics", "permissions", "setting_texts", "setting_types"),
+            *(
+                "errors",
+                "health",
+                "key_template",
+                "log",
+                "machine",
+                "metrics",
+                "permissions",
+                "setting_texts",
+                "setting_types",
+            ),
             "settings",
         },
     },

@@ -135,6 +135,7 @@ class ProgressLog:
     Attributes:
         position: How many bytes of the input have become output or rejects, and the size of the input, None if that is
             not known.
+        output: The URI of the output, "" before it is known.
     """
 
     def __init__(
@@ -151,6 +152,7 @@ class ProgressLog:
         self._about = about
         self._started = datetime.fromtimestamp(clock.time(), UTC).isoformat(timespec="seconds")
         self.position: tuple[int, int | None] = 0, None
+        self.output = about.get("output", "")
 
     def take_up(self) -> JobProgress | None:
         """Read how far an earlier attempt at the job has come; None without a checkpoint."""
@@ -182,6 +184,7 @@ class ProgressLog:
                 sent=upload.origin.sent,
                 first_sent=upload.origin.first_sent,
                 codec=upload.codec,
+                output=upload.key,
             )
         )
 
@@ -197,6 +200,7 @@ class ProgressLog:
         read, size = self.position
         return {
             **self._about,
+            "output": self.output,
             "outcome": outcome,
             "started": self._started,
             "read": str(read),

@@ -66,7 +66,7 @@ class JobContext:
     Attributes:
         settings: The worker's settings.
         calculation: The calculation.
-        source: The input bucket.
+        sources: The input buckets by their names.
         store: The output bucket.
         cancellations: Notes of operators that cancel jobs.
         part_sizes: The sizes of the parts of outputs.
@@ -79,7 +79,7 @@ class JobContext:
 
     settings: Settings
     calculation: Runnable
-    source: Store
+    sources: Mapping[str, Store]
     store: Store
     cancellations: Cancellations
     part_sizes: PartSizes
@@ -97,12 +97,14 @@ class JobContext:
             TransformError, RunnerError: The calculation does not load, or a bucket cannot be reached.
         """
         requests = around.s3(environ, None)
-        source, store = Store(settings.input_bucket, requests), Store(settings.output_bucket, requests)
+        sources = {name: Store(name, requests) for name in settings.input_buckets}
+        store = Store(settings.output_bucket, requests)
         worker = around.task_metadata(environ).arn or socket.gethostname()
         cancellations = Cancellations(store, cancellations_prefix(settings), clock=around.clock)
         sizes = PartSizes(settings.part_bytes)
-        context = cls(settings, load_calculation(settings), source, store, cancellations, sizes, worker, around=around)
-        context.source.check()
+        context = cls(settings, load_calculation(settings), sources, store, cancellations, sizes, worker, around=around)
+        for source in sources.values():
+            source.check()
         context.store.check()
         return context
 

@@ -8,15 +8,23 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from enum import Enum
 from typing import TYPE_CHECKING, Self
 
 from runner.job.context import digest_of
-from runner.job.keys import HASH_CHARACTERS, cancellation_key, checkpoint_key, hashed, output_key, rejects_folder
+from runner.job.keys import (
+    HASH_CHARACTERS,
+    Sharing,
+    cancellation_key,
+    checkpoint_key,
+    hashed,
+    output_key,
+    rejects_folder,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-    from datetime import datetime
 
     from runner.aws.s3_events import ObjectCreated
     from runner.job.context import JobContext
@@ -36,6 +44,8 @@ class PublishDecision(Enum):
     """The existing output is from the same source and calculation."""
     STALE = "stale"
     """The existing output is from a newer source, or of a message that was sent later."""
+    TAKEN = "taken"
+    """The existing output is from another input."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +59,7 @@ class Origin:
         modified: When the input was written, in ms since the epoch; 0 if that is not known.
         sent: When the message was sent, in ms since the epoch; 0 if that is not known.
         first_sent: When the original of the message was sent, in the same unit; equal if the message is not a copy.
+        input: A hash of the bucket and key of the input, "" if it is not known, as for outputs of earlier versions.
     """
 
     source: str
@@ -57,13 +68,21 @@ class Origin:
     modified: int = 0
     sent: int = 0
     first_sent: int = 0
+    input: str = ""
 
     @classmethod
     def from_event(cls, event: ObjectCreated, digest: str, sent: int, first_sent: int | None = None) -> Self:
         """Return the origin of the output of a calculation for an object; without `first_sent` for an original."""
         sequencer = read_sequencer(event.sequencer or "")
         first_sent = sent if first_sent is None else first_sent
-        return cls(source_of(event), digest[:HASH_CHARACTERS], sequencer, sent=sent, first_sent=first_sent)
+        return cls(
+            source_of(event),
+            digest[:HASH_CHARACTERS],
+            sequencer,
+            sent=sent,
+            first_sent=first_sent,
+            input=input_of(event.bucket, event.key),
+        )
 
     def with_modified(self, moment: datetime | None) -> Self:
         """Return the same origin with the time when the input was written, if that is known."""
@@ -73,6 +92,11 @@ class Origin:
     def job(self) -> str:
         """The id of the job: the same for the same input and calculation."""
         return hashed(self.source, self.digest)
+
+    @property
+    def modified_at(self) -> datetime | None:
+        """When the input was written, None if that is not known."""
+        return datetime.fromtimestamp(self.modified / 1000, UTC) if self.modified else None
 
     @property
     def asked(self) -> tuple[int, int]:
@@ -88,6 +112,7 @@ class Origin:
             "transform-modified": str(self.modified),
             "transform-sent": str(self.sent),
             "transform-first-sent": str(self.first_sent),
+            "transform-input": self.input,
         }
 
     @classmethod
@@ -95,7 +120,8 @@ class Origin:
         """Return the origin that the metadata of an object contain, None if they contain none.
 
         Any program may have written them. A sequencer that is not hexadecimal counts as none, and a time that cannot be
-        right as unknown. Earlier versions have not written when the original of the message was sent.
+        right as unknown. Earlier versions have written neither when the original of the message was sent, nor the hash
+        of the input.
 
         Args:
             metadata: The metadata.
@@ -109,6 +135,7 @@ class Origin:
                 _read_time(metadata["transform-modified"], now),
                 _read_time(metadata["transform-sent"], now),
                 _read_time(metadata.get("transform-first-sent", metadata["transform-sent"]), now),
+                metadata.get("transform-input", ""),
             )
         except (KeyError, ValueError):
             return None
@@ -129,6 +156,19 @@ class Origin:
         # may have been another content, whose output is still on its way, and has to find a newer output here than its
         # own.
         return PublishDecision.PUBLISH if self.is_newer_than(there) else PublishDecision.DUPLICATE
+
+    def is_of_another(self, there: Origin | None, sharing: Sharing) -> bool:
+        """Return whether the existing output is, or may be, of another input, and so must not be replaced.
+
+        Args:
+            there: The origin of the existing output, None if its metadata contain none.
+            sharing: Whether other inputs may have the same output key.
+        """
+        if sharing is Sharing.EXCLUSIVE or (there is not None and there.source == self.source):
+            return False
+        if there is None or not there.input:
+            return sharing is Sharing.SHARED
+        return there.input != self.input
 
     def is_newer_than(self, other: Origin) -> bool:
         """Return whether its source is known to have been written later.
@@ -162,6 +202,11 @@ def source_of(event: ObjectCreated) -> str:
     return hashed(event.bucket, event.key, event.etag or event.version_id or "")
 
 
+def input_of(bucket: str, key: str) -> str:
+    """Return a hash that identifies an input, whatever its version."""
+    return hashed(bucket, key)
+
+
 @dataclass(frozen=True, slots=True)
 class JobIdentity:
     """The identity of a job: its input, its calculation, and the keys that it writes to.
@@ -169,7 +214,7 @@ class JobIdentity:
     Attributes:
         event: The event of the input object.
         origin: The origin of the output, without the time of the input, which is known once the input is opened.
-        output_key: Key of the output.
+        output_key: Key of the output; None if it has the date of the input, which is known once the input is opened.
         checkpoint_key: Key of the checkpoint.
         cancellation_key: Key of an operator's note that cancels the job.
         rejects_folder: Prefix of the objects of rejected lines.
@@ -178,7 +223,7 @@ class JobIdentity:
 
     event: ObjectCreated
     origin: Origin
-    output_key: str
+    output_key: str | None
     checkpoint_key: str
     cancellation_key: str
     rejects_folder: str
@@ -194,7 +239,8 @@ class JobIdentity:
         """
         event, settings = order.event, context.settings
         source = f"s3://{event.bucket}/{event.key}"
-        key = output_key(settings, event.key)
+        is_dated = settings.key_template.has_date
+        key = None if is_dated else output_key(settings, event.bucket, event.key)
         digest = digest_of(context.calculation, settings, source)
         origin = Origin.from_event(event, digest, order.sent, order.first_sent)
         about = {
@@ -202,7 +248,7 @@ class JobIdentity:
             "source": source,
             "etag": event.etag or "",
             "version": event.version_id or "",
-            "output": f"s3://{context.store.bucket}/{key}",
+            "output": "" if key is None else f"s3://{context.store.bucket}/{key}",
             "digest": origin.digest,
             "worker": context.worker,
         }
@@ -212,7 +258,7 @@ class JobIdentity:
             output_key=key,
             checkpoint_key=checkpoint_key(settings, origin.job),
             cancellation_key=cancellation_key(settings, origin.source),
-            rejects_folder=rejects_folder(settings, event.key, origin.job),
+            rejects_folder=rejects_folder(settings, event.bucket, event.key, origin.job),
             about=about,
         )
 

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from runner.errors import DeniedError, ObjectDeniedError
 from transform import S3Failure, S3Object, SourceChangedError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from datetime import datetime
 
     from runner.aws.bucket import Store
     from runner.aws.s3_events import ObjectCreated
@@ -53,14 +54,28 @@ class InputObject:
         Raises:
             ObjectDeniedError, StoreError: S3 does not return the properties of the current version.
         """
+        return self._head_if_current(etag) is not None
+
+    def find_modified(self) -> datetime | None:
+        """Return when the version of the event was written, None if it is not the current one.
+
+        Raises:
+            ObjectDeniedError, StoreError: S3 does not return the properties of the current version.
+        """
+        found = self._head_if_current(None)
+        modified: datetime | None = None if found is None else found["LastModified"]
+        return modified
+
+    def _head_if_current(self, etag: str | None) -> dict[str, Any] | None:
         with _denials_of_the_object():
             found = self.source.head(self.event.key)
         version, etag = self.event.version_id, etag or self.event.etag
-        return (
+        is_current = (
             found is not None
             and etag in (None, found["ETag"].strip('"'))
             and version in (None, found.get("VersionId", version))
         )
+        return found if is_current else None
 
     def tags(self) -> dict[str, str]:
         """Return its tags.

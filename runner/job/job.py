@@ -16,6 +16,7 @@ from runner.job.cancellation import Cancellation
 from runner.job.checkpoint import Checkpoint, CheckpointHeartbeat, ProgressLog
 from runner.job.identity import PublishDecision
 from runner.job.input_object import InputObject
+from runner.job.keys import output_key, sharing_of
 from runner.job.protocol import JobResult, Outcome
 from runner.job.publish import Publisher
 from runner.job.rejects import RejectObjects
@@ -38,7 +39,7 @@ if TYPE_CHECKING:
 
     from runner.job.context import JobContext
     from runner.job.control import Control
-    from runner.job.identity import JobIdentity
+    from runner.job.identity import JobIdentity, Origin
     from runner.job.progress import JobProgress
     from runner.job.protocol import Order
 
@@ -63,11 +64,13 @@ class _Attempt:
         version: The version of the input that is read.
         upload: The upload of the output.
         rejects: The objects of rejected lines.
+        publisher: Publishes the output.
     """
 
     version: S3Object
     upload: Upload
     rejects: RejectObjects
+    publisher: Publisher
 
 
 class Job:
@@ -94,10 +97,9 @@ class Job:
         self._progress = ProgressLog(
             self._checkpoint, order.owner, settings.visibility_timeout_s, identity.about, context.around.clock
         )
-        self._input = InputObject(context.source, order.event)
-        self._publisher = Publisher(
-            context.store, identity.output_key, self._input, control.check_lease, context.around
-        )
+        self._input = InputObject(context.sources[order.event.bucket], order.event)
+        key = identity.output_key
+        self._publisher = None if key is None else self._publisher_at(key)
         self._found: JobProgress | None = None
         self._attempt: _Attempt | None = None
         self._starts = 0
@@ -125,7 +127,7 @@ class Job:
             self._found = self._progress.take_up()
             if self._found is not None:
                 self._control.note_checkpoint(self._found.state.summary.bytes_in)
-            if (published := self.published_outcome()) is not None:
+            if (published := self._outcome_before()) is not None:
                 self._clean_up()
                 return published
         self._cancellation.check_at_start()
@@ -137,14 +139,47 @@ class Job:
             return self._run_attempts()
 
     def published_outcome(self) -> Outcome | None:
-        """Return the outcome of the job if there is an output that has to stay, by any worker; otherwise None."""
-        attempt = self._attempt
-        if attempt is None:
+        """Return the outcome of the job if there is an output of its input that has to stay; otherwise None."""
+        published = self._published()
+        if published is None or published[0] is PublishDecision.TAKEN:
+            return None
+        return self._outcome_of(*published)
+
+    def _outcome_before(self) -> Outcome | None:
+        """Return the outcome if there is nothing to do, or the output key is that of another input; otherwise None."""
+        if self._publisher is None:
+            modified = self._input.find_modified()
+            if modified is None:  # the input has changed, as the job will find
+                return None
+            self._publisher = self._publisher_at(self._output_key(self.identity.origin.with_modified(modified)))
+        published = self._published()
+        if published is None or (published[0] is PublishDecision.TAKEN and not self._input.is_current(None)):
+            return None
+        return self._outcome_of(*published)
+
+    def _published(self) -> tuple[PublishDecision, str] | None:
+        """Return the decision about an output that has to stay, by any worker; None without one.
+
+        A job that is new and small does not know the key of its output, if that has a date, before its input is opened.
+        """
+        attempt, published = self._attempt, None
+        if attempt is not None:
+            published = attempt.publisher.published(attempt.upload.origin, attempt.version.etag)
+        elif self._publisher is not None:
             published = self._publisher.published(self.identity.origin)
-        else:
-            published = self._publisher.published(attempt.upload.origin, attempt.version.etag)
         self._is_duplicate = published is not None and published[0] is PublishDecision.DUPLICATE
-        return published and self._outcome_of(*published)
+        return published
+
+    def _publisher_at(self, key: str) -> Publisher:
+        context = self._context
+        sharing = sharing_of(context.settings, self._order.event.key, key)
+        return Publisher(context.store, key, self._input, self._control.check_lease, context.around, sharing)
+
+    def _output_key(self, origin: Origin) -> str:
+        """Return the key of the output, given its origin with the time of the input."""
+        event = self._order.event
+        known = self.identity.output_key
+        return known or output_key(self._context.settings, event.bucket, event.key, origin.modified_at)
 
     def leave(self, result: JobResult, *, published: bool) -> None:
         """Remove what is no longer needed after the job has failed.
@@ -173,8 +208,8 @@ class Job:
                 return
             if self._attempt is not None:
                 self._attempt.upload.abort()
-            else:
-                self._context.store.abort_upload(self.identity.output_key, upload)
+            elif self._found is not None:
+                self._abort_upload_of(self._found)
         self._checkpoint.remove()
 
     @property
@@ -201,6 +236,12 @@ class Job:
             if self._checkpoint.is_held(self._found, self._order.owner):
                 raise FencedError("another worker has resumed the job")
             self._progress.take_over(self._found)
+
+    def _abort_upload_of(self, found: JobProgress) -> None:
+        """Abort the upload of a checkpoint; one that is elsewhere by other settings is left to `runner sweep`."""
+        key = found.output or self.identity.output_key
+        if key is not None and key.startswith(self._context.settings.output_prefix):
+            self._context.store.abort_upload(key, found.upload)
 
     def _run_attempts(self) -> Outcome:
         """Make attempts until one succeeds: another one if a column needs a wider type, or the upload is of no use."""
@@ -253,12 +294,12 @@ class Job:
         self._control.check()
         self._finish_rejects(stream, attempt, "published")
         self._control.check()
-        decision, etag = self._publisher.publish(attempt.upload.origin, attempt.upload, version.etag or "")
-        is_stale = decision is PublishDecision.STALE
-        if is_stale:
+        decision, etag = attempt.publisher.publish(attempt.upload.origin, attempt.upload, version.etag or "")
+        is_refused = decision in (PublishDecision.STALE, PublishDecision.TAKEN)
+        if is_refused:
             attempt.rejects.retract()
         self._clean_up()
-        if is_stale or attempt.rejects.has_doubles:
+        if is_refused or attempt.rejects.has_doubles:
             attempt.rejects.discard(self._checkpoint.exists)
         return self._outcome_of(decision, etag, stream)
 
@@ -304,8 +345,14 @@ class Job:
             noted = progress.origin(origin)
             if origin.is_newer_than(noted):
                 raise StartAgainError("the upload is that of an earlier event about the same content")
+            key = self._output_key(noted if noted.modified else origin)
+            if progress.output not in ("", key):
+                raise StartAgainError("the upload is that of another output key")
             origin = noted
-        target = Target.from_input(context, self._input, identity.output_key, stream.headers, origin)
+        else:
+            key = self._output_key(origin)
+        self._progress.output = f"s3://{context.store.bucket}/{key}"
+        target = Target.from_input(context, self._input, key, stream.headers, origin)
         upload_id, parts = (progress.upload, progress.parts) if progress else (None, ())
         chosen = context.max_parts_in_flight
         in_flight = max(self._order.workers, MAX_PARTS_IN_FLIGHT) if chosen is None else chosen
@@ -317,7 +364,7 @@ class Job:
             raise StartAgainError("rejected lines that the checkpoint names are gone")
         if self._attempt is not None:
             rejects.replace(self._attempt.rejects)
-        return _Attempt(version, upload, rejects)
+        return _Attempt(version, upload, rejects, self._publisher_at(key))
 
     def _reject_objects(self, progress: JobProgress | None) -> RejectObjects:
         context = self._context
@@ -384,14 +431,19 @@ class Job:
             self._attempt.upload.abort()
         elif found is not None:
             self._progress.take_over(replace(found, parts=(), state=state, rejects=(), reject_bytes=0))
-            self._context.store.abort_upload(self.identity.output_key, upload)
+            self._abort_upload_of(found)
 
     def _outcome_of(self, decision: PublishDecision, etag: str, stream: Stream | None = None) -> Outcome:
+        publisher = self._publisher if self._attempt is None else self._attempt.publisher
+        if publisher is not None and decision is PublishDecision.TAKEN:
+            reason = publisher.describe_taken(etag)
+            return Outcome(JobResult.FAILED, reason, job=self.identity.id, digest=self.identity.digest, of_object=True)
         return Outcome(
             _RESULTS[decision],
             summary=stream.summary.to_dict() if stream is not None else {},
             job=self.identity.id,
             digest=self.identity.digest,
             etag=etag,
+            output="" if publisher is None or decision is PublishDecision.STALE else publisher.key,
             rejects=self.rejects_prefix,
         )

@@ -7,13 +7,14 @@ typed data within limits; if anything about it is wrong, there is no checkpoint,
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from math import isfinite
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Self, TypeVar
 
 import msgspec
 
 from runner.job.identity import Origin, read_sequencer
+from runner.job.keys import MAX_KEY_BYTES
 from transform import State, Summary, UploadedPart
 
 if TYPE_CHECKING:
@@ -23,13 +24,16 @@ _VERSION = 3
 MAX_LEASE_S = 43_200
 """The longest time for which a message can be invisible, and so the longest lease that a checkpoint can claim."""
 MAX_PARTS = 10_000
+_YEAR_10000_MS = 253_402_300_800_000  # from here on, there are no dates
 _CODECS = (None, "gzip", "zstd", "bz2", "xz")
 
 _T = TypeVar("_T")
 _Name = Annotated[str, msgspec.Meta(max_length=200)]
 _Text = Annotated[str, msgspec.Meta(max_length=4096)]
 _Given = Annotated[str, msgspec.Meta(min_length=1, max_length=4096)]
+_Key = Annotated[str, msgspec.Meta(max_length=MAX_KEY_BYTES)]
 _Count = Annotated[int, msgspec.Meta(ge=0, le=(1 << 63) - 1)]
+_Milliseconds = Annotated[int, msgspec.Meta(ge=0, le=_YEAR_10000_MS - 1)]
 _RejectName = Annotated[str, msgspec.Meta(pattern=r"\A[0-9]{8}-[0-9A-Za-z]{1,40}\.jsonl\Z")]
 
 
@@ -53,11 +57,12 @@ class _Content(msgspec.Struct):
     rejects: list[_RejectName]
     reject_bytes: _Count
     sequencer: _Name
-    modified: _Count
+    modified: _Milliseconds
     sent: _Count
     state: dict[str, Any]
     codec: Literal["gzip", "zstd", "bz2", "xz"] | None
     first_sent: _Count
+    output: _Key = ""
 
 
 class _Writer(msgspec.Struct):
@@ -82,6 +87,7 @@ class JobProgress:
         sent: When the message was sent, as in these metadata.
         first_sent: When the original of the message was sent, as in these metadata.
         codec: The format in which the parts of the upload are compressed, None if they are not.
+        output: The key of the upload, "" if it is not known: earlier versions have not written it.
     """
 
     upload: str
@@ -97,6 +103,7 @@ class JobProgress:
     sent: int = 0
     first_sent: int = 0
     codec: str | None = None
+    output: str = ""
 
     def to_json(self, writer: str = "") -> bytes:
         """Return the content of the object; `writer` makes it differ from the same content by another process."""
@@ -116,6 +123,7 @@ class JobProgress:
             "sent": self.sent,
             "first_sent": self.first_sent,
             "codec": self.codec,
+            "output": self.output,
             "state": self.state.to_dict(),
         }
         return json.dumps(plain).encode()  # with line breaks, it would take eight times as long for 10,000 parts
@@ -148,11 +156,14 @@ class JobProgress:
             sent=plain.sent,
             first_sent=plain.first_sent,
             codec=plain.codec,
+            output=plain.output,
         )
 
     def origin(self, origin: Origin) -> Origin:
         """Return the origin that the metadata of the upload contain, for that of another event of the same content."""
-        return Origin(origin.source, origin.digest, self.sequencer, self.modified, self.sent, self.first_sent)
+        return replace(
+            origin, sequencer=self.sequencer, modified=self.modified, sent=self.sent, first_sent=self.first_sent
+        )
 
 
 def writer_of(content: bytes) -> str | None:

@@ -77,6 +77,7 @@ class Outcome:
         offset: How far the last checkpoint has come, in bytes of the input; None if not known. The worker fills it in.
         digest: The digest of the calculation, "" if not known.
         etag: The ETag of the output that the job has published or found, "" without one.
+        output: The key of this output, "" without one.
         rejects: The prefix of the objects of rejected lines, "" without any.
         of_object: Whether the failure is, or may be, the fault of the input object alone: access to it is denied, its
             content cannot be read, its lines are rejected, its key is too long.
@@ -91,6 +92,7 @@ class Outcome:
     offset: int | None = None
     digest: str = ""
     etag: str = ""
+    output: str = ""
     rejects: str = ""
     of_object: bool = False
     unfit: bool = False

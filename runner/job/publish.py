@@ -3,7 +3,8 @@
 `identity.Origin.decide` compares the existing output with the new one. All of the output is uploaded before the first
 look, so that little time passes between a look and what was decided on it:
 
-1. The output is looked at. It may have to stay: it is the same, or of a message that was sent later.
+1. The output is looked at. It may have to stay: it is the same, of a message that was sent later, or of another input
+   with the same output key.
 2. If there is one of another origin, S3 is asked which version of the input is current. Only an output of the current
    version replaces another one.
 3. The lease on the message is checked.
@@ -23,6 +24,7 @@ from typing import TYPE_CHECKING
 
 from runner.errors import ConditionFailedError, ConflictError, NoUploadError, StartAgainError, StoreError
 from runner.job.identity import Origin, PublishDecision
+from runner.job.keys import Sharing
 from transform import SourceChangedError
 
 if TYPE_CHECKING:
@@ -45,11 +47,13 @@ class Existing:
         decision: Whether to publish.
         etag: Its ETag, "" if it does not exist.
         is_of_source: Whether it is from the same version of the input.
+        taken_by: The hash of the input that it is from, if that is another one, "" if it is not known.
     """
 
     decision: PublishDecision = PublishDecision.PUBLISH
     etag: str = ""
     is_of_source: bool = False
+    taken_by: str = ""
 
     @property
     def condition(self) -> Mapping[str, str]:
@@ -58,7 +62,9 @@ class Existing:
 
     @property
     def result(self) -> tuple[PublishDecision, str]:
-        """The decision, and the ETag of the output if it is a duplicate."""
+        """The decision, and the ETag of the output if it is a duplicate, or the hash of its input if it is taken."""
+        if self.decision is PublishDecision.TAKEN:
+            return self.decision, self.taken_by
         return self.decision, self.etag if self.decision is PublishDecision.DUPLICATE else ""
 
 
@@ -72,6 +78,7 @@ class Publisher:
         source: The input.
         check_lease: Raises if another worker may have the message by now.
         around: The clock and the chance of the process.
+        sharing: Whether other inputs may have the same output key.
     """
 
     store: Store
@@ -79,6 +86,7 @@ class Publisher:
     source: InputObject
     check_lease: Callable[[], None]
     around: Surroundings
+    sharing: Sharing = Sharing.EXCLUSIVE
 
     def published(self, origin: Origin, etag: str | None = None) -> tuple[PublishDecision, str] | None:
         """Return the decision if there is an output that has to stay, as `publish` returns it; otherwise None.
@@ -106,7 +114,7 @@ class Publisher:
 
         Returns:
             `PUBLISH` if it was published, otherwise the decision not to; and the ETag of the output if its origin is
-            this.
+            this, or the hash of its input, "" if that is not known, if it is of another one.
 
         Raises:
             StartAgainError: The output must be made again.
@@ -140,6 +148,14 @@ class Publisher:
             seen = self._judged(origin, etag)
         raise AssertionError
 
+    def describe_taken(self, taken_by: str) -> str:
+        """Return why nothing is published if the existing output is that of another input, given its hash or ""."""
+        known = f"whose bucket and key have the hash {taken_by}" if taken_by else "which its metadata do not name"
+        return (
+            f"its output key is taken: s3://{self.store.bucket}/{self.key} is the output of another input, {known}: set"
+            " OUTPUT_KEY so that each input has an output key of its own"
+        )
+
     def _settled(self, origin: Origin, etag: str, error: StoreError) -> tuple[PublishDecision, str]:
         """Return the result after a request to publish has failed: if only its answer was lost, there is the output.
 
@@ -148,7 +164,7 @@ class Publisher:
         seen = self._judged(origin, etag)
         if seen.decision is PublishDecision.DUPLICATE:
             return PublishDecision.PUBLISH, seen.etag
-        if seen.decision is PublishDecision.STALE:
+        if seen.decision in (PublishDecision.STALE, PublishDecision.TAKEN):
             return seen.result
         raise (StartAgainError(str(error)) if isinstance(error, NoUploadError) else error) from error
 
@@ -160,7 +176,7 @@ class Publisher:
         if seen.decision is PublishDecision.STALE and seen.is_of_source:
             return seen
         if self.source.is_current(etag):
-            return Existing(PublishDecision.PUBLISH, seen.etag)
+            return seen if seen.decision is PublishDecision.TAKEN else Existing(PublishDecision.PUBLISH, seen.etag)
         if seen.decision is PublishDecision.STALE:
             return seen
         where = f"s3://{self.source.event.bucket}/{self.source.event.key}"
@@ -171,6 +187,8 @@ class Publisher:
         if found is None:
             return Existing()
         there = Origin.from_metadata(found.get("Metadata", {}), self.around.clock.time())
+        if origin.is_of_another(there, self.sharing):
+            return Existing(PublishDecision.TAKEN, found["ETag"], taken_by="" if there is None else there.input)
         return Existing(origin.decide(there), found["ETag"], there is not None and there.source == origin.source)
 
     def _wait(self, conflicts: int) -> None:

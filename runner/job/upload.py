@@ -137,6 +137,11 @@ class Upload:
         return self._target.origin
 
     @property
+    def key(self) -> str:
+        """The key of the object."""
+        return self._target.key
+
+    @property
     def codec(self) -> str | None:
         """The name of the format that it is compressed in, None for none."""
         return None if self._target.codec is None else self._target.codec.name

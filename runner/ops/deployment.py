@@ -22,14 +22,14 @@ class Deployment:
 
     Attributes:
         settings: The settings of its workers, with a placeholder for the calculation.
-        source: Its input bucket.
+        sources: Its input buckets by their names.
         store: Its output bucket.
         queue: Its queue.
         around: The clock and threads of the command.
     """
 
     settings: Settings
-    source: Store
+    sources: Mapping[str, Store]
     store: Store
     queue: Queue
     around: Surroundings = REAL
@@ -46,5 +46,6 @@ class Deployment:
         settings = Settings.read({**plain, "CALCULATION": "1 AS nothing"})
         requests = around.s3(environ, settings.region)
         queue = Queue.open(around.operator_sqs(settings), settings.queue, settings.dead_letter_queue)
-        source, store = Store(settings.input_bucket, requests), Store(settings.output_bucket, requests)
-        return cls(settings, source, store, queue, around)
+        sources = {name: Store(name, requests) for name in settings.input_buckets}
+        store = Store(settings.output_bucket, requests)
+        return cls(settings, sources, store, queue, around)

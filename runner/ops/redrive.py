@@ -83,7 +83,7 @@ def redrive(
         for batch in found:
             chosen = []
             for letter in batch:
-                if set(letter.buckets) - {deployment.source.bucket}:
+                if set(letter.buckets) - deployment.sources.keys():
                     done.foreign.add(letter)
                 elif letter.time >= began:
                     done.newer.add(letter)

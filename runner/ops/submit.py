@@ -1,4 +1,4 @@
-"""Puts existing objects of the input bucket on the queue, as if they had just arrived.
+"""Puts existing objects of the input buckets on the queue, as if they had just arrived.
 
 Each object gets the event that S3 would send, but without a sequencer, which only S3 can give. The worker then goes by
 the time of the object, so that these events can come before, between or after those of S3.
@@ -19,7 +19,7 @@ from runner.aws.message import batches, compose
 from runner.aws.queue import send_all
 from runner.aws.s3_events import ObjectCreated
 from runner.errors import SettingsError
-from runner.job.keys import is_reserved, is_worker_key
+from runner.job.keys import is_reserved, is_wanted, is_worker_key
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -37,6 +37,8 @@ _ARCHIVED = {"GLACIER", "DEEP_ARCHIVE"}
 
 class ResumeFile:
     """The progress of a submission: for each prefix the last key up to which everything is on the queue.
+
+    With several input buckets, a prefix is the whole URI.
 
     Args:
         path: The file, which may not exist yet.
@@ -164,7 +166,7 @@ class Submission:
         dry_run: Count only; nothing is sent or noted.
 
     Raises:
-        SettingsError: A URI is not a prefix, or not one of the input bucket.
+        SettingsError: A URI is not a prefix, or not one of an input bucket.
 
     Attributes:
         tally: What was submitted so far.
@@ -193,59 +195,69 @@ class Submission:
             DeniedError, StoreError: S3 does not list the objects.
             DeniedError, QueueError: SQS does not accept the messages; those that are noted were accepted.
         """
-        listed = list_latest if has_versions(self._deployment.source) else list_objects
         at_once = _BATCH_MESSAGES * _BATCHES_AT_ONCE
         run_all = self._deployment.around.tasks.run_all
-        for prefix in self._prefixes:
-            after = self._resume.last(prefix) if self._resume else ""
-            found = self._chosen(listed(self._deployment.source, prefix, after))
+        for bucket, prefix in self._prefixes:
+            source = self._deployment.sources[bucket]
+            listed = list_latest if has_versions(source) else list_objects
+            place = prefix if len(self._deployment.sources) == 1 else f"s3://{bucket}/{prefix}"
+            after = self._resume.last(place) if self._resume else ""
+            found = self._chosen(bucket, listed(source, prefix, after))
             while events := list(itertools.islice(found, at_once)):
                 if not self._dry_run:
                     batches_ = [events[at : at + _BATCH_MESSAGES] for at in range(0, len(events), _BATCH_MESSAGES)]
                     run_all(self._send, batches_, _BATCHES_AT_ONCE)
-                self._note(prefix, events)
+                self._note(place, events)
                 yield self.tally
         yield self.tally
 
-    def _chosen(self, listed: Iterable[dict[str, Any]]) -> Iterator[ObjectCreated]:
-        deployment, left_out = self._deployment, self.tally.left_out
+    def _chosen(self, bucket: str, listed: Iterable[dict[str, Any]]) -> Iterator[ObjectCreated]:
+        settings, left_out = self._deployment.settings, self.tally.left_out
         for found in listed:
             self.tally.last = key = found["Key"]
             reason = self._wanted.reason_against(found)
-            if is_worker_key(deployment.settings, deployment.source.bucket, key):
+            if is_worker_key(settings, bucket, key):
                 reason = "written by the worker"
-            elif is_reserved(deployment.settings, key):
+            elif not is_wanted(settings, key):
+                reason = "without INPUT_PREFIX and INPUT_SUFFIX"
+            elif is_reserved(settings, bucket, key, found["LastModified"]):
                 reason = "with an output among the worker's own objects"
             if reason is not None:
                 left_out[reason] = left_out.get(reason, 0) + 1
                 continue
             etag, version, size = found["ETag"].strip('"'), found.get("VersionId"), found["Size"]
-            yield ObjectCreated(deployment.source.bucket, key, version, etag, size, None, found["LastModified"])
+            yield ObjectCreated(bucket, key, version, etag, size, None, found["LastModified"])
 
-    def _note(self, prefix: str, events: Sequence[ObjectCreated]) -> None:
+    def _note(self, place: str, events: Sequence[ObjectCreated]) -> None:
         tally = self.tally
         tally.objects += len(events)
         tally.bytes += sum(event.size or 0 for event in events)
         room = _SAMPLES - len(tally.samples)
         tally.samples += [f"s3://{event.bucket}/{event.key}" for event in events[: max(room, 0)]]
         if self._resume and not self._dry_run:
-            self._resume.note(prefix, events[-1].key)
+            self._resume.note(place, events[-1].key)
 
     def _send(self, events: Sequence[ObjectCreated]) -> None:
         for batch in batches([compose(event.to_body(), {}, "") for event in events]):
             send_all(self._deployment.queue, batch, self._deployment.around.clock)
 
 
-def _prefixes(deployment: Deployment, uris: Sequence[str]) -> list[str]:
-    """Return the prefixes, without those that start with another one."""
-    bucket = deployment.source.bucket
+def _prefixes(deployment: Deployment, uris: Sequence[str]) -> list[tuple[str, str]]:
+    """Return the buckets and prefixes, without those that start with another one."""
+    buckets = [*deployment.sources]
     found = []
     for uri in uris:
         named, _, prefix = uri.removeprefix("s3://").partition("/")
         if not uri.startswith("s3://") or not named:
-            raise SettingsError(f"{uri!r} is no prefix: expected s3://{bucket}/PREFIX")
-        if named != bucket:
-            raise SettingsError(f"{uri}: the workers take objects of S3_INPUT_BUCKET only, which is {bucket}")
-        found.append(prefix)
+            example = buckets[0] if len(buckets) == 1 else "BUCKET"
+            raise SettingsError(f"{uri!r} is no prefix: expected s3://{example}/PREFIX")
+        if named not in buckets:
+            which = ", ".join(buckets)
+            raise SettingsError(f"{uri}: the workers take objects of S3_INPUT_BUCKET only, which is {which}")
+        found.append((named, prefix))
     distinct = list(dict.fromkeys(found))
-    return [one for one in distinct if not any(one != other and one.startswith(other) for other in distinct)]
+    return [one for one in distinct if not any(_is_below(one, other) for other in distinct)]
+
+
+def _is_below(one: tuple[str, str], other: tuple[str, str]) -> bool:
+    return one != other and one[0] == other[0] and one[1].startswith(other[1])

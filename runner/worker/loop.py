@@ -9,10 +9,10 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
-from runner.aws.s3_events import ObjectCreated, parse
+from runner.aws.s3_events import MAX_MESSAGE_CHARACTERS, ObjectCreated, parse
 from runner.errors import DeniedError, EventError, RunnerError
-from runner.job.keys import is_worker_key
-from runner.metrics import age_metric, breaker_metric
+from runner.job.keys import is_wanted, is_worker_key
+from runner.metrics import age_metric, breaker_metric, ignored_metric
 from runner.worker.breaker import BreakerState, Proof
 from runner.worker.crew import Crew
 from runner.worker.leases import Leases
@@ -152,10 +152,12 @@ class Worker:
             return
         try:
             events = parse(message.body)
-            jobs = self._jobs_among(events)
+            jobs, outside = self._jobs_among(events)
         except EventError as error:
             self._settlement.refuse(message, str(error), lease)
             return
+        if outside:
+            ignored_metric(self._context.metrics, len(outside))
         if len(jobs) == 1 and self._context.breaker.avoids(jobs[0].key):
             self._settlement.requeue(message, delayed=True, lease=lease)
         elif len(jobs) == 1:
@@ -163,7 +165,8 @@ class Worker:
         elif jobs:
             self._settlement.split(message, [event.to_body() for event in jobs], lease)
         else:
-            self._settlement.ignore(message, "; ".join(events.ignored) or "what this worker has written itself", lease)
+            reason = "; ".join((*events.ignored, *outside)) or "what this worker has written itself"
+            self._settlement.ignore(message, reason, lease)
 
     def _hold(self, message: Message, received: float) -> Lease | None:
         """Return the lease on a message; None if this worker holds it already, or has only to delete it."""
@@ -173,14 +176,25 @@ class Worker:
         lease = self._leases.hold(message, received)
         return None if self._settlement.finish(message, lease) else lease
 
-    def _jobs_among(self, events: Parsed) -> list[ObjectCreated]:
-        """Return the events without those of objects that workers have written."""
+    def _jobs_among(self, events: Parsed) -> tuple[list[ObjectCreated], list[str]]:
+        """Return the events without those of objects that workers have written, and a reason for each other one.
+
+        Raises:
+            EventError: One is about another bucket.
+        """
         settings = self._context.settings
-        others = [event for event in events.created if not is_worker_key(settings, event.bucket, event.key)]
-        for event in others:
-            if event.bucket != settings.input_bucket:
-                raise EventError(f"an event of the bucket {event.bucket}, which is not S3_INPUT_BUCKET")
-        return others
+        jobs, outside = [], []
+        for event in events.created:
+            if is_worker_key(settings, event.bucket, event.key):
+                continue
+            if event.bucket not in settings.input_buckets:
+                raise EventError(f"an event of the bucket {event.bucket}, which is not in S3_INPUT_BUCKET")
+            if is_wanted(settings, event.key):
+                jobs.append(event)
+            else:
+                what = f"s3://{event.bucket}/{event.key}"[:MAX_MESSAGE_CHARACTERS]
+                outside.append(f"{what} does not have INPUT_PREFIX and INPUT_SUFFIX")
+        return jobs, outside
 
     def _is_large(self, event: ObjectCreated) -> bool:
         """Return whether the engine would use several processes for an object."""

@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING, Any
 
 from runner.aws.clients import notification_client
 from runner.aws.surroundings import REAL
-from runner.job.keys import output_key
 from runner.job.protocol import JobResult
 
 if TYPE_CHECKING:
@@ -54,7 +53,7 @@ def describe(
         now: The current time, in seconds since the epoch.
     """
     published = outcome.kind in (JobResult.DONE, JobResult.DUPLICATE)
-    output = {"bucket": settings.output_bucket, "key": output_key(settings, event.key)} if published else None
+    output = {"bucket": settings.output_bucket, "key": outcome.output} if published else None
     return {
         "version": VERSION,
         "time": datetime.fromtimestamp(now, UTC).isoformat(timespec="milliseconds"),

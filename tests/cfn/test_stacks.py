@@ -52,7 +52,7 @@ def test_deployed_from_nothing(cloud: Cloud, create: Create, kind: str) -> None:
     assert stack.outputs.keys() == load(kind)["Outputs"].keys()
     assert all(stack.outputs.values())
     settings = Settings.read(stack.environment)
-    assert settings.input_bucket == stack.outputs["oInputBucket"]
+    assert settings.input_buckets == (stack.outputs["oInputBucket"],)
     assert settings.output_bucket == stack.outputs["oOutputBucket"]
     assert stack.outputs["oQueueUrl"].endswith(f"/{settings.queue}")
     assert (settings.calculation, settings.workers, settings.max_rejects) == ("/app/calculation.py", 2, None)
@@ -137,7 +137,7 @@ def test_every_option(cloud: Cloud, create: Create, kind: str) -> None:
     settings = Settings.read(stack.environment)
     assert (settings.where, dict(settings.schema_), settings.max_rejects) == ("a > 0", {"a": "Int64"}, "5%")
     assert settings.workers == 4
-    told = cloud.client("s3").get_bucket_notification_configuration(Bucket=settings.input_bucket)
+    told = cloud.client("s3").get_bucket_notification_configuration(Bucket=settings.input_buckets[0])
     (to_queue,) = told["QueueConfigurations"]
     rules = {rule["Name"].lower(): rule["Value"] for rule in to_queue["Filter"]["Key"]["FilterRules"]}
     assert (to_queue["Events"], rules) == (["s3:ObjectCreated:*"], {"prefix": "in/", "suffix": ".jsonl"})

@@ -70,10 +70,10 @@ def resources_of(settings: Settings, input_prefix: str = "") -> Resources:
 
 def objects_of(settings: Settings, key: str) -> dict[str, str]:
     """Return the ARNs of all objects that a job for an input has, by their kinds."""
-    folder = rejects_folder(settings, key, "0123")
+    folder = rejects_folder(settings, "in-bucket", key, "0123")
     return {
         "inputs": f"{IN}/{key}",
-        "outputs": f"{OUT}/{output_key(settings, key)}",
+        "outputs": f"{OUT}/{output_key(settings, 'in-bucket', key)}",
         "rejects": f"{OUT}/{folder}00000001.jsonl",
         "index of rejects": f"{OUT}/{folder}index.json",
         "checkpoints": f"{OUT}/{checkpoint_key(settings, '0123')}",
@@ -88,7 +88,7 @@ def test_what_is_needed_is_allowed(output: str, rejects: str, checkpoints: str, 
         settings = settings_of(output, rejects, checkpoints)
     except SettingsError:
         assume(False)
-    assume(not is_reserved(settings, key))
+    assume(not is_reserved(settings, "in-bucket", key))
     for actions, wanted in ((ACTIONS, WORKER), (OPERATOR_ACTIONS, OPERATOR)):
         document = policy(resources_of(settings), actions)
         for kind, arn in objects_of(settings, key).items():

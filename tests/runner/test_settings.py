@@ -16,6 +16,7 @@ LEAST = {
     "SQS_BATCH_QUEUE": "jobs",
     "CALCULATION": "stars * review_count AS review_score",
 }
+BUCKETS = "the name of a bucket, without s3:// or a key; several are separated by commas"
 ONE_BUCKET = {**LEAST, "S3_OUTPUT_BUCKET": "incoming"}
 OLD_NAMES = ["s3InputBucket", "s3OutputBucket", "SQSBatchQueue", "AWS_REGION", "AWS_DEFAULT_REGION"]
 NAMES = [name for name, _, _ in describe()]
@@ -30,7 +31,7 @@ def wrong(**variables: str) -> list[str]:
 
 def test_least_environment_gives_the_defaults() -> None:
     settings = read_settings(LEAST)
-    assert (settings.input_bucket, settings.output_bucket, settings.queue) == ("incoming", "outgoing", "jobs")
+    assert (settings.input_buckets, settings.output_bucket, settings.queue) == (("incoming",), "outgoing", "jobs")
     assert (settings.region, settings.where, settings.drop, settings.select) == (None, "", (), ())
     assert settings.schema_ == {}
     assert settings.output_prefix == "output/"
@@ -55,14 +56,14 @@ def test_names_of_the_sample_work() -> None:
             "CALCULATION": "calculation.py",
         }
     )
-    assert settings.input_bucket == "incoming"
+    assert settings.input_buckets == ("incoming",)
     assert settings.output_bucket == "outgoing"
     assert settings.queue == "jobs"
     assert settings.region == "eu-central-1"
 
 
 def test_old_and_new_name_may_agree_but_not_differ() -> None:
-    assert read_settings({**LEAST, "s3InputBucket": "incoming"}).input_bucket == "incoming"
+    assert read_settings({**LEAST, "s3InputBucket": "incoming"}).input_buckets == ("incoming",)
     (line,) = wrong(s3InputBucket="another")
     assert line.startswith("S3_INPUT_BUCKET and s3InputBucket: found S3_INPUT_BUCKET='incoming', s3InputBucket='an")
 
@@ -97,7 +98,7 @@ def test_settings_do_not_change() -> None:
 
 
 def test_settings_can_be_made_by_their_fields() -> None:
-    settings = Settings(input_bucket="incoming", output_bucket="outgoing", queue="jobs", calculation="a AS b")
+    settings = Settings(input_buckets=("incoming",), output_bucket="outgoing", queue="jobs", calculation="a AS b")
     assert settings == read_settings({**LEAST, "CALCULATION": "a AS b"})
 
 
@@ -177,7 +178,9 @@ def test_sizes(text: str, size: int) -> None:
 @pytest.mark.parametrize(
     ("name", "value", "expected"),
     [
-        ("S3_INPUT_BUCKET", "s3://incoming", "the name of a bucket, without s3:// or a key"),
+        ("S3_INPUT_BUCKET", "s3://incoming", BUCKETS),
+        ("S3_INPUT_BUCKET", "incoming,", BUCKETS),
+        ("S3_OUTPUT_BUCKET", "s3://outgoing", "the name of a bucket, without s3:// or a key"),
         ("SQS_BATCH_QUEUE", "my queue", "the name, URL or ARN of a queue"),
         ("SQS_BATCH_QUEUE", "arn:aws:sns:eu-west-1:123456789012:topic", "the name, URL or ARN of a queue"),
         ("AWS_REGION", "Frankfurt", "a region such as eu-central-1"),
@@ -294,7 +297,7 @@ def test_all_that_is_wrong_is_said_at_once() -> None:
     with pytest.raises(SettingsError) as caught:
         read_settings({"s3InputBucket": "s3://in", "CALCULATION": "calc.py", "WHERE": "a", "WORKERS": "many"})
     assert str(caught.value).splitlines() == [
-        "s3InputBucket: found 's3://in', expected the name of a bucket, without s3:// or a key",
+        f"s3InputBucket: found 's3://in', expected {BUCKETS}",
         "S3_OUTPUT_BUCKET: not set, expected the name of a bucket, without s3:// or a key",
         "SQS_BATCH_QUEUE: not set, expected the name, URL or ARN of a queue",
         "WHERE: found 'a', expected it not to be set, as CALCULATION names Python code, which says that itself",
@@ -384,7 +387,7 @@ def test_any_environment_gives_settings_or_a_line_for_each_wrong_one(variables: 
             prefixes = [settings.output_prefix, settings.rejects_prefix, settings.checkpoint_prefix]
             apart = [prefix for prefix in prefixes if prefix]
             assert not any(a is not b and a.startswith(b) for a in apart for b in apart)
-            assert settings.input_bucket != settings.output_bucket or len(apart) == 3
+            assert settings.output_bucket not in settings.input_buckets or len(apart) == 3
             assert settings.visibility_timeout_s <= settings.max_lease_s <= 43200
 
 

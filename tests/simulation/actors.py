@@ -20,8 +20,9 @@ from runner.ops.submit import ObjectFilter, Submission
 from runner.ops.sweep import sweep
 from tests.simulation.calculation import describe
 from tests.simulation.kernel import Process
+from tests.simulation.keying import place_of
 from tests.simulation.s3_model import READS
-from tests.simulation.scenario import DIGESTS, INPUT, OUTPUT, Action, InputVersion, Kind
+from tests.simulation.scenario import DIGESTS, OUTPUT, Action, InputVersion, Kind
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -85,10 +86,11 @@ class Actors:
         versions.append(InputVersion(now, action.content))
         self._sequence += 1
         tagging = {"Tagging": f"upload={self._sequence}"} if self._world.scenario.tagged else {}
-        answer = self._world.input.request("put_object", Bucket=INPUT, Key=action.key, Body=action.content, **tagging)
+        bucket, key = place_of(action.key)
+        answer = self._world.input.request("put_object", Bucket=bucket, Key=key, Body=action.content, **tagging)
         sequencer = f"00{self._sequence:014X}"
         etag, version = answer["ETag"].strip('"'), answer.get("VersionId")
-        event = ObjectCreated(INPUT, action.key, version, etag, len(action.content), sequencer, None)
+        event = ObjectCreated(bucket, key, version, etag, len(action.content), sequencer, None)
         body = event.to_body()
         if (
             self._last_body and self._world.chance.random() < _SHARED_MESSAGES
@@ -102,7 +104,8 @@ class Actors:
     def _delete(self, action: Action) -> None:
         if action.key in self._world.inputs:
             self._world.inputs[action.key].append(InputVersion(self._world.kernel.now, None))
-            self._world.input.request("delete_object", Bucket=INPUT, Key=action.key)
+            bucket, key = place_of(action.key)
+            self._world.input.request("delete_object", Bucket=bucket, Key=key)
 
     def send(self, body: str, attributes: dict[str, Any] | None = None) -> None:
         self._world.sqs.request(
@@ -166,7 +169,7 @@ class Actors:
             requests = around.s3({}, None)
             queue = self._world.queue_of(process)
             deployment = Deployment(
-                self._world.settings, Store(INPUT, requests), Store(OUTPUT, requests), queue, around
+                self._world.settings, self._world.sources(requests), Store(OUTPUT, requests), queue, around
             )
             for _ in range(20):
                 try:
@@ -188,14 +191,17 @@ class Actors:
 
     def submit(self, _action: Action) -> None:
         def command(deployment: Deployment) -> None:
-            for _ in Submission(deployment, [f"s3://{INPUT}/"], ObjectFilter(), None, dry_run=False).run():
+            uris = [f"s3://{bucket}/" for bucket in deployment.sources]
+            for _ in Submission(deployment, uris, ObjectFilter(), None, dry_run=False).run():
                 pass
 
         self.operate(command)
 
     def _cancel(self, action: Action) -> None:
         self._world.cancelled.add(action.key)
-        name = f"s3://{INPUT}/{action.key}" if action.number else action.key
+        bucket, key = place_of(action.key)
+        several = len(self._world.settings.input_buckets) > 1
+        name = f"s3://{bucket}/{key}" if action.number or several else key
         self.operate(lambda deployment: (cancel(deployment, [name], dry_run=False), None)[1])
 
     def _redrive(self, _action: Action) -> None:
@@ -211,10 +217,11 @@ class Actors:
     # Attackers, and access that is denied
 
     def _forge_event(self, action: Action) -> None:
-        found = self._world.input.objects(INPUT).get(action.key)
+        bucket, key = place_of(action.key)
+        found = self._world.input.objects(bucket).get(key)
         etag = found.etag.strip('"') if found is not None else "0" * 32
         sequencers = ("F" * 16, "zz", "F" * 2000, "0", None, "00" + "F" * 30)
-        event = ObjectCreated(INPUT, action.key, None, etag, None, sequencers[action.number], None)
+        event = ObjectCreated(bucket, key, None, etag, None, sequencers[action.number], None)
         self.send(event.to_body())
 
     def _forge_message(self, action: Action) -> None:
@@ -239,10 +246,10 @@ class Actors:
             self._world.output.request("put_object", Bucket=OUTPUT, Key=key, Body=body)
 
     def _deny(self, action: Action) -> None:
-        self._world.input.deny(INPUT, action.key, READS)
+        self._world.input.deny(*place_of(action.key), READS)
 
     def _allow(self, action: Action) -> None:
-        self._world.input.allow(INPUT, action.key)
+        self._world.input.allow(*place_of(action.key))
 
     def _deny_output(self, _action: Action) -> None:
         self._world.output.deny(OUTPUT, "")

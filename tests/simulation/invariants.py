@@ -10,15 +10,26 @@ from typing import TYPE_CHECKING, Any
 from runner.aws.s3_events import parse
 from runner.errors import EventError
 from runner.job.context import digest_of
-from runner.job.keys import output_key
+from runner.job.keys import rejects_folder
 from tests.simulation.calculation import BAD, SimCalculation, describe, transformed
-from tests.simulation.scenario import DIGESTS, INPUT, OUTPUT, Kind
+from tests.simulation.keying import (
+    current_outputs,
+    is_output_of,
+    is_taken,
+    key_of,
+    keys_of,
+    name_of,
+    place_of,
+    wrong_owners,
+)
+from tests.simulation.scenario import DIGESTS, OUTPUT, Kind
 from tests.simulation.world import settings_with
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from tests.simulation.s3_model import S3Model
+    from tests.simulation.s3_objects import StoredObject
     from tests.simulation.scenario import InputVersion
     from tests.simulation.world import World
 
@@ -47,12 +58,13 @@ def check(world: World) -> None:
 
 
 def _problems(world: World) -> Iterator[str]:
+    yield from wrong_owners(world)
     for key in world.inputs:
         yield from wrong_versions(world, key)
     in_trouble = _keys_in_trouble(world)
     for key, versions in world.inputs.items():
         if key not in in_trouble and versions[-1].content is not None:
-            yield from _wrong_at_rest(world, key, versions[-1].content)
+            yield from _wrong_at_rest(world, key, versions[-1], versions[-1].content)
     for key in world.inputs:
         yield from _wrong_rejects_of_output(world, key)
     yield from world.network.overwritten
@@ -68,10 +80,14 @@ def _problems(world: World) -> Iterator[str]:
 
 def wrong_versions(world: World, key: str) -> Iterator[str]:
     """Yield what is wrong with any version of an output that was ever visible."""
+    for place in sorted(keys_of(world, key)):
+        yield from _wrong_versions_at(world, key, place)
+
+
+def _wrong_versions_at(world: World, key: str, place: str) -> Iterator[str]:
     newest = -1
-    for output in world.output.versions(OUTPUT, output_key(world.settings, key)):
-        if output.is_delete_marker:
-            yield f"the output of {key} was deleted"
+    for output in world.output.versions(OUTPUT, place):
+        if not is_output_of(output, key):  # see `wrong_owners`
             continue
         digest = told_digests().get(output.metadata.get("transform-digest", ""), "")
         versions = [one for one in world.inputs[key] if _written_before(one, output.written - world.epoch_s)]
@@ -98,7 +114,7 @@ def _keys_in_trouble(world: World) -> set[str]:
     found = set(world.cancelled)
     for message in world.sqs.messages(world.dead_url):
         try:
-            found |= {event.key for event in parse(message.body).created}
+            found |= {name_of(event.bucket, event.key) for event in parse(message.body).created}
         except EventError:
             continue
     return found
@@ -110,12 +126,14 @@ def _without_a_cause(world: World) -> Iterator[str]:
     for message in world.sqs.messages(world.dead_url):
         reason = message.attributes.get("reason", {}).get("StringValue", "")
         try:
-            keys = {event.key for event in parse(message.body).created}
+            keys = {name_of(event.bucket, event.key) for event in parse(message.body).created}
         except EventError:
             keys = set()
         contents = [version.content for key in keys for version in world.inputs.get(key, ())]
         if reason.startswith("every line was rejected"):
             caused = any(content and transformed(content, "")[0] == b"" for content in contents)
+        elif reason.startswith("its output key is taken"):
+            caused = any(is_taken(world, key) for key in keys)
         elif reason.startswith("gave up after"):
             caused = not world.scenario.is_calm
         else:
@@ -124,12 +142,15 @@ def _without_a_cause(world: World) -> Iterator[str]:
             yield f"a message about {', '.join(keys) or 'nothing'} is a dead letter: {reason or 'without a reason'}"
 
 
-def _wrong_at_rest(world: World, key: str, content: bytes) -> Iterator[str]:
-    output = world.output.objects(OUTPUT).get(output_key(world.settings, key))
+def _wrong_at_rest(world: World, key: str, version: InputVersion, content: bytes) -> Iterator[str]:
+    output = world.output.objects(OUTPUT).get(key_of(world, key, version))
     last = world.digests[-1:] if world.scenario.final_submit else world.digests
     right = {digest: transformed(content, digest) for digest in last}
     if output is None:
         yield f"there is no output of {key}, of {describe(content)}"
+        return
+    if not is_output_of(output, key):
+        yield f"the output key of {key} is that of another input, and there is no dead letter"
         return
     if output.body not in [body for body, _ in right.values()]:
         yield (
@@ -137,7 +158,7 @@ def _wrong_at_rest(world: World, key: str, content: bytes) -> Iterator[str]:
             f"{describe(output.body)}"
         )
         return
-    tags = [one.tags for one in world.input.versions(INPUT, key) if one.body == content]
+    tags = [one.tags for one in world.input.versions(*place_of(key)) if one.body == content]
     if output.tags not in tags:
         yield f"the output of {key} has the tags {output.tags}, not {' or '.join(map(str, tags))}"
     told = {event["output"]["etag"] for event in world.told if event["output"]}
@@ -147,9 +168,11 @@ def _wrong_at_rest(world: World, key: str, content: bytes) -> Iterator[str]:
 
 def _wrong_rejects_of_output(world: World, key: str) -> Iterator[str]:
     """Yield what is wrong with the rejected lines of the output that stands, whatever has become of its input."""
-    output = world.output.objects(OUTPUT).get(output_key(world.settings, key))
-    if output is None:
-        return
+    for output in current_outputs(world, key):
+        yield from _wrong_rejects_of(world, key, output)
+
+
+def _wrong_rejects_of(world: World, key: str, output: StoredObject) -> Iterator[str]:
     digest = told_digests().get(output.metadata.get("transform-digest", ""), "")
     contents = {one.content for one in world.inputs[key] if one.content is not None}
     made_from = [content for content in contents if transformed(content, digest)[0] == output.body]
@@ -164,8 +187,8 @@ def wrong_rejects(world: World, key: str, content: bytes, metadata: Any) -> Iter
     if not bad:
         return
     objects = world.output.objects(OUTPUT)
-    prefix = f"{world.settings.rejects_prefix}{key}/"
-    indexes = [json.loads(one.body) for name, one in objects.items() if name == f"{prefix}{_job(metadata)}/index.json"]
+    folder = rejects_folder(world.settings, *place_of(key), _job(metadata))
+    indexes = [json.loads(one.body) for name, one in objects.items() if name == f"{folder}index.json"]
     if not indexes:
         yield f"the rejected lines of {key} have no index"
         return

@@ -191,7 +191,7 @@ class Operation:
 
     def output(self, key: str) -> StoredObject | None:
         """Return the current output of an object."""
-        return self.world.output.objects(OUTPUT).get(output_key(self.world.settings, key))
+        return self.world.output.objects(OUTPUT).get(output_key(self.world.settings, INPUT, key))
 
     def digest_of(self, output: StoredObject) -> str:
         """Return the calculation that an output says it was made by."""

@@ -158,6 +158,10 @@ class S3Model:
         """Return every version of a key that was ever visible, the oldest first, also without versioning."""
         return list(self._buckets[bucket].history.get(key, ()))
 
+    def keys_ever(self, bucket: str) -> list[str]:
+        """Return the keys that have, or had, a version."""
+        return [*self._buckets[bucket].history]
+
     def request(self, operation: str, **arguments: Any) -> dict[str, Any]:
         """Return the answer to a request; `Body` of an object is bytes.
 

@@ -101,6 +101,7 @@ class Scenario:
         bad_starts: Share of the job processes that hang or die when they start; counted as faults.
         agent_failures: Share of the requests to the agent of ECS that fail, with and without an effect.
         tagged: Whether inputs have tags.
+        keying: Which output keys and input buckets there are, as `keying.KEYINGS` names them.
         reports_expired: Whether SQS refuses to extend a message that is visible again.
         left_out: Faults that do not happen although they were drawn.
     """
@@ -127,6 +128,7 @@ class Scenario:
     bad_starts: float = 0.0
     agent_failures: float = 0.0
     tagged: bool = False
+    keying: str = ""
     left_out: frozenset[tuple[str, int]] = frozenset()
 
     @property
@@ -263,7 +265,10 @@ def scenario_of(seed: int) -> Scenario:
         versioned=chance.random() < 0.5,
     )
     rare = random.Random(f"{seed} rare")
-    return _with_rare(rare, scenario) if rare.random() < _RARE_SHARE else scenario
+    scenario = _with_rare(rare, scenario) if rare.random() < _RARE_SHARE else scenario
+    from tests.simulation.keying import with_keying  # noqa: PLC0415 # which has the actions and buckets from here
+
+    return with_keying(random.Random(f"{seed} buckets"), scenario)
 
 
 def _with_rare(chance: random.Random, scenario: Scenario) -> Scenario:

@@ -28,16 +28,18 @@ from runner.worker.notifications import OutcomeChannels
 from tests.simulation.actors import Actors
 from tests.simulation.calculation import SimCalculation, open_object
 from tests.simulation.kernel import EPOCH_S, Kernel, Process
+from tests.simulation.keying import KEYINGS
 from tests.simulation.machine import SimChance, SimClock, SimProcesses, SimTasks
 from tests.simulation.network import Faults, Network, SimS3Requests, SimSqsClient
 from tests.simulation.s3_model import S3Model
-from tests.simulation.scenario import DIGESTS, INPUT, OUTPUT, Action, InputVersion, Kind, Scenario
+from tests.simulation.scenario import DIGESTS, OUTPUT, Action, InputVersion, Kind, Scenario
 from tests.simulation.sqs_model import SqsModel
 from transform import PartSizes
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from runner.aws.bucket import S3Requests
     from tests.simulation.machine import SimConnection
     from tests.simulation.trace import Trace
 
@@ -53,10 +55,10 @@ QUIET_S = 25.0
 
 
 @cache
-def settings_with(max_lease_s: float) -> Settings:
+def settings_with(max_lease_s: float, keying: str = "") -> Settings:
     """Return the settings of the workers: as in production, but for sizes."""
     read = Settings.read(
-        {"S3_INPUT_BUCKET": INPUT, "S3_OUTPUT_BUCKET": OUTPUT, "SQS_BATCH_QUEUE": "queue", "CALCULATION": "a AS b"}
+        {**KEYINGS[keying].settings, "S3_OUTPUT_BUCKET": OUTPUT, "SQS_BATCH_QUEUE": "queue", "CALCULATION": "a AS b"}
         | {"VISIBILITY_TIMEOUT_S": str(VISIBILITY_S), "STOP_TIMEOUT_S": str(STOP_S), "RETRY_MIN_S": "5"}
         | {"RETRY_MAX_S": "60", "MAX_ATTEMPTS": "8", "OUTPUT_PREFIX": "output/", "POLL_WAIT_S": "20"}
     )
@@ -157,7 +159,9 @@ class World:
         self.output = S3Model(clock, unique_etags=scenario.unique_etags, page_size=scenario.page_size)
         self.output.replay_completes = scenario.replays
         self.output.overlaps_conflict = scenario.overlaps
-        self.input.create_bucket(INPUT, versioning=scenario.versioned)
+        inputs = KEYINGS[scenario.keying].buckets
+        for bucket in inputs:
+            self.input.create_bucket(bucket, versioning=scenario.versioned)
         self.output.create_bucket(OUTPUT)
         self.sqs = SqsModel(clock, random.Random(f"{scenario.seed} sqs"))
         self.sqs.duplicate_probability = scenario.duplicates
@@ -174,9 +178,14 @@ class World:
             scenario.left_out,
         )
         self.network = Network(
-            self.kernel, {INPUT: self.input, OUTPUT: self.output}, OUTPUT, self.sqs, self.faults, self.trace
+            self.kernel,
+            {**dict.fromkeys(inputs, self.input), OUTPUT: self.output},
+            OUTPUT,
+            self.sqs,
+            self.faults,
+            self.trace,
         )
-        self.settings = settings_with(scenario.max_lease_s)
+        self.settings = settings_with(scenario.max_lease_s, scenario.keying)
         self.workers: list[RunningWorker] = []
         self.told: list[dict[str, Any]] = []
         self.to_do = 0
@@ -315,12 +324,12 @@ class World:
                 around.clock.sleep(_HANGS_S)
             around.processes.exit(1)
         requests = around.s3({}, None)
-        source, store = Store(INPUT, requests), Store(OUTPUT, requests)
+        sources, store = self.sources(requests), Store(OUTPUT, requests)
         notes = Cancellations(store, cancellations_prefix(self.settings), clock=around.clock)
         context = JobContext(
             self.settings,
             SimCalculation(digest),
-            source,
+            sources,
             store,
             notes,
             PartSizes(_PART_BYTES),
@@ -343,6 +352,10 @@ class World:
             self.at(self.kernel.now + STOP_S + 10, running.process.end, -9)
         else:
             running.process.end(-9)
+
+    def sources(self, requests: S3Requests) -> dict[str, Store]:
+        """Return the input buckets."""
+        return {name: Store(name, requests) for name in self.settings.input_buckets}
 
     def queue_of(self, process: Process) -> Queue:
         """Return the queue as a process uses it."""

@@ -235,12 +235,13 @@ class MemoryJobs:
     def context(self, **changes: str) -> JobContext:
         settings = Settings.read({**LEAST, **self.changes, **changes})
         around = replace(REAL, clock=self.s3.clock, chance=self.chance, open_input=self.s3.open_input)
-        source, store = Store(INPUT, self.s3), Store(OUTPUT, self.s3)
+        sources = {name: Store(name, self.s3) for name in settings.input_buckets}
+        store = Store(OUTPUT, self.s3)
         notes = Cancellations(store, cancellations_prefix(settings), clock=self.s3.clock)
         return JobContext(
             settings,
             load_calculation(settings),
-            source,
+            sources,
             store,
             notes,
             PartSizes(self.part_bytes),
@@ -250,12 +251,14 @@ class MemoryJobs:
             around,
         )
 
-    def event(self, sequencer: str | None = "0055", *, etag: bool = True, key: str = KEY) -> ObjectCreated:
+    def event(
+        self, sequencer: str | None = "0055", *, etag: bool = True, key: str = KEY, bucket: str = INPUT
+    ) -> ObjectCreated:
         """Return the event of the object that is there."""
-        found = self.s3.objects[INPUT, key]
+        found = self.s3.objects[bucket, key]
         version = found.version if self.s3.versioned else None
         tag = found.etag.strip('"') if etag else None
-        return ObjectCreated(INPUT, key, version, tag, len(found.content), sequencer, None)
+        return ObjectCreated(bucket, key, version, tag, len(found.content), sequencer, None)
 
     def do(
         self,

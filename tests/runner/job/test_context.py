@@ -35,11 +35,14 @@ IN_OUTPUTS = {
     "max_line_bytes": {"MAX_LINE_BYTES": "1000"},
 }
 NOT_IN_OUTPUTS = {
-    "input_bucket": {"S3_INPUT_BUCKET": "others"},  # the source, which an output has in its metadata, too
+    "input_buckets": {"S3_INPUT_BUCKET": "others"},  # the source, which an output has in its metadata, too
     "output_bucket": {"S3_OUTPUT_BUCKET": "others"},
     "queue": {"SQS_BATCH_QUEUE": "others"},
     "region": {"AWS_REGION": "eu-west-1"},
     "output_prefix": {"OUTPUT_PREFIX": "elsewhere/"},
+    "input_prefixes": {"INPUT_PREFIX": "raw/"},  # whether there is an output
+    "input_suffixes": {"INPUT_SUFFIX": ".jsonl"},
+    "output_key": {"OUTPUT_KEY": "{stem}.jsonl"},  # where it is
     "rejects_prefix": {"REJECTS_PREFIX": "elsewhere/"},
     "checkpoint_prefix": {"CHECKPOINT_PREFIX": "elsewhere/"},
     "on_error": {"ON_ERROR": "fail"},  # whether there is an output, as the next two

@@ -371,7 +371,8 @@ class StoreOfManyObjects(Store):
 def test_memory_stays_flat(deployment: Deployment, monkeypatch: pytest.MonkeyPatch) -> None:
     """A listing of many objects is never held as a whole."""
     operated = open_in_process(deployment, monkeypatch)
-    operated = replace(operated, source=StoreOfManyObjects(operated.source.bucket, operated.source.requests))
+    sources = {name: StoreOfManyObjects(name, source.requests) for name, source in operated.sources.items()}
+    operated = replace(operated, sources=sources)
     peaks = []
     tracemalloc.start()
     for at, _ in enumerate(Submission(operated, [all_of(deployment)], ObjectFilter(), None, dry_run=True).run()):

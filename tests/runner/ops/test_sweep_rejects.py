@@ -39,7 +39,7 @@ class Bucket:
         self.pause_s = 10.0
         store = Store("outgoing", self)
         queue, context = cast("Any", None), self.around.context
-        self.deployment = Deployment(Settings.read(LEAST), store, store, queue, context.around)
+        self.deployment = Deployment(Settings.read(LEAST), {}, store, queue, context.around)
 
     def call(self, operation: str, **arguments: Any) -> dict[str, Any]:
         self.requests[operation] += 1
