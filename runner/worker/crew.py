@@ -2,7 +2,8 @@
 
 A small job has one process, and as many of them run at a time as there are processes. A large job has all cores to
 itself. Jobs of a backfill have a share of the processes at most, of which a large one has what is free; a large job of
-the main queue that runs beside it has the rest. A job waits for a process, runs, and may be asked to stop; it ends with an outcome, which settles its message.
+the main queue that runs beside it has the rest. A job waits for a process, runs, and may be asked to stop; it ends with
+an outcome, which settles its message.
 """
 
 from __future__ import annotations

@@ -82,7 +82,7 @@ def test_a_large_job_waits_for_the_others_and_then_has_all_cores(make_site: Make
     _, second = site.begin()
     large = site.take_on(large=True)
     site.start_jobs()
-    assert (large.state, site.crew.room()) == (WAITING, False)
+    assert (large.state, site.crew.room()) == (WAITING, 0)
     first.say(Outcome(JobResult.DONE))
     site.listen()
     site.start_jobs()
