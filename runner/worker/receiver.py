@@ -26,7 +26,7 @@ class Receiver:
         wake: Called when a receive has ended.
         around: The clock and threads.
         bugs: Keeps what the thread raises.
-        pauses: Whether it waits after a failure other than a denial, longer each time, before it returns the error.
+        pauses: Whether it waits after a failure other than a denial before the next receive, longer each time.
 
     Attributes:
         asked: Whether a receive was requested whose result was not taken yet.
@@ -96,11 +96,13 @@ class Receiver:
         while self._wanted.wait() and not self._closing.is_set():
             self._wanted.clear()
             try:
-                found = self._queue.receive(self._wait_s, self._visibility_s)
-                self._inbox.put((found, self._clock.monotonic()))
+                self._report(self._queue.receive(self._wait_s, self._visibility_s))
                 wait_s = _FIRST_WAIT_S
             except RunnerError as error:
+                self._report(error)
                 self._closing.wait(wait_s if self._pauses and not isinstance(error, DeniedError) else 0)
                 wait_s = min(2 * wait_s, _LONGEST_WAIT_S)
-                self._inbox.put((error, self._clock.monotonic()))
-            self._wake()
+
+    def _report(self, found: Message | RunnerError | None) -> None:
+        self._inbox.put((found, self._clock.monotonic()))
+        self._wake()

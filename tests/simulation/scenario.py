@@ -102,6 +102,7 @@ class Scenario:
         agent_failures: Share of the requests to the agent of ECS that fail, with and without an effect.
         tagged: Whether inputs have tags.
         reports_expired: Whether SQS refuses to extend a message that is visible again.
+        backfill_percent: Share of the job processes that jobs of backfills may have; 0 without a queue for them.
         left_out: Faults that do not happen although they were drawn.
     """
 
@@ -127,6 +128,7 @@ class Scenario:
     bad_starts: float = 0.0
     agent_failures: float = 0.0
     tagged: bool = False
+    backfill_percent: int = 0
     left_out: frozenset[tuple[str, int]] = frozenset()
 
     @property
@@ -198,6 +200,7 @@ _LARGE = _Scale(
     duplicates=(0.0, 0.0, 0.1),
 )
 _RARE_SHARE = 0.2  # of the scenarios in which what is rare happens
+_BACKFILL_SHARE = 0.25  # of the scenarios in which there is a queue of backfills
 _LARGE_SHARE = 0.05  # what goes wrong mostly needs little, so that many small scenarios find more in the same time
 _LINES = (b'{"x":1}\n', b'{"x":22}\n', b'{"x":333}\n', b'{"x":4444}\n', b'{"x":55555}\n')
 
@@ -262,8 +265,26 @@ def scenario_of(seed: int) -> Scenario:
         reports_expired=chance.random() < 0.7,
         versioned=chance.random() < 0.5,
     )
+    backfill = random.Random(f"{seed} backfill")
+    if backfill.random() < _BACKFILL_SHARE:
+        scenario = _with_backfill(backfill, scenario, span_s)
     rare = random.Random(f"{seed} rare")
     return _with_rare(rare, scenario) if rare.random() < _RARE_SHARE else scenario
+
+
+def _with_backfill(chance: random.Random, scenario: Scenario, span_s: float) -> Scenario:
+    """Return a scenario with a queue of backfills, and submissions in a row, beside which objects arrive."""
+    began_s = _BEGIN_S + chance.uniform(0, span_s)
+    submissions = [
+        Action(began_s + number * chance.choice((0.0, 0.5, 5.0)), Kind.SUBMIT, number=chance.randrange(3))
+        for number in range(chance.randint(1, 4))
+    ]
+    return replace(
+        scenario,
+        actions=tuple(sorted((*scenario.actions, *submissions), key=lambda action: action.at_s)),
+        jobs_at_once=chance.choice((1, 2, 2, 4)),
+        backfill_percent=chance.choice((50, 50, 25, 100)),
+    )
 
 
 def _with_rare(chance: random.Random, scenario: Scenario) -> Scenario:
