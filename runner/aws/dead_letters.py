@@ -117,8 +117,8 @@ class DeadLetters:
     Args:
         queue: The queue.
         clock: Tells the time.
-        backfill: The queue of backfills, if their dead letters are among these. They are told from the others by an
-            attribute that the worker adds, or by the ARN of the queue that SQS has moved them from.
+        backfill: The queue of backfills, if its dead letters are among these. They have an attribute that the worker
+            adds, or the ARN of that queue, from which SQS has moved them.
     """
 
     def __init__(self, queue: Queue, clock: Clock, backfill: Queue | None = None) -> None:
