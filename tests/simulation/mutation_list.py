@@ -273,9 +273,23 @@ BY_TESTS = (
     Mutation(
         "remove dead letters before they are sent",
         LETTERS,
-        "            send_all(self._queue, batch, self._clock)\n            self.remove(left[: len(batch)])\n",
-        "            self.remove(left[: len(batch)])\n            send_all(self._queue, batch, self._clock)\n",
+        "            send_all(queue, batch, self._clock)\n            self.remove(left[: len(batch)])\n",
+        "            self.remove(left[: len(batch)])\n            send_all(queue, batch, self._clock)\n",
         test="tests/runner/aws/test_dead_letters.py",
+    ),
+    Mutation(
+        "dead letters of a backfill go to the main queue",
+        LETTERS,
+        "queue = self._backfill if lane is Lane.BACKFILL and self._backfill is not None else self._queue",
+        "queue = self._queue",
+        test="tests/runner/aws/test_dead_letters.py",
+    ),
+    Mutation(
+        "a large job of a backfill in the process that a receive may need",
+        CREW,
+        "return min(free, max(1, self._free(Lane.MAIN) - reserved))",
+        "return free",
+        test="tests/runner/worker/test_lanes.py",
     ),
     Mutation(
         "let one denied object count against nobody",
