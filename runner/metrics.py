@@ -91,6 +91,7 @@ class JobNumbers:
         absent: Names to read, drop or select that no line has.
         message_age_s: Time at the end since its message was first sent, None if not known.
         retries: Attempts before this one.
+        is_backfill: Whether its message was on the backfill queue.
     """
 
     lines_in: int = 0
@@ -102,6 +103,7 @@ class JobNumbers:
     seconds: float = 0.0
     message_age_s: float | None = None
     retries: int = 0
+    is_backfill: bool = False
 
 
 def job_metrics(metrics: Metrics, outcome: str, numbers: JobNumbers, **properties: object) -> None:
@@ -121,16 +123,19 @@ def job_metrics(metrics: Metrics, outcome: str, numbers: JobNumbers, **propertie
     if numbers.seconds > 0:
         values["MBPerSecond"] = (numbers.bytes_in / _BYTES_PER_MB / numbers.seconds, "Megabytes/Second")
     if numbers.message_age_s is not None:
-        values["MessageAge"] = (max(0.0, numbers.message_age_s), "Seconds")  # SQS's clock may be ahead of ours
+        name = "BackfillMessageAge" if numbers.is_backfill else "MessageAge"
+        values[name] = (max(0.0, numbers.message_age_s), "Seconds")  # SQS's clock may be ahead of ours
     metrics.emit(values, by={"Outcome": outcome}, **properties)
 
 
-def age_metric(metrics: Metrics, seconds: float) -> None:
+def age_metric(metrics: Metrics, seconds: float, *, is_backfill: bool = False) -> None:
     """Emit the age of the oldest message that a worker holds, since it was first sent.
 
-    SQS tells the age of each copy, which starts again when a message is requeued.
+    SQS tells the age of each copy, which starts again when a message is requeued. A backfill may wait for days, so that
+    its messages have a metric of their own.
     """
-    metrics.emit({"OldestMessageAge": (max(0.0, seconds), "Seconds")})
+    name = "OldestBackfillMessageAge" if is_backfill else "OldestMessageAge"
+    metrics.emit({name: (max(0.0, seconds), "Seconds")})
 
 
 def breaker_metric(metrics: Metrics, *, is_open: bool) -> None:

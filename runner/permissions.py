@@ -96,12 +96,14 @@ class Resources:
     Attributes:
         input_bucket: The input bucket, or several.
         output_bucket: The output bucket.
-        queue: The queue.
+        queue: The main queue.
         dead_letter_queue: Its dead-letter queue.
         keys: The KMS keys that the buckets and queues are encrypted with.
         tasks: The tasks of the service, which protect themselves from scale-in: `arn:…:task/CLUSTER/*`.
         outcome_topic: The SNS topic that outcomes are sent to.
         outcome_bus: The EventBridge bus that outcomes are sent to.
+        backfill_queue: The queue of backfills, None without one.
+        backfill_dead_letter_queue: Its dead-letter queue, None if that is the one of the main queue.
         input_prefix: The prefix of all inputs, or several. Unless INPUT_PREFIX of the worker is the same, a message
             about another object stops the workers, as access is denied.
         output_prefix: OUTPUT_PREFIX of the worker; if it is empty, outputs may be anywhere in the bucket.
@@ -117,6 +119,8 @@ class Resources:
     tasks: str | None = None
     outcome_topic: str | None = None
     outcome_bus: str | None = None
+    backfill_queue: str | None = None
+    backfill_dead_letter_queue: str | None = None
     input_prefix: str | tuple[str, ...] = ""
     output_prefix: str = Settings.model_fields["output_prefix"].default
     rejects_prefix: str = Settings.model_fields["rejects_prefix"].default
@@ -138,8 +142,8 @@ class Resources:
             "outputs": [_objects(self.output_bucket, self.output_prefix)],
             "rejects": [_objects(self.output_bucket, self.rejects_prefix)],
             "checkpoints": [_objects(self.output_bucket, self.checkpoint_prefix)],
-            "queue": [self.queue],
-            "dead_letter_queue": [self.dead_letter_queue],
+            "queue": [arn for arn in (self.queue, self.backfill_queue) if arn],
+            "dead_letter_queue": [arn for arn in (self.dead_letter_queue, self.backfill_dead_letter_queue) if arn],
             "keys": list(self.keys),
             "tasks": [self.tasks] if self.tasks else [],
             "outcome_topic": [self.outcome_topic] if self.outcome_topic else [],

@@ -158,6 +158,11 @@ Prefix = Annotated[str, "the start of keys, such as output/"]
 Share = Annotated[
     str, _matches(r"[0-9]+|(100(\.0*)?|[0-9]{1,2}(\.[0-9]*)?)%"), "a number of lines such as 100 or a share such as 5%"
 ]
+Percentage = Annotated[
+    str,
+    _matches(r"(100(\.0*)?|(?=[0-9.]*[1-9])[0-9]{1,2}(\.[0-9]*)?)%"),
+    "a share above 0%, up to 100%, such as 50%",
+]
 Size = Annotated[int, BeforeValidator(_parse_size), "a size such as 64KiB, 10MB or 5000"]
 Count = Annotated[int, "a whole number"]
 WholeSeconds = Annotated[int, "a whole number of seconds"]

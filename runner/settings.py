@@ -6,6 +6,7 @@ its names, its meaning and its values; messages about wrong values and the refer
 
 import re
 from collections.abc import Mapping
+from fractions import Fraction
 from pathlib import Path
 from typing import Any, Self, cast
 
@@ -32,6 +33,7 @@ from runner.setting_types import (
     Namespace,
     OutputKey,
     Paths,
+    Percentage,
     Policy,
     Prefix,
     Queue,
@@ -142,6 +144,16 @@ class Settings(BaseSettings):
         default=None,
         description="Queue for messages that cannot succeed; if not set, that of the queue's redrive policy",
     )
+    backfill_queue: Queue | None = Field(
+        default=None,
+        description="Queue for existing objects, which are transformed while the main queue is empty; if not set, "
+        "`runner submit` puts them on the main one",
+    )
+    backfill_share: Percentage = Field(
+        default="50%",
+        description="Largest share of the processes that work on messages of BACKFILL_QUEUE at a time, rounded down, "
+        "but at least one process",
+    )
     outcome_topic: Topic | None = Field(
         default=None, description="SNS topic that receives the outcome of each object; if not set, none"
     )
@@ -226,6 +238,16 @@ class Settings(BaseSettings):
             raise SettingsError("\n".join(wrong))
         return settings
 
+    def backfill_processes(self, workers: int) -> int:
+        """Return how many of a number of processes may work on messages of the backfill queue at a time.
+
+        Example:
+            >>> Settings.read({"S3_INPUT_BUCKET": "incoming", "S3_OUTPUT_BUCKET": "outgoing", "SQS_BATCH_QUEUE": "jobs",
+            ...                "CALCULATION": "a + 1 AS b", "BACKFILL_SHARE": "50%"}).backfill_processes(5)
+            2
+        """
+        return max(1, int(workers * Fraction(self.backfill_share.removesuffix("%")) / 100))
+
     @property
     def is_reference(self) -> bool:
         """Whether the calculation is a reference to Python code, rather than SQL text."""
@@ -295,6 +317,13 @@ class Settings(BaseSettings):
     def _another_queue(cls, value: str | None, info: ValidationInfo) -> str | None:
         if value is not None and value == info.data.get("queue"):
             raise ValueError("expected another queue than the one that the messages come from")
+        return value
+
+    @field_validator("backfill_queue")
+    @classmethod
+    def _neither_of_the_others(cls, value: str | None, info: ValidationInfo) -> str | None:
+        if value is not None and value in (info.data.get("queue"), info.data.get("dead_letter_queue")):
+            raise ValueError("expected another queue than the main one and the dead-letter queue")
         return value
 
     @field_validator("max_lease_s", "retry_max_s")

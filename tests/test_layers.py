@@ -154,7 +154,7 @@ def test_files_do_import_one_another() -> None:
     plan = imports_of("transform.engine.plan", at_import(tree("transform.engine.plan")))
     assert {"transform.decode.decoder", "transform.expressions.evaluate", "transform.engine.splice"} <= plan
     loop = imports_of("runner.worker.loop", at_import(tree("runner.worker.loop")))
-    assert {"runner.worker.crew", "runner.worker.settlement", "runner.worker.receiver"} <= loop
+    assert {"runner.worker.crew", "runner.worker.settlement", "runner.worker.intake"} <= loop
 
 
 @pytest.mark.parametrize("name", [name for name in MODULES if name.startswith("runner.")])

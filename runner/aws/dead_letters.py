@@ -14,14 +14,14 @@ from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, Any
 
-from runner.aws.message import Message, attributes_of, batches, compose, read_message
+from runner.aws.message import Lane, Message, attributes_of, batches, compose, read_message
 from runner.aws.queue import send_all
 from runner.aws.s3_events import parse
 from runner.aws.sqs import ask_sqs, name_of, to_error
 from runner.errors import EventError, QueueError, cause_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from runner.aws.queue import Queue
     from runner.machine import Clock
@@ -73,6 +73,7 @@ _HELD_S = 60
 _HELD_LETTERS_PER_S = 50  # far fewer than are received, so that the first ones are not received again meanwhile
 _MAX_HELD_S = 3600
 _MAX_HELD = 100_000  # SQS has no more than 120,000 in flight
+_SYSTEM_NAMES = ["ApproximateReceiveCount", "SentTimestamp", "AWSTraceHeader", "DeadLetterQueueSourceArn"]
 _WAIT_S = 1  # a receive that waits asks all servers of SQS, so an empty answer means an empty queue
 
 
@@ -86,6 +87,7 @@ class DeadLetter:
         buckets: The buckets of the objects that it is about; empty if they are not known.
         keys: The keys of these objects.
         job: The id of the job, "" if not known.
+        lane: The queue that it comes from.
     """
 
     message: Message = field(repr=False)
@@ -93,6 +95,7 @@ class DeadLetter:
     buckets: tuple[str, ...]
     keys: tuple[str, ...]
     job: str
+    lane: Lane = Lane.MAIN
 
     @property
     def about(self) -> str:
@@ -114,10 +117,13 @@ class DeadLetters:
     Args:
         queue: The queue.
         clock: Tells the time.
+        backfill: The queue of backfills, if its dead letters are among these. They have an attribute that the worker
+            adds, or the ARN of that queue, from which SQS has moved them.
     """
 
-    def __init__(self, queue: Queue, clock: Clock) -> None:
+    def __init__(self, queue: Queue, clock: Clock, backfill: Queue | None = None) -> None:
         self._queue = queue
+        self._backfill = backfill
         self._clock = clock
         self._url = queue.dead_letter_url
         self._held: dict[str, str] = {}  # the receipt handle of each by its id
@@ -147,7 +153,12 @@ class DeadLetters:
             self._let_go()
 
     def move_back(self, letters: Sequence[DeadLetter]) -> None:
-        """Send letters to the queue, as if they had never been tried, and then remove them here."""
+        """Send letters to the queues that they come from, as if never tried, and then remove them here."""
+        for lane in Lane:
+            self._move_back(lane, [letter for letter in letters if letter.lane is lane])
+
+    def _move_back(self, lane: Lane, letters: Sequence[DeadLetter]) -> None:
+        queue = self._backfill if lane is Lane.BACKFILL and self._backfill is not None else self._queue
         copies = []
         for letter in letters:
             # The progress of a checkpoint is still true; attempts, and the time when it was first sent, start again.
@@ -155,7 +166,7 @@ class DeadLetters:
             copies.append(compose(letter.message.body, attributes_of(letter.message, **known), letter.message.trace))
         left = [*letters]
         for batch in batches(copies):
-            send_all(self._queue, batch, self._clock)
+            send_all(queue, batch, self._clock)
             self.remove(left[: len(batch)])
             del left[: len(batch)]
 
@@ -178,16 +189,32 @@ class DeadLetters:
                 MaxNumberOfMessages=min(_BATCH, max_letters - len(self._held)),
                 VisibilityTimeout=hold_s,
                 WaitTimeSeconds=_WAIT_S,
-                MessageSystemAttributeNames=["ApproximateReceiveCount", "SentTimestamp", "AWSTraceHeader"],
+                MessageSystemAttributeNames=_SYSTEM_NAMES,
                 MessageAttributeNames=["All"],
             )
             messages = answer.get("Messages") or []
             new = [raw for raw in messages if raw["MessageId"] not in self._held]
             self._held.update({raw["MessageId"]: raw["ReceiptHandle"] for raw in messages})
             if new:
-                yield [_read(raw) for raw in new]
+                yield [self._read(raw) for raw in new]
             elif not messages:
                 return
+
+    def _read(self, raw: dict[str, Any]) -> DeadLetter:
+        given = {name: value.get("StringValue", "") for name, value in raw.get("MessageAttributes", {}).items()}
+        try:
+            created = parse(raw.get("Body", "")).created
+        except EventError:
+            created = ()
+        reason = given.get("reason") or "moved here by SQS, after more receives than its redrive policy allows"
+        buckets, keys = tuple(event.bucket for event in created), tuple(event.key for event in created)
+        return DeadLetter(read_message(raw), reason, buckets, keys, given.get("job", ""), self._lane_of(raw, given))
+
+    def _lane_of(self, raw: Mapping[str, Any], given: Mapping[str, str]) -> Lane:
+        moved_from = raw.get("Attributes", {}).get("DeadLetterQueueSourceArn")
+        by_worker = "reason" in given and given.get("lane") == Lane.BACKFILL.value
+        by_sqs = self._backfill is not None and bool(moved_from) and moved_from == self._backfill.arn
+        return Lane.BACKFILL if by_worker or by_sqs or self._queue.lane is Lane.BACKFILL else Lane.MAIN
 
     def _let_go(self) -> None:
         """Make the letters that are held visible again at once; it does not matter if some are gone or visible."""
@@ -200,14 +227,3 @@ class DeadLetters:
             ]
             with suppress(QueueError):
                 ask_sqs(self._queue.client, "change_message_visibility_batch", self._url, Entries=entries)
-
-
-def _read(raw: dict[str, Any]) -> DeadLetter:
-    given = {name: value.get("StringValue", "") for name, value in raw.get("MessageAttributes", {}).items()}
-    try:
-        created = parse(raw.get("Body", "")).created
-    except EventError:
-        created = ()
-    reason = given.get("reason") or "moved here by SQS, after more receives than its redrive policy allows"
-    buckets, keys = tuple(event.bucket for event in created), tuple(event.key for event in created)
-    return DeadLetter(read_message(raw), reason, buckets, keys, given.get("job", ""))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field
+from enum import Enum
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -15,13 +16,22 @@ _MAX_ATTRIBUTES = 10
 _TEXT_CHARACTERS = 1100  # of an attribute: the URI of an object has 1,093 at most
 
 _OURS = {"attempts", "first_sent", "progress", "owner"}
-_OF_A_DEAD_LETTER = {"reason", "job", "trace"}  # in addition
+_OF_A_DEAD_LETTER = {"reason", "job", "trace", "lane"}  # in addition
 _MAX_ATTEMPTS = 1000  # the largest maxReceiveCount of SQS; a larger number is not ours
 _EARLIEST_MS = 1_000_000_000_000  # in 2001: a smaller number is not a time in ms
 _OWNER = re.compile(r"[!-~]{1,100}")
 _MAX_PROGRESS_BYTES = 1 << 46  # the largest objects have 48.8 TiB
 
 _NOT_SENDABLE = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
+
+
+class Lane(Enum):
+    """Which of the queues of a deployment a message belongs to."""
+
+    MAIN = "main"
+    """The queue that S3's events are on."""
+    BACKFILL = "backfill"
+    """The queue of existing objects, which are transformed while there are no events."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +48,7 @@ class Message:
         progress: How many bytes of the input a checkpoint covered when the message was requeued.
         trace: The X-Ray trace header, or "".
         owner: Identifies the message in the checkpoint of its job: the id of the original message.
+        lane: The queue that it was received from, to which all that is done with it has to go.
         attributes: The message attributes of the sender, as SQS describes them.
     """
 
@@ -51,6 +62,7 @@ class Message:
     trace: str
     attributes: Mapping[str, Mapping[str, Any]] = field(default_factory=dict, compare=False, repr=False)
     owner: str = ""
+    lane: Lane = Lane.MAIN
 
     @property
     def is_copy(self) -> bool:
@@ -58,7 +70,7 @@ class Message:
         return self.owner not in ("", self.id)
 
 
-def read_message(raw: Mapping[str, Any]) -> Message:
+def read_message(raw: Mapping[str, Any], lane: Lane = Lane.MAIN) -> Message:
     """Return the message that SQS describes; one that was moved back from the dead letters has no attempts."""
     system = raw.get("Attributes", {})
     given = raw.get("MessageAttributes", {})
@@ -82,6 +94,7 @@ def read_message(raw: Mapping[str, Any]) -> Message:
         trace=system.get("AWSTraceHeader", ""),
         attributes={name: _sendable(value) for name, value in given.items() if name not in not_theirs},
         owner=owner if _OWNER.fullmatch(owner) else raw["MessageId"],
+        lane=lane,
     )
 
 

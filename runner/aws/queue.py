@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
-from runner.aws.message import Message, attributes_of, batches, compose, read_message
+from runner.aws.message import Lane, Message, attributes_of, batches, compose, read_message
 from runner.aws.sqs import ask_sqs, find_queue, name_of, read_redrive_policy, to_error
 from runner.errors import LeaseLostError, QueueError, RunnerError, SettingsError
 
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from runner.machine import Clock
+    from runner.settings import Settings
 
 
 MAX_WAIT_S = 20
@@ -45,6 +46,8 @@ class Queue:
         url: The URL of the queue.
         dead_letter_url: The URL of the dead-letter queue.
         max_receives: After how many receives SQS itself moves a message to a dead-letter queue; None for never.
+        lane: Whether it is the main queue of a deployment, or that of its backfills.
+        arn: The ARN of the queue, "" if not known.
     """
 
     client: Any = field(repr=False)
@@ -52,30 +55,39 @@ class Queue:
     url: str
     dead_letter_url: str
     max_receives: int | None
+    lane: Lane = Lane.MAIN
+    arn: str = ""
 
     @classmethod
-    def open(cls, client: Any, name: str, dead_letter: str | None) -> Queue:
+    def open(cls, client: Any, name: str, dead_letter: str | None, main: Queue | None = None) -> Queue:
         """Find a queue by its name, URL or ARN.
 
         Args:
             client: A boto3 client of SQS.
             name: The name, URL or ARN of the queue.
             dead_letter: That of the dead-letter queue; None for the one in the queue's redrive policy.
+            main: The main queue, if this is the queue for its backfills. It then has the dead-letter queue of the main
+                one unless its redrive policy has another one.
 
         Raises:
             SettingsError: One of them does not exist, is not accessible, or is a FIFO queue.
             QueueError: A request to SQS failed.
         """
         url, attributes = find_queue(client, name, "queue")
+        arn = attributes.get("QueueArn", "")
+        if main is not None and arn and arn == main.arn:
+            raise SettingsError(f"queue {name} is both the main queue and that of backfills: name another one")
         target, max_receives = read_redrive_policy(name, attributes.get("RedrivePolicy"))
-        if not (dead_letter or target):
+        dead = dead_letter or target or (main.dead_letter_url if main is not None else "")
+        if not dead:
             raise SettingsError(
                 f"queue {name} has no dead-letter queue: give it a RedrivePolicy, or name one in the settings"
             )
-        dead_letter_url, dead_letter_attributes = find_queue(client, dead_letter or target, "dead-letter queue")
+        dead_letter_url, dead_letter_attributes = find_queue(client, dead, "dead-letter queue")
         if dead_letter_attributes.get("QueueArn") == attributes.get("QueueArn"):
             raise SettingsError(f"queue {name} is its own dead-letter queue: name another one")
-        return cls(client, name_of(url), url, dead_letter_url, max_receives)
+        lane = Lane.MAIN if main is None else Lane.BACKFILL
+        return cls(client, name_of(url), url, dead_letter_url, max_receives, lane, arn)
 
     def receive(self, wait_s: int, visibility_s: int) -> Message | None:
         """Return a message, invisible to others for `visibility_s`; None if none arrived within `wait_s`, up to 20."""
@@ -88,7 +100,7 @@ class Queue:
             MessageAttributeNames=["All"],
         )
         messages = answer.get("Messages") or [None]
-        return None if messages[0] is None else read_message(messages[0])
+        return None if messages[0] is None else read_message(messages[0], self.lane)
 
     def extend(self, message: Message, seconds: int) -> None:
         """Keep a message invisible for a number of seconds from now on.
@@ -180,9 +192,11 @@ class Queue:
             LeaseLostError: As `delete`; the dead letter has been sent.
             CopiedError: The dead letter has been sent, but the message could not be deleted.
         """
-        known = {"attempts": message.attempts, "first_sent": message.first_sent}
+        known: dict[str, int | str] = {"attempts": message.attempts, "first_sent": message.first_sent}
         if message.progress:  # the checkpoint still exists when an operator moves it back
             known["progress"] = message.progress
+        if self.lane is not Lane.MAIN:
+            known["lane"] = self.lane.value
         attributes = attributes_of(message, reason=reason, job=job, trace=message.trace, **known)
         letter = compose(message.body, attributes, message.trace)
         self._call("send_message", self.dead_letter_url, **letter)
@@ -205,6 +219,22 @@ class Queue:
 
     def _call(self, operation: str, url: str | None = None, **arguments: Any) -> Any:
         return ask_sqs(self.client, operation, url or self.url, **arguments)
+
+
+def open_queues(client: Any, settings: Settings) -> tuple[Queue, Queue | None]:
+    """Return the main queue of a deployment, and the queue of its backfills; None if there is no such queue.
+
+    Raises:
+        SettingsError: A queue does not exist, is not accessible, is a FIFO queue, or is used for two purposes.
+        QueueError: A request to SQS failed.
+    """
+    main = Queue.open(client, settings.queue, settings.dead_letter_queue)
+    if settings.backfill_queue is None:
+        return main, None
+    backfill = Queue.open(client, settings.backfill_queue, settings.dead_letter_queue, main)
+    if backfill.url == main.dead_letter_url or backfill.dead_letter_url == main.url:
+        raise SettingsError(f"queue {backfill.name} is also a dead-letter queue, or has the main queue as one")
+    return main, backfill
 
 
 _TRIES = 6

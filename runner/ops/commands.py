@@ -49,26 +49,38 @@ def _command(function: Callable[..., None]) -> click.Command:
     type=click.Path(dir_okay=False, path_type=Path),
     help="Where to note how far it is; the same command then goes on from there.",
 )
+@click.option(
+    "--queue",
+    "lane",
+    type=click.Choice(["main", "backfill"]),
+    help="Which queue. By default the backfill queue if BACKFILL_QUEUE is set, whose messages wait until the main "
+    "queue is empty.",
+)
 @_dry_run
-def submit(uris: tuple[str, ...], resume_file: Path | None, *, dry_run: bool, as_json: bool, **filters: Any) -> None:
-    """Put existing objects on the queue.
+def submit(
+    uris: tuple[str, ...], resume_file: Path | None, lane: str | None, *, dry_run: bool, as_json: bool, **filters: Any
+) -> None:
+    """Put existing objects on the backfill queue, or the main one.
 
-    It is as if they had just arrived in the input bucket.
+    They are transformed as if they had just arrived in the input bucket; those on the backfill queue only while the
+    main queue is empty, and by a share of the processes (BACKFILL_SHARE).
 
     An object whose output by the same calculation exists already is not transformed again. Folder markers, archived
     objects and what the worker has written are left out.
     """
+    from runner.aws.message import Lane
     from runner.ops.deployment import Deployment
     from runner.ops.reports import tally_text
-    from runner.ops.submit import ObjectFilter, ResumeFile, Submission
+    from runner.ops.submit import ObjectFilter, ResumeFile, Submission, choose_queue
 
     deployment = Deployment.open(os.environ)
-    asked = {"queue": deployment.queue.url, "prefixes": " ".join(uris)}
+    queue = choose_queue(deployment, Lane(lane) if lane else None, resume_file)
+    asked = {"queue": queue.url, "prefixes": " ".join(uris)}
     asked |= {f"--{name.replace('_', '-')}": str(value) for name, value in filters.items() if value}
     resume = ResumeFile(resume_file, asked) if resume_file else None
     if resume is not None and not resume.is_new:
         echo(f"going on after what {resume_file} says is on the queue", err=True)
-    submission = Submission(deployment, uris, ObjectFilter(**filters), resume, dry_run=dry_run)
+    submission = Submission(deployment, uris, ObjectFilter(**filters), resume, dry_run=dry_run, queue=queue)
     try:
         _run(submission)
     except BaseException:
@@ -77,7 +89,8 @@ def submit(uris: tuple[str, ...], resume_file: Path | None, *, dry_run: bool, as
         echo(f"ended early, after {done.objects:,} objects, at {done.last!r}: {again}", err=True)
         raise
     done = submission.tally
-    _say(as_json, {**asdict(done), "dry_run": dry_run}, tally_text(done, dry_run=dry_run))
+    told = {**asdict(done), "queue": queue.lane.value, "dry_run": dry_run}
+    _say(as_json, told, tally_text(done, queue.lane, dry_run=dry_run))
 
 
 @_command
@@ -158,9 +171,9 @@ def discard(reason: str | None, key: str | None, *, dry_run: bool, as_json: bool
 @_key
 @_dry_run
 def redrive(reason: str | None, key: str | None, *, everything: bool, dry_run: bool, as_json: bool) -> None:
-    """Move dead letters back to the queue.
+    """Move dead letters back to the queues that they come from.
 
-    They are tried as if for the first time.
+    They are tried as if for the first time; those of a backfill wait on the backfill queue again.
 
     Each is sent before it is removed, so that none is lost. Those about objects of other buckets stay, and those that
     arrive during the redrive.
@@ -250,6 +263,7 @@ def _tell_letter(letter: DeadLetter, *, as_json: bool) -> None:
         return
     told: dict[str, Any] = {"time": letter.time.isoformat(timespec="seconds"), "id": letter.message.id}
     told |= {"buckets": letter.buckets, "keys": letter.keys, "job": letter.job, "reason": letter.reason}
+    told["lane"] = letter.lane.value
     echo_json({**told, "body": letter.message.body})
 
 

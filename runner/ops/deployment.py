@@ -6,12 +6,15 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from runner.aws.bucket import Store
-from runner.aws.queue import Queue
+from runner.aws.dead_letters import DeadLetters
+from runner.aws.queue import open_queues
 from runner.aws.surroundings import REAL, Surroundings
 from runner.settings import Settings
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+    from runner.aws.queue import Queue
 
 _OF_THE_CALCULATION = {"WHERE", "SCHEMA", "DROP", "SELECT"}
 
@@ -24,8 +27,9 @@ class Deployment:
         settings: The settings of its workers, with a placeholder for the calculation.
         sources: Its input buckets by their names.
         store: Its output bucket.
-        queue: Its queue.
+        queue: Its main queue.
         around: The clock and threads of the command.
+        backfill: Its queue of backfills, None without one.
     """
 
     settings: Settings
@@ -33,6 +37,7 @@ class Deployment:
     store: Store
     queue: Queue
     around: Surroundings = REAL
+    backfill: Queue | None = None
 
     @classmethod
     def open(cls, environ: Mapping[str, str], around: Surroundings = REAL) -> Deployment:
@@ -45,7 +50,14 @@ class Deployment:
         plain = {name: text for name, text in environ.items() if name not in _OF_THE_CALCULATION}
         settings = Settings.read({**plain, "CALCULATION": "1 AS nothing"})
         requests = around.s3(environ, settings.region)
-        queue = Queue.open(around.operator_sqs(settings), settings.queue, settings.dead_letter_queue)
+        queue, backfill = open_queues(around.operator_sqs(settings), settings)
         sources = {name: Store(name, requests) for name in settings.input_buckets}
         store = Store(settings.output_bucket, requests)
-        return cls(settings, sources, store, queue, around)
+        return cls(settings, sources, store, queue, around, backfill)
+
+    def dead_letters(self) -> list[DeadLetters]:
+        """Return its dead-letter queues: one, or two if that of the backfill queue is another one."""
+        main = DeadLetters(self.queue, self.around.clock, self.backfill)
+        if self.backfill is None or self.backfill.dead_letter_url == self.queue.dead_letter_url:
+            return [main]
+        return [main, DeadLetters(self.backfill, self.around.clock)]

@@ -7,12 +7,12 @@ from datetime import timedelta
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Any
 
-from runner.aws.dead_letters import Causes, DeadLetters
+from runner.aws.dead_letters import Causes
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Set
 
-    from runner.aws.dead_letters import DeadLetter
+    from runner.aws.dead_letters import DeadLetter, DeadLetters
     from runner.ops.deployment import Deployment
 
 _CLOCK_STEP = timedelta(seconds=1)
@@ -63,7 +63,7 @@ class Redriven:
 def redrive(
     deployment: Deployment, choice: LetterFilter, *, dry_run: bool, letters: DeadLetters | None = None
 ) -> Redriven:
-    """Move the selected dead letters back to the queue.
+    """Move the selected dead letters back to the queues that they come from.
 
     Letters that arrive meanwhile stay: without a fix they come back as soon as they are moved, without end.
 
@@ -71,19 +71,24 @@ def redrive(
         deployment: The deployment.
         choice: Which letters to move.
         dry_run: Return what would be moved, and move nothing.
-        letters: The dead-letter queue; by default that of the deployment's queue.
+        letters: The dead-letter queue; by default all of the deployment.
 
     Raises:
         DeniedError, QueueError: SQS refuses; what was moved until then is moved.
     """
     done = Redriven()
-    letters = letters or DeadLetters(deployment.queue, deployment.around.clock)
+    for one in deployment.dead_letters() if letters is None else [letters]:
+        _redrive(one, deployment.sources.keys(), choice, done, dry_run=dry_run)
+    return done
+
+
+def _redrive(letters: DeadLetters, buckets: Set[str], choice: LetterFilter, done: Redriven, *, dry_run: bool) -> None:
     began = letters.clock() + _CLOCK_STEP
     with letters.look() as found:
         for batch in found:
             chosen = []
             for letter in batch:
-                if set(letter.buckets) - deployment.sources.keys():
+                if set(letter.buckets) - buckets:
                     done.foreign.add(letter)
                 elif letter.time >= began:
                     done.newer.add(letter)
@@ -95,7 +100,6 @@ def redrive(
                 letters.move_back(chosen)
             for letter in chosen:
                 done.moved.add(letter)
-    return done
 
 
 def list_letters(deployment: Deployment, choice: LetterFilter) -> list[DeadLetter]:
@@ -104,8 +108,10 @@ def list_letters(deployment: Deployment, choice: LetterFilter) -> list[DeadLette
     Raises:
         DeniedError, QueueError: SQS does not return them.
     """
-    with DeadLetters(deployment.queue, deployment.around.clock).look() as found:
-        chosen = [letter for batch in found for letter in batch if choice.takes(letter)]
+    chosen: list[DeadLetter] = []
+    for letters in deployment.dead_letters():
+        with letters.look() as found:
+            chosen += [letter for batch in found for letter in batch if choice.takes(letter)]
     return sorted(chosen, key=lambda letter: letter.time)
 
 
@@ -115,10 +121,10 @@ def discard(deployment: Deployment, choice: LetterFilter) -> Iterator[DeadLetter
     Raises:
         DeniedError, QueueError: SQS refuses; what was deleted until then is gone.
     """
-    letters = DeadLetters(deployment.queue, deployment.around.clock)
-    with letters.look() as found:
-        for batch in found:
-            chosen = [letter for letter in batch if choice.takes(letter)]
-            yield from chosen
-            if chosen:
-                letters.remove(chosen)
+    for letters in deployment.dead_letters():
+        with letters.look() as found:
+            for batch in found:
+                chosen = [letter for letter in batch if choice.takes(letter)]
+                yield from chosen
+                if chosen:
+                    letters.remove(chosen)

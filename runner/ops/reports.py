@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from runner.aws.message import Lane
 from transform import format_duration, format_size
 
 if TYPE_CHECKING:
@@ -11,7 +12,7 @@ if TYPE_CHECKING:
 
     from runner.aws.dead_letters import Causes, DeadLetter
     from runner.ops.cancel import Cancelled
-    from runner.ops.status import JobStatus, Status
+    from runner.ops.status import BackfillStatus, JobStatus, Status
     from runner.ops.submit import Tally
 
 _SILENT_S = 900.0  # an ordinary part takes less
@@ -19,8 +20,9 @@ _SILENT_S = 900.0  # an ordinary part takes less
 
 def status_text(found: Status) -> Iterator[str]:
     """Yield the lines about the status of a deployment."""
-    age = "" if found.oldest_age_s is None else f"; the oldest message is {format_duration(found.oldest_age_s)} old"
-    yield f"Queue {found.queue}: {found.waiting} waiting, {found.in_flight} in flight, {found.delayed} delayed{age}"
+    yield f"Queue {_queue_text(found)}"
+    if found.backfill is not None:
+        yield f"Backfill queue {_queue_text(found.backfill)}"
     yield f"Jobs with a checkpoint: {len(found.jobs)} (others are too small for one, or have just begun)"
     for job in found.jobs:
         yield f"  {job.source}"
@@ -30,6 +32,11 @@ def status_text(found: Status) -> Iterator[str]:
     for cause in found.causes:
         yield f"  {cause.count} × {cause.reason}"
         yield f"    such as {cause.example}"
+
+
+def _queue_text(found: Status | BackfillStatus) -> str:
+    age = "" if found.oldest_age_s is None else f"; the oldest message is {format_duration(found.oldest_age_s)} old"
+    return f"{found.queue}: {found.waiting} waiting, {found.in_flight} in flight, {found.delayed} delayed{age}"
 
 
 def _progress(job: JobStatus) -> str:
@@ -50,13 +57,14 @@ def _progress(job: JobStatus) -> str:
     return ", ".join(parts)
 
 
-def tally_text(done: Tally, *, dry_run: bool) -> Iterator[str]:
-    """Yield the lines on what was submitted."""
+def tally_text(done: Tally, lane: Lane, *, dry_run: bool) -> Iterator[str]:
+    """Yield the lines on what was submitted to a queue."""
     if dry_run and done.samples:
         yield "The first of them:" if done.objects > len(done.samples) else "These:"
         yield from (f"  {uri}" for uri in done.samples)
     put = "would be put" if dry_run else "put"
-    yield f"{done.objects:,} objects of {format_size(done.bytes, fixed=True)} {put} on the queue"
+    queue = "backfill queue" if lane is Lane.BACKFILL else "queue"
+    yield f"{done.objects:,} objects of {format_size(done.bytes, fixed=True)} {put} on the {queue}"
     yield from (f"  {count:,} left out: {reason}" for reason, count in sorted(done.left_out.items()))
 
 
@@ -69,7 +77,8 @@ def causes_text(title: str, causes: Causes) -> Iterator[str]:
 
 def letter_text(letter: DeadLetter) -> Iterator[str]:
     """Yield the lines on one dead letter."""
-    yield f"{letter.time:%Y-%m-%d %H:%M:%S} UTC  {letter.about}"
+    lane = " (backfill)" if letter.lane is Lane.BACKFILL else ""
+    yield f"{letter.time:%Y-%m-%d %H:%M:%S} UTC  {letter.about}{lane}"
     yield f"    {letter.reason}"
 
 

@@ -14,14 +14,15 @@ from botocore.exceptions import BotoCoreError, ClientError
 
 from runner.aws.bucket import list_objects
 from runner.aws.clients import operator_client
-from runner.aws.dead_letters import Causes, DeadLetters
+from runner.aws.dead_letters import Causes
 from runner.errors import SettingsError
 from runner.job.keys import cancellations_prefix
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator, Mapping, Sequence
 
-    from runner.aws.dead_letters import Cause
+    from runner.aws.dead_letters import Cause, DeadLetters
+    from runner.aws.queue import Queue
     from runner.ops.deployment import Deployment
 
 MAX_LETTERS = 1000
@@ -101,11 +102,22 @@ class JobStatus:
 
 
 @dataclass(frozen=True, slots=True)
+class BackfillStatus:
+    """The status of a queue of backfills, with the same attributes as that of the main queue in `Status`."""
+
+    queue: str
+    waiting: int
+    in_flight: int
+    delayed: int
+    oldest_age_s: float | None
+
+
+@dataclass(frozen=True, slots=True)
 class Status:
     """The status of a deployment.
 
     Attributes:
-        queue: The name of its queue.
+        queue: The name of its main queue.
         waiting: Approximate number of visible messages.
         in_flight: Approximate number of messages that were received and are invisible.
         delayed: Approximate number of delayed messages.
@@ -114,6 +126,7 @@ class Status:
         dead_letters: Approximate number of dead letters.
         looked_at: Number of dead letters that were looked at.
         causes: The causes of those, the most frequent first.
+        backfill: The status of its queue of backfills, None without one.
     """
 
     queue: str
@@ -125,6 +138,7 @@ class Status:
     dead_letters: int
     looked_at: int
     causes: list[Cause]
+    backfill: BackfillStatus | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Return it as plain data, for JSON."""
@@ -145,27 +159,36 @@ def read_status(deployment: Deployment, before: Status | None = None, *, max_let
     Raises:
         DeniedError, StoreError, QueueError: S3 or SQS does not answer.
     """
-    waiting, in_flight, delayed = deployment.queue.waiting()
+    counts = deployment.queue.waiting()
     now = datetime.fromtimestamp(deployment.around.clock.time(), UTC)
     jobs = sorted((_job(noted, now) for noted in read_checkpoints(deployment)), key=lambda job: job.idle_s)
-    letters = DeadLetters(deployment.queue, deployment.around.clock)
-    dead = letters.count()
+    letters = deployment.dead_letters()
+    dead = sum(one.count() for one in letters)
     if before is not None and before.dead_letters == dead:
         looked_at, causes = before.looked_at, before.causes
     else:
         looked_at, causes = _look(letters, max_letters) if dead else (0, [])
-    age_s = _oldest_age_s(deployment) if waiting + in_flight + delayed else None
-    return Status(
-        deployment.queue.name, waiting, in_flight, delayed, age_s, jobs, max(dead, looked_at), looked_at, causes
-    )
+    age_s = _oldest_age_s(deployment, deployment.queue) if sum(counts) else None
+    found = max(dead, looked_at), looked_at, causes
+    return Status(deployment.queue.name, *counts, age_s, jobs, *found, _backfill_status(deployment))
 
 
-def _look(letters: DeadLetters, max_letters: int) -> tuple[int, list[Cause]]:
+def _backfill_status(deployment: Deployment) -> BackfillStatus | None:
+    queue = deployment.backfill
+    if queue is None:
+        return None
+    counts = queue.waiting()
+    return BackfillStatus(queue.name, *counts, _oldest_age_s(deployment, queue) if sum(counts) else None)
+
+
+def _look(letters: Sequence[DeadLetters], max_letters: int) -> tuple[int, list[Cause]]:
     """Return how many dead letters were looked at, and why they are there."""
     causes = Causes()
-    with letters.look(max_letters) as found:
-        for letter in (letter for batch in found for letter in batch):
-            causes.add(letter)
+    for one in letters:
+        if causes.total < max_letters:
+            with one.look(max_letters - causes.total) as found:
+                for letter in (letter for batch in found for letter in batch):
+                    causes.add(letter)
     return causes.total, causes.listed()
 
 
@@ -189,7 +212,7 @@ def _job(noted: CheckpointInfo, now: datetime) -> JobStatus:
     )
 
 
-def _oldest_age_s(deployment: Deployment) -> float | None:
+def _oldest_age_s(deployment: Deployment, queue: Queue) -> float | None:
     """Return the age that CloudWatch has: receiving a message to learn its age would count as an attempt."""
     now = datetime.now(UTC)
     try:
@@ -197,7 +220,7 @@ def _oldest_age_s(deployment: Deployment) -> float | None:
         points = cloudwatch.get_metric_statistics(
             Namespace="AWS/SQS",
             MetricName="ApproximateAgeOfOldestMessage",
-            Dimensions=[{"Name": "QueueName", "Value": deployment.queue.name}],
+            Dimensions=[{"Name": "QueueName", "Value": queue.name}],
             StartTime=now - _AGE_WINDOW,
             EndTime=now,
             Period=60,

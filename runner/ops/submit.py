@@ -1,4 +1,4 @@
-"""Puts existing objects of the input buckets on the queue, as if they had just arrived.
+"""Puts existing objects of the input buckets on a queue, as if they had just arrived.
 
 Each object gets the event that S3 would send, but without a sequencer, which only S3 can give. The worker then goes by
 the time of the object, so that these events can come before, between or after those of S3.
@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from runner.aws.bucket import has_versions, list_latest, list_objects
-from runner.aws.message import batches, compose
+from runner.aws.message import Lane, batches, compose
 from runner.aws.queue import send_all
 from runner.aws.s3_events import ObjectCreated
 from runner.errors import SettingsError
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from datetime import datetime
     from pathlib import Path
 
+    from runner.aws.queue import Queue
     from runner.ops.deployment import Deployment
 
 _VERSION = 1
@@ -65,6 +66,14 @@ class ResumeFile:
     def is_new(self) -> bool:
         """Whether nothing has been submitted yet."""
         return not self._last
+
+    @staticmethod
+    def queue_in(path: Path) -> str:
+        """Return the URL of the queue that a submission was begun for; "" if there is no such file, or no URL in it."""
+        try:
+            return str(json.loads(path.read_text())["asked"]["queue"])
+        except (OSError, ValueError, TypeError, KeyError, RecursionError):
+            return ""
 
     def last(self, prefix: str) -> str:
         """Return the last key of a prefix that is on the queue, "" for none."""
@@ -164,6 +173,7 @@ class Submission:
         wanted: Selects the objects.
         resume: Notes the progress, None for not at all.
         dry_run: Count only; nothing is sent or noted.
+        queue: Where to put them, the main queue by default.
 
     Raises:
         SettingsError: A URI is not a prefix, or not one of an input bucket.
@@ -180,8 +190,10 @@ class Submission:
         resume: ResumeFile | None,
         *,
         dry_run: bool,
+        queue: Queue | None = None,
     ) -> None:
         self._deployment = deployment
+        self._queue = queue or deployment.queue
         self._prefixes = _prefixes(deployment, uris)
         self._wanted = wanted
         self._resume = resume
@@ -239,7 +251,27 @@ class Submission:
 
     def _send(self, events: Sequence[ObjectCreated]) -> None:
         for batch in batches([compose(event.to_body(), {}, "") for event in events]):
-            send_all(self._deployment.queue, batch, self._deployment.around.clock)
+            send_all(self._queue, batch, self._deployment.around.clock)
+
+
+def choose_queue(deployment: Deployment, lane: Lane | None, resume_file: Path | None) -> Queue:
+    """Return the queue for a submission.
+
+    Args:
+        deployment: The deployment.
+        lane: Which of its queues. None for the one that an interrupted submission was begun for, or otherwise that of
+            backfills if there is one.
+        resume_file: The file of the submission, None without one.
+
+    Raises:
+        SettingsError: There is no queue of backfills.
+    """
+    if lane is Lane.BACKFILL and deployment.backfill is None:
+        raise SettingsError("there is no backfill queue: set BACKFILL_QUEUE, or leave --queue out")
+    begun_for = ResumeFile.queue_in(resume_file) if lane is None and resume_file is not None else ""
+    if lane is Lane.MAIN or deployment.backfill is None or begun_for == deployment.queue.url:
+        return deployment.queue
+    return deployment.backfill
 
 
 def _prefixes(deployment: Deployment, uris: Sequence[str]) -> list[tuple[str, str]]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from runner.aws.message import Lane
 from runner.aws.surroundings import REAL, Surroundings
 from runner.machine import Bugs
 
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from structlog.typing import FilteringBoundLogger
 
     from runner.aws.ecs import Protection
+    from runner.aws.message import Message
     from runner.aws.queue import Queue
     from runner.health import HealthFile
     from runner.metrics import Metrics
@@ -32,7 +34,7 @@ class WorkerContext:
     Attributes:
         settings: The worker's configuration.
         environ: The environment for job processes.
-        queue: The queue and its dead-letter queue.
+        queue: The main queue and its dead-letter queue.
         breaker: Stops the worker before a bad deployment spoils a backlog.
         health: The file that the container's health check reads.
         protection: Keeps a busy task from being scaled in.
@@ -41,6 +43,7 @@ class WorkerContext:
         log: The worker's log.
         around: The clock, chance, threads and processes.
         bugs: Keeps what threads of the worker raise, which ends the worker.
+        backfill: The queue of backfills and its dead-letter queue, None without one.
     """
 
     settings: Settings
@@ -54,3 +57,8 @@ class WorkerContext:
     log: FilteringBoundLogger
     around: Surroundings = REAL
     bugs: Bugs = field(default_factory=Bugs)
+    backfill: Queue | None = None
+
+    def queue_of(self, message: Message) -> Queue:
+        """Return the queue that a message belongs to: whatever is done with the message is asked of this queue."""
+        return self.backfill if message.lane is Lane.BACKFILL and self.backfill is not None else self.queue

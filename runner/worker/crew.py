@@ -1,7 +1,9 @@
 """The jobs that this worker has taken on, and the processes that do them.
 
 A small job has one process, and as many of them run at a time as there are processes. A large job has all cores to
-itself. A job waits for a process, runs, and may be asked to stop; it ends with an outcome, which settles its message.
+itself. Jobs of a backfill have a share of the processes at most, of which a large one has what is free; a large job of
+the main queue that runs beside it has the rest. A job waits for a process, runs, and may be asked to stop; it ends with
+an outcome, which settles its message.
 """
 
 from __future__ import annotations
@@ -11,6 +13,7 @@ from dataclasses import dataclass, field, replace
 from enum import Enum
 from typing import TYPE_CHECKING
 
+from runner.aws.message import Lane
 from runner.errors import SettingsError
 from runner.job.protocol import JobResult, Order, Outcome, ProgressUpdate, Ready, Refused
 from runner.worker.breaker import BreakerState, Proof
@@ -55,11 +58,12 @@ class ActiveJob:
     Attributes:
         event: The object.
         lease: On its message.
-        large: Whether it has all processes to itself.
+        large: Whether one process is too little for it.
         clock: Tells the time; all times are those of its monotonic clock.
         sending: Held while something is sent to its process, which never waits for the process.
         state: Whether it waits, runs or is to stop.
         child: The process that does it, None while it waits.
+        slots: For how many processes it counts; 0 while it waits.
         started: When it was given to a process last, or else taken on.
         deaths: How many processes have died of it.
         progress: What its process has reported last, None before the first report.
@@ -75,6 +79,7 @@ class ActiveJob:
     sending: Condition = field(repr=False)
     state: JobState = field(default=JobState.WAITING, init=False)
     child: JobChild | None = field(default=None, init=False)
+    slots: int = field(default=0, init=False)
     started: float = field(init=False)
     deaths: int = field(default=0, init=False)
     progress: ProgressUpdate | None = field(default=None, init=False)
@@ -84,6 +89,11 @@ class ActiveJob:
 
     def __post_init__(self) -> None:
         self.started = self.clock.monotonic()
+
+    @property
+    def lane(self) -> Lane:
+        """The queue that its message belongs to."""
+        return self.lease.message.lane
 
     @property
     def log_fields(self) -> dict[str, str | None]:
@@ -113,7 +123,7 @@ class ActiveJob:
             until = self.lease.usable_until
             order = Order(self.event, message.sent, workers, tried, message.first_sent, message.owner, until)
             self.state, self.child, self.started = JobState.RUNNING, child, self.clock.monotonic()
-            self.logged = self.started, self.logged[1]
+            self.logged, self.slots = (self.started, self.logged[1]), workers
             child.order(order)
 
     def extend(self) -> None:
@@ -143,7 +153,7 @@ class ActiveJob:
     def note_death(self) -> None:
         """RUNNING or STOPPING → WAITING: its process has died."""
         self.part()
-        self.state, self.deaths = JobState.WAITING, self.deaths + 1
+        self.state, self.slots, self.deaths = JobState.WAITING, 0, self.deaths + 1
 
     @property
     def has_to_be_killed(self) -> bool:
@@ -174,6 +184,7 @@ class Crew:
     ) -> None:
         self._context = context
         self._workers = workers
+        self._max_backfill = context.settings.backfill_processes(workers)
         self._settlement = settlement
         self._start_child = start_child
         self._tasks = context.around.tasks
@@ -190,10 +201,9 @@ class Crew:
         """Whether a process can take orders."""
         return any(child.ready for child in self._children)
 
-    def has_room(self) -> bool:
-        """Return whether one more job could begin now."""
-        blocked = any(job.state is JobState.WAITING or job.large for job in self.jobs)
-        return not blocked and len(self.jobs) < self._workers
+    def room(self, lane: Lane = Lane.MAIN) -> int:
+        """Return how many more small jobs of a queue could begin now."""
+        return 0 if any(job.state is JobState.WAITING for job in self.jobs) else self._free(lane)
 
     def take_on(self, event: ObjectCreated, lease: Lease, *, large: bool) -> None:
         """Add a job, which waits until `start_jobs` finds room for it."""
@@ -201,16 +211,20 @@ class Crew:
         lease.extended = job.extend
         self.jobs.append(job)
 
-    def start_jobs(self) -> None:
-        """Give the jobs that wait to processes, as far as there is room."""
+    def start_jobs(self, reserved: int = 0) -> None:
+        """Give the jobs that wait to processes, as far as there is room, those of the main queue first.
+
+        Args:
+            reserved: How many processes a large job of a backfill has to leave for messages that may come at any time.
+        """
         if self._context.breaker.state is BreakerState.OPEN:
             return
-        for job in self.jobs:
-            if job.state is JobState.WAITING and self._may_run_beside_the_others(job):
-                child = self._idle_child()
-                if child is not None:
-                    job.start(child, self._workers if job.large else 1)
-                    self._context.protection.busy()
+        for job in sorted(self.jobs, key=lambda job: job.lane is Lane.BACKFILL):
+            slots = self._slots_for(job, reserved) if job.state is JobState.WAITING else 0
+            child = self._idle_child() if slots else None
+            if child is not None:
+                job.start(child, slots)
+                self._context.protection.busy()
 
     def get_ready(self) -> bool:
         """Return whether a process can take orders; start one if necessary."""
@@ -226,9 +240,25 @@ class Crew:
         child.start_by = self._clock.monotonic() + _MAX_START_S
         self._children.append(child)
 
-    def _may_run_beside_the_others(self, job: ActiveJob) -> bool:
+    def _free(self, lane: Lane) -> int:
+        """Return how many processes jobs of a queue may have besides those that they have."""
+        free = self._workers - sum(job.slots for job in self.jobs)
+        if lane is Lane.BACKFILL:
+            free = min(free, self._max_backfill - sum(job.slots for job in self.jobs if job.lane is lane))
+        return max(free, 0)
+
+    def _slots_for(self, job: ActiveJob, reserved: int) -> int:
+        """Return how many processes a job may have now, 0 if it has to wait.
+
+        A large job of the main queue waits for small ones, which end soon, and not for a large one of a backfill.
+        """
+        free = self._free(job.lane)
+        if not job.large:
+            return min(free, 1)
+        if job.lane is Lane.BACKFILL:
+            return min(free, max(1, self._free(Lane.MAIN) - reserved))
         others = [other for other in self.jobs if other.state is not JobState.WAITING]
-        return not others or not (job.large or any(other.large for other in others))
+        return free if all(other.large and other.lane is Lane.BACKFILL for other in others) else 0
 
     def _idle_child(self) -> JobChild | None:
         """Return a process that can take an order; start one more if all are busy, for later."""

@@ -7,6 +7,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
+from runner.aws.message import Lane
 from runner.errors import DeniedError, LeaseLostError, RunnerError
 
 if TYPE_CHECKING:
@@ -85,7 +86,7 @@ class Leases:
     """
 
     def __init__(self, context: WorkerContext) -> None:
-        self._queue = context.queue
+        self._queue_of = context.queue_of
         self._visibility_s = context.settings.visibility_timeout_s
         self._max_lease_s = context.settings.max_lease_s
         self._breaker = context.breaker
@@ -95,7 +96,7 @@ class Leases:
         self._clock = context.around.clock
         self._lock = self._tasks.condition()  # held while leases are added, removed or adopted, not during requests
         self._held: dict[Lease, None] = {}  # in the order in which they were taken
-        self._first_sent: float = math.inf  # of the messages that were held since it was last asked for
+        self._first_sent: dict[Lane, float] = {}  # of the messages that were held since it was last asked for
         self._closing = self._tasks.event()
         self._thread: Task | None = None
         self.interval_s = self._visibility_s / _BEATS
@@ -110,7 +111,7 @@ class Leases:
         lease = Lease(message, received, until, self._clock, self, self._tasks.condition())
         with self._lock:
             self._held[lease] = None
-        self._first_sent = min(self._first_sent, message.first_sent)
+        self._first_sent[message.lane] = min(self._first_sent.get(message.lane, math.inf), message.first_sent)
         return lease
 
     def adopt(self, message: Message, received: float) -> bool:
@@ -147,14 +148,14 @@ class Leases:
         with self._lock:
             self._held.pop(lease, None)
 
-    def take_first_sent(self) -> int | None:
-        """Return when the oldest message was first sent that was held since the last call, however shortly.
+    def take_first_sent(self, lane: Lane = Lane.MAIN) -> int | None:
+        """Return when the oldest message of a queue was first sent that was held since the last call, however shortly.
 
         Returns:
             The time in ms since the epoch; None if no message was held.
         """
-        held = [lease.message.first_sent for lease in list(self._held)]
-        oldest, self._first_sent = min([self._first_sent, *held]), math.inf
+        held = [lease.message.first_sent for lease in list(self._held) if lease.message.lane is lane]
+        oldest = min([self._first_sent.pop(lane, math.inf), *held])
         return int(oldest) if oldest < math.inf else None
 
     def renew_all(self) -> None:
@@ -183,7 +184,7 @@ class Leases:
             lease.lost = "the message was not renewed in time: this process, or its way to SQS, was held up"
             return
         try:
-            self._queue.extend(message, seconds)
+            self._queue_of(message).extend(message, seconds)
             if lease.message is message:  # otherwise it was received again meanwhile, and is held from then on
                 lease.extend(now + seconds)
         except LeaseLostError as error:

@@ -1,6 +1,6 @@
 """The worker's loop: receive → events → job → settle, until it is asked to stop.
 
-This process polls the queue, keeps the leases and settles the messages. The work is done in job processes, which it
+This process polls the queues, keeps the leases and settles the messages. The work is done in job processes, which it
 can kill.
 """
 
@@ -9,14 +9,15 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
+from runner.aws.message import Lane
 from runner.aws.s3_events import MAX_MESSAGE_CHARACTERS, ObjectCreated, parse
 from runner.errors import DeniedError, EventError, RunnerError
 from runner.job.keys import is_wanted, is_worker_key
 from runner.metrics import age_metric, breaker_metric, ignored_metric
 from runner.worker.breaker import BreakerState, Proof
 from runner.worker.crew import Crew
+from runner.worker.intake import Intake
 from runner.worker.leases import Leases
-from runner.worker.receiver import Receiver
 from runner.worker.settlement import Settlement
 from transform import codec_of_name
 
@@ -44,7 +45,7 @@ class Worker:
     Args:
         context: The parts of the worker.
         workers: How many processes run at a time.
-        drain: Whether it ends when the queue is empty.
+        drain: Whether it ends when the queues are empty.
         child: The first job process; None to start one.
         tick_s: How often it looks after its jobs, in seconds.
     """
@@ -63,15 +64,12 @@ class Worker:
         self._drain = drain
         self._tick_s = tick_s
         self._signals = 0
-        self._found_nothing = False
         self._reported_at = self._aged_at = -math.inf
         self._clock = context.around.clock
         self._waker = context.around.tasks.waker()
         # A message that is received while the worker stops can be requeued only if the receive ends in time.
         wait_s = min(settings.poll_wait_s, max(1, int(settings.stop_timeout_s - _ANSWER_S)))
-        self._receiver = Receiver(
-            context.queue, wait_s, settings.visibility_timeout_s, self._waker.wake, context.around, context.bugs
-        )
+        self._intake = Intake(context, wait_s, self._waker.wake)
         self._leases = Leases(context)
         self._settlement = Settlement(context)
         self._crew = Crew(context, workers, self._settlement)
@@ -94,7 +92,7 @@ class Worker:
                 self._report_health()
                 if self._is_over():
                     break
-                self._crew.start_jobs()
+                self._crew.start_jobs(reserved=self._intake.polls)
                 self._ask_for_message()
                 self._crew.listen(self._tick_s, self._waker)  # for outcomes, which settle their messages, or a message
             self._shut_down()
@@ -105,21 +103,26 @@ class Worker:
 
     def _start(self) -> None:
         """Wait for a process that has loaded the calculation and reached the buckets."""
-        self._receiver.start()
+        self._intake.start()
         self._leases.start()
         self._settlement.start()
         self._crew.get_ready()
         while not self._crew.is_ready and not self._signals:
             self._context.bugs.raise_first()
             self._crew.listen(self._tick_s, self._waker)
-        self._context.log.info("started", queue=self._context.queue.name, drain=self._drain)
+        backfill = {} if self._context.backfill is None else {"backfill": self._context.backfill.name}
+        self._context.log.info("started", queue=self._context.queue.name, **backfill, drain=self._drain)
 
     # Receive
 
     def _ask_for_message(self) -> None:
-        has_room = self._crew.has_room() and self._settlement.pending < _MAX_PENDING
-        if has_room and self._context.protection.may_take() and (self._may_do_all() or self._may_probe()):
-            self._receiver.ask()
+        room = self._crew.room() if self._settlement.pending < _MAX_PENDING else 0
+        if not room or not self._context.protection.may_take():
+            return
+        if self._may_do_all():
+            self._intake.ask(room, self._crew.room(Lane.BACKFILL))
+        elif self._may_probe():
+            self._intake.ask(1, 1)
 
     def _may_do_all(self) -> bool:
         return self._context.breaker.state is BreakerState.CLOSED
@@ -132,14 +135,15 @@ class Worker:
     def _received(self) -> Iterator[tuple[Message, float]]:
         """Yield the messages that have come, and when by the monotonic clock."""
         breaker = self._context.breaker
-        for found, received in self._receiver.take():
-            self._found_nothing = found is None
-            if isinstance(found, DeniedError):
+        for found, received, lane in self._intake.take():
+            # Without a backfill the worker goes on; but it would never find out that there is nothing to be drained.
+            if isinstance(found, DeniedError) and (lane is Lane.MAIN or self._drain):
                 breaker.denied(str(found), proof=Proof.RECEIVE)
             if isinstance(found, RunnerError):
                 self._context.log.error("no message could be received", error=str(found))
                 continue
-            breaker.succeeded(Proof.RECEIVE)
+            if lane is Lane.MAIN:
+                breaker.succeeded(Proof.RECEIVE)
             if found is not None:
                 yield found, received
 
@@ -204,31 +208,32 @@ class Worker:
     # Stop
 
     def _is_over(self) -> bool:
-        """Return whether the worker has to stop: by a signal, or when a queue to be drained is empty."""
+        """Return whether the worker has to stop: by a signal, or when queues to be drained are empty."""
         if self._signals:
             return True
         if not self._drain or self._crew.jobs or self._settlement.pending:
             return False
         if self._context.breaker.reason:
             return True
-        if not self._found_nothing:
+        if not self._intake.found_nothing:
             return False
-        self._found_nothing = False  # the next receive has to find nothing again
+        self._intake.forget()  # the next receives have to find nothing again
+        queues = (self._context.queue, *([self._context.backfill] if self._context.backfill is not None else []))
         try:
-            return not any(self._context.queue.waiting())
+            return not any(any(queue.waiting()) for queue in queues)
         except RunnerError as error:
-            self._context.log.warning("the queue could not be asked", error=str(error))
+            self._context.log.warning("a queue could not be asked", error=str(error))
             return False
 
     def _shut_down(self) -> None:
         """Requeue everything, and leave nothing running."""
         deadline = self._clock.monotonic() + self._context.settings.stop_timeout_s
-        self._receiver.close()
+        self._intake.close()
         self._crew.stop_all()
         self._settle_until(deadline)
         self._crew.kill()
         self._give_up_the_rest()
-        self._requeue_last_message(deadline)
+        self._requeue_last_messages(deadline)
         self._settlement.close(max(_LAST_REQUESTS_S, deadline - self._clock.monotonic()))
         self._report_age()
         self._leases.close()
@@ -248,10 +253,10 @@ class Worker:
         for job in list(self._crew.jobs):
             self._crew.give_up(job)
 
-    def _requeue_last_message(self, deadline: float) -> None:
-        """Requeue what the receive that was under way has brought."""
-        self._receiver.join(max(0.0, deadline - self._clock.monotonic()))
-        for found, received in self._receiver.take():
+    def _requeue_last_messages(self, deadline: float) -> None:
+        """Requeue what the receives that were under way have brought."""
+        self._intake.join(deadline)
+        for found, received, _ in self._intake.take():
             if found is None or isinstance(found, RunnerError):
                 continue
             lease = self._hold(found, received)
@@ -274,9 +279,11 @@ class Worker:
             self._context.health.write("failing" if reason else "ok", reason or "")
 
     def _report_age(self) -> None:
-        first_sent = self._leases.take_first_sent()
-        if first_sent is not None:
-            age_metric(self._context.metrics, self._clock.time() - first_sent / 1000)
+        for lane in Lane:
+            first_sent = self._leases.take_first_sent(lane)
+            if first_sent is not None:
+                age_s = self._clock.time() - first_sent / 1000
+                age_metric(self._context.metrics, age_s, is_backfill=lane is Lane.BACKFILL)
 
     def on_signal(self, number: int, _frame: object = None) -> None:
         """Stop soon, or at once if this is not the first signal."""

@@ -1,4 +1,4 @@
-"""Receives messages by long polls, in a thread, one message at a time and only on request."""
+"""Receives the messages of a queue in a thread, one message at a time and only on request."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ class Receiver:
 
     Args:
         queue: The queue.
-        wait_s: How long one receive waits for a message.
         visibility_s: How long a message that was received stays invisible to others.
         wake: Called when a receive has ended.
         around: The clock and threads.
         bugs: Keeps what the thread raises.
+        pauses: Whether it waits after a failure other than a denial before the next receive, longer each time.
 
     Attributes:
         asked: Whether a receive was requested whose result was not taken yet.
@@ -35,19 +35,21 @@ class Receiver:
     def __init__(
         self,
         queue: Queue,
-        wait_s: int,
         visibility_s: int,
         wake: Callable[[], None],
         around: Surroundings,
         bugs: Bugs,
+        *,
+        pauses: bool = True,
     ) -> None:
         self._queue = queue
-        self._wait_s = wait_s
+        self._wait_s = 0
         self._visibility_s = visibility_s
         self._wake = wake
         self._clock = around.clock
         self._tasks = around.tasks
         self._bugs = bugs
+        self._pauses = pauses
         self._inbox: Inbox[tuple[Message | RunnerError | None, float]] = around.tasks.inbox()
         self._wanted = around.tasks.event()
         self._closing = around.tasks.event()
@@ -58,10 +60,14 @@ class Receiver:
         """Start the thread, which waits for requests."""
         self._thread = self._tasks.start(self._bugs.noted(self._run), name="receiver")
 
-    def ask(self) -> None:
-        """Request one message, unless a request is under way."""
+    def ask(self, wait_s: int) -> None:
+        """Request one message, unless a request is under way.
+
+        Args:
+            wait_s: How long the receive waits for a message.
+        """
         if not self.asked:
-            self.asked = True
+            self.asked, self._wait_s = True, wait_s
             self._wanted.set()
 
     def take(self) -> list[tuple[Message | RunnerError | None, float]]:
@@ -90,11 +96,13 @@ class Receiver:
         while self._wanted.wait() and not self._closing.is_set():
             self._wanted.clear()
             try:
-                found = self._queue.receive(self._wait_s, self._visibility_s)
-                self._inbox.put((found, self._clock.monotonic()))
+                self._report(self._queue.receive(self._wait_s, self._visibility_s))
                 wait_s = _FIRST_WAIT_S
             except RunnerError as error:
-                self._closing.wait(0 if isinstance(error, DeniedError) else wait_s)
+                self._report(error)
+                self._closing.wait(wait_s if self._pauses and not isinstance(error, DeniedError) else 0)
                 wait_s = min(2 * wait_s, _LONGEST_WAIT_S)
-                self._inbox.put((error, self._clock.monotonic()))
-            self._wake()
+
+    def _report(self, found: Message | RunnerError | None) -> None:
+        self._inbox.put((found, self._clock.monotonic()))
+        self._wake()

@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from enum import Enum
 from typing import TYPE_CHECKING, Any
 
+from runner.aws.message import Lane
 from runner.aws.queue import RETENTION, CopiedError
 from runner.errors import DeniedError, LeaseLostError, RunnerError
 from runner.job.protocol import JobResult
@@ -103,7 +104,7 @@ class Settlement:
     """
 
     def __init__(self, context: WorkerContext) -> None:
-        self._queue = context.queue
+        self._queue_of = context.queue_of
         self._settings = context.settings
         self._breaker = context.breaker
         self._log = context.log
@@ -112,7 +113,6 @@ class Settlement:
         self._clock = context.around.clock
         self._chance = context.around.chance
         self._tasks = context.around.tasks
-        self._max_attempts = context.settings.max_attempts or context.queue.max_receives or _DEFAULT_ATTEMPTS
         self._copied: OrderedDict[str, None] = OrderedDict()  # messages that have a copy and could not be deleted
         self._requests: Inbox[_Request | None] = self._tasks.inbox()
         self._lock = self._tasks.condition()
@@ -198,10 +198,11 @@ class Settlement:
     def refuse(self, message: Message, reason: str, lease: Lease | None = None) -> None:
         """Send a message that cannot be understood to the dead-letter queue."""
         self._log.error("refused", message=message.id, reason=reason)
-        job_metrics(self._metrics, "refused", JobNumbers(message_age_s=self._age_s(message)), reason=reason)
+        numbers = JobNumbers(message_age_s=self._age_s(message), is_backfill=_is_backfill(message))
+        job_metrics(self._metrics, "refused", numbers, reason=reason)
 
         def send(message: Message) -> None:
-            self._queue.dead_letter(message, reason=reason, job="")
+            self._queue_of(message).dead_letter(message, reason=reason, job="")
 
         self._do(_Request(send, message, lease))
 
@@ -210,13 +211,13 @@ class Settlement:
 
         Each try that fails may have sent some of them.
         """
-        if message.attempts >= self._max_attempts:
+        if message.attempts >= self._max_attempts(message):
             self.refuse(
                 message, f"it has {len(bodies)} events, and could not be split in {message.attempts} attempts", lease
             )
             return
         self._log.info("split", message=message.id, events=len(bodies))
-        self._do(_Request(lambda message: self._queue.split(message, bodies), message, lease))
+        self._do(_Request(lambda message: self._queue_of(message).split(message, bodies), message, lease))
 
     def requeue(
         self, message: Message, *, progress: int | None = None, delayed: bool = False, lease: Lease | None = None
@@ -233,7 +234,7 @@ class Settlement:
         delay: dict[str, Any] = {"delay_s": self._give_back_s()} if delayed else {}
 
         def send(message: Message) -> None:
-            self._queue.requeue(message, attempts=message.attempts, progress=covered, **delay)
+            self._queue_of(message).requeue(message, attempts=message.attempts, progress=covered, **delay)
 
         self._do(_Request(send, message, lease))
 
@@ -261,12 +262,15 @@ class Settlement:
             spared = replace(outcome, kind=JobResult.STOPPED) if outcome.kind is JobResult.FAILED else outcome
             return self._unless_too_old(message, spared, Disposal.GIVE_BACK)
         attempts = message.attempts + 1
-        if (disposal is Disposal.RETRY or stalled) and attempts >= self._max_attempts:
+        if (disposal is Disposal.RETRY or stalled) and attempts >= self._max_attempts(message):
             reason = f"gave up after {attempts} attempts, the last of which: {outcome.reason}"
             return replace(outcome, kind=JobResult.FAILED, reason=reason), Disposal.DEAD_LETTER
         if disposal is Disposal.REQUEUE and _has_progressed(outcome, message):
             return outcome, disposal
         return self._unless_too_old(message, outcome, disposal)
+
+    def _max_attempts(self, message: Message) -> int:
+        return self._settings.max_attempts or self._queue_of(message).max_receives or _DEFAULT_ATTEMPTS
 
     def _is_of_object_alone(self, outcome: Outcome) -> bool:
         """Return whether a failure says nothing about the deployment: it may be the object's, and others succeeded."""
@@ -318,7 +322,7 @@ class Settlement:
         """
         covered = message.progress if ended.offset is None else ended.offset
         told: dict[str, Any] = {"attempts": message.attempts, "progress": covered}
-        queue = self._queue
+        queue = self._queue_of(message)
         if disposal is Disposal.DELETE:
             return None
         if disposal is Disposal.DEAD_LETTER:
@@ -363,19 +367,20 @@ class Settlement:
         for request in requests:
             if request.event is not None:  # before the message is deleted, so that it is sent at least once
                 self._channels.send(request.event)
-        deletes = [request for request in requests if request.send is None]
-        for request, error in zip(deletes, self._delete([_released(request) for request in deletes]), strict=True):
-            self._finish(request, error)
+        for lane in Lane:
+            deletes = [request for request in requests if request.send is None and request.message.lane is lane]
+            for request, error in zip(deletes, self._delete([_released(request) for request in deletes]), strict=True):
+                self._finish(request, error)
         for request in requests:
             if request.send is not None:
                 self._finish(request, _error_of(request.send, _released(request)))
 
     def _delete(self, messages: Sequence[Message]) -> Sequence[RunnerError | None]:
-        """Delete messages; return what went wrong with each, None for nothing."""
+        """Delete messages of one queue; return what went wrong with each, None for nothing."""
         if len(messages) <= 1:
-            return [_error_of(self._queue.delete, message) for message in messages]
+            return [_error_of(self._queue_of(message).delete, message) for message in messages]
         try:
-            return self._queue.delete_all(messages)
+            return self._queue_of(messages[0]).delete_all(messages)
         except RunnerError as error:
             return [error] * len(messages)
 
@@ -424,9 +429,12 @@ class Settlement:
             seconds=seconds,
             message_age_s=self._age_s(message),
             retries=message.attempts,
+            is_backfill=_is_backfill(message),
         )
         job_metrics(self._metrics, ended.kind.value, numbers, job=ended.job, key=key)
         log = self._log.bind(job=ended.job, key=key, message=message.id, attempts=message.attempts)
+        if _is_backfill(message):
+            log = log.bind(lane=message.lane.value)
         levels = {JobResult.FAILED: log.error, JobResult.DENIED: log.error, JobResult.RETRY: log.warning}
         counts = {name: done[name] for name in _LOGGED if done.get(name)}
         write = levels.get(ended.kind, log.info)
@@ -434,6 +442,10 @@ class Settlement:
 
     def _age_s(self, message: Message) -> float:
         return self._clock.time() - message.first_sent / 1000
+
+
+def _is_backfill(message: Message) -> bool:
+    return message.lane is Lane.BACKFILL
 
 
 def _released(request: _Request) -> Message:

@@ -7,7 +7,7 @@ import sys
 from typing import TYPE_CHECKING
 
 from runner.aws.ecs import Protection
-from runner.aws.queue import Queue
+from runner.aws.queue import open_queues
 from runner.aws.surroundings import REAL, Surroundings
 from runner.health import HealthFile
 from runner.log import make_logger
@@ -63,7 +63,7 @@ def _make_worker(
     drain: bool,
     around: Surroundings,
 ) -> Worker:
-    queue = Queue.open(around.worker_sqs(settings), settings.queue, settings.dead_letter_queue)
+    queue, backfill = open_queues(around.worker_sqs(settings), settings)
     metrics = Metrics(settings.metrics_namespace, sys.stdout, {"Family": task.family}, around.clock)
     agent_uri = environ.get("ECS_AGENT_URI")
     agent = around.agent(agent_uri) if agent_uri else None
@@ -81,5 +81,6 @@ def _make_worker(
         log=log,
         around=around,
         bugs=bugs,
+        backfill=backfill,
     )
     return Worker(context, settings.workers or available_cores(), drain=drain, child=child)

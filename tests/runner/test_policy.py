@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import pytest
 from hypothesis import assume, given
 from hypothesis import settings as hypothesis_settings
@@ -12,6 +14,9 @@ from runner.job.keys import cancellation_key, checkpoint_key, is_reserved, outpu
 from runner.permissions import ACTIONS, OPERATOR_ACTIONS, Resources, policy
 from runner.settings import Settings
 from tests.support.iam import allows, matches
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 IN, OUT, QUEUE = "arn:aws:s3:::in", "arn:aws:s3:::out", "arn:aws:sqs:eu-central-1:111122223333:jobs"
 GET, PUT, DELETE = "s3:GetObject", "s3:PutObject", "s3:DeleteObject"
@@ -149,6 +154,23 @@ def test_a_prefix_to_delete_under_is_never_empty(rejects: str, checkpoints: str)
     resources = Resources(IN, OUT, QUEUE, f"{QUEUE}-dead", rejects_prefix=rejects, checkpoint_prefix=checkpoints)
     with pytest.raises(ValueError, match="expected a rejects_prefix and a checkpoint_prefix"):
         policy(resources)
+
+
+BACKFILL = f"{QUEUE}-backfill"
+
+
+@pytest.mark.parametrize("actions", [ACTIONS, OPERATOR_ACTIONS], ids=["worker", "operator"])
+def test_the_queue_of_backfills_takes_what_the_main_one_takes(actions: Mapping[str, tuple[str, ...]]) -> None:
+    without = policy(Resources(IN, OUT, QUEUE, f"{QUEUE}-dead"), actions)
+    shared = policy(Resources(IN, OUT, QUEUE, f"{QUEUE}-dead", backfill_queue=BACKFILL), actions)
+    both = {"backfill_queue": BACKFILL, "backfill_dead_letter_queue": f"{BACKFILL}-dead"}
+    apart = policy(Resources(IN, OUT, QUEUE, f"{QUEUE}-dead", **both), actions)
+    for action in actions["queue"]:
+        assert not allows(without, action, BACKFILL)
+        assert allows(shared, action, BACKFILL)
+    for action in actions["dead_letter_queue"]:
+        assert allows(shared, action, f"{BACKFILL}-dead") is False
+        assert allows(apart, action, f"{BACKFILL}-dead")
 
 
 def test_what_decides() -> None:

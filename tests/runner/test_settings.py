@@ -255,6 +255,21 @@ def test_dead_letter_queue_is_another() -> None:
     ]
 
 
+def test_backfill_queue_is_another() -> None:
+    for variables in ({"BACKFILL_QUEUE": "jobs"}, {"BACKFILL_QUEUE": "dead", "DEAD_LETTER_QUEUE": "dead"}):
+        name = variables["BACKFILL_QUEUE"]
+        assert wrong(**variables) == [
+            f"BACKFILL_QUEUE: found {name!r}, expected another queue than the main one and the dead-letter queue"
+        ]
+
+
+@pytest.mark.parametrize("share", ["0%", "0.0%", "00%", "101%", "100.5%", "-5%", "50", "half", "%", ".5%"])
+def test_backfill_share_is_a_share(share: str) -> None:
+    assert wrong(BACKFILL_SHARE=share) == [
+        f"BACKFILL_SHARE: found {share!r}, expected a share above 0%, up to 100%, such as 50%"
+    ]
+
+
 @pytest.mark.parametrize(
     ("variables", "name"),
     [

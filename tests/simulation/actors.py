@@ -10,13 +10,14 @@ from typing import TYPE_CHECKING, Any
 from botocore.exceptions import ClientError
 
 from runner.aws.bucket import Store
+from runner.aws.message import Lane
 from runner.aws.s3_events import ObjectCreated
 from runner.errors import RunnerError
 from runner.job.keys import checkpoint_key
 from runner.ops.cancel import cancel
 from runner.ops.deployment import Deployment
 from runner.ops.redrive import LetterFilter, discard, redrive
-from runner.ops.submit import ObjectFilter, Submission
+from runner.ops.submit import ObjectFilter, Submission, choose_queue
 from runner.ops.sweep import sweep
 from tests.simulation.calculation import describe
 from tests.simulation.kernel import Process
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
 _EVENT_DELAY_S = 40.0
 _DUPLICATE_EVENTS = 0.1
 _SHARED_MESSAGES = 0.1
+_SUBMITS_TO_MAIN = 2  # number of the action
 _SWEEP_AGE = timedelta(seconds=150)  # some jobs take longer
 
 
@@ -167,9 +169,9 @@ class Actors:
         def run() -> None:
             around = self._world.around(process)
             requests = around.s3({}, None)
-            queue = self._world.queue_of(process)
+            queue, backfill = self._world.queues_of(process)
             deployment = Deployment(
-                self._world.settings, self._world.sources(requests), Store(OUTPUT, requests), queue, around
+                self._world.settings, self._world.sources(requests), Store(OUTPUT, requests), queue, around, backfill
             )
             for _ in range(20):
                 try:
@@ -189,10 +191,13 @@ class Actors:
         process.start(run)
         return process
 
-    def submit(self, _action: Action) -> None:
+    def submit(self, action: Action) -> None:
+        lane = Lane.MAIN if action.number == _SUBMITS_TO_MAIN else None
+
         def command(deployment: Deployment) -> None:
             uris = [f"s3://{bucket}/" for bucket in deployment.sources]
-            for _ in Submission(deployment, uris, ObjectFilter(), None, dry_run=False).run():
+            queue = choose_queue(deployment, lane, None)
+            for _ in Submission(deployment, uris, ObjectFilter(), None, dry_run=False, queue=queue).run():
                 pass
 
         self.operate(command)

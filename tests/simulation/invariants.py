@@ -68,6 +68,7 @@ def _problems(world: World) -> Iterator[str]:
     for key in world.inputs:
         yield from _wrong_rejects_of_output(world, key)
     yield from world.network.overwritten
+    yield from world.lane_problems
     yield from _without_a_cause(world)
     for name in world.left_by_calm_work:
         yield f"{name} is left although nothing went wrong"

@@ -11,6 +11,7 @@ SETTLEMENT, LEASES, CREW = "runner/worker/settlement.py", "runner/worker/leases.
 BREAKER, LOOP, ECS = "runner/worker/breaker.py", "runner/worker/loop.py", "runner/aws/ecs.py"
 LETTERS, CANCELLATION = "runner/aws/dead_letters.py", "runner/job/cancellation.py"
 UPLOAD = "runner/job/upload.py"
+INTAKE, CONTEXT = "runner/worker/intake.py", "runner/worker/context.py"
 
 BY_SIMULATION = (
     Mutation(
@@ -209,6 +210,48 @@ BY_SIMULATION = (
         "return datetime.now(UTC)",
         seeds=1800,
     ),
+    Mutation(
+        "jobs of backfills in all processes",
+        CREW,
+        "self._max_backfill = context.settings.backfill_processes(workers)",
+        "self._max_backfill = workers",
+        seeds=300,
+    ),
+    Mutation(
+        "a large job of a backfill in all processes",
+        CREW,
+        "free = min(free, self._max_backfill - sum(job.slots for job in self.jobs if job.lane is lane))",
+        "free = free if self._max_backfill > sum(job.slots for job in self.jobs if job.lane is lane) else 0",
+        seeds=900,
+    ),
+    Mutation(
+        "a message of a backfill while the main queue has messages",
+        INTAKE,
+        "return self._is_empty[Lane.MAIN] and (self._receivers[Lane.MAIN].asked or is_just_found)",
+        "return True",
+        seeds=300,
+    ),
+    Mutation(
+        "a message of a backfill long after the main queue was empty",
+        INTAKE,
+        "return self._is_empty[Lane.MAIN] and (self._receivers[Lane.MAIN].asked or is_just_found)",
+        "return self._is_empty[Lane.MAIN]",
+        seeds=900,
+    ),
+    Mutation(
+        "whatever is done with a message is asked of the main queue",
+        CONTEXT,
+        "return self.backfill if message.lane is Lane.BACKFILL and self.backfill is not None else self.queue",
+        "return self.queue",
+        seeds=300,
+    ),
+    Mutation(
+        "a queue of backfills that is never looked at again",
+        INTAKE,
+        "self._is_empty = {**dict.fromkeys(self._is_empty, False), Lane.MAIN: found is None}  # look there again",
+        "self._is_empty[lane] = found is None",
+        seeds=300,
+    ),
 )
 """Noticed by simulations."""
 
@@ -293,9 +336,23 @@ BY_TESTS = (
     Mutation(
         "remove dead letters before they are sent",
         LETTERS,
-        "            send_all(self._queue, batch, self._clock)\n            self.remove(left[: len(batch)])\n",
-        "            self.remove(left[: len(batch)])\n            send_all(self._queue, batch, self._clock)\n",
+        "            send_all(queue, batch, self._clock)\n            self.remove(left[: len(batch)])\n",
+        "            self.remove(left[: len(batch)])\n            send_all(queue, batch, self._clock)\n",
         test="tests/runner/aws/test_dead_letters.py",
+    ),
+    Mutation(
+        "dead letters of a backfill go to the main queue",
+        LETTERS,
+        "queue = self._backfill if lane is Lane.BACKFILL and self._backfill is not None else self._queue",
+        "queue = self._queue",
+        test="tests/runner/aws/test_dead_letters.py",
+    ),
+    Mutation(
+        "a large job of a backfill in the process that a receive may need",
+        CREW,
+        "return min(free, max(1, self._free(Lane.MAIN) - reserved))",
+        "return free",
+        test="tests/runner/worker/test_lanes.py",
     ),
     Mutation(
         "let one denied object count against nobody",

@@ -103,6 +103,7 @@ class Scenario:
         tagged: Whether inputs have tags.
         keying: Which output keys and input buckets there are, as `keying.KEYINGS` names them.
         reports_expired: Whether SQS refuses to extend a message that is visible again.
+        backfill_percent: Share of the job processes that jobs of backfills may have; 0 without a queue for them.
         left_out: Faults that do not happen although they were drawn.
     """
 
@@ -129,6 +130,7 @@ class Scenario:
     agent_failures: float = 0.0
     tagged: bool = False
     keying: str = ""
+    backfill_percent: int = 0
     left_out: frozenset[tuple[str, int]] = frozenset()
 
     @property
@@ -200,6 +202,7 @@ _LARGE = _Scale(
     duplicates=(0.0, 0.0, 0.1),
 )
 _RARE_SHARE = 0.2  # of the scenarios in which what is rare happens
+_BACKFILL_SHARE = 0.25  # of the scenarios in which there is a queue of backfills
 _LARGE_SHARE = 0.05  # what goes wrong mostly needs little, so that many small scenarios find more in the same time
 _LINES = (b'{"x":1}\n', b'{"x":22}\n', b'{"x":333}\n', b'{"x":4444}\n', b'{"x":55555}\n')
 
@@ -264,11 +267,29 @@ def scenario_of(seed: int) -> Scenario:
         reports_expired=chance.random() < 0.7,
         versioned=chance.random() < 0.5,
     )
+    backfill = random.Random(f"{seed} backfill")
+    if backfill.random() < _BACKFILL_SHARE:
+        scenario = _with_backfill(backfill, scenario, span_s)
     rare = random.Random(f"{seed} rare")
     scenario = _with_rare(rare, scenario) if rare.random() < _RARE_SHARE else scenario
     from tests.simulation.keying import with_keying  # noqa: PLC0415 # which has the actions and buckets from here
 
     return with_keying(random.Random(f"{seed} buckets"), scenario)
+
+
+def _with_backfill(chance: random.Random, scenario: Scenario, span_s: float) -> Scenario:
+    """Return a scenario with a queue of backfills, and submissions in a row, beside which objects arrive."""
+    began_s = _BEGIN_S + chance.uniform(0, span_s)
+    submissions = [
+        Action(began_s + number * chance.choice((0.0, 0.5, 5.0)), Kind.SUBMIT, number=chance.randrange(3))
+        for number in range(chance.randint(1, 4))
+    ]
+    return replace(
+        scenario,
+        actions=tuple(sorted((*scenario.actions, *submissions), key=lambda action: action.at_s)),
+        jobs_at_once=chance.choice((1, 2, 2, 4)),
+        backfill_percent=chance.choice((50, 50, 25, 100)),
+    )
 
 
 def _with_rare(chance: random.Random, scenario: Scenario) -> Scenario:

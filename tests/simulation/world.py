@@ -10,7 +10,8 @@ from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, cast
 
 from runner.aws.bucket import Store
-from runner.aws.ecs import Protection, TaskMetadata
+from runner.aws.ecs import TaskMetadata
+from runner.aws.message import Lane
 from runner.aws.queue import Queue
 from runner.aws.surroundings import REAL, Surroundings
 from runner.errors import SettingsError
@@ -29,6 +30,7 @@ from tests.simulation.actors import Actors
 from tests.simulation.calculation import SimCalculation, open_object
 from tests.simulation.kernel import EPOCH_S, Kernel, Process
 from tests.simulation.keying import KEYINGS
+from tests.simulation.lanes import LaneWatch, WatchingProtection
 from tests.simulation.machine import SimChance, SimClock, SimProcesses, SimTasks
 from tests.simulation.network import Faults, Network, SimS3Requests, SimSqsClient
 from tests.simulation.s3_model import S3Model
@@ -47,6 +49,7 @@ VISIBILITY_S = 60
 STOP_S = 20
 TICK_S = 20.0  # a receive without a message wakes a worker earlier
 _PART_BYTES = 60
+_RANGE_BYTES = 15  # beside backfills, so that objects of several parts are large ones
 _RESTART_S = 5.0, 40.0
 _SCALE_IN_S = 10.0
 _HANGS_S = 1e6  # for good
@@ -55,14 +58,16 @@ QUIET_S = 25.0
 
 
 @cache
-def settings_with(max_lease_s: float, keying: str = "") -> Settings:
+def settings_with(max_lease_s: float, keying: str = "", backfill_percent: int = 0) -> Settings:
     """Return the settings of the workers: as in production, but for sizes."""
     read = Settings.read(
         {**KEYINGS[keying].settings, "S3_OUTPUT_BUCKET": OUTPUT, "SQS_BATCH_QUEUE": "queue", "CALCULATION": "a AS b"}
         | {"VISIBILITY_TIMEOUT_S": str(VISIBILITY_S), "STOP_TIMEOUT_S": str(STOP_S), "RETRY_MIN_S": "5"}
+        | ({"BACKFILL_QUEUE": "backfill", "BACKFILL_SHARE": f"{backfill_percent}%"} if backfill_percent else {})
         | {"RETRY_MAX_S": "60", "MAX_ATTEMPTS": "8", "OUTPUT_PREFIX": "output/", "POLL_WAIT_S": "20"}
     )
-    return read.model_copy(update={"part_bytes": _PART_BYTES, "max_lease_s": max_lease_s})
+    sizes = {"part_bytes": _PART_BYTES} | ({"range_bytes": _RANGE_BYTES} if backfill_percent else {})
+    return read.model_copy(update={**sizes, "max_lease_s": max_lease_s})
 
 
 @dataclass
@@ -140,6 +145,7 @@ class World:
         cancelled: The keys about which an operator has written a cancellation.
         epoch_s: The wall-clock time of the start.
         digests: The calculations that were deployed, in order.
+        lane_problems: What workers have done with the backfill queue that they may not do.
         left_by_calm_work: Uploads and checkpoints that are left although nothing went wrong, before a sweep.
     """
 
@@ -168,7 +174,9 @@ class World:
         self.sqs.report_expired = scenario.reports_expired
         self.dead_url = self.sqs.create_queue("dead", {"MessageRetentionPeriod": "1209600"})
         self.url = self.sqs.create_queue("queue", {"MessageRetentionPeriod": "1209600"})
+        self.backfill_url = self.sqs.create_queue("backfill", {"MessageRetentionPeriod": "1209600"})
         self._queued = self.sqs.stored(self.url)
+        self._queued_behind = self.sqs.stored(self.backfill_url)
         self.faults = Faults(
             scenario.fault_rate,
             scenario.calm_s,
@@ -185,7 +193,7 @@ class World:
             self.faults,
             self.trace,
         )
-        self.settings = settings_with(scenario.max_lease_s, scenario.keying)
+        self.settings = settings_with(scenario.max_lease_s, scenario.keying, scenario.backfill_percent)
         self.workers: list[RunningWorker] = []
         self.told: list[dict[str, Any]] = []
         self.to_do = 0
@@ -193,6 +201,7 @@ class World:
         self._quiet_s: float = QUIET_S
         self._quiet_since: float | None = None
         self.actors = Actors(self)
+        self.lane_problems: list[str] = []
         self.left_by_calm_work: list[str] = []
         self._started = 0
 
@@ -248,7 +257,7 @@ class World:
         """Return whether all is at rest: nothing is to be done, on its way or frozen, and that for a while."""
         now = self.kernel.now
         kernel, network = self.kernel, self.network
-        at_work = self.to_do or self.operators or network.on_the_way or self._queued
+        at_work = self.to_do or self.operators or network.on_the_way or self._queued or self._queued_behind
         if at_work or (kernel.frozen_until > now and self._is_frozen(now)):
             self._quiet_since = None
             return False
@@ -285,14 +294,17 @@ class World:
         around, bugs = self.around(process, partial(self._do_jobs, running.digest)), _Bugs()
         log: Any = _Log(self, process)
         metrics: Any = SimpleNamespace(emit=lambda *_, **__: None)
+        watch = LaneWatch(self, running)
+        main, backfill = self.queues_of(process, watch)
         channel = SimpleNamespace(name="topic", paused_until=0.0, send=self.told.append)
         context = WorkerContext(
             settings=settings,
             environ={},
-            queue=self.queue_of(process),
+            queue=main,
             breaker=Breaker(settings.breaker_failures, around),
             health=cast("Any", SimpleNamespace(write=lambda *_: None)),
-            protection=Protection(
+            protection=WatchingProtection(
+                watch,
                 _Agent(self, running) if self.scenario.has_agent else None,
                 log,
                 settings.protect_max_s,
@@ -305,6 +317,7 @@ class World:
             log=log,
             around=around,
             bugs=bugs,
+            backfill=backfill,
         )
         running.worker = Worker(context, self.scenario.jobs_at_once, drain=False, tick_s=TICK_S)
         try:
@@ -357,9 +370,15 @@ class World:
         """Return the input buckets."""
         return {name: Store(name, requests) for name in self.settings.input_buckets}
 
-    def queue_of(self, process: Process) -> Queue:
-        """Return the queue as a process uses it."""
-        return Queue(SimSqsClient(process, self.network, self.sqs), "queue", self.url, self.dead_url, None)
+    def queues_of(self, process: Process, watch: LaneWatch | None = None) -> tuple[Queue, Queue | None]:
+        """Return the queues as a process uses them: the main one and that of backfills, None without one."""
+        client: Any = SimSqsClient(process, self.network, self.sqs)
+        if watch is not None:
+            client = watch.client_of(process, client)
+        main = Queue(client, "queue", self.url, self.dead_url, None)
+        if not self.scenario.backfill_percent:
+            return main, None
+        return main, Queue(client, "backfill", self.backfill_url, self.dead_url, None, Lane.BACKFILL)
 
     def around(self, process: Process, main: Callable[[Process, SimConnection], None] | None = None) -> Surroundings:
         """Return the surroundings of a process."""

@@ -98,14 +98,21 @@ class Deployment:
         found = self.s3.list_multipart_uploads(Bucket=self.output).get("Uploads", [])
         return [upload["UploadId"] for upload in found]
 
-    def waiting(self) -> tuple[int, int, int]:
-        """Return how many messages are visible, in flight and delayed."""
+    def add_backfill(self, receives: int = 5, **settings: str) -> str:
+        """Give it a queue of backfills, with the same dead-letter queue; return the URL."""
+        name = f"{self.env['SQSBatchQueue']}-backfill"
+        policy = redrive_policy(self.sqs, self.dead_letters, receives)
+        self.env |= {"BACKFILL_QUEUE": name, **settings}
+        return str(self.sqs.create_queue(QueueName=name, Attributes={"RedrivePolicy": policy})["QueueUrl"])
+
+    def waiting(self, queue: str | None = None) -> tuple[int, int, int]:
+        """Return how many messages are visible, in flight and delayed, by default on the main queue."""
         names = [
             "ApproximateNumberOfMessages",
             "ApproximateNumberOfMessagesNotVisible",
             "ApproximateNumberOfMessagesDelayed",
         ]
-        found = self.sqs.get_queue_attributes(QueueUrl=self.queue, AttributeNames=names)["Attributes"]
+        found = self.sqs.get_queue_attributes(QueueUrl=queue or self.queue, AttributeNames=names)["Attributes"]
         return int(found[names[0]]), int(found[names[1]]), int(found[names[2]])
 
     def dead(self) -> list[dict[str, str]]:

@@ -206,6 +206,7 @@ class Surroundings:
     metrics_output: io.StringIO
     clock: FakeClock
     chance: FakeChance
+    backfill: FakeQueue = field(default_factory=lambda: FakeQueue(name="backfill"))
 
     @classmethod
     def make(cls, *, max_receives: int | None = None, **settings: str) -> Surroundings:
@@ -228,7 +229,10 @@ class Surroundings:
             log=make_logger("debug", output),
             around=around,
         )
-        return cls(read, context, queue, protection, channels, breaker, output, metrics_output, clock, chance)
+        made = cls(read, context, queue, protection, channels, breaker, output, metrics_output, clock, chance)
+        if read.backfill_queue is not None:
+            made.context = replace(context, backfill=cast("Any", made.backfill))
+        return made
 
     def log(self, event: str | None = None) -> list[dict[str, Any]]:
         """Return the lines of the log, all or those of an event."""

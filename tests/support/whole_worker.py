@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, replace
 from multiprocessing.connection import Connection, Pipe
 from typing import TYPE_CHECKING, Any, NoReturn, cast
 
+from runner.aws.message import Lane
 from runner.aws.surroundings import REAL
 from runner.job.protocol import JobResult, Order, Outcome, Ready
 from runner.log import make_logger
@@ -64,12 +65,14 @@ class MemoryQueue:
         delete_errors: What the next deletes of messages raise that were copied.
         slow_s: How long each delete takes, in real time.
         again: Keys of objects whose message is delivered a second time while it is held.
+        waits: How long each receive waited for a message at most.
     """
 
-    name = "queue"
     max_receives = None
 
-    def __init__(self, clock: FastClock) -> None:
+    def __init__(self, clock: FastClock, lane: Lane = Lane.MAIN) -> None:
+        self.name = "queue" if lane is Lane.MAIN else lane.value
+        self._lane = lane
         self._clock = clock
         self._lock = threading.Lock()
         self._number = 0
@@ -80,6 +83,7 @@ class MemoryQueue:
         self.copies: list[str] = []
         self.receive_errors: list[Exception] = []
         self.receives: list[float] = []
+        self.waits: list[int] = []
         self.held: set[str] = set()
         self.again: set[str] = set()
         self.delete_errors: list[RunnerError] = []
@@ -94,13 +98,15 @@ class MemoryQueue:
                 "object": {"key": key, "size": 100, "eTag": "e", "sequencer": "0"},
             }
             body = json.dumps({"Records": [{"eventSource": "aws:s3", "eventName": "ObjectCreated:Put", "s3": record}]})
-            message = make_message(self._number, **{"body": body, **fields})
+            number = self._number if self._lane is Lane.MAIN else -self._number
+            message = make_message(number, **{"body": body, "lane": self._lane, **fields})
             self._messages[message.id], self._visible_at[message.id] = message, self._clock.monotonic() + delay_s
 
     def receive(self, wait_s: int, visibility_s: int) -> Message | None:
         until = self._clock.monotonic() + wait_s
         with self._lock:
             self.receives.append(self._clock.monotonic())
+            self.waits.append(wait_s)
             if self.receive_errors:
                 raise self.receive_errors.pop(0)
         while True:
@@ -251,6 +257,7 @@ class WholeWorker:
         self.starts = True
         self.clock = FastClock()
         self.queue, self.health, self.protection = MemoryQueue(self.clock), Health(), Protected()
+        self.backfill = MemoryQueue(self.clock, Lane.BACKFILL)
         self.output, self._metrics = io.StringIO(), io.StringIO()
         around = replace(REAL, clock=self.clock, processes=cast("Any", self))
         log, metrics = make_logger("debug", self.output), Metrics("Test", self._metrics, {}, self.clock)
@@ -266,6 +273,7 @@ class WholeWorker:
             channels=cast("Any", Channels()),
             log=log,
             around=around,
+            backfill=cast("Any", self.backfill) if read.backfill_queue is not None else None,
         )
         self.worker = Worker(context, workers, drain=drain, tick_s=0.005)
         self.status: int | None = None
@@ -308,7 +316,7 @@ class WholeWorker:
 
     def wait_until_empty(self) -> None:
         """Wait until no message is left."""
-        self.wait_for(lambda: self.queue.waiting() == (0, 0, 0))
+        self.wait_for(lambda: self.queue.waiting() == self.backfill.waiting() == (0, 0, 0))
 
     def done(self) -> set[str]:
         """Return the keys of objects whose jobs were done."""

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import random
 from typing import Any
 
 import pytest
 
 from runner.aws.dead_letters import DeadLetters
+from runner.aws.message import Lane
 from runner.aws.queue import Queue
 from runner.errors import QueueError
 from tests.simulation.sqs_model import SqsModel
@@ -64,3 +66,101 @@ def test_letters_that_were_moved_back_are_gone_from_where_they_were() -> None:
     account.move_back()
     assert account.model.messages(account.dead_url) == []
     assert sorted(one.body for one in account.model.messages(account.url)) == sorted(before)
+
+
+# Letters of backfills
+
+
+def text(value: str) -> dict[str, str]:
+    return {"DataType": "String", "StringValue": value}
+
+
+class TwoQueues:
+    """A main queue and one of backfills, which share a dead-letter queue."""
+
+    def __init__(self) -> None:
+        self.clock = FakeClock(1_800_000_000.0)
+        self.model = SqsModel(self.clock.time, random.Random(1))
+        self.dead_url = self.model.create_queue("dead", {})
+        dead_arn = self.model.get_queue_attributes(QueueUrl=self.dead_url, AttributeNames=["QueueArn"])
+        policy = {"deadLetterTargetArn": dead_arn["Attributes"]["QueueArn"], "maxReceiveCount": "2"}
+        for name in ("queue", "backfill"):
+            self.model.create_queue(name, {"RedrivePolicy": json.dumps(policy)})
+        self.main = Queue.open(self.model, "queue", None)
+        self.backfill = Queue.open(self.model, "backfill", None, self.main)
+
+    def letters(self, backfill: Queue | None) -> dict[str, Lane]:
+        """Return the lanes of the letters by their bodies."""
+        with DeadLetters(self.main, self.clock, backfill).look() as found:
+            return {letter.message.body: letter.lane for batch in found for letter in batch}
+
+    def move_back(self, backfill: Queue | None) -> None:
+        letters = DeadLetters(self.main, self.clock, backfill)
+        with letters.look() as found:
+            for batch in found:
+                letters.move_back(batch)
+
+    def bodies(self, queue: Queue) -> list[str]:
+        return sorted(one.body for one in self.model.messages(queue.url))
+
+    def fail(self, queue: Queue, body: str) -> None:
+        """Let a worker send a message to the dead letters."""
+        self.model.send_message(QueueUrl=queue.url, MessageBody=body, MessageAttributes={"lane": text("of the sender")})
+        message = queue.receive(0, 60)
+        assert message is not None
+        queue.dead_letter(message, reason="no", job="")
+
+    def forget(self, queue: Queue, body: str) -> None:
+        """Let workers receive a message without an end, so that SQS moves it."""
+        self.model.send_message(QueueUrl=queue.url, MessageBody=body)
+        for _ in range(3):
+            queue.receive(0, 1)
+            self.clock.now += 10
+
+
+@pytest.fixture
+def two() -> TwoQueues:
+    made = TwoQueues()
+    for queue in (made.main, made.backfill):
+        made.fail(queue, f"{queue.name} failed")
+        made.forget(queue, f"{queue.name} forgotten")
+    return made
+
+
+def test_letters_of_a_backfill_are_told_apart_whoever_has_moved_them(two: TwoQueues) -> None:
+    main, backfill = Lane.MAIN, Lane.BACKFILL
+    assert two.letters(two.backfill) == {
+        "queue failed": main,
+        "queue forgotten": main,
+        "backfill failed": backfill,
+        "backfill forgotten": backfill,
+    }
+
+
+def test_letters_go_back_to_the_queues_that_they_come_from(two: TwoQueues) -> None:
+    two.move_back(two.backfill)
+    assert two.bodies(two.main) == ["queue failed", "queue forgotten"]
+    assert two.bodies(two.backfill) == ["backfill failed", "backfill forgotten"]
+    assert two.model.messages(two.dead_url) == []
+
+
+def test_letters_of_a_backfill_that_is_no_longer_there_go_to_the_main_queue(two: TwoQueues) -> None:
+    two.move_back(None)
+    assert len(two.bodies(two.main)) == 4
+
+
+def test_a_letter_that_was_moved_back_is_what_it_was(two: TwoQueues) -> None:
+    two.move_back(two.backfill)
+    attributes = [one.attributes for one in two.model.messages(two.backfill.url)]
+    assert attributes == [{}, {}]
+    message = two.backfill.receive(0, 60)
+    assert message is not None
+    assert (message.lane, message.attempts) == (Lane.BACKFILL, 0)
+
+
+def test_a_copy_of_a_message_has_the_attributes_of_its_sender(two: TwoQueues) -> None:
+    two.model.send_message(QueueUrl=two.backfill.url, MessageBody="a", MessageAttributes={"lane": text("fast")})
+    while (message := two.backfill.receive(0, 60)) is not None:
+        two.backfill.requeue(message, attempts=0, progress=0, delay_s=900)
+    (copy,) = two.model.messages(two.backfill.url)
+    assert copy.attributes["lane"] == text("fast")

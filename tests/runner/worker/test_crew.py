@@ -28,11 +28,11 @@ def states(site: Site) -> list[JobState]:
 
 def test_as_many_small_jobs_run_as_there_are_processes(make_site: MakeSite) -> None:
     site = make_site(2)
-    assert site.crew.has_room()
+    assert site.crew.room()
     site.begin()
-    assert site.crew.has_room()
+    assert site.crew.room()
     site.begin()
-    assert not site.crew.has_room()
+    assert not site.crew.room()
     assert states(site) == [RUNNING, RUNNING]
     assert len(site.children.started) == 2
 
@@ -40,7 +40,7 @@ def test_as_many_small_jobs_run_as_there_are_processes(make_site: MakeSite) -> N
 def test_there_is_no_room_beside_a_job_that_waits(make_site: MakeSite) -> None:
     site = make_site(3)
     site.take_on()
-    assert not site.crew.has_room()
+    assert not site.crew.room()
 
 
 def test_a_job_waits_until_a_process_can_take_orders(make_site: MakeSite) -> None:
@@ -82,7 +82,7 @@ def test_a_large_job_waits_for_the_others_and_then_has_all_cores(make_site: Make
     _, second = site.begin()
     large = site.take_on(large=True)
     site.start_jobs()
-    assert (large.state, site.crew.has_room()) == (WAITING, False)
+    assert (large.state, site.crew.room()) == (WAITING, 0)
     first.say(Outcome(JobResult.DONE))
     site.listen()
     site.start_jobs()
@@ -93,7 +93,7 @@ def test_a_large_job_waits_for_the_others_and_then_has_all_cores(make_site: Make
     assert large.state is RUNNING
     assert isinstance(large.child, FakeChild)
     assert large.child.told()[-1].workers == 3
-    assert not site.crew.has_room(), "nothing runs beside it"
+    assert not site.crew.room(), "nothing runs beside it"
 
 
 def test_a_small_job_waits_for_a_large_one(make_site: MakeSite) -> None:
@@ -299,7 +299,7 @@ def test_a_job_that_does_not_stop_in_time_is_killed_and_handed_over(make_site: M
     ((name, _, told),) = site.settled()
     assert (name, told["attempts"]) == ("requeue", 1)
     assert site.around.log("stopped")[0]["reason"].startswith("it did not stop when asked to")
-    assert site.crew.has_room()
+    assert site.crew.room()
     site.begin()
     assert len(site.children.started) == 2, "another process takes its place"
 

@@ -6,6 +6,7 @@ import signal
 import threading
 from typing import Any, NoReturn, cast
 
+from runner.aws.message import Lane
 from runner.aws.queue import CopiedError
 from runner.errors import LeaseLostError, QueueError
 from runner.job.protocol import JobResult, Outcome
@@ -24,8 +25,8 @@ class Stopping:
 
     def receive_last(self, **message: Any) -> None:
         now = self.around.clock.now
-        self.worker._receiver._inbox.put((make_message(**message), now))
-        self.worker._requeue_last_message(now)
+        self.worker._intake._receivers[Lane.MAIN]._inbox.put((make_message(**message), now))
+        self.worker._requeue_last_messages(now)
 
 
 def test_the_last_message_is_requeued_and_held_until_then() -> None:
