@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from runner.settings import Settings
 
@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 ACTIONS = {
     "input_bucket": ("s3:ListBucket",),
     "input_objects": ("s3:GetObject", "s3:GetObjectTagging"),
+    "tagged_inputs": ("s3:PutObjectTagging", "s3:PutObjectVersionTagging", "s3:GetObjectVersionTagging"),
+    "deleted_inputs": ("s3:DeleteObject",),  # of the current version, on a condition, which takes s3:GetObject as well
     "output_bucket": ("s3:ListBucket",),
     "outputs": (
         "s3:GetObject",  # to look at an output before it is replaced, and to replace it on a condition
@@ -100,6 +102,7 @@ class Resources:
         tasks: The tasks of the service, which protect themselves from scale-in: `arn:…:task/CLUSTER/*`.
         outcome_topic: The SNS topic that outcomes are sent to.
         outcome_bus: The EventBridge bus that outcomes are sent to.
+        after: AFTER of the worker: whether it tags or deletes inputs.
         input_prefix: The prefix of all inputs. A message about another object stops the workers, as access is denied.
         output_prefix: OUTPUT_PREFIX of the worker; if it is empty, outputs may be anywhere in the bucket.
         rejects_prefix: REJECTS_PREFIX of the worker.
@@ -114,6 +117,7 @@ class Resources:
     tasks: str | None = None
     outcome_topic: str | None = None
     outcome_bus: str | None = None
+    after: Literal["keep", "tag", "delete"] = "keep"
     input_prefix: str = ""
     output_prefix: str = Settings.model_fields["output_prefix"].default
     rejects_prefix: str = Settings.model_fields["rejects_prefix"].default
@@ -127,9 +131,12 @@ class Resources:
         """
         if not (self.rejects_prefix and self.checkpoint_prefix):
             raise ValueError("expected a rejects_prefix and a checkpoint_prefix: without, any object could be deleted")
+        inputs = [_objects(self.input_bucket, self.input_prefix)]
         found: dict[str, list[str]] = {
             "input_bucket": [self.input_bucket],
-            "input_objects": [_objects(self.input_bucket, self.input_prefix)],
+            "input_objects": inputs,
+            "tagged_inputs": inputs if self.after == "tag" else [],
+            "deleted_inputs": inputs if self.after == "delete" else [],
             "output_bucket": [self.output_bucket],
             "outputs": [_objects(self.output_bucket, self.output_prefix)],
             "rejects": [_objects(self.output_bucket, self.rejects_prefix)],

@@ -16,6 +16,7 @@ from runner import setting_texts
 from runner.errors import SettingsError
 from runner.health import HEALTH_FILE
 from runner.setting_types import (
+    After,
     Array,
     Bucket,
     Bus,
@@ -36,6 +37,7 @@ from runner.setting_types import (
     Seconds,
     Share,
     Size,
+    Tag,
     Topic,
     Types,
     WholeSeconds,
@@ -102,6 +104,11 @@ class Settings(BaseSettings):
     max_rejects: Share | None = Field(
         default=None, description="Fail the job above this many invalid lines; unlimited if not set"
     )
+    after: After = Field(
+        default="keep",
+        description="What happens to an input once its output is published: keep it, tag it, or delete it",
+    )
+    after_tag: Tag = Field(default="jsonl-transform=done", description="The tag of AFTER=tag; never copied to an output")
     max_line_bytes: Size = Field(default=32 * _MIB, ge=1, le=1024 * _MIB, description="Longer lines are rejected")
     max_inflation: Count = Field(
         default=500,

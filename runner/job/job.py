@@ -12,13 +12,14 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from runner.errors import CancelledError, FencedError, NoUploadError, RunnerError, StartAgainError
+from runner.job.afterwards import Afterwards
 from runner.job.cancellation import Cancellation
 from runner.job.checkpoint import Checkpoint, CheckpointHeartbeat, ProgressLog
 from runner.job.identity import PublishDecision
 from runner.job.input_object import InputObject
 from runner.job.protocol import JobResult, Outcome
 from runner.job.publish import Publisher
-from runner.job.rejects import RejectObjects
+from runner.job.rejects import INDEX_NAME, RejectObjects, count_incomplete
 from runner.job.upload import MAX_PARTS_IN_FLIGHT, Target, Upload
 from transform import (
     AccessDeniedError,
@@ -145,6 +146,31 @@ class Job:
             published = self._publisher.published(attempt.upload.origin, attempt.version.etag)
         self._is_duplicate = published is not None and published[0] is PublishDecision.DUPLICATE
         return published and self._outcome_of(*published)
+
+    def finish_input(self, outcome: Outcome) -> Outcome:
+        """Do with the input what AFTER asks for, if the outcome is that the output exists; return the outcome with it.
+
+        A job that was cancelled, has failed, or whose input is not current any more leaves its input as it is.
+        """
+        settings = self._context.settings
+        if settings.after == "keep" or outcome.kind not in (JobResult.DONE, JobResult.DUPLICATE):
+            return outcome
+        etag = self._attempt.version.etag if self._attempt is not None else None
+        afterwards = Afterwards(
+            settings, self._input, etag, self._check_afterwards, partial(self._count_incomplete_rejects, outcome)
+        )
+        return replace(outcome, input=afterwards.apply())
+
+    def _check_afterwards(self) -> None:
+        self._cancellation.check(_CANCELLED_LATELY_S)
+        self._control.check_lease()
+
+    def _count_incomplete_rejects(self, outcome: Outcome) -> int:
+        """Return how many rejected lines are kept nowhere but in the input; a job that found its output reads the index."""
+        if outcome.summary:
+            return int(outcome.summary["rejects_left_out"] + outcome.summary["rejects_truncated"])
+        found = self._context.store.read(self.identity.rejects_folder + INDEX_NAME)
+        return count_incomplete(found[0]) if found is not None else 0
 
     def leave(self, result: JobResult, *, published: bool) -> None:
         """Remove what is no longer needed after the job has failed.
