@@ -133,6 +133,11 @@ def age_metric(metrics: Metrics, seconds: float) -> None:
     metrics.emit({"OldestMessageAge": (max(0.0, seconds), "Seconds")})
 
 
+def input_metric(metrics: Metrics, name: str, **properties: object) -> None:
+    """Emit that an input was not tagged or deleted: `InputsNotFinished` if S3 refused it, else `InputsKept`."""
+    metrics.emit({name: (1, "Count")}, **properties)
+
+
 def breaker_metric(metrics: Metrics, *, is_open: bool) -> None:
     """Emit whether the circuit breaker keeps a worker from doing jobs: 1 if so, 0 once it does them again."""
     metrics.emit({"BreakerOpen": (float(is_open), "Count")})

@@ -108,7 +108,9 @@ class Settings(BaseSettings):
         default="keep",
         description="What happens to an input once its output is published: keep it, tag it, or delete it",
     )
-    after_tag: Tag = Field(default="jsonl-transform=done", description="The tag of AFTER=tag; never copied to an output")
+    after_tag: Tag = Field(
+        default="jsonl-transform=done", description="The tag of AFTER=tag; never copied to an output"
+    )
     max_line_bytes: Size = Field(default=32 * _MIB, ge=1, le=1024 * _MIB, description="Longer lines are rejected")
     max_inflation: Count = Field(
         default=500,

@@ -9,15 +9,17 @@ from __future__ import annotations
 
 import traceback
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from runner.errors import CancelledError, DeniedError, ImpossibleError, StoppedError, StoreError
 from runner.job.protocol import InputOutcome, InputResult
+from runner.job.rejects import INDEX_NAME, count_incomplete
 from transform import S3Failure
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
+    from runner.aws.bucket import Store
     from runner.job.input_object import InputObject
     from runner.settings import Settings
 
@@ -31,14 +33,18 @@ class Afterwards:
         source: The input.
         etag: The ETag of the version that was read, None if it was not read this time.
         check: Called before the input is changed; raises if the job is cancelled, or if another worker may have it.
-        incomplete: Returns how many rejected lines are kept nowhere but in the input.
+        store: The output bucket.
+        rejects_folder: The prefix of the objects of rejected lines.
+        summary: The summary of the run, empty if the output was found.
     """
 
     settings: Settings
     source: InputObject
     etag: str | None
     check: Callable[[], None]
-    incomplete: Callable[[], int]
+    store: Store
+    rejects_folder: str
+    summary: Mapping[str, Any]
 
     def apply(self) -> InputOutcome:
         """Tag or delete the input. Never raises: the output is good, whatever becomes of its input."""
@@ -60,14 +66,21 @@ class Afterwards:
             return InputOutcome(InputResult.FAILED, "".join(traceback.format_exception(error)))
 
     def _delete(self) -> InputOutcome:
-        if incomplete := self.incomplete():
+        if incomplete := self._count_incomplete_rejects():
             reason = (
-                f"{incomplete} rejected lines are kept only in the input: they are longer than MAX_LINE_BYTES, or beyond "
-                "the rejected lines that a job keeps"
+                f"of {incomplete} rejected lines the input has the only whole copy: they are longer than MAX_LINE_BYTES, "
+                "or beyond the rejected lines that a job keeps"
             )
             return InputOutcome(InputResult.KEPT, reason)
         deleted = self.source.delete(self.etag, self.check)
         return InputOutcome(InputResult.DELETED if deleted else InputResult.GONE)
+
+    def _count_incomplete_rejects(self) -> int:
+        """Return how many rejected lines are kept nowhere but in the input. The index says it if the output was found."""
+        if self.summary:
+            return int(self.summary["rejects_left_out"] + self.summary["rejects_truncated"])
+        found = self.store.read(self.rejects_folder + INDEX_NAME)
+        return count_incomplete(found[0]) if found is not None else 0
 
     def _tag(self) -> InputOutcome:
         name, _, value = self.settings.after_tag.partition("=")

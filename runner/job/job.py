@@ -19,7 +19,7 @@ from runner.job.identity import PublishDecision
 from runner.job.input_object import InputObject
 from runner.job.protocol import JobResult, Outcome
 from runner.job.publish import Publisher
-from runner.job.rejects import INDEX_NAME, RejectObjects, count_incomplete
+from runner.job.rejects import RejectObjects
 from runner.job.upload import MAX_PARTS_IN_FLIGHT, Target, Upload
 from transform import (
     AccessDeniedError,
@@ -152,25 +152,23 @@ class Job:
 
         A job that was cancelled, has failed, or whose input is not current any more leaves its input as it is.
         """
-        settings = self._context.settings
-        if settings.after == "keep" or outcome.kind not in (JobResult.DONE, JobResult.DUPLICATE):
+        context, attempt = self._context, self._attempt
+        if context.settings.after == "keep" or outcome.kind not in (JobResult.DONE, JobResult.DUPLICATE):
             return outcome
-        etag = self._attempt.version.etag if self._attempt is not None else None
         afterwards = Afterwards(
-            settings, self._input, etag, self._check_afterwards, partial(self._count_incomplete_rejects, outcome)
+            settings=context.settings,
+            source=self._input,
+            etag=attempt.version.etag if attempt is not None else None,
+            check=self._check_afterwards,
+            store=context.store,
+            rejects_folder=self.identity.rejects_folder,
+            summary=outcome.summary,
         )
         return replace(outcome, input=afterwards.apply())
 
     def _check_afterwards(self) -> None:
         self._cancellation.check(_CANCELLED_LATELY_S)
         self._control.check_lease()
-
-    def _count_incomplete_rejects(self, outcome: Outcome) -> int:
-        """Return how many rejected lines are kept nowhere but in the input; a job that found its output reads the index."""
-        if outcome.summary:
-            return int(outcome.summary["rejects_left_out"] + outcome.summary["rejects_truncated"])
-        found = self._context.store.read(self.identity.rejects_folder + INDEX_NAME)
-        return count_incomplete(found[0]) if found is not None else 0
 
     def leave(self, result: JobResult, *, published: bool) -> None:
         """Remove what is no longer needed after the job has failed.
