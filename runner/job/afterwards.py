@@ -11,10 +11,9 @@ import traceback
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from runner.errors import CancelledError, DeniedError, ImpossibleError, StoppedError, StoreError
+from runner.errors import CancelledError, DeniedError, ImpossibleError, ObjectDeniedError, StoppedError, StoreError
 from runner.job.protocol import InputOutcome, InputResult
 from runner.job.rejects import INDEX_NAME, count_incomplete
-from transform import S3Failure
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -54,13 +53,9 @@ class Afterwards:
             return self._delete() if self.settings.after == "delete" else self._tag()
         except CancelledError as error:
             return InputOutcome(InputResult.KEPT, str(error))
-        except DeniedError as error:
-            cause = error.__cause__
-            has_none = cause is not None and S3Failure.from_error(cause) is S3Failure.NO_CREDENTIALS
-            return InputOutcome(InputResult.FAILED, str(error), may_succeed=has_none)
-        except ImpossibleError as error:
+        except (ObjectDeniedError, ImpossibleError) as error:
             return InputOutcome(InputResult.FAILED, str(error))
-        except (StoreError, StoppedError) as error:
+        except (DeniedError, StoreError, StoppedError) as error:  # denied: there are no credentials at the moment
             return InputOutcome(InputResult.FAILED, str(error), may_succeed=True)
         except Exception as error:  # noqa: BLE001 - a bug, which must not make a job fail whose output is published
             return InputOutcome(InputResult.FAILED, "".join(traceback.format_exception(error)))

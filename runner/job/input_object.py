@@ -93,9 +93,10 @@ class InputObject:
         """
         with _denials_of_the_object():
             found = self.source.head(self.event.key)
-            if found is None or not self._is(found, etag):
-                return False
-            check()
+        if found is None or not self._is(found, etag):
+            return False
+        check()
+        with _denials_of_the_object():
             return self.source.delete_if(self.event.key, found["ETag"])
 
     def tag(self, name: str, value: str, etag: str | None, check: Callable[[], None]) -> bool:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from runner.aws.s3_events import parse
 from runner.errors import EventError
 from runner.job.context import digest_of
-from runner.job.keys import output_key
+from runner.job.keys import hashed, output_key
 from tests.simulation.calculation import BAD, SimCalculation, describe, transformed
 from tests.simulation.scenario import DIGESTS, INPUT, OUTPUT, Kind
 from tests.simulation.world import settings_with
@@ -55,6 +55,9 @@ def _problems(world: World) -> Iterator[str]:
             yield from _wrong_at_rest(world, key, versions[-1].content)
     for key in world.inputs:
         yield from _wrong_rejects_of_output(world, key)
+    yield from wrongly_finished(world)
+    if world.scenario.after != "keep":
+        yield from _not_finished(world, in_trouble)
     yield from world.network.overwritten
     yield from _without_a_cause(world)
     for name in world.left_by_calm_work:
@@ -126,7 +129,8 @@ def _without_a_cause(world: World) -> Iterator[str]:
 
 def _wrong_at_rest(world: World, key: str, content: bytes) -> Iterator[str]:
     output = world.output.objects(OUTPUT).get(output_key(world.settings, key))
-    last = world.digests[-1:] if world.scenario.final_submit else world.digests
+    is_there = world.input.current(INPUT, key) is not None  # otherwise it cannot be submitted
+    last = world.digests[-1:] if world.scenario.final_submit and is_there else world.digests
     right = {digest: transformed(content, digest) for digest in last}
     if output is None:
         yield f"there is no output of {key}, of {describe(content)}"
@@ -137,12 +141,42 @@ def _wrong_at_rest(world: World, key: str, content: bytes) -> Iterator[str]:
             f"{describe(output.body)}"
         )
         return
-    tags = [one.tags for one in world.input.versions(INPUT, key) if one.body == content]
+    tags = [_without_mark(one.tags) for one in world.input.versions(INPUT, key) if one.body == content]
     if output.tags not in tags:
         yield f"the output of {key} has the tags {output.tags}, not {' or '.join(map(str, tags))}"
     told = {event["output"]["etag"] for event in world.told if event["output"]}
     if output.etag.strip('"') not in told:
         yield f"nobody was told of the output of {key}"
+
+
+def wrongly_finished(world: World) -> Iterator[str]:
+    """Yield the versions of inputs that a worker has deleted or tagged before their output was published.
+
+    A bucket without versions has no way to tag one content and not another: there, the output may be that of an earlier
+    content, which was overwritten after the worker had looked.
+    """
+    for one in world.network.finished:
+        version = one.version
+        source = hashed(INPUT, version.key, version.etag.strip('"'))
+        outputs = world.output.versions(OUTPUT, output_key(world.settings, version.key))
+        sources = [output.metadata.get("transform-source") for output in outputs if output.written <= one.at_s]
+        any_will_do = one.how == "tagged" and not world.scenario.versioned
+        if source not in sources and not (any_will_do and sources):
+            at_s, written_s = one.at_s - world.epoch_s, version.written - world.epoch_s
+            yield f"the input {version.key} of {written_s:.3f} was {one.how} at {at_s:.3f}, and had no output yet"
+
+
+def _not_finished(world: World, in_trouble: set[str]) -> Iterator[str]:
+    """Yield the inputs that were to be tagged or deleted, and were not."""
+    denied = {action.key for action in world.scenario.actions if action.kind is Kind.DENY}
+    for key, found in world.input.objects(INPUT).items():
+        is_finished = world.scenario.after == "tag" and "jsonl-transform" in found.tags
+        if not is_finished and key not in in_trouble | denied:
+            yield f"the input {key} was not {'tagged' if world.scenario.after == 'tag' else 'deleted'}"
+
+
+def _without_mark(tags: Any) -> dict[str, str]:
+    return {name: value for name, value in tags.items() if name != "jsonl-transform"}
 
 
 def _wrong_rejects_of_output(world: World, key: str) -> Iterator[str]:

@@ -101,6 +101,7 @@ class Scenario:
         bad_starts: Share of the job processes that hang or die when they start; counted as faults.
         agent_failures: Share of the requests to the agent of ECS that fail, with and without an effect.
         tagged: Whether inputs have tags.
+        after: What workers do with inputs whose output exists: the setting AFTER.
         reports_expired: Whether SQS refuses to extend a message that is visible again.
         left_out: Faults that do not happen although they were drawn.
     """
@@ -127,6 +128,7 @@ class Scenario:
     bad_starts: float = 0.0
     agent_failures: float = 0.0
     tagged: bool = False
+    after: str = "keep"
     left_out: frozenset[tuple[str, int]] = frozenset()
 
     @property
@@ -198,6 +200,7 @@ _LARGE = _Scale(
     duplicates=(0.0, 0.0, 0.1),
 )
 _RARE_SHARE = 0.2  # of the scenarios in which what is rare happens
+_AFTER_SHARE = 0.25
 _LARGE_SHARE = 0.05  # what goes wrong mostly needs little, so that many small scenarios find more in the same time
 _LINES = (b'{"x":1}\n', b'{"x":22}\n', b'{"x":333}\n', b'{"x":4444}\n', b'{"x":55555}\n')
 
@@ -263,7 +266,9 @@ def scenario_of(seed: int) -> Scenario:
         versioned=chance.random() < 0.5,
     )
     rare = random.Random(f"{seed} rare")
-    return _with_rare(rare, scenario) if rare.random() < _RARE_SHARE else scenario
+    scenario = _with_rare(rare, scenario) if rare.random() < _RARE_SHARE else scenario
+    after = random.Random(f"{seed} after")
+    return replace(scenario, after=after.choice(("tag", "delete"))) if after.random() < _AFTER_SHARE else scenario
 
 
 def _with_rare(chance: random.Random, scenario: Scenario) -> Scenario:

@@ -53,12 +53,12 @@ QUIET_S = 25.0
 
 
 @cache
-def settings_with(max_lease_s: float) -> Settings:
+def settings_with(max_lease_s: float, after: str = "keep") -> Settings:
     """Return the settings of the workers: as in production, but for sizes."""
     read = Settings.read(
         {"S3_INPUT_BUCKET": INPUT, "S3_OUTPUT_BUCKET": OUTPUT, "SQS_BATCH_QUEUE": "queue", "CALCULATION": "a AS b"}
         | {"VISIBILITY_TIMEOUT_S": str(VISIBILITY_S), "STOP_TIMEOUT_S": str(STOP_S), "RETRY_MIN_S": "5"}
-        | {"RETRY_MAX_S": "60", "MAX_ATTEMPTS": "8", "OUTPUT_PREFIX": "output/", "POLL_WAIT_S": "20"}
+        | {"AFTER": after, "RETRY_MAX_S": "60", "MAX_ATTEMPTS": "8", "OUTPUT_PREFIX": "output/", "POLL_WAIT_S": "20"}
     )
     return read.model_copy(update={"part_bytes": _PART_BYTES, "max_lease_s": max_lease_s})
 
@@ -153,7 +153,9 @@ class World:
         self.kernel = Kernel(scenario.seed)
         clock = self.kernel.epoch_s
         self.chance = random.Random(f"{scenario.seed} world")
-        self.input = S3Model(clock, page_size=scenario.page_size)
+        # Where contents come again, ETags that are hashes could have an input deleted in the place of another.
+        unique = scenario.after == "delete" and scenario.unique_etags
+        self.input = S3Model(clock, unique_etags=unique, page_size=scenario.page_size)
         self.output = S3Model(clock, unique_etags=scenario.unique_etags, page_size=scenario.page_size)
         self.output.replay_completes = scenario.replays
         self.output.overlaps_conflict = scenario.overlaps
@@ -176,7 +178,7 @@ class World:
         self.network = Network(
             self.kernel, {INPUT: self.input, OUTPUT: self.output}, OUTPUT, self.sqs, self.faults, self.trace
         )
-        self.settings = settings_with(scenario.max_lease_s)
+        self.settings = settings_with(scenario.max_lease_s, scenario.after)
         self.workers: list[RunningWorker] = []
         self.told: list[dict[str, Any]] = []
         self.to_do = 0
