@@ -26,6 +26,7 @@ Errors about the data of a job or its calculation are `transform.TransformError`
 import re
 
 _VARIES = re.compile(r"\d+")
+_LISTED = re.compile(r" (The lines have|It has): .*(?= If it comes later)", re.DOTALL)
 
 
 class RunnerError(Exception):
@@ -93,5 +94,5 @@ class ImpossibleError(RunnerError):
 
 
 def cause_of(reason: str, key: str) -> str:
-    """Return a reason without the key and without numbers: equal for all reasons with one cause."""
-    return _VARIES.sub("…", reason.replace(key, "…") if key else reason)
+    """Return a reason without the key, numbers and lists of members: equal for all reasons with one cause."""
+    return _VARIES.sub("…", _LISTED.sub("", reason.replace(key, "…") if key else reason))

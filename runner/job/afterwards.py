@@ -63,7 +63,7 @@ class Afterwards:
     def _delete(self) -> InputOutcome:
         if incomplete := self._count_incomplete_rejects():
             reason = (
-                f"of {incomplete} rejected lines the input has the only whole copy: they are longer than MAX_LINE_BYTES, "
+                f"of {incomplete} rejected lines the input has the only whole copy: they exceed MAX_LINE_BYTES, "
                 "or beyond the rejected lines that a job keeps"
             )
             return InputOutcome(InputResult.KEPT, reason)
@@ -71,7 +71,7 @@ class Afterwards:
         return InputOutcome(InputResult.DELETED if deleted else InputResult.GONE)
 
     def _count_incomplete_rejects(self) -> int:
-        """Return how many rejected lines are kept nowhere but in the input. The index says it if the output was found."""
+        """Return how many rejected lines only the input has. The index says it if the output was found."""
         if self.summary:
             return int(self.summary["rejects_left_out"] + self.summary["rejects_truncated"])
         found = self.store.read(self.rejects_folder + INDEX_NAME)
