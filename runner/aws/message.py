@@ -38,6 +38,7 @@ class Message:
         progress: How many bytes of the input a checkpoint covered when the message was requeued.
         trace: The X-Ray trace header, or "".
         owner: Identifies the message in the checkpoint of its job: the id of the original message.
+        receives: How many times SQS has delivered this copy.
         attributes: The message attributes of the sender, as SQS describes them.
     """
 
@@ -51,6 +52,7 @@ class Message:
     trace: str
     attributes: Mapping[str, Mapping[str, Any]] = field(default_factory=dict, compare=False, repr=False)
     owner: str = ""
+    receives: int = 1
 
     @property
     def is_copy(self) -> bool:
@@ -82,6 +84,7 @@ def read_message(raw: Mapping[str, Any]) -> Message:
         trace=system.get("AWSTraceHeader", ""),
         attributes={name: _sendable(value) for name, value in given.items() if name not in not_theirs},
         owner=owner if _OWNER.fullmatch(owner) else raw["MessageId"],
+        receives=receives,
     )
 
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from runner.aws.queue import RETENTION, CopiedError
 from runner.errors import DeniedError, LeaseLostError, RunnerError
 from runner.job.protocol import JobResult
-from runner.metrics import JobNumbers, job_metrics
+from runner.metrics import JobNumbers, denial_metric, job_metrics
 from runner.worker.breaker import BreakerState
 from runner.worker.job_log import JobLog
 from runner.worker.notifications import describe
@@ -411,6 +411,7 @@ class Settlement:
                     self._copied.popitem(last=False)
         if isinstance(error.__cause__ if copied else error, DeniedError):
             self._breaker.denied(str(error))
+            denial_metric(self._metrics, str(error))
         elif copied:
             self._breaker.failed(str(error), key or message.id)
 

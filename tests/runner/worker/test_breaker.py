@@ -53,11 +53,10 @@ def test_objects_with_different_members_have_one_cause() -> None:
     """Given a calculation with a typing error, and objects that have little in common."""
     breaker = Breaker(3)
     for number, key in enumerate(KEYS):
-        try:
-            Calculation.from_sql("starz AS s").run(BytesIO(b'{"%s":{}}\n' % (b"x" * (number + 1))), BytesIO())
-        except SchemaError as error:
-            assert " The lines have: `x" in str(error)
-            breaker.failed(str(error), key)
+        content = BytesIO(b'{"%s":{}}\n' % (b"x" * (number + 1)))
+        with pytest.raises(SchemaError, match=" The lines have: `x") as raised:
+            Calculation.from_sql("starz AS s").run(content, BytesIO())
+        breaker.failed(str(raised.value), key)
     assert breaker.state is OPEN
 
 
