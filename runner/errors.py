@@ -18,6 +18,7 @@ Errors about the data of a job or its calculation are `transform.TransformError`
         StoppedError                the job was asked to stop, and can be continued
         CancelledError              an operator has cancelled the job
         ImpossibleError             the job cannot succeed, now or later
+        TagLimitError               an input cannot have one more tag
     StartAgainError                 what an attempt has stored is lost; within a job only
 
 `runner.job.process` decides what becomes of a job that ends with one of them: `JobResult`.
@@ -91,6 +92,10 @@ class CancelledError(RunnerError):
 
 class ImpossibleError(RunnerError):
     """The job cannot succeed, now or later."""
+
+
+class TagLimitError(RunnerError):
+    """An input has as many tags as S3 allows, so that AFTER=tag cannot add one."""
 
 
 def cause_of(reason: str, key: str) -> str:

@@ -106,10 +106,10 @@ class Settings(BaseSettings):
     )
     after: After = Field(
         default="keep",
-        description="What happens to an input once its output is published: keep it, tag it, or delete it",
+        description="What to do with an input once its output is published",
     )
     after_tag: Tag = Field(
-        default="jsonl-transform=done", description="The tag of AFTER=tag; never copied to an output"
+        default="jsonl-transform=done", description="Tag that AFTER=tag adds; it is not copied to outputs"
     )
     max_line_bytes: Size = Field(default=32 * _MIB, ge=1, le=1024 * _MIB, description="Longer lines are rejected")
     max_inflation: Count = Field(

@@ -11,7 +11,7 @@ import traceback
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from runner.errors import CancelledError, DeniedError, ImpossibleError, ObjectDeniedError, StoppedError, StoreError
+from runner.errors import CancelledError, DeniedError, ObjectDeniedError, StoppedError, StoreError, TagLimitError
 from runner.job.protocol import InputOutcome, InputResult
 from runner.job.rejects import INDEX_NAME, count_incomplete
 
@@ -53,7 +53,7 @@ class Afterwards:
             return self._delete() if self.settings.after == "delete" else self._tag()
         except CancelledError as error:
             return InputOutcome(InputResult.KEPT, str(error))
-        except (ObjectDeniedError, ImpossibleError) as error:
+        except (ObjectDeniedError, TagLimitError) as error:
             return InputOutcome(InputResult.FAILED, str(error))
         except (DeniedError, StoreError, StoppedError) as error:  # denied: there are no credentials at the moment
             return InputOutcome(InputResult.FAILED, str(error), may_succeed=True)

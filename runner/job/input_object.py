@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from runner.errors import DeniedError, ImpossibleError, ObjectDeniedError, StoreError
+from runner.errors import DeniedError, ObjectDeniedError, StoreError, TagLimitError
 from transform import S3Failure, S3Object, SourceChangedError
 
 if TYPE_CHECKING:
@@ -114,7 +114,7 @@ class InputObject:
             False if the version is gone; in a bucket without versions, if there is another content.
 
         Raises:
-            ImpossibleError: It has as many other tags as S3 allows.
+            TagLimitError: It has as many other tags as S3 allows.
             ObjectDeniedError, StoreError: S3 does not do it.
         """
         version_id = self.event.version_id
@@ -125,7 +125,7 @@ class InputObject:
             if tags.get(name) == value:
                 return True
             if len({*tags, name}) > MAX_TAGS:
-                raise ImpossibleError(f"it has {MAX_TAGS} other tags, and S3 allows no more: remove one")
+                raise TagLimitError(f"it has {MAX_TAGS} other tags, and S3 allows no more: remove one")
             tag_set = [{"Key": key, "Value": text} for key, text in {**tags, name: value}.items()]
             version = {} if version_id is None else {"VersionId": version_id}
             check()
