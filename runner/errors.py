@@ -18,6 +18,7 @@ Errors about the data of a job or its calculation are `transform.TransformError`
         StoppedError                the job was asked to stop, and can be continued
         CancelledError              an operator has cancelled the job
         ImpossibleError             the job cannot succeed, now or later
+        TagLimitError               an input cannot have one more tag
     StartAgainError                 what an attempt has stored is lost; within a job only
 
 `runner.job.process` decides what becomes of a job that ends with one of them: `JobResult`.
@@ -28,6 +29,7 @@ import re
 _VARIES = re.compile(r"[0-9a-f]{32}|\d+")
 _OBJECT = re.compile(r"(s3://[^/\s]+/(?:[^/\s]+/)?)\S+?(?=:?(?:\s|$))")
 """The URI of an object; its bucket and the first folder of its key are a group, as they tell inputs from outputs."""
+_LISTED = re.compile(r" (The lines have|It has): .*(?= If it comes later)", re.DOTALL)
 
 
 class RunnerError(Exception):
@@ -94,7 +96,11 @@ class ImpossibleError(RunnerError):
     """The job cannot succeed, now or later."""
 
 
+class TagLimitError(RunnerError):
+    """An input has as many tags as S3 allows, so that AFTER=tag cannot add one."""
+
+
 def cause_of(reason: str, key: str) -> str:
-    """Return a reason without keys, hashes and numbers: equal for all reasons with one cause."""
-    text = reason.replace(key, "…") if key else reason
+    """Return a reason without keys, hashes, numbers and lists of members: equal for all reasons with one cause."""
+    text = _LISTED.sub("", reason.replace(key, "…") if key else reason)
     return _VARIES.sub("…", _OBJECT.sub(r"\1…", text))

@@ -138,6 +138,21 @@ def age_metric(metrics: Metrics, seconds: float, *, is_backfill: bool = False) -
     metrics.emit({name: (max(0.0, seconds), "Seconds")})
 
 
+def input_metric(metrics: Metrics, name: str, *, job: str, key: str) -> None:
+    """Emit that an input was not tagged or deleted: `InputsNotFinished` if S3 refused it, else `InputsKept`."""
+    metrics.emit({name: (1, "Count")}, job=job, key=key)
+
+
+def denial_metric(metrics: Metrics, error: str) -> None:
+    """Emit that AWS has denied a request to SQS; the error says which."""
+    metrics.emit({"QueueDenials": (1, "Count")}, error=error)
+
+
+def last_receive_metric(metrics: Metrics, message: str) -> None:
+    """Emit that a message was received for the last time before SQS would move it to the dead letters itself."""
+    metrics.emit({"LastReceives": (1, "Count")}, message=message)
+
+
 def breaker_metric(metrics: Metrics, *, is_open: bool) -> None:
     """Emit whether the circuit breaker keeps a worker from doing jobs: 1 if so, 0 once it does them again."""
     metrics.emit({"BreakerOpen": (float(is_open), "Count")})

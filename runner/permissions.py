@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from runner.settings import Settings
 
@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 ACTIONS = {
     "input_bucket": ("s3:ListBucket",),
     "input_objects": ("s3:GetObject", "s3:GetObjectTagging"),
+    "tagged_inputs": ("s3:PutObjectTagging", "s3:PutObjectVersionTagging", "s3:GetObjectVersionTagging"),
+    "deleted_inputs": ("s3:DeleteObject",),  # of the current version, on a condition, which takes s3:GetObject as well
     "output_bucket": ("s3:ListBucket",),
     "outputs": (
         "s3:GetObject",  # to look at an output before it is replaced, and to replace it on a condition
@@ -104,6 +106,7 @@ class Resources:
         outcome_bus: The EventBridge bus that outcomes are sent to.
         backfill_queue: The queue of backfills, None without one.
         backfill_dead_letter_queue: Its dead-letter queue, None if that is the one of the main queue.
+        after: AFTER of the worker: whether it tags or deletes inputs.
         input_prefix: The prefix of all inputs, or several. Unless INPUT_PREFIX of the worker is the same, a message
             about another object stops the workers, as access is denied.
         output_prefix: OUTPUT_PREFIX of the worker; if it is empty, outputs may be anywhere in the bucket.
@@ -121,6 +124,7 @@ class Resources:
     outcome_bus: str | None = None
     backfill_queue: str | None = None
     backfill_dead_letter_queue: str | None = None
+    after: Literal["keep", "tag", "delete"] = "keep"
     input_prefix: str | tuple[str, ...] = ""
     output_prefix: str = Settings.model_fields["output_prefix"].default
     rejects_prefix: str = Settings.model_fields["rejects_prefix"].default
@@ -135,9 +139,12 @@ class Resources:
         if not (self.rejects_prefix and self.checkpoint_prefix):
             raise ValueError("expected a rejects_prefix and a checkpoint_prefix: without, any object could be deleted")
         inputs, prefixes = _listed(self.input_bucket), _listed(self.input_prefix) or [""]
+        objects = [_objects(bucket, prefix) for bucket in inputs for prefix in prefixes]
         found: dict[str, list[str]] = {
             "input_bucket": inputs,
-            "input_objects": [_objects(bucket, prefix) for bucket in inputs for prefix in prefixes],
+            "input_objects": objects,
+            "tagged_inputs": objects if self.after == "tag" else [],
+            "deleted_inputs": objects if self.after == "delete" else [],
             "output_bucket": [self.output_bucket],
             "outputs": [_objects(self.output_bucket, self.output_prefix)],
             "rejects": [_objects(self.output_bucket, self.rejects_prefix)],

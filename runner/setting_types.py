@@ -173,6 +173,12 @@ Format = Annotated[Literal["lines", "json"], BeforeValidator(_lower), "`lines` o
 Array = Annotated[str, AfterValidator(_check_array), "the path of an array, such as Records or detail.items"]
 Paths = Annotated[str, AfterValidator(_check_paths), "paths of members, such as account, detail.region"]
 Policy = Annotated[Literal["reject", "fail"], BeforeValidator(_lower), "`reject` or `fail`"]
+After = Annotated[Literal["keep", "tag", "delete"], BeforeValidator(_lower), "`keep`, `tag` or `delete`"]
+Tag = Annotated[
+    str,
+    _matches(r"(?!(?i:aws:))[\w .:/+@-]{1,128}=[\w .:/=+@-]{0,256}"),
+    "a name and a value such as jsonl-transform=done",
+]
 Level = Annotated[
     Literal["debug", "info", "warning", "error", "critical"],
     BeforeValidator(_lower),

@@ -18,6 +18,7 @@ from runner.errors import SettingsError
 from runner.health import HEALTH_FILE
 from runner.key_template import WHOLE_KEY, KeyTemplate
 from runner.setting_types import (
+    After,
     Array,
     Bucket,
     Buckets,
@@ -42,6 +43,7 @@ from runner.setting_types import (
     Seconds,
     Share,
     Size,
+    Tag,
     Topic,
     Types,
     WholeSeconds,
@@ -123,6 +125,13 @@ class Settings(BaseSettings):
     )
     max_rejects: Share | None = Field(
         default=None, description="Fail the job above this many invalid lines; unlimited if not set"
+    )
+    after: After = Field(
+        default="keep",
+        description="What to do with an input once its output is published",
+    )
+    after_tag: Tag = Field(
+        default="jsonl-transform=done", description="Tag that AFTER=tag adds; it is not copied to outputs"
     )
     max_line_bytes: Size = Field(default=32 * _MIB, ge=1, le=1024 * _MIB, description="Longer lines are rejected")
     max_inflation: Count = Field(

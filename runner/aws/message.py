@@ -49,6 +49,7 @@ class Message:
         trace: The X-Ray trace header, or "".
         owner: Identifies the message in the checkpoint of its job: the id of the original message.
         lane: The queue that it was received from, to which all that is done with it has to go.
+        receives: How many times SQS has delivered this copy.
         attributes: The message attributes of the sender, as SQS describes them.
     """
 
@@ -63,6 +64,7 @@ class Message:
     attributes: Mapping[str, Mapping[str, Any]] = field(default_factory=dict, compare=False, repr=False)
     owner: str = ""
     lane: Lane = Lane.MAIN
+    receives: int = 1
 
     @property
     def is_copy(self) -> bool:
@@ -95,6 +97,7 @@ def read_message(raw: Mapping[str, Any], lane: Lane = Lane.MAIN) -> Message:
         attributes={name: _sendable(value) for name, value in given.items() if name not in not_theirs},
         owner=owner if _OWNER.fullmatch(owner) else raw["MessageId"],
         lane=lane,
+        receives=receives,
     )
 
 

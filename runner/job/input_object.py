@@ -1,4 +1,4 @@
-"""The input object of a job, besides its content: which version of it is current, and its tags."""
+"""The input object of a job, besides its content: which version of it is current, its tags, and its end."""
 
 from __future__ import annotations
 
@@ -6,15 +6,18 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from runner.errors import DeniedError, ObjectDeniedError
+from runner.errors import DeniedError, ObjectDeniedError, StoreError, TagLimitError
 from transform import S3Failure, S3Object, SourceChangedError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator, Mapping
     from datetime import datetime
 
     from runner.aws.bucket import Store
     from runner.aws.s3_events import ObjectCreated
+
+MAX_TAGS = 10
+"""How many tags S3 allows for an object."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,23 +72,89 @@ class InputObject:
     def _head_if_current(self, etag: str | None) -> dict[str, Any] | None:
         with _denials_of_the_object():
             found = self.source.head(self.event.key)
-        version, etag = self.event.version_id, etag or self.event.etag
-        is_current = (
-            found is not None
-            and etag in (None, found["ETag"].strip('"'))
-            and version in (None, found.get("VersionId", version))
-        )
-        return found if is_current else None
+        return found if found is not None and self._is(found, etag) else None
 
-    def tags(self) -> dict[str, str]:
-        """Return its tags.
+    def tags(self, version_id: str | None = None) -> dict[str, str]:
+        """Return its tags, or those of one of its versions.
 
         Raises:
             ObjectDeniedError, StoreError: S3 does not return them.
         """
+        version = {} if version_id is None else {"VersionId": version_id}
         with _denials_of_the_object():
-            answer = self.source.call("get_object_tagging", Key=self.event.key)
+            answer = self.source.call("get_object_tagging", Key=self.event.key, **version)
         return {tag["Key"]: tag["Value"] for tag in answer["TagSet"]}
+
+    def is_known(self, etag: str | None) -> bool:
+        """Return whether it is known which version was read; the argument is as that of `is_current`."""
+        return bool(etag or self.event.etag or self.event.version_id)
+
+    def delete(self, etag: str | None, check: Callable[[], None]) -> bool:
+        """Delete the version that was read, which becomes a delete marker in a bucket with versions.
+
+        A version is not deleted by its id. That would be for good, and the version before it would be the current one
+        again. The condition is on the ETag: S3 refuses the request if there is another content by then.
+
+        Args:
+            etag: As for `is_current`.
+            check: Called before the request; raises if another worker may have the job.
+
+        Returns:
+            False if it is not the current version.
+
+        Raises:
+            ObjectDeniedError, StoreError: S3 does not do it.
+        """
+        with _denials_of_the_object():
+            found = self.source.head(self.event.key)
+        if found is None or not self._is(found, etag):
+            return False
+        check()
+        with _denials_of_the_object():
+            return self.source.delete_if(self.event.key, found["ETag"])
+
+    def tag(self, name: str, value: str, etag: str | None, check: Callable[[], None]) -> bool:
+        """Add a tag to the version that was read.
+
+        S3 only replaces all tags of a version. One that another program adds between the two requests is lost.
+
+        Args:
+            name: The name of the tag.
+            value: Its value.
+            etag: As for `is_current`.
+            check: As for `delete`.
+
+        Returns:
+            False if the version is gone; in a bucket without versions, if there is another content.
+
+        Raises:
+            TagLimitError: It has as many other tags as S3 allows.
+            ObjectDeniedError, StoreError: S3 does not do it.
+        """
+        version_id = self.event.version_id
+        if version_id is None and not self.is_current(etag):
+            return False
+        try:
+            tags = self.tags(version_id)
+            if tags.get(name) == value:
+                return True
+            if len({*tags, name}) > MAX_TAGS:
+                raise TagLimitError(f"it has {MAX_TAGS} other tags, and S3 allows no more: remove one")
+            tag_set = [{"Key": key, "Value": text} for key, text in {**tags, name: value}.items()]
+            version = {} if version_id is None else {"VersionId": version_id}
+            check()
+            with _denials_of_the_object():
+                self.source.call("put_object_tagging", Key=self.event.key, Tagging={"TagSet": tag_set}, **version)
+        except StoreError as error:
+            if error.__cause__ is not None and S3Failure.from_error(error.__cause__).is_missing:
+                return False
+            raise
+        return True
+
+    def _is(self, found: Mapping[str, Any], etag: str | None) -> bool:
+        """Return whether the properties are those of the version that was read."""
+        version, etag = self.event.version_id, etag or self.event.etag
+        return etag in (None, found["ETag"].strip('"')) and version in (None, found.get("VersionId", version))
 
 
 @contextmanager

@@ -12,6 +12,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from runner.errors import CancelledError, FencedError, NoUploadError, RunnerError, StartAgainError
+from runner.job.afterwards import Afterwards
 from runner.job.cancellation import Cancellation
 from runner.job.checkpoint import Checkpoint, CheckpointHeartbeat, ProgressLog
 from runner.job.identity import PublishDecision
@@ -180,6 +181,29 @@ class Job:
         event = self._order.event
         known = self.identity.output_key
         return known or output_key(self._context.settings, event.bucket, event.key, origin.modified_at)
+
+    def finish_input(self, outcome: Outcome) -> Outcome:
+        """Do with the input what AFTER asks for, if the outcome is that the output exists; return the outcome with it.
+
+        A job that was cancelled, has failed, or whose input is not current any more leaves its input as it is.
+        """
+        context, attempt = self._context, self._attempt
+        if context.settings.after == "keep" or outcome.kind not in (JobResult.DONE, JobResult.DUPLICATE):
+            return outcome
+        afterwards = Afterwards(
+            settings=context.settings,
+            source=self._input,
+            etag=attempt.version.etag if attempt is not None else None,
+            check=self._check_afterwards,
+            store=context.store,
+            rejects_folder=self.identity.rejects_folder,
+            summary=outcome.summary,
+        )
+        return replace(outcome, input=afterwards.apply())
+
+    def _check_afterwards(self) -> None:
+        self._cancellation.check(_CANCELLED_LATELY_S)
+        self._control.check_lease()
 
     def leave(self, result: JobResult, *, published: bool) -> None:
         """Remove what is no longer needed after the job has failed.

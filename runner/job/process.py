@@ -84,16 +84,17 @@ def do(context: JobContext, order: Order, control: Control) -> Outcome:
             context.check_claim()
             job = Job(context, JobIdentity.from_order(context, order), order, control)
             control.begin(job.identity.id)
-            return job.run()
+            outcome = job.run()
         except WorkerError:  # a process that was killed for its memory, for example, may not be killed again
             order = replace(order, tried_before=True)
             job = Job(context, JobIdentity.from_order(context, order), order, control)
-            return job.run()
+            outcome = job.run()
     except Exception as error:  # noqa: BLE001 - a bug becomes an outcome with its traceback, and the message is retried
         try:
-            return _outcome_of(error, job)
+            outcome = _outcome_of(error, job)
         except Exception as worse:  # noqa: BLE001 - the clean-up has failed as well
             return _outcome_of(worse, None)
+    return outcome if job is None else job.finish_input(outcome)
 
 
 def _outcome_of(error: Exception, job: Job | None) -> Outcome:

@@ -42,6 +42,34 @@ class JobResult(Enum):
     """AWS denies access that it needs."""
 
 
+class InputResult(Enum):
+    """What AFTER has done with an input whose output exists."""
+
+    DELETED = "deleted"
+    TAGGED = "tagged"
+    GONE = "gone"
+    """The version that was read is not the current one any more: it was deleted or overwritten."""
+    KEPT = "kept"
+    """It must not be deleted, for a reason."""
+    FAILED = "failed"
+    """S3 has refused it, or has not answered."""
+
+
+@dataclass(frozen=True, slots=True)
+class InputOutcome:
+    """What became of the input of a job, after its output was published.
+
+    Attributes:
+        kind: The result.
+        reason: Why it was not deleted or tagged, "" if it was.
+        may_succeed: Whether another try may succeed.
+    """
+
+    kind: InputResult
+    reason: str = ""
+    may_succeed: bool = False
+
+
 @dataclass(frozen=True, slots=True)
 class Order:
     """A job to be done.
@@ -83,6 +111,7 @@ class Outcome:
             content cannot be read, its lines are rejected, its key is too long.
         unfit: Whether the calculation does not fit the input: a column is missing, or of a type that it cannot use, or
             no calculation is for the key. Either of them may be at fault.
+        input: What became of the input, None if nothing was to be done with it.
     """
 
     kind: JobResult
@@ -96,6 +125,7 @@ class Outcome:
     rejects: str = ""
     of_object: bool = False
     unfit: bool = False
+    input: InputOutcome | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -216,6 +216,7 @@ class RejectObjects:
             "lines": summary.lines_in,
             "rejected": summary.rejected,
             "left_out": summary.rejects_left_out,
+            "truncated": summary.rejects_truncated,
             "reasons": {kind: asdict(reason) for kind, reason in summary.reject_reasons.items()},
             "first": summary.first_rejects,
             "objects": [self.folder + name for name in self.names],
@@ -303,6 +304,16 @@ def listed_objects(index: bytes) -> list[str]:
     """Return the keys of the objects that an index lists."""
     keys = _read(index).get("objects")
     return [key for key in keys if isinstance(key, str)] if isinstance(keys, list) else []
+
+
+def count_incomplete(index: bytes) -> int:
+    """Return how many rejected lines the objects that an index lists do not have, or only in part.
+
+    An index that does not say it counts as one in which all are incomplete.
+    """
+    plain = _read(index)
+    counts = [plain.get(name, plain.get("rejected", 0)) for name in ("left_out", "truncated")]
+    return sum(count for count in counts if isinstance(count, int))
 
 
 def is_reject_object(key: str) -> bool:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from runner.aws.message import Lane
 from runner.errors import DeniedError, LeaseLostError, RunnerError
+from runner.metrics import denial_metric
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -91,6 +92,7 @@ class Leases:
         self._max_lease_s = context.settings.max_lease_s
         self._breaker = context.breaker
         self._log = context.log
+        self._metrics = context.metrics
         self._bugs = context.bugs
         self._tasks = context.around.tasks
         self._clock = context.around.clock
@@ -198,6 +200,7 @@ class Leases:
         denied = isinstance(error, DeniedError)
         if denied:
             self._breaker.denied(str(error))
+            denial_metric(self._metrics, str(error))
         fields = {"message": lease.message.id, "error": str(error)}
         with suppress(Exception):  # the heartbeat goes on even if nothing can be logged
             if denied:

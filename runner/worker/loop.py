@@ -13,7 +13,7 @@ from runner.aws.message import Lane
 from runner.aws.s3_events import MAX_MESSAGE_CHARACTERS, ObjectCreated, parse
 from runner.errors import DeniedError, EventError, RunnerError
 from runner.job.keys import is_wanted, is_worker_key
-from runner.metrics import age_metric, breaker_metric, ignored_metric
+from runner.metrics import age_metric, breaker_metric, denial_metric, ignored_metric, last_receive_metric
 from runner.worker.breaker import BreakerState, Proof
 from runner.worker.crew import Crew
 from runner.worker.intake import Intake
@@ -35,6 +35,8 @@ _HEALTH_INTERVAL_S = 5.0
 _AGE_INTERVAL_S = 60.0
 _MAX_PENDING = 10  # messages to be settled, beyond which no more are received
 _LAST_REQUESTS_S = 3.0
+_MAX_FAILED_RECEIVES = 8  # in a row, after which a worker that drains a queue gives up: about two minutes
+_MAX_BODY_CHARACTERS = 1000
 _ANSWER_S = 1.0  # by which a receive may take longer than its wait
 _RANGES_OF_ONE_PROCESS = 4  # others would not have started before they are done; compressed ones hold more
 
@@ -64,6 +66,8 @@ class Worker:
         self._drain = drain
         self._tick_s = tick_s
         self._signals = 0
+        self._failed_receives = 0  # since the last that has succeeded
+        self._receive_error = ""
         self._reported_at = self._aged_at = -math.inf
         self._clock = context.around.clock
         self._waker = context.around.tasks.waker()
@@ -99,7 +103,14 @@ class Worker:
             self._context.bugs.raise_first()
         finally:
             self._crew.kill()
-        return 1 if self._context.breaker.reason else 0
+        return 1 if self.end_reason else 0
+
+    @property
+    def end_reason(self) -> str:
+        """Why it has ended without having done its work, "" if it has; or if it was stopped while all was well."""
+        if self._drain and self._failed_receives >= _MAX_FAILED_RECEIVES:
+            return f"{self._failed_receives} receives in a row have failed: {self._receive_error}"
+        return self._context.breaker.reason or ""
 
     def _start(self) -> None:
         """Wait for a process that has loaded the calculation and reached the buckets."""
@@ -139,9 +150,12 @@ class Worker:
             # Without a backfill the worker goes on; but it would never find out that there is nothing to be drained.
             if isinstance(found, DeniedError) and (lane is Lane.MAIN or self._drain):
                 breaker.denied(str(found), proof=Proof.RECEIVE)
+                denial_metric(self._context.metrics, str(found))
             if isinstance(found, RunnerError):
+                self._failed_receives, self._receive_error = self._failed_receives + 1, str(found)
                 self._context.log.error("no message could be received", error=str(found))
                 continue
+            self._failed_receives = 0
             if lane is Lane.MAIN:
                 breaker.succeeded(Proof.RECEIVE)
             if found is not None:
@@ -178,7 +192,17 @@ class Worker:
             self._context.log.info("received again", message=message.id)
             return None
         lease = self._leases.hold(message, received)
+        self._warn_of_last_receive(message)
         return None if self._settlement.finish(message, lease) else lease
+
+    def _warn_of_last_receive(self, message: Message) -> None:
+        """Log and count a message that SQS moves to the dead letters, without a reason, if this worker dies of it."""
+        limit = self._context.queue_of(message).max_receives
+        if limit is not None and limit > 1 and message.receives >= limit:
+            self._context.log.warning(
+                "last receive", message=message.id, receives=message.receives, body=message.body[:_MAX_BODY_CHARACTERS]
+            )
+            last_receive_metric(self._context.metrics, message.id)
 
     def _jobs_among(self, events: Parsed) -> tuple[list[ObjectCreated], list[str]]:
         """Return the events without those of objects that workers have written, and a reason for each other one.
@@ -213,7 +237,7 @@ class Worker:
             return True
         if not self._drain or self._crew.jobs or self._settlement.pending:
             return False
-        if self._context.breaker.reason:
+        if self.end_reason:
             return True
         if not self._intake.found_nothing:
             return False
@@ -238,7 +262,7 @@ class Worker:
         self._report_age()
         self._leases.close()
         self._context.protection.close()
-        if reason := self._context.breaker.reason:
+        if reason := self.end_reason:
             self._context.log.error("stopped", reason=reason)
         else:
             self._context.log.info("stopped")

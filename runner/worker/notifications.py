@@ -65,6 +65,7 @@ def describe(
             "version_id": event.version_id,
             "etag": event.etag,
             "size": event.size,
+            "after": outcome.input and outcome.input.kind.value,
         },
         "output": output and {**output, "etag": outcome.etag.strip('"') or None},
         "counts": {name: outcome.summary.get(name, 0) for name in _COUNTS} if outcome.summary else None,

@@ -16,8 +16,9 @@ from runner.aws.message import Lane
 from runner.aws.queue import RETENTION, CopiedError
 from runner.errors import DeniedError, LeaseLostError, RunnerError
 from runner.job.protocol import JobResult
-from runner.metrics import JobNumbers, job_metrics
+from runner.metrics import JobNumbers, denial_metric, job_metrics
 from runner.worker.breaker import BreakerState
+from runner.worker.job_log import JobLog
 from runner.worker.notifications import describe
 
 if TYPE_CHECKING:
@@ -37,10 +38,6 @@ _GATHER_S = 0.05
 _MAX_DELETED = 10  # by one request, by the limit of SQS
 _ACKNOWLEDGED = {JobResult.DONE, JobResult.DUPLICATE, JobResult.STALE, JobResult.SUPERSEDED, JobResult.CANCELLED}
 _FINAL = _ACKNOWLEDGED | {JobResult.FAILED}
-_LOGGED = (
-    *("lines_in", "lines_out", "filtered", "rejected", "rejects_left_out", "blank", "bytes_in", "bytes_out"),
-    *("nonfinite", "inexact", "notes"),
-)
 
 
 class Disposal(Enum):
@@ -109,6 +106,7 @@ class Settlement:
         self._breaker = context.breaker
         self._log = context.log
         self._metrics = context.metrics
+        self._job_log = JobLog(context.log, context.metrics, context.around.clock)
         self._channels = context.channels
         self._clock = context.around.clock
         self._chance = context.around.chance
@@ -182,7 +180,7 @@ class Settlement:
         stalled = outcome.kind is JobResult.STOPPED and counts and not _has_progressed(outcome, message)
         ended, disposal = self._decide(message, outcome, stalled=stalled)
         self._inform_breaker(outcome, event.key)
-        self._record(message, ended, event.key, seconds)
+        self._job_log.record(message, ended, event.key, seconds, is_over=disposal is not Disposal.RETRY)
         told = None
         if ended.kind in _FINAL:
             told = describe(self._settings, event, message, ended, seconds, self._clock.time())
@@ -265,6 +263,9 @@ class Settlement:
         if (disposal is Disposal.RETRY or stalled) and attempts >= self._max_attempts(message):
             reason = f"gave up after {attempts} attempts, the last of which: {outcome.reason}"
             return replace(outcome, kind=JobResult.FAILED, reason=reason), Disposal.DEAD_LETTER
+        if outcome.input is not None and outcome.input.may_succeed and attempts < self._max_attempts(message):
+            # The output exists; after the last attempt the message is deleted all the same.
+            return outcome, Disposal.RETRY
         if disposal is Disposal.REQUEUE and _has_progressed(outcome, message):
             return outcome, disposal
         return self._unless_too_old(message, outcome, disposal)
@@ -413,32 +414,9 @@ class Settlement:
                     self._copied.popitem(last=False)
         if isinstance(error.__cause__ if copied else error, DeniedError):
             self._breaker.denied(str(error))
+            denial_metric(self._metrics, str(error))
         elif copied:
             self._breaker.failed(str(error), key or message.id)
-
-    def _record(self, message: Message, ended: Outcome, key: str, seconds: float) -> None:
-        """Count and log an outcome."""
-        done = ended.summary
-        numbers = JobNumbers(
-            lines_in=done.get("lines_in", 0),
-            lines_out=done.get("lines_out", 0),
-            rejects=done.get("rejected", 0),
-            absent=len(done.get("absent", ())),
-            bytes_in=done.get("bytes_in", 0),
-            bytes_out=done.get("bytes_out", 0),
-            seconds=seconds,
-            message_age_s=self._age_s(message),
-            retries=message.attempts,
-            is_backfill=_is_backfill(message),
-        )
-        job_metrics(self._metrics, ended.kind.value, numbers, job=ended.job, key=key)
-        log = self._log.bind(job=ended.job, key=key, message=message.id, attempts=message.attempts)
-        if _is_backfill(message):
-            log = log.bind(lane=message.lane.value)
-        levels = {JobResult.FAILED: log.error, JobResult.DENIED: log.error, JobResult.RETRY: log.warning}
-        counts = {name: done[name] for name in _LOGGED if done.get(name)}
-        write = levels.get(ended.kind, log.info)
-        write(ended.kind.value, reason=ended.reason, seconds=round(seconds, 3), trace=message.trace, **counts)
 
     def _age_s(self, message: Message) -> float:
         return self._clock.time() - message.first_sent / 1000

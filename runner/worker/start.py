@@ -19,7 +19,7 @@ from runner.worker.context import WorkerContext
 from runner.worker.job_child import JobChild, environ_of_jobs
 from runner.worker.loop import Worker
 from runner.worker.notifications import OutcomeChannels
-from transform import available_cores
+from transform import available_cores, printable
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -50,7 +50,10 @@ def start_worker(environ: Mapping[str, str], *, drain: bool, around: Surrounding
         raise
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, worker.on_signal)
-    return worker.run()
+    status = worker.run()
+    if worker.end_reason:  # whatever the level of the log is, and for who has started it by hand
+        sys.stderr.write(f"runner: the worker has ended with status {status}: {printable(worker.end_reason)}\n")
+    return status
 
 
 def _make_worker(

@@ -6,7 +6,7 @@ import json
 import re
 import time
 import uuid
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import boto3
 import pytest
@@ -46,8 +46,8 @@ SETTINGS = {
     "RETRY_MIN_S": "0",
     "RETRY_MAX_S": "1",
 }
-NOT_THERE = {"keys", "tasks", "outcome_topic", "outcome_bus"}
-"""What ministack encrypts nothing for, and has no agent for; or what a worker goes on without."""
+NOT_THERE = {"keys", "tasks", "outcome_topic", "outcome_bus", "tagged_inputs", "deleted_inputs"}
+"""What ministack encrypts nothing for, and has no agent for; or what a worker goes on without, or is set to do."""
 
 NOT_ENFORCED = {("outputs", "s3:PutObjectTagging")}
 """What ministack lets pass."""
@@ -103,12 +103,13 @@ def allow(
     strict: str,
     without: tuple[str, str] | None = None,
     actions: Mapping[str, tuple[str, ...]] = ACTIONS,
+    after: Literal["keep", "tag", "delete"] = "keep",
 ) -> None:
     """Have the deployment's workers, or its operator, be a user that has the permissions listed, but for one."""
     queue, dead = (arn_of(deployment.sqs, url) for url in (deployment.queue, deployment.dead_letters))
     buckets = (f"arn:aws:s3:::{deployment.input}", f"arn:aws:s3:::{deployment.output}")
-    document = policy(Resources(*buckets, queue, dead), actions)
-    kinds = Resources("i", "o", "q", "d").by_kind(actions)
+    document = policy(Resources(*buckets, queue, dead, after=after), actions)
+    kinds = Resources("i", "o", "q", "d", after=after).by_kind(actions)
     for kind, statement in zip(kinds, document["Statement"], strict=True):
         statement["Action"] = [action for action in statement["Action"] if (kind, action) != without]
         # Which are for batches, too; ministack has actions of their own.
@@ -296,10 +297,45 @@ def test_each_permission_of_an_operator_is_needed(operated: Deployment, strict: 
     assert re.search("denied|not authorized|Forbidden|may know of", said), said
 
 
+@pytest.mark.parametrize("after", ["tag", "delete"])
+def test_a_worker_finishes_its_inputs_with_what_is_listed(
+    guarded: Deployment, strict: str, after: Literal["tag", "delete"]
+) -> None:
+    keep_versions(guarded)
+    allow(guarded, strict, after=after)
+    guarded.put("a", lines(3))
+    logged = guarded.drain(env={"AFTER": after})
+    found = [line["input"] for line in logged if line.get("event") == "done"]
+    assert found == [{"tag": "tagged", "delete": "deleted"}[after]]
+    assert guarded.output_of("a") == transformed(3)
+    assert is_there(guarded, "a") is (after == "tag")
+
+
+@pytest.mark.parametrize("after", ["keep", "delete"])
+def test_an_input_is_not_deleted_without_the_permission(
+    guarded: Deployment, strict: str, after: Literal["keep", "delete"]
+) -> None:
+    """Given a policy for AFTER=keep, or without the action."""
+    allow(guarded, strict, ("deleted_inputs", "s3:DeleteObject"), after=after)
+    guarded.put("a", lines(3))
+    guarded.put("b", lines(3))
+    logged = guarded.drain(env={"AFTER": "delete"})
+    assert [line["event"] for line in logged if line.get("level") == "error"] == ["input not finished"] * 2
+    assert [line["input"] for line in logged if line.get("event") == "done"] == ["failed"] * 2
+    assert (guarded.output_of("a"), is_there(guarded, "a"), guarded.dead()) == (transformed(3), True, [])
+
+
+def is_there(deployment: Deployment, key: str) -> bool:
+    return "Contents" in deployment.s3.list_objects_v2(Bucket=deployment.input, Prefix=key)
+
+
 def test_what_there_is_none_of_is_left_out() -> None:
     least = policy(Resources("i", "o", "q", "d"))
     most = policy(Resources("i", "o", "q", "d", keys=("k1", "k2"), tasks="t", outcome_topic="s", outcome_bus="b"))
     assert most["Statement"][: len(least["Statement"])] == least["Statement"]
     assert [statement["Resource"] for statement in most["Statement"][-4:]] == [["k1", "k2"], ["t"], ["s"], ["b"]]
-    assert len(most["Statement"]) == len(ACTIONS)
+    assert len(most["Statement"]) == len(ACTIONS) - len({"tagged_inputs", "deleted_inputs"})
+    for after in ("tag", "delete"):
+        more = policy(Resources("i", "o", "q", "d", after=after))
+        assert len(more["Statement"]) == len(least["Statement"]) + 1
     assert all(statement["Resource"] and statement["Action"] for statement in most["Statement"])

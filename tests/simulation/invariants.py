@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from runner.aws.s3_events import parse
 from runner.errors import EventError
 from runner.job.context import digest_of
-from runner.job.keys import rejects_folder
+from runner.job.keys import hashed, rejects_folder
 from tests.simulation.calculation import BAD, SimCalculation, describe, transformed
 from tests.simulation.keying import (
     current_outputs,
@@ -67,6 +67,9 @@ def _problems(world: World) -> Iterator[str]:
             yield from _wrong_at_rest(world, key, versions[-1], versions[-1].content)
     for key in world.inputs:
         yield from _wrong_rejects_of_output(world, key)
+    yield from wrongly_finished(world)
+    if world.scenario.after != "keep":
+        yield from _not_finished(world, in_trouble)
     yield from world.network.overwritten
     yield from world.lane_problems
     yield from _without_a_cause(world)
@@ -145,7 +148,8 @@ def _without_a_cause(world: World) -> Iterator[str]:
 
 def _wrong_at_rest(world: World, key: str, version: InputVersion, content: bytes) -> Iterator[str]:
     output = world.output.objects(OUTPUT).get(key_of(world, key, version))
-    last = world.digests[-1:] if world.scenario.final_submit else world.digests
+    is_there = world.input.current(*place_of(key)) is not None  # otherwise it cannot be submitted
+    last = world.digests[-1:] if world.scenario.final_submit and is_there else world.digests
     right = {digest: transformed(content, digest) for digest in last}
     if output is None:
         yield f"there is no output of {key}, of {describe(content)}"
@@ -159,12 +163,47 @@ def _wrong_at_rest(world: World, key: str, version: InputVersion, content: bytes
             f"{describe(output.body)}"
         )
         return
-    tags = [one.tags for one in world.input.versions(*place_of(key)) if one.body == content]
-    if output.tags not in tags:
+    tags = [_without_mark(one.tags) for one in world.input.versions(*place_of(key)) if one.body == content]
+    # Without versions, a request to tag an input may replace the tags of the next one, after these were copied.
+    are_lost = world.scenario.after == "tag" and not world.scenario.versioned
+    if output.tags not in tags and not are_lost:
         yield f"the output of {key} has the tags {output.tags}, not {' or '.join(map(str, tags))}"
     told = {event["output"]["etag"] for event in world.told if event["output"]}
     if output.etag.strip('"') not in told:
         yield f"nobody was told of the output of {key}"
+
+
+def wrongly_finished(world: World) -> Iterator[str]:
+    """Yield the versions of inputs that a worker has deleted or tagged before their output was published.
+
+    A bucket without versions has no way to tag one content and not another: there, the output may be that of an earlier
+    content, which was overwritten after the worker had looked.
+    """
+    for one in world.network.finished:
+        version, name = one.version, name_of(one.bucket, one.version.key)
+        source = hashed(one.bucket, version.key, version.etag.strip('"'))
+        outputs = [output for key in keys_of(world, name) for output in world.output.versions(OUTPUT, key)]
+        published = [output for output in outputs if output.written <= one.at_s and is_output_of(output, name)]
+        any_will_do = one.how == "tagged" and not world.scenario.versioned
+        is_published = source in [output.metadata.get("transform-source") for output in published]
+        if not is_published and not (any_will_do and published):
+            at_s, written_s = one.at_s - world.epoch_s, version.written - world.epoch_s
+            yield f"the input {name} of {written_s:.3f} was {one.how} at {at_s:.3f}, and had no output yet"
+
+
+def _not_finished(world: World, in_trouble: set[str]) -> Iterator[str]:
+    """Yield the inputs that were to be tagged or deleted, and were not."""
+    denied = {action.key for action in world.scenario.actions if action.kind is Kind.DENY}
+    for bucket in world.settings.input_buckets:
+        for key, found in world.input.objects(bucket).items():
+            name = name_of(bucket, key)
+            is_finished = world.scenario.after == "tag" and "jsonl-transform" in found.tags
+            if not is_finished and name not in in_trouble | denied:
+                yield f"the input {name} was not {'tagged' if world.scenario.after == 'tag' else 'deleted'}"
+
+
+def _without_mark(tags: Any) -> dict[str, str]:
+    return {name: value for name, value in tags.items() if name != "jsonl-transform"}
 
 
 def _wrong_rejects_of_output(world: World, key: str) -> Iterator[str]:

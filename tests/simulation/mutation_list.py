@@ -10,7 +10,7 @@ WRITER, BUCKET, QUEUE = "transform/io/s3_writer.py", "runner/aws/bucket.py", "ru
 SETTLEMENT, LEASES, CREW = "runner/worker/settlement.py", "runner/worker/leases.py", "runner/worker/crew.py"
 BREAKER, LOOP, ECS = "runner/worker/breaker.py", "runner/worker/loop.py", "runner/aws/ecs.py"
 LETTERS, CANCELLATION = "runner/aws/dead_letters.py", "runner/job/cancellation.py"
-UPLOAD = "runner/job/upload.py"
+UPLOAD, INPUT = "runner/job/upload.py", "runner/job/input_object.py"
 INTAKE, CONTEXT = "runner/worker/intake.py", "runner/worker/context.py"
 
 BY_SIMULATION = (
@@ -251,6 +251,52 @@ BY_SIMULATION = (
         "self._is_empty = {**dict.fromkeys(self._is_empty, False), Lane.MAIN: found is None}  # look there again",
         "self._is_empty[lane] = found is None",
         seeds=300,
+    ),
+    Mutation(
+        "delete an input before its output is published",
+        JOB,
+        "        decision, etag = self._publisher.publish(",
+        "        self._input.delete(version.etag, self._control.check_lease)\n"
+        "        decision, etag = self._publisher.publish(",
+        seeds=100,
+    ),
+    Mutation(
+        "delete whatever is the input by then",
+        INPUT,
+        'return self.source.delete_if(self.event.key, found["ETag"])',
+        'return self.source.call("delete_object", Key=self.event.key) is not None',
+        seeds=600,
+        start=500,
+    ),
+    Mutation(
+        "tag whatever is the input by then",
+        INPUT,
+        'version = {} if version_id is None else {"VersionId": version_id}\n            check()',
+        "version: dict[str, str] = {}\n            check()",
+        seeds=600,
+        start=500,
+    ),
+    Mutation(
+        "tag or delete the input of a job that has failed",
+        JOB,
+        'if context.settings.after == "keep" or outcome.kind not in (JobResult.DONE, JobResult.DUPLICATE):',
+        'if context.settings.after == "keep":',
+        seeds=300,
+    ),
+    Mutation(
+        "acknowledge a message whose input was not deleted",
+        SETTLEMENT,
+        "if outcome.input is not None and outcome.input.may_succeed and attempts < self._max_attempts:",
+        "if False:",
+        seeds=600,
+        start=500,
+    ),
+    Mutation(
+        "leave the input of an output that was found",
+        JOB,
+        "outcome.kind not in (JobResult.DONE, JobResult.DUPLICATE):",
+        "outcome.kind is not JobResult.DONE:",
+        seeds=400,
     ),
 )
 """Noticed by simulations."""

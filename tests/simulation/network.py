@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     from tests.simulation.kernel import Kernel, Process, Thread
     from tests.simulation.s3_model import S3Model
+    from tests.simulation.s3_objects import StoredObject
     from tests.simulation.sqs_model import SqsModel
     from tests.simulation.trace import Trace
 
@@ -64,6 +65,24 @@ _MAKES_VISIBLE = {
     *("change_message_visibility", "change_message_visibility_batch"),
 }
 _CONDITIONAL = {"put_object", "complete_multipart_upload"}
+_FINISHES = {"delete_object": "deleted", "put_object_tagging": "tagged"}
+
+
+@dataclass(frozen=True, slots=True)
+class FinishedInput:
+    """A version of an input that a worker has deleted or tagged.
+
+    Attributes:
+        how: `deleted` or `tagged`.
+        bucket: Its bucket.
+        version: The version.
+        at_s: When, by the clock of S3.
+    """
+
+    how: str
+    bucket: str
+    version: StoredObject
+    at_s: float
 
 
 @dataclass
@@ -133,6 +152,7 @@ class Network:
 
     Attributes:
         overwritten: Checkpoints that were overwritten by a process that did not know them.
+        finished: The versions of inputs that workers have deleted or tagged.
         on_the_way: How many requests other than receives have not taken effect yet.
     """
 
@@ -148,6 +168,7 @@ class Network:
         self._polling: list[tuple[str, Thread, int]] = []
         self.on_the_way = 0
         self.overwritten: list[str] = []
+        self.finished: list[FinishedInput] = []
 
     def ask_s3(self, process: Process, operation: str, arguments: dict[str, Any]) -> dict[str, Any]:
         """Return the answer to a request to S3.
@@ -177,6 +198,16 @@ class Network:
         """Return the ETag of an object in the output bucket, None if it does not exist."""
         found = self._s3[self._output].current(self._output, key)
         return found.etag if found is not None else None
+
+    def finishing(self, operation: str, arguments: dict[str, Any]) -> FinishedInput | None:
+        """Return the version of an input that a request of a worker deletes or tags if it succeeds, None for none."""
+        bucket = arguments.get("Bucket", self._output)
+        if operation not in _FINISHES or bucket == self._output:
+            return None
+        model, key = self._s3[bucket], arguments["Key"]
+        named = [one for one in model.versions(bucket, key) if one.version_id == arguments.get("VersionId")]
+        found = named[0] if "VersionId" in arguments and named else model.current(bucket, key)
+        return FinishedInput(_FINISHES[operation], bucket, found, self._kernel.epoch_s()) if found is not None else None
 
     def sqs_changed(self) -> None:
         """Let the receives that wait look again."""
@@ -283,8 +314,11 @@ class _Request:
         key = self.arguments.get("Key", "")
         watched = key.startswith("checkpoints/") and network.is_checkpoint(key)
         before = network.etag_of(key) if watched else None
+        finishing = network.finishing(self.operation, self.arguments)
         try:
             answer: Any = self.request(self.operation, **self.arguments)
+            if finishing is not None:
+                network.finished.append(finishing)
         except ClientError as error:
             answer = error
         if watched:

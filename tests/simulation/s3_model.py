@@ -35,10 +35,12 @@ from tests.simulation.s3_objects import (
     StoredObject,
     check_access,
     check_key,
+    check_tags,
     content_of,
     description_of,
     find,
     find_upload,
+    find_version,
     has_etag,
     moment_of,
     range_of,
@@ -61,7 +63,8 @@ _ARGUMENTS: dict[str, set[str]] = {
     "get_bucket_versioning": {"Bucket"},
     "head_object": {"Bucket", "Key", "IfMatch", "IfNoneMatch", "Range"},
     "get_object": {"Bucket", "Key", "IfMatch", "IfNoneMatch", "Range"},
-    "get_object_tagging": {"Bucket", "Key"},
+    "get_object_tagging": {"Bucket", "Key", "VersionId"},
+    "put_object_tagging": {"Bucket", "Key", "VersionId", "Tagging"},
     "put_object": {*_WRITE, "Body", "IfMatch", "IfNoneMatch"},
     "delete_object": {"Bucket", "Key", "IfMatch"},
     "create_multipart_upload": _WRITE,
@@ -258,10 +261,18 @@ class S3Model:
         return answer
 
     def _get_object_tagging(self, bucket: Bucket, arguments: dict[str, Any]) -> dict[str, Any]:
-        found = find(bucket, arguments["Key"])
+        found = find_version(bucket, arguments)
         tag_set = [{"Key": name, "Value": value} for name, value in found.tags.items()]
         version = {"VersionId": found.version_id} if bucket.versioning else {}
         return {"ResponseMetadata": self._metadata(200), "TagSet": tag_set, **version}
+
+    def _put_object_tagging(self, bucket: Bucket, arguments: dict[str, Any]) -> dict[str, Any]:
+        found = find_version(bucket, arguments)
+        tags = {tag["Key"]: tag["Value"] for tag in arguments["Tagging"]["TagSet"]}
+        check_tags(tags)
+        found.tags = tags
+        version = {"VersionId": found.version_id} if bucket.versioning else {}
+        return {"ResponseMetadata": self._metadata(200), **version}
 
     def _put_object(self, bucket: Bucket, arguments: dict[str, Any]) -> dict[str, Any]:
         described = description_of(arguments)

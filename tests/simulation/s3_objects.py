@@ -28,7 +28,7 @@ _BAD_RANGE = "The requested range is not satisfiable"
 
 @dataclass(slots=True)
 class StoredObject:
-    """One version of an object, or a delete marker. Do not change it.
+    """One version of an object, or a delete marker. Only the model changes it.
 
     Attributes:
         key: Its key.
@@ -160,6 +160,25 @@ def find(bucket: Bucket, key: str) -> StoredObject:
     return found
 
 
+def find_version(bucket: Bucket, arguments: Mapping[str, Any]) -> StoredObject:
+    """Return the version of an object that a request names, or the current object; raise if there is none."""
+    if "VersionId" not in arguments:
+        return find(bucket, arguments["Key"])
+    versions = bucket.stacks.get(arguments["Key"], ())
+    found = next((one for one in versions if one.version_id == arguments["VersionId"]), None)
+    if found is None:
+        raise RefusedError(404, "NoSuchVersion", "The specified version does not exist.")
+    if found.is_delete_marker:
+        raise RefusedError(405, "MethodNotAllowed", "The specified method is not allowed against this resource.")
+    return found
+
+
+def check_tags(tags: Mapping[str, str]) -> None:
+    """Raise if an object cannot have so many tags."""
+    if len(tags) > _MAX_TAGS:
+        raise RefusedError(400, "BadRequest", "Object tags cannot be greater than 10")
+
+
 def find_upload(bucket: Bucket, arguments: Mapping[str, Any]) -> OpenUpload:
     """Return the open upload that a request is about; raise if there is none with this id and key."""
     upload = bucket.uploads.get(arguments["UploadId"])
@@ -213,8 +232,7 @@ def description_of(arguments: Mapping[str, Any]) -> tuple[dict[str, str], dict[s
             raise RefusedError(400, "MetadataTooLarge", message)
         metadata = {name.lower(): value.strip() for name, value in metadata.items()}
     tags = dict(parse_qsl(tagging, keep_blank_values=True)) if tagging else {}
-    if len(tags) > _MAX_TAGS:
-        raise RefusedError(400, "BadRequest", "Object tags cannot be greater than 10")
+    check_tags(tags)
     return metadata or {}, {name: arguments[name] for name in HEADERS if name in arguments}, tags
 
 

@@ -102,6 +102,7 @@ class Scenario:
         agent_failures: Share of the requests to the agent of ECS that fail, with and without an effect.
         tagged: Whether inputs have tags.
         keying: Which output keys and input buckets there are, as `keying.KEYINGS` names them.
+        after: What workers do with inputs whose output exists: the setting AFTER.
         reports_expired: Whether SQS refuses to extend a message that is visible again.
         backfill_percent: Share of the job processes that jobs of backfills may have; 0 without a queue for them.
         left_out: Faults that do not happen although they were drawn.
@@ -131,6 +132,7 @@ class Scenario:
     tagged: bool = False
     keying: str = ""
     backfill_percent: int = 0
+    after: str = "keep"
     left_out: frozenset[tuple[str, int]] = frozenset()
 
     @property
@@ -203,6 +205,7 @@ _LARGE = _Scale(
 )
 _RARE_SHARE = 0.2  # of the scenarios in which what is rare happens
 _BACKFILL_SHARE = 0.25  # of the scenarios in which there is a queue of backfills
+_AFTER_SHARE = 0.25
 _LARGE_SHARE = 0.05  # what goes wrong mostly needs little, so that many small scenarios find more in the same time
 _LINES = (b'{"x":1}\n', b'{"x":22}\n', b'{"x":333}\n', b'{"x":4444}\n', b'{"x":55555}\n')
 
@@ -274,7 +277,9 @@ def scenario_of(seed: int) -> Scenario:
     scenario = _with_rare(rare, scenario) if rare.random() < _RARE_SHARE else scenario
     from tests.simulation.keying import with_keying  # noqa: PLC0415 # which has the actions and buckets from here
 
-    return with_keying(random.Random(f"{seed} buckets"), scenario)
+    scenario = with_keying(random.Random(f"{seed} buckets"), scenario)
+    after = random.Random(f"{seed} after")
+    return replace(scenario, after=after.choice(("tag", "delete"))) if after.random() < _AFTER_SHARE else scenario
 
 
 def _with_backfill(chance: random.Random, scenario: Scenario, span_s: float) -> Scenario:

@@ -58,13 +58,13 @@ QUIET_S = 25.0
 
 
 @cache
-def settings_with(max_lease_s: float, keying: str = "", backfill_percent: int = 0) -> Settings:
+def settings_with(max_lease_s: float, keying: str = "", backfill_percent: int = 0, after: str = "keep") -> Settings:
     """Return the settings of the workers: as in production, but for sizes."""
     read = Settings.read(
         {**KEYINGS[keying].settings, "S3_OUTPUT_BUCKET": OUTPUT, "SQS_BATCH_QUEUE": "queue", "CALCULATION": "a AS b"}
         | {"VISIBILITY_TIMEOUT_S": str(VISIBILITY_S), "STOP_TIMEOUT_S": str(STOP_S), "RETRY_MIN_S": "5"}
         | ({"BACKFILL_QUEUE": "backfill", "BACKFILL_SHARE": f"{backfill_percent}%"} if backfill_percent else {})
-        | {"RETRY_MAX_S": "60", "MAX_ATTEMPTS": "8", "OUTPUT_PREFIX": "output/", "POLL_WAIT_S": "20"}
+        | {"AFTER": after, "RETRY_MAX_S": "60", "MAX_ATTEMPTS": "8", "OUTPUT_PREFIX": "output/", "POLL_WAIT_S": "20"}
     )
     sizes = {"part_bytes": _PART_BYTES} | ({"range_bytes": _RANGE_BYTES} if backfill_percent else {})
     return read.model_copy(update={**sizes, "max_lease_s": max_lease_s})
@@ -161,7 +161,9 @@ class World:
         self.kernel = Kernel(scenario.seed)
         clock = self.kernel.epoch_s
         self.chance = random.Random(f"{scenario.seed} world")
-        self.input = S3Model(clock, page_size=scenario.page_size)
+        # Where contents come again, ETags that are hashes could have an input deleted in the place of another.
+        unique = scenario.after == "delete" and scenario.unique_etags
+        self.input = S3Model(clock, unique_etags=unique, page_size=scenario.page_size)
         self.output = S3Model(clock, unique_etags=scenario.unique_etags, page_size=scenario.page_size)
         self.output.replay_completes = scenario.replays
         self.output.overlaps_conflict = scenario.overlaps
@@ -193,7 +195,7 @@ class World:
             self.faults,
             self.trace,
         )
-        self.settings = settings_with(scenario.max_lease_s, scenario.keying, scenario.backfill_percent)
+        self.settings = settings_with(scenario.max_lease_s, scenario.keying, scenario.backfill_percent, scenario.after)
         self.workers: list[RunningWorker] = []
         self.told: list[dict[str, Any]] = []
         self.to_do = 0

@@ -243,6 +243,10 @@ class Surroundings:
         """Return the lines of the metrics."""
         return [json.loads(line) for line in self.metrics_output.getvalue().splitlines()]
 
+    def metric(self, name: str) -> list[float]:
+        """Return the values of one metric."""
+        return [line[name] for line in self.metrics() if name in line]
+
 
 def make_message(number: int = 1, **fields: Any) -> Message:
     """Return a message that was received for the first time, but for what is given."""

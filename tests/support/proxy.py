@@ -263,6 +263,7 @@ def _operation(method: str, path: str) -> tuple[str, str]:
         ("POST", "uploads"): "CreateMultipartUpload",
         ("POST", "uploadId"): "CompleteMultipartUpload",
         ("DELETE", "uploadId"): "AbortMultipartUpload",
+        ("PUT", "tagging"): "PutObjectTagging",
     }
     for (verb, parameter), name in names.items():
         if method == verb and parameter in query:

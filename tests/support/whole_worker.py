@@ -16,7 +16,7 @@ from runner.aws.message import Lane
 from runner.aws.surroundings import REAL
 from runner.job.protocol import JobResult, Order, Outcome, Ready
 from runner.log import make_logger
-from runner.machine import can_send
+from runner.machine import Threads, can_send
 from runner.metrics import Metrics
 from runner.settings import Settings
 from runner.worker.breaker import Breaker, tells
@@ -52,6 +52,20 @@ class FastClock:
         time.sleep(seconds / RATE)
 
 
+class FastTasks(Threads):
+    """Threads whose flags are waited for by the fast clock."""
+
+    def event(self) -> FastEvent:
+        return FastEvent()
+
+
+class FastEvent(threading.Event):
+    """A flag whose waits are as short as they are by the fast clock."""
+
+    def wait(self, timeout: float | None = None) -> bool:
+        return super().wait(None if timeout is None else timeout / RATE)
+
+
 class MemoryQueue:
     """A queue in memory.
 
@@ -66,9 +80,8 @@ class MemoryQueue:
         slow_s: How long each delete takes, in real time.
         again: Keys of objects whose message is delivered a second time while it is held.
         waits: How long each receive waited for a message at most.
+        max_receives: As of a redrive policy.
     """
-
-    max_receives = None
 
     def __init__(self, clock: FastClock, lane: Lane = Lane.MAIN) -> None:
         self.name = "queue" if lane is Lane.MAIN else lane.value
@@ -88,6 +101,7 @@ class MemoryQueue:
         self.again: set[str] = set()
         self.delete_errors: list[RunnerError] = []
         self.slow_s = 0.0
+        self.max_receives: int | None = None
 
     def put(self, key: str, *, delay_s: float = 0.0, **fields: Any) -> None:
         """Send a message about an object."""
@@ -259,7 +273,7 @@ class WholeWorker:
         self.queue, self.health, self.protection = MemoryQueue(self.clock), Health(), Protected()
         self.backfill = MemoryQueue(self.clock, Lane.BACKFILL)
         self.output, self._metrics = io.StringIO(), io.StringIO()
-        around = replace(REAL, clock=self.clock, processes=cast("Any", self))
+        around = replace(REAL, clock=self.clock, tasks=FastTasks(), processes=cast("Any", self))
         log, metrics = make_logger("debug", self.output), Metrics("Test", self._metrics, {}, self.clock)
         self.breaker = Breaker(read.breaker_failures, around, tells(log, metrics))
         context = WorkerContext(

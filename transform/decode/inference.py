@@ -3,7 +3,7 @@
 import itertools
 import re
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -12,8 +12,8 @@ import numpy as np
 import polars as pl
 
 from transform.decode.line_errors import LineError
-from transform.decode.members import BLOCK_BYTES, decode_used, read_members
-from transform.decode.near_names import name_hint, near_names
+from transform.decode.members import BLOCK_BYTES, decode_used, first_names, read_members
+from transform.decode.near_names import listed_names, name_hint, near_names
 from transform.decode.row_format import LINES, RowFormat
 from transform.decode.schema import (
     Column,
@@ -156,14 +156,18 @@ class Sample:
                     self.members[name] = Member()
                 self.members[name].add(bytes(raw))
             return
-        if len(self.names) < MAX_NAMES and not self.names.keys() >= values.keys():
-            self.names.update(dict.fromkeys(values))
+        self.add_names(values)
         objects: dict[Path, Mapping[str, msgspec.Raw]] = {(): values}
         for name, read in self.reads.items():
             member = self._member(name, read)
             text = _look_for(member, objects, read.path)
             if text is not None:
                 member.add(bytes(text))
+
+    def add_names(self, names: Iterable[str]) -> None:
+        """Note names of members of a line, unless there are many already."""
+        if len(self.names) < MAX_NAMES:
+            self.names.update(dict.fromkeys(names))
 
     def add_found(self, found: Scan, nodes: Mapping[Path, int]) -> None:
         """Count the members that are looked at, of lines that are JSON objects or blank."""
@@ -313,7 +317,10 @@ def _add_lines(sample: Sample, chunk: Chunk, max_line_bytes: int) -> bool:
             continue
         try:
             # A table of all members of a long line could take many times its size.
-            sample.add(read_members(line, sample.wanted() if len(line) > BLOCK_BYTES else None).values)
+            is_long = len(line) > BLOCK_BYTES
+            sample.add(read_members(line, sample.wanted() if is_long else None).values)
+            if is_long:
+                sample.add_names(first_names(line))
         except LineError as error:
             sample.other_lines += 1
             sample.first_error = sample.first_error or str(error)
@@ -450,11 +457,13 @@ def _describe_absent(name: str, path: Path, member: Member, sample: Sample, seen
         )
     if member.reached <= 0 and not member.within:
         advice = name_hint(path[0], sample.names) or (_how_to_say(name) if len(path) == 1 else "")
-        return f"there is no column `{path[0]}` {seen}.{advice} {later}"
+        there = listed_names(sample.names, "The lines have")
+        return f"there is no column `{path[0]}` {seen}.{advice}{there} {later}"
     if member.reached > 0:
         inside = ".".join(path[: member.reached])
         near = near_names(path[member.reached], member.beside)
-        return f"there is no member `{path[member.reached]}` in `{inside}` {seen}.{near} {later}"
+        there = listed_names(member.beside, "It has")
+        return f"there is no member `{path[member.reached]}` in `{inside}` {seen}.{near}{there} {later}"
     size, kind = max(member.within, key=lambda found: (found[1] != "null", member.within[found]))
     inside, outside = ".".join(path[:size]), "".join(f".struct.field({name!r})" for name in path[1:size])
     if kind == "array":

@@ -101,6 +101,31 @@ def read_members(line: bytes, names: Collection[str] | None = None) -> Members:
     return Members(second, text, frozenset(lone | (first.keys() - second.keys())))
 
 
+def first_names(line: bytes) -> Iterator[str]:
+    """Yield the names of the members of a long line that begin within its first `BLOCK_BYTES`.
+
+    Args:
+        line: The bytes of a line that is one JSON object.
+    """
+    depth = 0
+    for found in _TOKEN.finditer(line, 0, BLOCK_BYTES):
+        token = found[0]
+        if token == b'"':  # of a string that does not end there
+            return
+        if token in b"{[":
+            depth += 1
+        elif token in b"}]":
+            depth -= 1
+        elif depth == 1 and found[1] is not None:
+            try:
+                yield msgspec.json.decode(found[1], type=str)
+            except msgspec.DecodeError:  # a lone surrogate
+                continue
+
+
+_TOKEN = re.compile(rb'("(?:[^"\\]|\\.)*+")[ \t\r\n]*+:|"(?:[^"\\]|\\.)*+"|"|[{}\[\]]')
+
+
 def read_path(values: Mapping[str, msgspec.Raw], path: Path) -> msgspec.Raw | None:
     """Return the text of the member at a path, None if it is missing or an object on the way to it is null or missing.
 

@@ -1,12 +1,17 @@
-"""Names that are like one that nothing has: most likely, one of them was meant."""
+"""Names beside one that nothing has: the most similar, of which one was most likely meant, or the first few."""
 
 import difflib
 import heapq
+import itertools
 import json
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
+
+from transform.terminal_text import printable
 
 _MAX_NEAR = 3
+_MAX_LISTED = 6
+_MAX_NAME_CHARACTERS = 40
 _LEAST_LIKENESS = 0.6  # of two names, from 0 to 1, as difflib has it by default
 
 
@@ -37,6 +42,33 @@ def nearest(name: str, names: Iterable[str]) -> list[str]:
         if all(bound() >= _LEAST_LIKENESS for bound in bounds):
             found.append((matcher.ratio(), candidate))
     return [candidate for _, candidate in heapq.nlargest(_MAX_NEAR, found)]
+
+
+def listed_names(names: Collection[str], what: str) -> str:
+    r"""Return ` … have: …` with the first few names, "" without any: they show what kind of data it is.
+
+    They are data of other people, so they are shortened, and control characters are shown as escapes.
+
+    Args:
+        names: The names that there are.
+        what: What has them, with the verb.
+
+    Example:
+        >>> listed_names(["eventVersion", "a\x1b[2J", *"bcdefg"], "The lines have")
+        ' The lines have: `eventVersion`, `a\\x1b[2J`, `b`, `c`, `d`, `e` and 2 more.'
+    """
+    if not names:
+        return ""
+    shown = [f"`{_shortened(name)}`" for name in itertools.islice(names, _MAX_LISTED)]
+    more = f" and {len(names) - len(shown):,} more" if len(names) > len(shown) else ""
+    return f" {what}: {', '.join(shown)}{more}."
+
+
+def _shortened(name: str) -> str:
+    cut = name[:_MAX_NAME_CHARACTERS]
+    text = printable(cut)
+    short = text[:_MAX_NAME_CHARACTERS]
+    return short if (cut, text) == (name, short) else f"{short}…"
 
 
 _SQL = re.compile(r"[=<>*/+%]|\|\||\w\(|\s(AS|AND|OR|IS|IN|LIKE|BETWEEN)\s|\w\s+-\s+\w|^(CASE|NOT)\s", re.IGNORECASE)

@@ -25,6 +25,8 @@ _BLOCK_BYTES = 192 << 10  # a multiple of 3, as base64 has no padding then
 SHORT_BYTES = _BLOCK_BYTES // 3
 """The most that a line has which is never kept in base64, whatever its characters."""
 _JSON_BLOCK_BYTES = 1 << 20  # of short lines that are formatted together
+_TRUNCATED = b',"truncated":true,"length":'  # near the end of a record; in a text, quotes are escaped
+_END_BYTES = 64
 _MAX_ESCAPED = 2  # a line that takes more times its size as a string of JSON is kept in base64: quotes take two
 
 
@@ -157,6 +159,12 @@ class Rejects(Sequence[Reject]):
         kinds, first, counts = np.unique(self.kinds, return_index=True, return_counts=True)
         for place in np.argsort(first).tolist():
             yield self.names[kinds[place]], int(counts[place]), int(self.offsets[first[place]])
+
+    @property
+    def truncated(self) -> int:
+        """How many of the lines are kept only in part."""
+        ends = self.stops[self.stops - self.starts > LONG_LINE_HEAD_BYTES].tolist()  # no others are kept in part
+        return sum(_TRUNCATED in self.texts[end - _END_BYTES : end].tobytes() for end in ends)
 
     def to_json_blocks(self, first_line: int) -> Iterator[bytes]:
         """Yield the lines as lines of JSON, many short ones at a time.

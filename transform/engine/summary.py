@@ -66,6 +66,7 @@ class Summary:
         rejects: Where the rejected lines are, None if no line was rejected or they were not kept.
         lines_read: Lines read, or JSON texts, if rows are elements of arrays in them; otherwise `lines_in`.
         rejects_left_out: How many rejected lines were counted but not kept, because the worker keeps a limited number.
+        rejects_truncated: How many rejected lines are so long that only their start is kept.
         seconds: Time from the start until the output was published.
 
     Example:
@@ -95,6 +96,7 @@ class Summary:
     rejects: str | None = None
     lines_read: int = 0
     rejects_left_out: int = 0
+    rejects_truncated: int = 0
     seconds: float = 0.0
 
     @property
@@ -146,6 +148,7 @@ class Summary:
     def count_rejects(self, rejects: Rejects) -> None:
         """Add rejected lines of the chunk whose other counts are added next."""
         self.rejected += len(rejects)
+        self.rejects_truncated += rejects.truncated
         reasons = self.reject_reasons
         for reject in rejects[: max(_FIRST_REJECTS - len(self.first_rejects), 0)]:
             self.first_rejects.append(f"{self.describe_place(reject)}: {reject.reason}")

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from io import BytesIO
 
 import pytest
 
 from runner.aws.surroundings import REAL
 from runner.worker.breaker import FIRST_DELAY_S, LONGEST_DELAY_S, Breaker, BreakerState, Proof
 from tests.support.fakes import FakeChance, FakeClock
+from transform import Calculation, SchemaError
 
 CLOSED, OPEN, PROBING = BreakerState.CLOSED, BreakerState.OPEN, BreakerState.PROBING
 KEYS = ["in/a b.jsonl", "in/ä+%20.jsonl", "in/1, 2; 3.jsonl"]
@@ -45,6 +47,17 @@ def test_three_failures_of_one_cause_open_it(reason: str) -> None:
     assert breaker.state is OPEN
     assert breaker.reason is not None
     assert breaker.reason.startswith("jobs on 3 objects have failed for one cause: ")
+
+
+def test_objects_with_different_members_have_one_cause() -> None:
+    """Given a calculation with a typing error, and objects that have little in common."""
+    breaker = Breaker(3)
+    for number, key in enumerate(KEYS):
+        content = BytesIO(b'{"%s":{}}\n' % (b"x" * (number + 1)))
+        with pytest.raises(SchemaError, match=" The lines have: `x") as raised:
+            Calculation.from_sql("starz AS s").run(content, BytesIO())
+        breaker.failed(str(raised.value), key)
+    assert breaker.state is OPEN
 
 
 def test_one_object_that_fails_again_and_again_does_not() -> None:

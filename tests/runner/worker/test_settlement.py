@@ -11,7 +11,7 @@ import pytest
 
 from runner.aws.queue import CopiedError
 from runner.errors import DeniedError, LeaseLostError, QueueError
-from runner.job.protocol import JobResult, Outcome
+from runner.job.protocol import InputOutcome, InputResult, JobResult, Outcome
 from runner.worker.breaker import LONGEST_DELAY_S, BreakerState
 from runner.worker.leases import Leases
 from runner.worker.settlement import Settlement
@@ -88,6 +88,59 @@ def test_notes_on_the_job_are_logged() -> None:
     outcome = Outcome(JobResult.DONE, "", {"lines_in": 7, "notes": [told]}, job="j1")
     settled.settlement.settle(make_message(), outcome, event=EVENT, seconds=2.0)
     assert [line["notes"] for line in settled.around.log("done")] == [[told]]
+
+
+# Inputs that were tagged or deleted
+
+
+NOT_YET = InputOutcome(InputResult.FAILED, "SlowDown", may_succeed=True)
+DENIED_INPUT = InputOutcome(InputResult.FAILED, "AccessDenied")
+
+
+def settle_input(found: InputOutcome, kind: JobResult = JobResult.DONE, **message: Any) -> tuple[Settled, str]:
+    """Settle a message whose output exists; return what with, and what was done with the message."""
+    settled = Settled(MAX_ATTEMPTS="3")
+    outcome = Outcome(kind, "", {"lines_out": 7}, job="j1", input=found)
+    settled.settlement.settle(make_message(**message), outcome, event=EVENT, seconds=2.0)
+    return settled, settled.around.queue.only[0]
+
+
+@pytest.mark.parametrize("kind", [JobResult.DONE, JobResult.DUPLICATE])
+@pytest.mark.parametrize("attempts", [0, 1])
+def test_an_input_that_may_be_deleted_later_is_tried_again(kind: JobResult, attempts: int) -> None:
+    settled, done = settle_input(NOT_YET, kind, attempts=attempts)
+    assert done == "release"
+    (event,) = settled.around.channels.events
+    assert (event["outcome"], event["source"]["after"]) == (kind.value, "failed")
+    assert settled.around.log("input not finished") == []
+    assert settled.around.breaker.is_proven is (kind is JobResult.DONE)
+
+
+@pytest.mark.parametrize(("found", "attempts"), [(NOT_YET, 2), (DENIED_INPUT, 0), (DENIED_INPUT, 2)])
+def test_an_input_that_cannot_be_deleted_is_no_dead_letter(found: InputOutcome, attempts: int) -> None:
+    settled, done = settle_input(found, attempts=attempts)
+    assert done == "delete"
+    (line,) = settled.around.log("input not finished")
+    assert (line["level"], line["reason"], line["key"]) == ("error", found.reason, EVENT.key)
+    assert settled.around.metric("InputsNotFinished") == [1]
+
+
+def test_an_input_that_must_not_be_deleted_is_told() -> None:
+    settled, done = settle_input(InputOutcome(InputResult.KEPT, "of 2 rejected lines …"))
+    assert done == "delete"
+    (line,) = settled.around.log("input kept")
+    assert (line["level"], line["reason"]) == ("warning", "of 2 rejected lines …")
+    assert settled.around.metric("InputsKept") == [1]
+    assert settled.around.channels.events[0]["source"]["after"] == "kept"
+
+
+@pytest.mark.parametrize("kind", [InputResult.DELETED, InputResult.TAGGED, InputResult.GONE])
+def test_what_became_of_an_input_is_in_the_line_and_the_event_of_its_job(kind: InputResult) -> None:
+    settled, done = settle_input(InputOutcome(kind))
+    assert done == "delete"
+    assert settled.around.channels.events[0]["source"]["after"] == kind.value
+    assert settled.around.log("done")[0]["input"] == kind.value
+    assert (settled.around.metric("InputsKept"), settled.around.metric("InputsNotFinished")) == ([], [])
 
 
 # Retries

@@ -592,6 +592,27 @@ def test_no_name_is_near_where_none_is() -> None:
     assert "Did you mean" not in message
 
 
+def test_the_members_that_are_there_are_named() -> None:
+    """Given data of another kind, whose names are somebody else's."""
+    event = json.dumps({"eventVersion": "1", "user\x1b[2J\n": {}, "x" * 100: 3, **dict.fromkeys("abcdefghij", 0)})
+    message = refusal(lines(event, '{"late":1}'), COPY, SchemaError)
+    listed = "The lines have: `eventVersion`, `user\\x1b[2J\\n`, `" + "x" * 40 + "…`, `a`, `b`, `c` and 8 more."
+    assert f" {listed} If it comes later, declare its type" in message
+    assert message.isprintable()
+    inside = refusal(lines('{"v":{"b":1,"c":2}}'), Calculation(r=pl.col("v").struct.field("a")), SchemaError)
+    assert inside.startswith("there is no member `a` in `v` in the input (1 line).")
+    assert " It has: `b`, `c`. If it comes later" in inside
+
+
+@pytest.mark.parametrize("start", ["", '"a\\\\\\"b":"}{\\"c\\":",'])
+def test_the_members_of_a_long_line_are_named(start: str) -> None:
+    """Given a file of CloudTrail, which is one line; of its end no name is known."""
+    records = ",".join(['{"eventVersion":"1.08","odd":"}\\"]"}'] * 20_000)
+    message = refusal(lines(f'{{{start}"Records":[{records}],"late":1}}'), COPY, SchemaError)
+    names = ['`a\\"b`', "`Records`"] if start else ["`Records`"]
+    assert f" The lines have: {', '.join(names)}. If it comes" in message
+
+
 def test_column_that_no_sampled_line_has_is_an_error_though_it_comes_later() -> None:
     data = lines(*['{"w":1}'] * SAMPLE_LINES, '{"v":1}')
     message = refusal(data, COPY, SchemaError)
