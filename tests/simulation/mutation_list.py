@@ -255,9 +255,9 @@ BY_SIMULATION = (
     Mutation(
         "delete an input before its output is published",
         JOB,
-        "        decision, etag = self._publisher.publish(",
+        "        decision, etag = attempt.publisher.publish(",
         "        self._input.delete(version.etag, self._control.check_lease)\n"
-        "        decision, etag = self._publisher.publish(",
+        "        decision, etag = attempt.publisher.publish(",
         seeds=100,
     ),
     Mutation(
@@ -286,7 +286,7 @@ BY_SIMULATION = (
     Mutation(
         "acknowledge a message whose input was not deleted",
         SETTLEMENT,
-        "if outcome.input is not None and outcome.input.may_succeed and attempts < self._max_attempts:",
+        "if outcome.input is not None and outcome.input.may_succeed and attempts < self._max_attempts(message):",
         "if False:",
         seeds=600,
         start=500,
