@@ -22,7 +22,9 @@ import boto3
 import click
 
 from runner.errors import RunnerError
+from runner.job.keys import output_key
 from runner.ops.terminal import echo
+from runner.settings import Settings
 from transform import printable, printable_json
 
 SAMPLE = Path(str(resources.files("transform"))) / "data" / "businesses.jsonl"
@@ -154,15 +156,18 @@ def _show(example: _Example, endpoint: str) -> int:
     event = sqs.receive_message(QueueUrl=queue, VisibilityTimeout=0, WaitTimeSeconds=5)["Messages"][0]["Body"]
     _say(f"s3://{_BUCKETS[0]}/{key} was uploaded, and S3 has put this on the queue", _shortened(json.loads(event)))
     started = time.monotonic()
-    if status := _work(example.calculation, endpoint):
+    environ = _environ(example.calculation, endpoint)
+    if status := _work(example.calculation, environ):
         return status
     for message in sqs.receive_message(QueueUrl=dead, MessageAttributeNames=["All"]).get("Messages", []):
         known = {name: value["StringValue"] for name, value in message["MessageAttributes"].items()}
         _say("There is no output, and the message is a dead letter", json.dumps(known, indent=1, ensure_ascii=False))
         return 1
-    output = s3.get_object(Bucket=_BUCKETS[1], Key=f"output/{key}")
+    written = s3.head_object(Bucket=_BUCKETS[0], Key=key)["LastModified"]
+    place = output_key(Settings.read(environ), _BUCKETS[0], key, written)
+    output = s3.get_object(Bucket=_BUCKETS[1], Key=place)
     _say(f"s3://{_BUCKETS[0]}/{key} begins with", head)
-    _say(f"s3://{_BUCKETS[1]}/output/{key} begins with", _head(output["Body"].read(_HEAD_BYTES)))
+    _say(f"s3://{_BUCKETS[1]}/{place} begins with", _head(output["Body"].read(_HEAD_BYTES)))
     _say("and tells where it is from", json.dumps(output["Metadata"], indent=1))
     for found in s3.list_objects_v2(Bucket=_BUCKETS[1], Prefix=f"rejects/{key}/").get("Contents", []):
         if found["Key"].endswith("index.json"):
@@ -175,15 +180,21 @@ def _show(example: _Example, endpoint: str) -> int:
     return 0
 
 
-def _work(calculation: str, endpoint: str) -> int:
+def _environ(calculation: str, endpoint: str) -> dict[str, str]:
+    """Return the environment of the worker."""
+    # Without the AWS variables of this environment, such as a profile, and the setting AWSRegion.
+    others = {name: value for name, value in os.environ.items() if not name.upper().startswith("AWS")}
+    here = {"CALCULATION": calculation, "AWS_ENDPOINT_URL": endpoint, "POLL_WAIT_S": "1"}
+    environ = {**others, **_KEYS, **_SETTINGS, **here, "INPUT_PREFIX": "", "INPUT_SUFFIX": ""}
+    environ["PYTHONPATH"] = os.pathsep.join(filter(os.path.isabs, sys.path))
+    return environ
+
+
+def _work(calculation: str, environ: dict[str, str]) -> int:
     """Run the worker until the queue is empty, and show its log; return its exit status."""
     settings = {**_SETTINGS, "CALCULATION": calculation}
     shell = " ".join(f"{name}={value!r}" if " " in value else f"{name}={value}" for name, value in settings.items())
     _say("The worker", f"$ {shell} \\\n    runner worker --drain")
-    # Without the AWS variables of this environment, such as a profile, and the setting AWSRegion.
-    others = {name: value for name, value in os.environ.items() if not name.upper().startswith("AWS")}
-    environ = {**others, **_KEYS, **settings, "AWS_ENDPOINT_URL": endpoint, "POLL_WAIT_S": "1"}
-    environ["PYTHONPATH"] = os.pathsep.join(filter(os.path.isabs, sys.path))
     try:
         with tempfile.TemporaryDirectory() as directory:
             worker = subprocess.run(

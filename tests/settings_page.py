@@ -31,8 +31,10 @@ with the value found and the values expected, and ends.
 
 - Some settings can also be set by an older name. If a setting is given under two names, both must have the same value;
   only for the region, the first in the list is used.
-- An empty variable counts as unset, except `OUTPUT_PREFIX`. If that is empty, an output has the key of its input, which
-  must not start with `REJECTS_PREFIX` or `CHECKPOINT_PREFIX`.
+- An empty variable counts as unset, except `OUTPUT_PREFIX`. If that is empty, an output has the key of its input, or
+  what `OUTPUT_KEY` says, which must not start with `REJECTS_PREFIX` or `CHECKPOINT_PREFIX`.
+- [worker.md](worker.md#output-keys) explains the fields of `OUTPUT_KEY`, and how `INPUT_PREFIX` and `INPUT_SUFFIX`
+  select objects.
 - A variable whose name resembles a setting's is logged as a warning.
 
 `runner status`, `submit`, `letters`, `redrive`, `discard`, `cancel` and `sweep` read the same settings, but need no

@@ -44,8 +44,6 @@ def output_key(settings: Settings, bucket: str, key: str, modified: datetime | N
     Raises:
         ImpossibleError: It is empty, longer than S3 allows, or that of an object of the worker.
     """
-    if settings.key_template.has_date and modified is None:
-        raise ImpossibleError("S3 does not say when the input was written, which is the date in OUTPUT_KEY")
     name = _filled(settings, bucket, key, modified)
     if is_reserved(settings, bucket, key, modified):
         what = "no input's key may" if settings.keeps_keys else "OUTPUT_KEY must give no key that"

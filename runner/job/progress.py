@@ -142,6 +142,7 @@ class JobProgress:
         state = _read_state(plain.state)
         if state.summary.bytes_in != plain.offset:
             raise ValueError("the offset is not that of the state")
+        plain.output.encode()  # raises ValueError for what is no key of S3
         return cls(
             upload=plain.upload,
             parts=parts,

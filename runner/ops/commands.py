@@ -203,7 +203,7 @@ def redrive(reason: str | None, key: str | None, *, everything: bool, dry_run: b
 def cancel(keys: tuple[str, ...], *, dry_run: bool, as_json: bool) -> None:
     """Cancel the jobs of objects.
 
-    Objects of the input bucket are given by their keys, or as s3:// URIs.
+    Objects of the input bucket are given by their keys, or as s3:// URIs; with several input buckets, as URIs.
 
     A job that runs stops within seconds, without an output, and its message is acknowledged; one that waits is
     acknowledged when a worker takes it. It is about the version of the object that is there now, and about messages

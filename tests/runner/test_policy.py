@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 import pytest
@@ -143,6 +144,27 @@ def test_inputs_of_a_prefix() -> None:
         assert allows(document, GET, f"{IN}/raw/a")
         assert not allows(document, GET, f"{IN}/other/a")
         assert allows(document, "s3:ListBucket", IN)
+
+
+def test_several_buckets_and_prefixes() -> None:
+    for actions in (ACTIONS, OPERATOR_ACTIONS):
+        resources = Resources((IN, f"{IN}2"), OUT, QUEUE, f"{QUEUE}-dead", input_prefix=("raw/", "new/"))
+        document = policy(resources, actions)
+        for bucket in (IN, f"{IN}2"):
+            assert allows(document, "s3:ListBucket", bucket)
+            assert allows(document, GET, f"{bucket}/raw/a")
+            assert allows(document, GET, f"{bucket}/new/a")
+            assert not allows(document, GET, f"{bucket}/other/a")
+        assert not allows(document, GET, f"{IN}3/raw/a")
+    without = Resources((IN,), OUT, QUEUE, f"{QUEUE}-dead", input_prefix=())
+    assert policy(without) == policy(Resources(IN, OUT, QUEUE, f"{QUEUE}-dead"))
+
+
+def test_output_keys_need_no_other_permissions() -> None:
+    settings = settings_of().model_copy(update={"output_key": "{date:%Y}/{stem}.jsonl"})
+    document = policy(resources_of(settings))
+    key = output_key(settings, "in-bucket", "raw/a.json", datetime(2026, 1, 31, tzinfo=UTC))
+    assert all(allows(document, action, f"{OUT}/{key}") for action in WORKER["outputs"])
 
 
 def test_the_prefixes_are_those_of_the_settings_unless_others_are_given() -> None:

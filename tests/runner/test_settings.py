@@ -308,6 +308,50 @@ def test_one_bucket_needs_prefixes_of_their_own() -> None:
             Settings.model_validate(ONE_BUCKET | {name: ""})
 
 
+def test_several_input_buckets() -> None:
+    settings = read_settings({**LEAST, "S3_INPUT_BUCKET": " incoming, second ,incoming"})
+    assert settings.input_buckets == ("incoming", "second")
+    assert settings.key_template.fill("second", "a/b", None) == "second/a/b"
+    assert not settings.keeps_keys
+    assert wrong(S3_INPUT_BUCKET="first,outgoing", OUTPUT_PREFIX="") == [
+        "OUTPUT_PREFIX: found '', expected a prefix, as outgoing is the input bucket, too: "
+        "each output would be a new input"
+    ]
+
+
+@pytest.mark.parametrize("template", [None, "{key}", "{dir}{name}"])
+def test_the_default_of_output_keys(template: str | None) -> None:
+    given = {} if template is None else {"OUTPUT_KEY": template}
+    settings = read_settings(LEAST | given)
+    assert settings.key_template.fill("incoming", "a/b", None) == "a/b"
+    assert settings.keeps_keys == (template != "{dir}{name}")
+
+
+def test_output_key_that_is_no_template() -> None:
+    assert wrong(OUTPUT_KEY="{date:%B}/{key}") == [
+        "OUTPUT_KEY: found '{date:%B}/{key}', expected a date such as {date:%Y/%m/%d}, "
+        "of %Y %m %d %H %M %S %j %G %V %u %y and %%"
+    ]
+    assert wrong(OUTPUT_PREFIX="", OUTPUT_KEY="rejects/{key}") == [
+        "OUTPUT_KEY: found 'rejects/{key}', expected no output below REJECTS_PREFIX, which is 'rejects/'"
+    ]
+    assert read_settings({**LEAST, "OUTPUT_KEY": "rejects/{key}"}).output_key == "rejects/{key}"
+
+
+def test_prefixes_and_suffixes_of_inputs() -> None:
+    settings = read_settings({**LEAST, "INPUT_PREFIX": 'raw/, "a,b/"', "INPUT_SUFFIX": ".jsonl"})
+    assert (settings.input_prefixes, settings.input_suffixes) == (("raw/", "a,b/"), (".jsonl",))
+    assert read_settings(LEAST).input_prefixes == ()
+
+
+def test_what_the_worker_writes_is_never_an_input() -> None:
+    assert wrong(**ONE_BUCKET, INPUT_PREFIX="raw/,rejects/x") == [
+        "REJECTS_PREFIX: not set, rejects/ by default, expected INPUT_PREFIX to have nothing below it, as incoming is "
+        "the input bucket, too, and what the worker has written is never an input; it has 'rejects/x'"
+    ]
+    assert read_settings({**LEAST, "INPUT_PREFIX": "rejects/"}).input_prefixes == ("rejects/",)
+
+
 def test_all_that_is_wrong_is_said_at_once() -> None:
     with pytest.raises(SettingsError) as caught:
         read_settings({"s3InputBucket": "s3://in", "CALCULATION": "calc.py", "WHERE": "a", "WORKERS": "many"})

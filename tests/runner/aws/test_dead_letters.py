@@ -11,7 +11,7 @@ import pytest
 from runner.aws.dead_letters import DeadLetters
 from runner.aws.message import Lane
 from runner.aws.queue import Queue
-from runner.errors import QueueError
+from runner.errors import QueueError, cause_of
 from tests.simulation.sqs_model import SqsModel
 from tests.support.fakes import FakeClock
 
@@ -164,3 +164,17 @@ def test_a_copy_of_a_message_has_the_attributes_of_its_sender(two: TwoQueues) ->
         two.backfill.requeue(message, attempts=0, progress=0, delay_s=900)
     (copy,) = two.model.messages(two.backfill.url)
     assert copy.attributes["lane"] == text("fast")
+
+
+def test_reasons_that_differ_only_in_output_keys_and_hashes_are_one_cause() -> None:
+    taken = "its output key is taken: s3://out/output/{} is the output of another input, whose bucket and key have the"
+    causes = {
+        cause_of(f"{taken.format(f'2026/{key}.out')} hash {digit * 32}: set OUTPUT_KEY", f"raw/{key}.jsonl")
+        for key, digit in (("a", "a"), ("b", "7"), ("c/d", "f"))
+    }
+    assert len(causes) == 1
+    assert cause_of("put_object of s3://out/output/a.x: no", "a") == cause_of(
+        "put_object of s3://out/output/b: no", "b"
+    )
+    assert cause_of("put_object of s3://out/output/a: no", "b") != cause_of("put_object of s3://out/rejects/a: no", "b")
+    assert cause_of("get_object of s3://in/a: denied", "a") != cause_of("get_object of s3://in/a: gone", "a")

@@ -147,7 +147,7 @@ def test_what_cannot_be_understood_is_a_dead_letter_with_its_reason(quiet: Deplo
         assert letter["reason"]
         assert (letter["attempts"], letter["colour"]) == ("0", "red")
         assert int(letter["first_sent"]) > 1e12
-    assert "amzn-s3-demo-bucket, which is not S3_INPUT_BUCKET" in dead[other]["reason"]
+    assert "amzn-s3-demo-bucket, which is not in S3_INPUT_BUCKET" in dead[other]["reason"]
     assert quiet.waiting() == (0, 0, 0)
 
 

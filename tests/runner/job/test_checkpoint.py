@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from contextlib import suppress
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, cast
 
 import polars as pl
@@ -69,6 +70,7 @@ PROGRESS = st.builds(
     sent=COUNTS,
     first_sent=COUNTS,
     codec=st.sampled_from([None, "gzip", "zstd", "bz2", "xz"]),
+    output=TEXTS,
 )
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
@@ -117,6 +119,23 @@ def test_a_run_goes_on_from_what_was_noted(tmp_path: Any) -> None:
             last = [*part.rejects]
     assert b"".join(again) == b"".join(whole)
     assert last[-1] == rejects[-1], "lines are numbered on"
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [("modified", 253_402_300_800_000), ("output", "x" * 1025), ("output", "\udc80"), ("output", 5)]
+)
+def test_a_date_or_an_output_key_that_cannot_be_is_no_checkpoint(name: str, value: Any) -> None:
+    plain = json.loads(ONE.to_json())
+    assert JobProgress.from_json(json.dumps(plain | {"modified": 253_402_300_799_999}).encode()).modified
+    with pytest.raises(ValueError, match=r"no checkpoint|surrogates"):
+        JobProgress.from_json(json.dumps(plain | {name: value}).encode())
+
+
+def test_a_checkpoint_of_an_earlier_version_has_no_output_key() -> None:
+    plain = json.loads(replace(ONE, output="output/a").to_json())
+    assert JobProgress.from_json(json.dumps(plain).encode()).output == "output/a"
+    del plain["output"]
+    assert JobProgress.from_json(json.dumps(plain).encode()) == ONE
 
 
 def mutate(plain: Any, data: st.DataObject) -> Any:
