@@ -228,7 +228,7 @@ class Crew:
         self._give_up_what_was_overtaken()
 
     def _give_up_what_was_overtaken(self) -> None:
-        """Requeue jobs of a backfill whose processes a large main job has: it may take hours, and others may be idle."""
+        """Requeue jobs of a backfill whose processes a large main job has, which may take hours."""
         waiting = [job for job in self.jobs if job.state is JobState.WAITING and job.lane is Lane.BACKFILL]
         if waiting and not self._free(Lane.MAIN):
             for job in waiting:

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
     MakeSite = Callable[..., Site]
 
-BACKFILL = {"BACKFILL_QUEUE": "backfill"}
+BACKFILL: dict[str, Any] = {"BACKFILL_QUEUE": "backfill"}
 DONE = Outcome(JobResult.DONE)
 
 
@@ -218,8 +218,8 @@ def test_a_main_queue_that_fails_is_not_empty() -> None:
 
 
 def test_a_backfill_queue_that_fails_is_left_alone_for_longer_each_time() -> None:
-    asked, clock, times = Asked(), None, []
-    clock = asked.around.clock
+    asked = Asked()
+    clock, times = asked.around.clock, list[float]()
     while len(times) < 12:
         if "backfill" in asked.ask(2, 1):
             times.append(clock.now)
