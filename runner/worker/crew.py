@@ -225,6 +225,14 @@ class Crew:
             if child is not None:
                 job.start(child, slots)
                 self._context.protection.busy()
+        self._give_up_what_was_overtaken()
+
+    def _give_up_what_was_overtaken(self) -> None:
+        """Requeue jobs of a backfill whose processes a large main job has, which may take hours."""
+        waiting = [job for job in self.jobs if job.state is JobState.WAITING and job.lane is Lane.BACKFILL]
+        if waiting and not self._free(Lane.MAIN):
+            for job in waiting:
+                self.give_up(job)
 
     def get_ready(self) -> bool:
         """Return whether a process can take orders; start one if necessary."""

@@ -185,8 +185,10 @@ BACKFILL = f"{QUEUE}-backfill"
 def test_the_queue_of_backfills_takes_what_the_main_one_takes(actions: Mapping[str, tuple[str, ...]]) -> None:
     without = policy(Resources(IN, OUT, QUEUE, f"{QUEUE}-dead"), actions)
     shared = policy(Resources(IN, OUT, QUEUE, f"{QUEUE}-dead", backfill_queue=BACKFILL), actions)
-    both = {"backfill_queue": BACKFILL, "backfill_dead_letter_queue": f"{BACKFILL}-dead"}
-    apart = policy(Resources(IN, OUT, QUEUE, f"{QUEUE}-dead", **both), actions)
+    resources = Resources(
+        IN, OUT, QUEUE, f"{QUEUE}-dead", backfill_queue=BACKFILL, backfill_dead_letter_queue=f"{BACKFILL}-dead"
+    )
+    apart = policy(resources, actions)
     for action in actions["queue"]:
         assert not allows(without, action, BACKFILL)
         assert allows(shared, action, BACKFILL)

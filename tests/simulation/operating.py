@@ -10,7 +10,7 @@ from runner.aws.s3_events import ObjectCreated, parse
 from runner.job.keys import output_key
 from runner.ops.cancel import cancel
 from runner.ops.redrive import LetterFilter, discard, redrive
-from runner.ops.submit import ObjectFilter, Submission
+from runner.ops.submit import ObjectFilter, Submission, choose_queue
 from runner.ops.sweep import sweep
 from tests.simulation.invariants import told_digests
 from tests.simulation.kernel import EPOCH_S
@@ -40,10 +40,20 @@ class Operation:
         workers: How many workers there are.
         jobs_at_once: How many jobs each does at a time.
         latency_s: How long a request takes at most.
+        backfill_percent: Share of the job processes for what is submitted; 0 without a queue for that.
         traced: Whether the story is kept.
     """
 
-    def __init__(self, seed: int, workers: int, jobs_at_once: int, latency_s: float, *, traced: bool = False) -> None:
+    def __init__(
+        self,
+        seed: int,
+        workers: int,
+        jobs_at_once: int,
+        latency_s: float,
+        backfill_percent: int = 0,
+        *,
+        traced: bool = False,
+    ) -> None:
         scenario = Scenario(
             seed=seed,
             actions=(),
@@ -63,6 +73,7 @@ class Operation:
             overlaps=True,
             reports_expired=True,
             versioned=True,
+            backfill_percent=backfill_percent,
         )
         self.world = World(scenario, Trace(kept=traced))
         self._sequence = 0
@@ -134,7 +145,8 @@ class Operation:
         counts: list[int] = []
 
         def command(deployment: Deployment) -> None:
-            submission = Submission(deployment, [f"s3://{INPUT}/"], ObjectFilter(), None, dry_run=False)
+            queue = choose_queue(deployment, None, None)
+            submission = Submission(deployment, [f"s3://{INPUT}/"], ObjectFilter(), None, dry_run=False, queue=queue)
             counts.extend(tally.objects for tally in submission.run())
 
         self._command("submits all", command)

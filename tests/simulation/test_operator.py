@@ -161,9 +161,10 @@ class Operator(RuleBasedStateMachine):
         workers=st.integers(1, 2),
         jobs_at_once=st.integers(1, 2),
         latency_s=st.sampled_from((0.05, 0.5)),
+        backfill_percent=st.sampled_from((0, 50, 100)),
     )
-    def begin(self, seed: int, workers: int, jobs_at_once: int, latency_s: float) -> None:
-        self.operation = self.does = Operation(seed, workers, jobs_at_once, latency_s)
+    def begin(self, seed: int, workers: int, jobs_at_once: int, latency_s: float, backfill_percent: int) -> None:
+        self.operation = self.does = Operation(seed, workers, jobs_at_once, latency_s, backfill_percent)
         self.expected = {key: Expected() for key in _KEYS}
         self.jobs_at_once = jobs_at_once
         self.seen_after_s = _CANCEL_SEEN_S + 10 * latency_s
@@ -318,6 +319,7 @@ class Operator(RuleBasedStateMachine):
         self._check_at_rest(is_swept=True)
 
     def _check_at_rest(self, *, is_swept: bool = False) -> None:
+        _deny(self.does.world.lane_problems)
         self.may_be_left |= self.is_interrupted and bool(self._sent())
         for key, expected in self.expected.items():
             self._check_key(key, expected)

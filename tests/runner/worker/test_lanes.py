@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
     MakeSite = Callable[..., Site]
 
-BACKFILL = {"BACKFILL_QUEUE": "backfill"}
+BACKFILL: dict[str, Any] = {"BACKFILL_QUEUE": "backfill"}
 DONE = Outcome(JobResult.DONE)
 
 
@@ -110,11 +110,23 @@ def test_a_large_main_job_waits_for_a_small_one_of_a_backfill_and_then_has_all(m
     assert workers_of(large) == 4
 
 
-def test_a_main_job_begins_before_one_of_a_backfill(make_site: MakeSite) -> None:
-    site = make_site(1, **BACKFILL)
-    behind, main = site.take_on(lane=Lane.BACKFILL), site.take_on(lane=Lane.MAIN)
+def test_a_job_of_a_backfill_that_a_large_main_job_overtakes_goes_back(make_site: MakeSite) -> None:
+    site = make_site(4, **BACKFILL)
+    behind, main = site.take_on(lane=Lane.BACKFILL), site.take_on(lane=Lane.MAIN, large=True)
     site.start_jobs()
+    assert (site.crew.jobs, workers_of(main)) == ([main], 4)
+    assert [call[:2] for call in site.around.backfill.calls] == [("requeue", behind.lease.message.id)]
+
+
+def test_a_main_job_begins_before_one_of_a_backfill(make_site: MakeSite) -> None:
+    site = make_site(2, **BACKFILL)
+    behind, main = site.take_on(lane=Lane.BACKFILL), site.take_on(lane=Lane.MAIN)
+    site.crew.get_ready()
+    site.listen()
+    site.crew.start_jobs()
     assert (behind.state, main.state) == (JobState.WAITING, JobState.RUNNING)
+    site.start_jobs()
+    assert behind.state is JobState.RUNNING
 
 
 # Which queue is asked
@@ -206,8 +218,8 @@ def test_a_main_queue_that_fails_is_not_empty() -> None:
 
 
 def test_a_backfill_queue_that_fails_is_left_alone_for_longer_each_time() -> None:
-    asked, clock, times = Asked(), None, []
-    clock = asked.around.clock
+    asked = Asked()
+    clock, times = asked.around.clock, list[float]()
     while len(times) < 12:
         if "backfill" in asked.ask(2, 1):
             times.append(clock.now)
