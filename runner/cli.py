@@ -43,7 +43,9 @@ def worker(*, drain: bool) -> None:
     """Take messages from the queue and do the jobs, until SIGTERM."""
     from runner.worker.start import start_worker
 
-    sys.exit(start_worker(os.environ, drain=drain))
+    if reason := start_worker(os.environ, drain=drain):  # the log has it as well, unless LOG_LEVEL keeps it out
+        echo_error(f"runner: the worker has ended with status {FAILED}: {reason}")
+        sys.exit(FAILED)
 
 
 @cli.command(short_help="Check whether the worker is healthy.")

@@ -19,7 +19,7 @@ from runner.worker.context import WorkerContext
 from runner.worker.job_child import JobChild, environ_of_jobs
 from runner.worker.loop import Worker
 from runner.worker.notifications import OutcomeChannels
-from transform import available_cores, printable
+from transform import available_cores
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -29,8 +29,8 @@ if TYPE_CHECKING:
     from runner.aws.ecs import TaskMetadata
 
 
-def start_worker(environ: Mapping[str, str], *, drain: bool, around: Surroundings = REAL) -> int:
-    """Run a worker to its end; return the exit status.
+def start_worker(environ: Mapping[str, str], *, drain: bool, around: Surroundings = REAL) -> str:
+    """Run a worker to its end; return the reason if it has ended without having done its work, otherwise "".
 
     Raises:
         RunnerError: A setting is wrong, or something that it names does not exist.
@@ -50,10 +50,8 @@ def start_worker(environ: Mapping[str, str], *, drain: bool, around: Surrounding
         raise
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, worker.on_signal)
-    status = worker.run()
-    if worker.end_reason:  # whatever the level of the log is, and for who has started it by hand
-        sys.stderr.write(f"runner: the worker has ended with status {status}: {printable(worker.end_reason)}\n")
-    return status
+    worker.run()
+    return worker.end_reason
 
 
 def _make_worker(

@@ -236,6 +236,14 @@ def head(pair: Pair, chance: random.Random) -> None:
     pair.send("head_bucket")
 
 
+def tag(pair: Pair, chance: random.Random) -> None:
+    """Replace the tags of an object in both, and look at them."""
+    key = chance.choice(sorted(TAGGED))  # the tags of others stay in ministack when the object is overwritten
+    tags = [{"Key": f"t{number}", "Value": chance.choice("xyz")} for number in range(chance.choice((0, 1, 3, 10)))]
+    pair.send("put_object_tagging", Key=key, Tagging={"TagSet": tags})
+    pair.send("get_object_tagging", Key=key)
+
+
 def create(pair: Pair, chance: random.Random) -> None:
     """Initiate an upload in both."""
     key = chance.choice([key for key in KEYS if key not in TAGGED])  # ministack loses the tags of uploads
@@ -300,7 +308,7 @@ def list_uploads(pair: Pair, chance: random.Random) -> None:
     pair.list_all("list_multipart_uploads", {}, Prefix=chance.choice(["", "a"]))
 
 
-STEPS = [put, put, put, delete, get, get, head, create, send_parts, send_parts, complete]
+STEPS = [put, put, put, delete, get, get, head, tag, create, send_parts, send_parts, complete]
 LISTS = [list_objects, list_versions, list_uploads]
 
 

@@ -201,6 +201,22 @@ def test_versions_stay_under_a_delete_marker() -> None:
     assert [one.body for one in model.versions("b", "k")] == [b"one", b"two", b"three"]
 
 
+def test_tags_are_those_of_a_version() -> None:
+    model = make(versioning=True)
+    first, second = (send(model, "put_object", Key="k", Body=body)["VersionId"] for body in (b"1", b"2"))
+    mark = {"TagSet": [{"Key": "a", "Value": "b"}]}
+    assert send(model, "put_object_tagging", Key="k", Tagging=mark, VersionId=first)["VersionId"] == first
+    assert send(model, "get_object_tagging", Key="k", VersionId=first)["TagSet"] == mark["TagSet"]
+    assert send(model, "get_object_tagging", Key="k")["VersionId"] == second
+    assert send(model, "get_object_tagging", Key="k")["TagSet"] == []
+    marker = send(model, "delete_object", Key="k")["VersionId"]
+    assert refusal(model, "get_object_tagging", Key="k") == (404, "NoSuchKey")
+    assert refusal(model, "put_object_tagging", Key="k", Tagging=mark, VersionId="v0") == (404, "NoSuchVersion")
+    assert refusal(model, "put_object_tagging", Key="k", Tagging=mark, VersionId=marker) == (405, "MethodNotAllowed")
+    too_many = {"TagSet": [{"Key": str(number), "Value": ""} for number in range(11)]}
+    assert refusal(model, "put_object_tagging", Key="k", Tagging=too_many, VersionId=first) == (400, "BadRequest")
+
+
 def test_pages_of_uploads_go_on_after_the_last_one() -> None:
     model = make(page_size=2)
     for key in ("b", "a b", "a b", "c", "a b"):

@@ -225,10 +225,9 @@ def test_rejected_lines_that_are_kept_whole_do_not_keep_the_input(jobs: Jobs) ->
 @pytest.mark.parametrize("found", [False, True])
 def test_an_input_with_the_only_copy_of_a_rejected_line_is_kept(jobs: Jobs, found: bool) -> None:
     event = put(jobs, SMALL + LONG + b"bad\n" + LONG)
-    settings = {"MAX_LINE_BYTES": str(LIMIT)}
     if found:
-        assert jobs.do(event, **settings).kind is JobResult.DONE
-    outcome = jobs.do(event, again=found, AFTER="delete", **settings)
+        assert jobs.do(event, MAX_LINE_BYTES=str(LIMIT)).kind is JobResult.DONE
+    outcome = jobs.do(event, again=found, AFTER="delete", MAX_LINE_BYTES=str(LIMIT))
     assert outcome.input is not None
     assert (outcome.kind, outcome.input.kind) == (JobResult.DUPLICATE if found else JobResult.DONE, InputResult.KEPT)
     assert outcome.input.reason.startswith("of 2 rejected lines the input has the only whole copy")

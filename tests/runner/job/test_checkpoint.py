@@ -41,6 +41,7 @@ SUMMARIES = st.builds(
     lines_out=COUNTS,
     bytes_in=COUNTS,
     rejects_left_out=COUNTS,
+    rejects_truncated=COUNTS,
     reject_reasons=st.dictionaries(TEXTS, st.builds(Reason, COUNTS, COUNTS), max_size=3),
     first_rejects=st.lists(TEXTS, max_size=3),
     nonfinite=st.dictionaries(TEXTS, COUNTS, max_size=3),
