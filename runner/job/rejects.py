@@ -314,14 +314,14 @@ def is_complete(objects: Sequence[Mapping[str, Any]]) -> bool:
     """Return whether one attempt has written all objects of a job, as S3 lists them, and the index just after them.
 
     The index then lists all of them, so that it need not be read. One that came later may be of another attempt: its
-    request took effect when that attempt was over and had deleted its own objects.
+    request took effect when that attempt was over and had deleted its own objects. So may one without any objects.
     """
     names: dict[str, datetime] = {one["Key"].rpartition("/")[2]: one["LastModified"] for one in objects}
     indexed = names.pop(INDEX_NAME, None)
     writers = {name.partition("-")[2] for name in names}
-    if indexed is None or len(writers) > 1:
+    if indexed is None or len(writers) != 1:
         return False
-    return timedelta(0) <= indexed - max(names.values(), default=indexed) <= _INDEX_DELAY
+    return timedelta(0) <= indexed - max(names.values()) <= _INDEX_DELAY
 
 
 def _read(index: bytes) -> dict[str, Any]:
