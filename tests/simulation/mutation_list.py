@@ -388,6 +388,20 @@ BY_TESTS = (
         "*loaded.imports.parts_of_tables(tables))",
         test="tests/transform/test_local_imports.py",
     ),
+    Mutation(
+        "go on within an array as at its start",
+        "transform/engine/run.py",
+        "            resumed.after,\n            only_blank",
+        "            0,\n            only_blank",
+        test="tests/simulation/test_rows.py",
+    ),
+    Mutation(
+        "forget in a checkpoint that it lies within an array",
+        "transform/engine/summary.py",
+        'return plain | {"source": self.source, "after": self.after}',
+        'return plain | {"source": self.source, "after": 0}',
+        test="tests/simulation/test_rows.py",
+    ),
 )
 """Noticed by tests beside the simulations."""
 
