@@ -63,6 +63,11 @@ _MAKES_VISIBLE = {
     *("send_message", "send_message_batch"),
     *("change_message_visibility", "change_message_visibility_batch"),
 }
+_READS = {
+    *("get_object", "head_object", "list_objects_v2", "get_object_tagging", "list_object_versions"),
+    *("list_multipart_uploads", "get_bucket_versioning", "get_queue_attributes", "receive_message"),
+}
+_READS_SHARE = 0.3
 _CONDITIONAL = {"put_object", "complete_multipart_upload"}
 
 
@@ -108,7 +113,8 @@ class Faults:
         if not self.rate:
             return None
         chance = process.chance
-        if chance.random() >= self.rate or process.kernel.now > self.until_s:
+        rate = self.rate * _READS_SHARE if operation in _READS else self.rate
+        if chance.random() >= rate or process.kernel.now > self.until_s:
             return None
         (fault,) = chance.choices(_FAULTS, cum_weights=_CUMULATIVE)
         identity = process.name, process.requests
