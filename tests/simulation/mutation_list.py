@@ -402,6 +402,13 @@ BY_TESTS = (
         'return plain | {"source": self.source, "after": 0}',
         test="tests/simulation/test_rows.py",
     ),
+    Mutation(
+        "leave indexes of rejected lines that are gone",
+        "runner/ops/sweep.py",
+        "if is_ours and (dry_run or",
+        "if False and (dry_run or",
+        test="tests/runner/ops/test_sweep_rejects.py",
+    ),
 )
 """Noticed by tests beside the simulations."""
 
