@@ -161,6 +161,13 @@ BY_SIMULATION = (
         seeds=1800,
     ),
     Mutation(
+        "lose an event that SQS has not taken with the others",
+        QUEUE,
+        'for failed in answer.get("Failed", ()):',
+        "for failed in ():",
+        seeds=3000,
+    ),
+    Mutation(
         "the age of a checkpoint by the clock of this machine",
         BUCKET,
         "return parsedate_to_datetime(date) if date else datetime.now(UTC)",
