@@ -202,14 +202,21 @@ BY_TESTS = (
     Mutation(
         "rejected lines up to a failure replace those of an output",
         REJECTS,
-        'if is_complete and about.get("outcome") != _PUBLISHED:',
+        "if rank_before > rank:",
         "if False:",
+        test="tests/runner/job/test_reject_objects.py",
+    ),
+    Mutation(
+        "of two jobs that fail, each lists its own rejected lines",
+        REJECTS,
+        "is_alike = rank_before == rank and",
+        "is_alike = rank_before == rank > 1 and",
         test="tests/runner/job/test_reject_objects.py",
     ),
     Mutation(
         "take back the index of rejected lines of an output",
         REJECTS,
-        "self._index, self._may_retract = written, not is_complete",
+        "self._index, self._may_retract = written, rank_before < len(_OUTCOMES) - 1",
         "self._index, self._may_retract = written, True",
         test="tests/runner/job/test_reject_objects.py",
     ),
