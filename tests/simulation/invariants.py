@@ -200,8 +200,8 @@ def left_over(world: World) -> Iterator[str]:
         if key.startswith(world.settings.rejects_prefix) and key.endswith("index.json"):
             names = {*json.loads(one.body)["objects"]}
             named |= names
-            if names and names.isdisjoint(objects):
-                yield f"no object exists that the index {key} lists"
+            for name in sorted(names - objects.keys()):
+                yield f"the index {key} lists {name}, which does not exist"
     for key in objects:
         if key.startswith(world.settings.rejects_prefix) and not key.endswith("index.json") and key not in named:
             yield f"the object {key} of rejected lines is in no index"
