@@ -11,7 +11,7 @@ from runner.aws.s3_events import parse
 from runner.errors import EventError
 from runner.job.context import digest_of
 from runner.job.keys import hashed, rejects_folder
-from tests.simulation.calculation import BAD, SimCalculation, describe, transformed
+from tests.simulation.calculation import BAD, SimCalculation, describe, rows_of, transformed
 from tests.simulation.keying import (
     current_outputs,
     is_output_of,
@@ -223,7 +223,7 @@ def _wrong_rejects_of(world: World, key: str, output: StoredObject) -> Iterator[
 
 def wrong_rejects(world: World, key: str, content: bytes, metadata: Any) -> Iterator[str]:
     """Yield what is wrong with the rejected lines of the current output."""
-    bad = [line.rstrip(b"\n").decode() for line in content.splitlines(keepends=True) if line.startswith(BAD)]
+    bad = [row.decode() for row in rows_of(content) if row.startswith(BAD)]
     if not bad:
         return
     objects = world.output.objects(OUTPUT)
@@ -258,12 +258,13 @@ def left_over(world: World) -> Iterator[str]:
     for key in objects:
         if key.startswith(world.settings.checkpoint_prefix) and "cancelled/" not in key:
             yield f"the checkpoint {key} is left"
-    named = {
-        name
-        for key, one in objects.items()
-        if key.startswith(world.settings.rejects_prefix) and key.endswith("index.json")
-        for name in json.loads(one.body)["objects"]
-    }
+    named: set[str] = set()
+    for key, one in objects.items():
+        if key.startswith(world.settings.rejects_prefix) and key.endswith("index.json"):
+            names = {*json.loads(one.body)["objects"]}
+            named |= names
+            for name in sorted(names - objects.keys()):
+                yield f"the index {key} lists {name}, which does not exist"
     for key in objects:
         if key.startswith(world.settings.rejects_prefix) and not key.endswith("index.json") and key not in named:
             yield f"the object {key} of rejected lines is in no index"

@@ -42,6 +42,7 @@ class Operation:
         latency_s: How long a request takes at most.
         backfill_percent: Share of the job processes for what is submitted; 0 without a queue for that.
         traced: Whether the story is kept.
+        rows: What the rows of inputs are, as `calculation.FORMATS` names it.
     """
 
     def __init__(
@@ -53,6 +54,7 @@ class Operation:
         backfill_percent: int = 0,
         *,
         traced: bool = False,
+        rows: str = "lines",
     ) -> None:
         scenario = Scenario(
             seed=seed,
@@ -74,6 +76,7 @@ class Operation:
             reports_expired=True,
             versioned=True,
             backfill_percent=backfill_percent,
+            rows=rows,
         )
         self.world = World(scenario, Trace(kept=traced))
         self._sequence = 0
@@ -92,6 +95,10 @@ class Operation:
         over: list[bool] = []
         self.world.kernel.after(seconds, over.append, True)
         self._run(lambda: bool(over))
+
+    def wait_until(self, happens: Callable[[], bool]) -> None:
+        """Let time pass until something has happened."""
+        self._run(happens)
 
     def rest(self) -> None:
         """Let time pass until nothing is on the queue or on its way."""
