@@ -61,5 +61,6 @@ def test_submit_finishes_inputs_whose_outputs_exist(deployment: Deployment) -> N
     assert keys_of(deployment) == ["a"]
     deployment.send_event("a")
     logged = deployment.drain(env={"AFTER": "delete"})
-    assert [line["input"] for line in logged if line.get("event") == "duplicate"] == ["deleted"]
+    # Whether it is made again depends on the sequencer of the server.
+    assert [line["input"] for line in logged if line.get("event") in ("done", "duplicate")] == ["deleted"]
     assert keys_of(deployment) == []
