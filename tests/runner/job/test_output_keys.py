@@ -45,7 +45,8 @@ class Case:
     """Jobs with a template, whose outputs are small, or have parts."""
 
     def __init__(self, size: str, **changes: str) -> None:
-        self.size, self.changes = size, {"OUTPUT_KEY": STEM} | changes
+        self.size = size
+        self.changes: dict[str, Any] = {"OUTPUT_KEY": STEM} | changes
         self.jobs = MemoryJobs(part_bytes=100 if size == "multipart" else 5 << 20)
         self.s3 = self.jobs.s3
 

@@ -14,7 +14,6 @@ from tests.support.example import lines, transformed
 from tests.support.operating import asked, operate
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from pathlib import Path
 
     from tests.support.deployment import Deployment
@@ -25,7 +24,7 @@ DATED = "{bucket}/{date:%Y/%m/%d}/{stem}.done.jsonl.gz"
 
 
 @pytest.fixture
-def second(deployment: Deployment, s3: Any) -> Iterator[str]:
+def second(deployment: Deployment, s3: Any) -> str:
     """The name of the second input bucket of the deployment, of whose objects nobody is told."""
     s3.put_bucket_notification_configuration(Bucket=deployment.input, NotificationConfiguration={})
     name = f"{deployment.input}-2"

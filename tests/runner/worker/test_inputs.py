@@ -17,7 +17,7 @@ from tests.support.whole_worker import WholeWorker
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-FILTER = {"INPUT_PREFIX": "raw/,landing/", "INPUT_SUFFIX": ".jsonl, .jsonl.gz"}
+FILTER: dict[str, Any] = {"INPUT_PREFIX": "raw/,landing/", "INPUT_SUFFIX": ".jsonl, .jsonl.gz"}
 TAKEN = ("raw/a.jsonl", "landing/b.jsonl.gz", "raw/.jsonl", "raw/x/c.jsonl")
 LEFT = ("raw/a.csv", "other/a.jsonl", "Raw/a.jsonl", "raw/a.JSONL", "raw", "xraw/a.jsonl")
 
