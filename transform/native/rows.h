@@ -280,13 +280,12 @@ static inline uint64_t following(uint64_t others, bool first, uint64_t tokens) {
 // has changed.
 static inline bool walk_members(const Marks *marks, uint64_t tokens, int32_t *state) {
     const int32_t before = *state;
-    const uint64_t strings = marks->strings, colons = marks->colons & tokens, commas = marks->commas & tokens;
+    const uint64_t colons = marks->colons & tokens, commas = marks->commas & tokens;
     uint64_t names = following(commas, before <= OBJECT_NAME, tokens);
     uint64_t values = following(colons, before == OBJECT_VALUE, tokens);
-    uint64_t wrong = following(names, before == OBJECT_COLON, tokens) ^ colons;
-    wrong |= following(values, before == OBJECT_AFTER, tokens) ^ commas;
-    wrong |= (names & ~strings) | (values & ~(strings | marks->words));
-    if (wrong) return false;
+    // A value that is a colon or a comma is one that does not follow what it has to.
+    uint64_t wrong = (following(names, before == OBJECT_COLON, tokens) ^ colons) | (names & ~marks->strings);
+    if (wrong | (following(values, before == OBJECT_AFTER, tokens) ^ commas)) return false;
     const int last = 63 - __builtin_clzll(tokens);  // its kind is hard to predict, so there is no branch
     const uint64_t back = (commas >> last & 1) * (OBJECT_AFTER - OBJECT_NAME) + (names >> last & 1) * (OBJECT_AFTER - OBJECT_COLON);
     *state = OBJECT_AFTER - (int32_t)(back + (colons >> last & 1) * (OBJECT_AFTER - OBJECT_VALUE));
