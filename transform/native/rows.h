@@ -99,7 +99,8 @@ static inline bytes64 by_low_half(bytes64 block, __m128i table) {
 static inline uint64_t find_breaks(bytes64 block) {
 #if defined(__AVX2__) && !defined(__AVX512BW__)
     // By its low half, each byte finds the one that it may be; see `find_marks`.
-    return find_bits((bytes64)(by_low_half(block, _mm_setr_epi8(1, 0, 0, 0, 0, 0, 0, 0, 0, 0, '\n', 0, 0, '\r', 0, 0)) == block));
+    const __m128i breaks = _mm_setr_epi8(1, 0, 0, 0, 0, 0, 0, 0, 0, 0, '\n', 0, 0, '\r', 0, 0);  // NUL is none
+    return find_bits((bytes64)(by_low_half(block, breaks) == block));
 #else
     return find_bits((bytes64)((block == '\n') | (block == '\r')));
 #endif
@@ -108,7 +109,8 @@ static inline uint64_t find_breaks(bytes64 block) {
 // Returns which bytes are white space.
 static inline uint64_t find_blanks(bytes64 block) {
 #if defined(__AVX2__) && !defined(__AVX512BW__)
-    return find_bits((bytes64)(by_low_half(block, _mm_setr_epi8(' ', 0, 0, 0, 0, 0, 0, 0, 0, '\t', '\n', 0, 0, '\r', 0, 0)) == block));
+    const __m128i blanks = _mm_setr_epi8(' ', 0, 0, 0, 0, 0, 0, 0, 0, '\t', '\n', 0, 0, '\r', 0, 0);
+    return find_bits((bytes64)(by_low_half(block, blanks) == block));
 #else
     return find_bits((bytes64)((block == ' ') | (block == '\t') | (block == '\n') | (block == '\r')));
 #endif
@@ -287,8 +289,9 @@ static inline bool walk_members(const Marks *marks, uint64_t tokens, int32_t *st
     uint64_t wrong = (following(names, before == OBJECT_COLON, tokens) ^ colons) | (names & ~marks->strings);
     if (wrong | (following(values, before == OBJECT_AFTER, tokens) ^ commas)) return false;
     const int last = 63 - __builtin_clzll(tokens);  // its kind is hard to predict, so there is no branch
-    const uint64_t back = (commas >> last & 1) * (OBJECT_AFTER - OBJECT_NAME) + (names >> last & 1) * (OBJECT_AFTER - OBJECT_COLON);
-    *state = OBJECT_AFTER - (int32_t)(back + (colons >> last & 1) * (OBJECT_AFTER - OBJECT_VALUE));
+    *state = OBJECT_AFTER - (int32_t)(commas >> last & 1) * (OBJECT_AFTER - OBJECT_NAME) -
+             (int32_t)(names >> last & 1) * (OBJECT_AFTER - OBJECT_COLON) -
+             (int32_t)(colons >> last & 1) * (OBJECT_AFTER - OBJECT_VALUE);
     return true;
 }
 
@@ -429,10 +432,15 @@ static inline void copy_block(byte *to, const byte *from) {
     __builtin_memcpy(to, &block, sizeof block);
 }
 
-// Writes a row, without the white space that has line breaks in it; returns the end. It starts and ends with other bytes.
+static inline byte *trim_written(byte *to) {
+    while (is_space(to[-1])) to--;
+    return to;
+}
+
+// Writes a row without the white space that has line breaks in it; returns the end. It starts and ends with other bytes.
 static inline byte *write_row(const byte *from, int64_t size, byte *to) {
     uint64_t in_gap = 0;  // 1 if the block before ended in such white space
-    uint64_t white_before = 0; // 1 if it ended in other white space
+    uint64_t white_before = 0;  // 1 if it ended in other white space
     for (; size > 0; size -= 64, from += 64) {
         bytes64 block = load(from);
         const uint64_t valid = size >= 64 ? ~0ULL : (1ULL << size) - 1;
@@ -440,21 +448,13 @@ static inline byte *write_row(const byte *from, int64_t size, byte *to) {
         breaks |= white & in_gap;
         uint64_t gaps = white & ~((white + breaks) & ~breaks);  // from each break to where its white space ends
         uint64_t kept = ~gaps & valid, starts = kept & ~(kept << 1), stops = ~kept & (kept << 1);
-        if (gaps & ((white & ~gaps) << 1 | white_before)) {
-            if (gaps & 1)
-                while (is_space(to[-1])) to--;
-            for (; starts; starts &= starts - 1, stops &= stops - 1) {
-                uint32_t start = (uint32_t)__builtin_ctzll(starts);
-                copy_block(to, from + start);
-                to += (stops ? (uint32_t)__builtin_ctzll(stops) : 64) - start;
-                if (stops) while (is_space(to[-1])) to--;
-            }
-        } else {
-            for (; starts; starts &= starts - 1, stops &= stops - 1) {
-                uint32_t start = (uint32_t)__builtin_ctzll(starts);
-                copy_block(to, from + start);
-                to += (stops ? (uint32_t)__builtin_ctzll(stops) : 64) - start;
-            }
+        const bool trims = gaps & ((white & ~gaps) << 1 | white_before);  // other white space comes before a break
+        if (trims && gaps & 1) to = trim_written(to);
+        for (; starts; starts &= starts - 1, stops &= stops - 1) {
+            uint32_t start = (uint32_t)__builtin_ctzll(starts);
+            copy_block(to, from + start);
+            to += (stops ? (uint32_t)__builtin_ctzll(stops) : 64) - start;
+            if (trims && stops) to = trim_written(to);
         }
         in_gap = gaps >> 63;
         white_before = white >> 63 & ~in_gap;
