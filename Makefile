@@ -1,7 +1,7 @@
 # Everything a developer does; CI does the same. `make help` lists it.
 PYTHON ?= python3
 BIN := .venv/bin
-KERNEL := $(filter-out %/powers.h,$(wildcard transform/native/*.[ch])) $(addprefix transform/native/,compiling.py hatch_hook.py powers.py)
+KERNEL := $(filter-out %/powers.h,$(wildcard transform/native/*.[ch])) $(addprefix transform/native/,compiling.py hatch_hook.py powers.py sources_hash.py)
 TARGETS := x86_64-linux aarch64-linux x86_64-macos aarch64-macos
 
 .DEFAULT_GOAL := help

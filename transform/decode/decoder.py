@@ -152,7 +152,7 @@ class Decoder:
         Raises:
             WidenError: An inferred type is too narrow.
         """
-        found = scan(chunk.data, self._wanted)
+        found = scan(chunk.data, self._wanted, lines=None if chunk.places is None else len(chunk.places.offsets))
         if len(chunk.data) > self._max_line_bytes:
             found.status[found.stops - found.bounds[:-1] > self._max_line_bytes] = _BAD
         offsets = found.bounds[:-1] + chunk.offset if chunk.places is None else chunk.places.offsets

@@ -93,7 +93,8 @@ class JsonRowReader:
         at_end = False
         while not at_end:
             at_end = self._fill_buffer()
-            while len(rows := self._finder.find(self._buffer[: self._filled], at_end=at_end)):
+            view = self._buffer[: self._filled]
+            while (at_end or self._finder.at < self._filled) and len(rows := self._finder.find(view, at_end=at_end)):
                 yield self._chunk(rows, is_last=at_end and len(rows) < CHUNK_LINES - 1)
             if not at_end:
                 self._keep_rest()

@@ -110,6 +110,7 @@ def compile_library(
         CompilationError: The target is unknown, there is no compiler, or it finds an error or gives a warning.
     """
     chosen = find_target(target)
+    sources: str = runpy.run_path(str(_HERE / "sources_hash.py"))["sources_hash"](_HERE)
     _replace(_HERE / "powers.h", runpy.run_path(str(_HERE / "powers.py"))["header"]().encode())
     common = ("-target", chosen.triple, *_FLAGS, *options)
     macros = [f"-D{define}" for define in defines]
@@ -122,7 +123,8 @@ def compile_library(
             objects.append(made)
         made = f"{directory}/{chosen.library}"
         linked = ("-shared", "-s", *chosen.link_options)
-        _run_compiler(chosen.name, *common, *linked, str(_HERE / "cpu.c"), *objects, "-o", made)
+        noted = f'-DSOURCES="{sources}"'
+        _run_compiler(chosen.name, *common, *linked, noted, str(_HERE / "cpu.c"), *objects, "-o", made)
         _replace(output, Path(made).read_bytes())
 
 

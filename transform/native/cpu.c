@@ -1,6 +1,11 @@
-// Tells which level of the processor may be used: 1, 3 or 4 for x86-64-v1, -v3 and -v4, 0 for others.
+// Tells which level of the processor may be used: 1, 3 or 4 for x86-64-v1, -v3 and -v4, 0 for others; and which sources
+// the library was compiled from.
 
 #include <stdint.h>
+
+#ifdef SOURCES
+__attribute__((visibility("default"))) const char kernel_sources[] = SOURCES;
+#endif
 
 #ifdef __x86_64__
 static void cpuid(uint32_t leaf, uint32_t sub, uint32_t found[4]) {

@@ -76,12 +76,44 @@ typedef struct {
 
 static inline bool is_break(byte c) { return c == '\n' || c == '\r'; }
 
+// Returns the bits of a mask, and lets the compiler not keep the mask instead, which it would take apart byte by byte.
+static inline uint64_t find_bits(bytes64 mask) {
+    uint64_t found = to_bits(mask);
+    __asm__("" : "+r"(found));
+    return found;
+}
+
+#if defined(__AVX2__) && !defined(__AVX512BW__)
+// Returns for each byte the one that is found by its low half; 0 for one that is not ASCII.
+static inline bytes64 by_low_half(bytes64 block, __m128i table) {
+    const __m256i both = _mm256_broadcastsi128_si256(table);
+    __m256i halves[2];
+    __builtin_memcpy(halves, &block, sizeof block);
+    for (int i = 0; i < 2; i++) halves[i] = _mm256_shuffle_epi8(both, halves[i]);
+    __builtin_memcpy(&block, halves, sizeof block);
+    return block;
+}
+#endif
+
 // Returns which bytes are line breaks.
-static inline uint64_t find_breaks(bytes64 block) { return to_bits((bytes64)((block == '\n') | (block == '\r'))); }
+static inline uint64_t find_breaks(bytes64 block) {
+#if defined(__AVX2__) && !defined(__AVX512BW__)
+    // By its low half, each byte finds the one that it may be; see `find_marks`.
+    const __m128i breaks = _mm_setr_epi8(1, 0, 0, 0, 0, 0, 0, 0, 0, 0, '\n', 0, 0, '\r', 0, 0);  // NUL is none
+    return find_bits((bytes64)(by_low_half(block, breaks) == block));
+#else
+    return find_bits((bytes64)((block == '\n') | (block == '\r')));
+#endif
+}
 
 // Returns which bytes are white space.
 static inline uint64_t find_blanks(bytes64 block) {
-    return to_bits((bytes64)((block == ' ') | (block == '\t') | (block == '\n') | (block == '\r')));
+#if defined(__AVX2__) && !defined(__AVX512BW__)
+    const __m128i blanks = _mm_setr_epi8(' ', 0, 0, 0, 0, 0, 0, 0, 0, '\t', '\n', 0, 0, '\r', 0, 0);
+    return find_bits((bytes64)(by_low_half(block, blanks) == block));
+#else
+    return find_bits((bytes64)((block == ' ') | (block == '\t') | (block == '\n') | (block == '\r')));
+#endif
 }
 
 static inline void put_row(Rows *rows, FoundRows *found, int64_t stop, byte fault) {
@@ -233,64 +265,136 @@ __attribute__((noinline)) static bool step_outside(Rows *rows, FoundRows *found,
     return true;
 }
 
+// What a block has, as bits; what is in strings is left out.
+typedef struct {
+    uint64_t strings;  // their first quotes
+    uint64_t words;    // the first bytes of numbers and words
+    uint64_t colons, commas, brackets;
+    uint64_t errors;   // line breaks in strings, and backslashes that are in none
+} Marks;
+
+// Returns the tokens that follow others, or come first.
+static inline uint64_t following(uint64_t others, bool first, uint64_t tokens) {
+    return ((others << 1 | first) + ~tokens) & tokens;
+}
+
+// Reads the tokens of a block up to the next bracket, within an object; returns whether all are right. If not, nothing
+// has changed.
+static inline bool walk_members(const Marks *marks, uint64_t tokens, int32_t *state) {
+    const int32_t before = *state;
+    const uint64_t colons = marks->colons & tokens, commas = marks->commas & tokens;
+    uint64_t names = following(commas, before <= OBJECT_NAME, tokens);
+    uint64_t values = following(colons, before == OBJECT_VALUE, tokens);
+    // A value that is a colon or a comma is one that does not follow what it has to.
+    uint64_t wrong = (following(names, before == OBJECT_COLON, tokens) ^ colons) | (names & ~marks->strings);
+    if (wrong | (following(values, before == OBJECT_AFTER, tokens) ^ commas)) return false;
+    const int last = 63 - __builtin_clzll(tokens);  // its kind is hard to predict, so there is no branch
+    *state = OBJECT_AFTER - (int32_t)(commas >> last & 1) * (OBJECT_AFTER - OBJECT_NAME) -
+             (int32_t)(names >> last & 1) * (OBJECT_AFTER - OBJECT_COLON) -
+             (int32_t)(colons >> last & 1) * (OBJECT_AFTER - OBJECT_VALUE);
+    return true;
+}
+
+// The same, within an array.
+static inline bool walk_elements(const Marks *marks, uint64_t tokens, int32_t *state) {
+    const uint64_t commas = marks->commas & tokens;
+    uint64_t values = following(commas, *state != ARRAY_AFTER, tokens);
+    if ((following(values, *state == ARRAY_AFTER, tokens) ^ commas) | (values & ~(marks->strings | marks->words)))
+        return false;
+    *state = ARRAY_AFTER - (int32_t)(commas >> (63 - __builtin_clzll(tokens))) * (ARRAY_AFTER - ARRAY_VALUE);
+    return true;
+}
+
+// Reads a token; returns false if there is no more room, or something is wrong.
+static inline bool step(Rows *rows, FoundRows *found, const byte *data, int64_t at) {
+    byte class = CLASS_OF[data[at]], next = NEXT[rows->state][class];
+    if (next <= TOO_DEEP) {
+        rows->state = next;
+    } else if (next == OPENING) {
+        bool object = class == OPEN_OBJECT;
+        int32_t depth = ++rows->depth;
+        rows->state = depth > MAX_DEPTH ? TOO_DEEP : object ? OBJECT_FIRST : ARRAY_FIRST;
+        if (depth <= MAX_DEPTH) {
+            uint64_t bit = 1ULL << (depth & 63), *word = rows->objects + depth / 64;
+            *word = object ? *word | bit : *word & ~bit;
+        }
+    } else if (next == CLOSING) {
+        int32_t depth = --rows->depth;
+        if (depth == 0) {
+            rows->open = ROW_DONE;
+            rows->state = rows->in_array ? LIST_AFTER : TOP;
+        } else if (depth <= MAX_DEPTH) {
+            rows->state = rows->objects[depth / 64] >> (depth & 63) & 1 ? OBJECT_AFTER : ARRAY_AFTER;
+        }
+    } else if (next == OUTSIDE) {
+        return step_outside(rows, found, data, at, class);
+    } else {
+        break_row(rows, data, at, class == LINE_BREAK ? ROW_LINE_BREAK : ROW_UNEXPECTED);
+        return false;
+    }
+    return true;
+}
+
+// Reads the tokens of a block; returns false if there is no more room, or something is wrong.
+//
+// Those between two brackets of a row are mostly right, which is found out for all at once. If not, they are read one by
+// one, to find the first that is wrong.
+__attribute__((noinline)) static bool walk_block(Rows *rows, FoundRows *found, const byte *data, int64_t at,
+                                                 const Marks *marks, uint64_t bits) {
+    bool regular = !marks->errors;
+    while (bits) {
+        uint64_t brackets = marks->brackets & bits, some = bits & ((brackets & (0 - brackets)) - 1);
+        if (some && regular && rows->state < TOO_DEEP) {
+            regular = rows->state <= OBJECT_AFTER ? walk_members(marks, some, &rows->state)
+                                                  : walk_elements(marks, some, &rows->state);
+            if (regular) bits ^= some;
+        } else {
+            if (!step(rows, found, data, at + __builtin_ctzll(bits))) return false;
+            bits &= bits - 1;
+        }
+    }
+    return true;
+}
+
 // Reads tokens up to the end of the data; returns false if there is no more room, or something is wrong.
 static bool walk_rows(Rows *rows, FoundRows *found, const byte *data, int64_t size) {
-    while (rows->at < size) {
-        const int64_t at = rows->at, left = size - at < BLOCK ? size - at : BLOCK;
+    uint64_t in_string = rows->in_string, escaped = rows->escaped, in_word = rows->in_word;
+    int32_t state = rows->state;
+    for (int64_t at = rows->at; at < size; at += BLOCK) {
+        const int64_t left = size - at < BLOCK ? size - at : BLOCK;
         const uint64_t valid = left == 64 ? ~0ULL : (1ULL << left) - 1;
-        bytes64 block = load(data + at);
-        uint64_t marks = find_marks(block) & valid;
-        uint64_t breaks = find_breaks(block) & valid, spaces = find_blanks(block);
-        uint64_t quotes = to_bits((bytes64)(block == '"')) & valid;
-        uint64_t backslashes = to_bits((bytes64)(block == '\\')) & valid;
-        if (backslashes | rows->escaped) {
-            uint64_t next = rows->escaped, after = find_escaped(backslashes, &next);
-            rows->escaped = left == 64 ? next : after >> left & 1;
+        bytes64 block = load(data + at), folded = block | 0x20;  // `{` and `[` differ in that bit, as do `}` and `]`
+        uint64_t brackets = find_bits((bytes64)((folded == '{') | (folded == '}')));
+        uint64_t colons = find_bits((bytes64)(block == ':')), commas = find_bits((bytes64)(block == ','));
+        uint64_t quotes = find_bits((bytes64)(block == '"')) & valid, breaks = find_breaks(block);
+        uint64_t white = find_blanks(block), backslashes = find_bits((bytes64)(block == '\\')) & valid;
+        if (backslashes | escaped) {
+            uint64_t after = find_escaped(backslashes, &escaped);
+            if (left < 64) escaped = after >> left & 1;
             quotes &= ~after;
         }
-        uint64_t inside = (parity(quotes) ^ rows->in_string) & valid;
-        uint64_t words = ~(marks | spaces | quotes | inside) & valid;
-        uint64_t word_starts = words & ~(words << 1 | rows->in_word);
-        uint64_t bits = (marks & ~inside) | (quotes & inside) | word_starts | (breaks & inside) | (backslashes & ~inside);
-        rows->in_string = inside >> (left - 1) & 1 ? ~0ULL : 0;
-        rows->in_word = words >> (left - 1) & 1;
-        int32_t state = rows->state, depth = rows->depth;
-        for (; bits; bits &= bits - 1) {
-            int64_t token = at + __builtin_ctzll(bits);
-            byte class = CLASS_OF[data[token]], next = NEXT[state][class];
-            if (next <= TOO_DEEP) {
-                state = next;
-            } else if (next == OPENING) {
-                bool object = class == OPEN_OBJECT;
-                state = object ? OBJECT_FIRST : ARRAY_FIRST;
-                if (++depth > MAX_DEPTH) {
-                    state = TOO_DEEP;
-                } else {
-                    uint64_t bit = 1ULL << (depth & 63), *word = rows->objects + depth / 64;
-                    *word = object ? *word | bit : *word & ~bit;
-                }
-            } else if (next == CLOSING) {
-                if (--depth == 0) {
-                    rows->open = ROW_DONE;
-                    state = rows->in_array ? LIST_AFTER : TOP;
-                } else if (depth <= MAX_DEPTH) {
-                    state = rows->objects[depth / 64] >> (depth & 63) & 1 ? OBJECT_AFTER : ARRAY_AFTER;
-                }
-            } else if (next == OUTSIDE) {
-                rows->state = state;
-                if (!step_outside(rows, found, data, token, class)) {
-                    rows->in_string = rows->escaped = rows->in_word = 0;
-                    return false;
-                }
-                state = rows->state, depth = rows->depth;
-            } else {
-                break_row(rows, data, token, class == LINE_BREAK ? ROW_LINE_BREAK : ROW_UNEXPECTED);
+        uint64_t inside = (parity(quotes) ^ in_string) & valid, outside = ~inside & valid;
+        uint64_t words = ~(brackets | colons | commas | white | quotes) & outside;
+        Marks marks = {.strings = quotes & inside, .words = words & ~(words << 1 | in_word)};
+        marks.colons = colons & outside, marks.commas = commas & outside, marks.brackets = brackets & outside;
+        marks.errors = (breaks & inside) | (backslashes & outside);
+        in_string = inside >> (left - 1) & 1 ? ~0ULL : 0;
+        in_word = words >> (left - 1) & 1;
+        uint64_t bits = marks.strings | marks.words | marks.colons | marks.commas | marks.brackets | marks.errors;
+        if (!bits) continue;
+        if ((marks.brackets | marks.errors) || state > OBJECT_AFTER || !walk_members(&marks, bits, &state)) {
+            rows->state = state;
+            rows->at = at + left;
+            if (!walk_block(rows, found, data, at, &marks, bits)) {
+                rows->in_string = rows->escaped = rows->in_word = 0;
                 return false;
             }
+            state = rows->state;
         }
-        rows->state = state, rows->depth = depth;
-        rows->at = at + left;
     }
+    rows->in_string = in_string, rows->escaped = escaped, rows->in_word = in_word;
+    rows->state = state;
+    if (rows->at < size) rows->at = size;
     return true;
 }
 
@@ -323,40 +427,50 @@ int64_t EXPORT(find_rows)(Rows *rows, const byte *data, int64_t size, int64_t at
     return found->count;
 }
 
+static inline void copy_block(byte *to, const byte *from) {
+    bytes64 block = load(from);
+    __builtin_memcpy(to, &block, sizeof block);
+}
+
+static inline byte *trim_written(byte *to) {
+    while (is_space(to[-1])) to--;
+    return to;
+}
+
+// Writes a row without the white space that has line breaks in it; returns the end. It starts and ends with other bytes.
+static inline byte *write_row(const byte *from, int64_t size, byte *to) {
+    uint64_t in_gap = 0;  // 1 if the block before ended in such white space
+    uint64_t white_before = 0;  // 1 if it ended in other white space
+    for (; size > 0; size -= 64, from += 64) {
+        bytes64 block = load(from);
+        const uint64_t valid = size >= 64 ? ~0ULL : (1ULL << size) - 1;
+        uint64_t breaks = find_breaks(block), white = find_blanks(block);
+        breaks |= white & in_gap;
+        uint64_t gaps = white & ~((white + breaks) & ~breaks);  // from each break to where its white space ends
+        uint64_t kept = ~gaps & valid, starts = kept & ~(kept << 1), stops = ~kept & (kept << 1);
+        const bool trims = gaps & ((white & ~gaps) << 1 | white_before);  // other white space comes before a break
+        if (trims && gaps & 1) to = trim_written(to);
+        for (; starts; starts &= starts - 1, stops &= stops - 1) {
+            uint32_t start = (uint32_t)__builtin_ctzll(starts);
+            copy_block(to, from + start);
+            to += (stops ? (uint32_t)__builtin_ctzll(stops) : 64) - start;
+            if (trims && stops) to = trim_written(to);
+        }
+        in_gap = gaps >> 63;
+        white_before = white >> 63 & ~in_gap;
+    }
+    return to;
+}
+
 // Writes rows as lines, without the white space that has line breaks in it; returns the size. What is no row becomes a
 // line that is no JSON. Outside of strings, where all line breaks of a row are, there is nothing else in white space.
 int64_t EXPORT(write_rows)(const byte *data, const FoundRows *rows, byte *to) {
     byte *out = to;
     for (int64_t i = 0; i < rows->count; i++) {
-        if (rows->faults[i] != ROW_OK) {
+        if (rows->faults[i] == ROW_OK)
+            out = write_row(data + rows->starts[i], rows->stops[i] - rows->starts[i], out);
+        else
             *out++ = '!';
-            *out++ = '\n';
-            continue;
-        }
-        const byte *from = data + rows->starts[i], *stop = data + rows->stops[i];
-        for (const byte *at = from; at < stop; at += 64) {
-            uint64_t breaks = find_breaks(load(at));
-            for (; breaks; breaks &= breaks - 1) {
-                const byte *end = at + __builtin_ctzll(breaks);
-                if (end >= stop) break;
-                if (end < from) continue;  // in white space that has gone
-                const byte *next = end + 1;
-                while (end > from && is_space(end[-1])) end--;
-                copy(out, from, (uint64_t)(end - from));
-                out += end - from;
-                while (true) {
-                    uint64_t others = ~find_blanks(load(next));
-                    if (others) {
-                        next += __builtin_ctzll(others);
-                        break;
-                    }
-                    next += 64;
-                }
-                from = next;
-            }
-        }
-        copy(out, from, (uint64_t)(stop - from));
-        out += stop - from;
         *out++ = '\n';
     }
     return out - to;

@@ -151,8 +151,7 @@ def write_rows(data: memoryview, rows: FoundRows, kernel: Kernel | None = None) 
         rows: The rows. In place of one with a fault there is a line that is no JSON.
         kernel: The functions; by default those for this processor.
     """
-    good = rows.faults == RowFault.NONE
-    size = int((rows.stops[good] - rows.starts[good]).sum()) + 2 * len(rows)
+    size = int(rows.stops[-1]) - max(int(rows.starts[0]), 0) + 2 * len(rows)
     lines = np.empty(size + 2 * SLACK, np.uint8)
     arrays = (rows.starts, rows.stops, rows.faults, rows.places, rows.after)
     structure = _FoundRows(*(array.ctypes.data for array in arrays), len(rows), len(rows))

@@ -70,7 +70,7 @@ def test_wheel_of_a_target_has_its_library_and_nothing_to_compile(tmp_path: Path
     assert (binary.system, binary.machine) == (system, machine)
     prefix = "_" if system == "macos" else ""
     offered = {name.removeprefix(prefix) for name in binary.offered} - OF_THE_LINKER
-    assert offered == {"cpu_level", *(f"{name}_{level}" for name in FUNCTIONS for level in levels)}
+    assert offered == {"cpu_level", "kernel_sources", *(f"{name}_{level}" for name in FUNCTIONS for level in levels)}
     if system == "linux":
         assert (binary.undefined, binary.libraries) == (set(), [])
     else:
