@@ -146,7 +146,7 @@ destroy() {
         # After an attempt that was interrupted it is gone already. If it is not, the stack's own deletion says so.
         run aws autoscaling delete-auto-scaling-group --auto-scaling-group-name "$group" --force-delete || true
     fi
-    delete "$STACK-monitoring" # which is no error if there is none
+    delete "$STACK-monitoring" # no error if it does not exist
     delete "$STACK"
     printf '%s is gone. Kept: s3://%s s3://%s\n' "$STACK" "${kept[@]}"
 }
