@@ -144,6 +144,9 @@ def test_everything_else_is_denied(
         "s3:ListAllMyBuckets": s3.list_buckets,
         "sqs:ReceiveMessage of dead letters": lambda: sqs.receive_message(QueueUrl=dead),
         "sqs:ReceiveMessage of another stack": lambda: sqs.receive_message(QueueUrl=others["oQueueUrl"]),
+        "sqs:ReceiveMessage of another stack's backfills": lambda: sqs.receive_message(
+            QueueUrl=others["oBackfillQueueUrl"]
+        ),
         "sqs:SendMessage to another stack": lambda: sqs.send_message(QueueUrl=others["oQueueUrl"], MessageBody="x"),
         "sqs:PurgeQueue": lambda: sqs.purge_queue(QueueUrl=queue),
         "sqs:DeleteQueue": lambda: sqs.delete_queue(QueueUrl=queue),
