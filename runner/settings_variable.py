@@ -54,7 +54,8 @@ def expand_settings(fields: Fields, environ: Mapping[str, str]) -> tuple[dict[st
     if pairs is None:
         return expanded, [f"{VARIABLE}: found {quote_value(text)}, {_EXAMPLE}"]
     known = {name: names_of(field) for field in fields.values() for name in names_of(field)}
-    wrong, given = [], set()
+    wrong: list[str] = []
+    given: set[str] = set()
     for name, value in pairs:
         problem = _problem(name, value, known, environ, given)
         given.update(known.get(name, [name]))
