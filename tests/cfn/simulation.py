@@ -80,7 +80,7 @@ class _Metrics:
         others = service.backfills_in_flight
         numbers: list[Point] = [len(service.waiting), service.in_flight - others] if there else [None, None]
         of_backfills: list[Point] = [len(service.later), others] if others_there else [None, None]
-        # Without tasks there are no metrics of them either, which is not documented but has to be reckoned with.
+        # Without tasks there are no metrics of them either, which is not documented but must be reckoned with.
         running = sum(task.ready_s <= now_s for task in service.tasks)
         counts = [service.desired, running] if service.tasks or service.desired else [None, None]
         for points, number in zip(self._points.values(), [*numbers, *of_backfills, *counts], strict=True):
