@@ -12,7 +12,7 @@ from runner.setting_texts import Fields, names_of, quote_value
 
 VARIABLE = "SETTINGS"
 NEEDS_ITS_OWN_VARIABLE = "HEALTH_FILE"
-"""The health check of the container, which has to be fast, looks nowhere else."""
+"""The health check of the container, which must be fast, looks nowhere else."""
 
 PARAMETERS = {
     "S3_INPUT_BUCKET": "pInputBucket",
