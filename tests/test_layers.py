@@ -38,18 +38,8 @@ OUTSIDE_FOLDERS = {
     "runner": {
         "cli": {"__main__", "cli", "demo"},
         "base": {
-            *(
-                "errors",
-                "health",
-                "key_template",
-                "log",
-                "machine",
-                "metrics",
-                "permissions",
-                "setting_texts",
-                "setting_types",
-            ),
-            "settings",
+            *("errors", "health", "key_template", "log", "machine", "metrics", "permissions"),
+            *("setting_texts", "setting_types", "settings", "settings_variable"),
         },
     },
 }

@@ -34,7 +34,7 @@ def evaluate(queries: Sequence[Mapping[str, Any]], metrics: Mapping[str, Sequenc
 
     Args:
         queries: The `Metrics` of a template: one of them returns its data.
-        metrics: Numbers by the name of the metric, all of the same minutes.
+        metrics: Numbers by the name of the metric, as `name_of` has it, all of the same minutes.
 
     Raises:
         ValueError: The expressions use what this does not know.
@@ -45,11 +45,16 @@ def evaluate(queries: Sequence[Mapping[str, Any]], metrics: Mapping[str, Sequenc
     def points(name: str) -> list[Point]:
         query = by_id[name]
         if "Expression" not in query:
-            return list(metrics[query["MetricStat"]["Metric"]["MetricName"]])
+            return list(metrics[name_of(query["MetricStat"]["Metric"])])
         return _evaluate(_parse(query["Expression"]), points, length)
 
     (returned,) = (query["Id"] for query in queries if query.get("ReturnData", True))
     return points(returned)
+
+
+def name_of(metric: Mapping[str, Any]) -> str:
+    """Return the name of a metric; if it is of the queue of backfills, with `Backfill` before it."""
+    return f"{'Backfill' * ('BackfillQueue' in str(metric.get('Dimensions')))}{metric['MetricName']}"
 
 
 @cache
@@ -73,6 +78,8 @@ def _evaluate(node: ast.expr, points: Callable[[str], list[Point]], length: int)
         case ast.Call(func=ast.Name(id="IF"), args=[condition, then, otherwise]):
             branches = zip(of(condition), of(then), of(otherwise), strict=True)
             return [None if test is None else yes if test else no for test, yes, no in branches]
+        case ast.Call(func=ast.Name(id="SUM"), args=[ast.List(elts=parts)]):
+            return [_sum(numbers) for numbers in zip(*map(of, parts), strict=True)]
         case ast.Call(func=ast.Name(id="FILL"), args=[value, ast.Name(id="REPEAT")]):
             return _repeated(of(value))
     raise ValueError(f"unknown in metric math: {ast.unparse(node)}")
@@ -82,6 +89,12 @@ def _apply(function: Callable[[float, float], float], left: Point, right: Point)
     if left is None or right is None or (function is operator.truediv and right == 0):
         return None
     return float(function(left, right))
+
+
+def _sum(numbers: Sequence[Point]) -> Point:
+    """Return the sum of those that there are, unlike `+`, which needs all."""
+    there = [number for number in numbers if number is not None]
+    return sum(there) if there else None
 
 
 def _repeated(points: list[Point]) -> list[Point]:

@@ -21,7 +21,10 @@ IDS = {
 }
 """Of the AWS sample that these templates take the place of."""
 
-MUST_BE_GIVEN = {"pDockerImage", "pVPCId", "pSubnetIds", "pRouteTableIds"}
+MUST_BE_GIVEN = {
+    *("pDockerImage", "pVPCId", "pSubnetIds", "pRouteTableIds"),
+    *("pTaskFamily", "pCluster", "pService", "pQueueName", "pBackfillQueueName", "pDeadLetterQueueName", "pLogGroup"),
+}
 CONSTRAINTS = {"AllowedPattern", "AllowedValues", "MinValue", "MaxLength"}
 ON_EVERYTHING = {
     "ecr:GetAuthorizationToken",
@@ -52,7 +55,7 @@ def test_every_parameter_is_explained(kind: str) -> None:
     parameters = template["Parameters"]
     shown = template["Metadata"]["AWS::CloudFormation::Interface"]
     grouped = [name for group in shown["ParameterGroups"] for name in group["Parameters"]]
-    assert sorted(grouped) == sorted(parameters) == sorted(shown["ParameterLabels"])
+    assert sorted(grouped) == sorted(parameters)
     assert {name for name, told in parameters.items() if "Default" not in told} <= MUST_BE_GIVEN
     for name, told in parameters.items():
         assert told["Description"], name
@@ -191,6 +194,15 @@ def test_instances() -> None:
     group = of_type(template, "AWS::AutoScaling::AutoScalingGroup")["rECSAutoScalingGroup"]
     assert group["NewInstancesProtectedFromScaleIn"], "which managed termination protection needs"
     assert group["MinSize"] == "0"
+    (volumes,) = data["TagSpecifications"]
+    for tags in (volumes["Tags"], group["Tags"]):
+        assert {"Key": "Name", "Value": {"Ref": "AWS::StackName"}}.items() <= tags[0].items()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_tasks_have_the_tags_of_the_stack(kind: str) -> None:
+    service = load(kind)["Resources"]["rECSService"]["Properties"]
+    assert (service["PropagateTags"], service["EnableECSManagedTags"]) == ("SERVICE", True)
 
 
 @pytest.mark.parametrize("kind", KINDS)
