@@ -61,7 +61,9 @@ def connect(environment: Environment, environ: Mapping[str, str] = os.environ) -
             )
         found = session.client("sts", config=_PATIENT).get_caller_identity()
     except (BotoCoreError, ClientError) as error:
-        raise DeployError(f"AWS does not know who you are: log in first (aws sso login, or aws configure): {error}") from None
+        raise DeployError(
+            f"AWS does not know who you are: log in first (aws sso login, or aws configure): {error}"
+        ) from None
     expected = environment.options.get("AWS_ACCOUNT_ID", found["Account"])
     if found["Account"] != expected:
         raise DeployError(

@@ -49,7 +49,9 @@ def warnings_about(change_set: ChangeSet) -> list[tuple[str, bool]]:
         what, lost = told
         if str(change.get("PolicyAction", "")).endswith("Retain"):
             what, lost = "the stack would not use it any more; it stays, with what it holds", False
-        verb = "is removed" if change["Action"] == "Remove" else "is replaced" if replaced == "True" else "may be replaced"
+        verb = (
+            "is removed" if change["Action"] == "Remove" else "is replaced" if replaced == "True" else "may be replaced"
+        )
         found.append((f"{change['LogicalResourceId']} ({change.get('PhysicalResourceId')}) {verb}: {what}", lost))
     return found
 

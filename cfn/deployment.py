@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from contextlib import suppress
 from dataclasses import dataclass
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from botocore.exceptions import ClientError
@@ -188,7 +188,7 @@ def carry_out(plan: Plan, change_set: ChangeSet) -> None:
     Raises:
         DeployError: It was taken back; the message says what to do.
     """
-    evidence = Evidence(plan.stack, datetime.now(timezone.utc))
+    evidence = Evidence(plan.stack, datetime.now(UTC))
     if not plan.creates and any(change["ResourceType"] in _SERVICE_TYPES for change in change_set.changes):
         _have_a_task(plan.stack)
     plan.stack.execute(change_set)
@@ -264,7 +264,7 @@ def deploy_monitoring(stack: Stack, tags: Mapping[str, str] | None) -> None:
     change_set = beside.propose(template, dict(given), tags, creates=creates)
     if change_set is None:
         return
-    evidence = Evidence(beside, datetime.now(timezone.utc))
+    evidence = Evidence(beside, datetime.now(UTC))
     beside.execute(change_set)
     status = beside.wait(evidence.look)
     if status not in {"CREATE_COMPLETE", "UPDATE_COMPLETE"}:

@@ -144,7 +144,9 @@ def read_environment(arguments: Iterable[str], parameters: Iterable[str]) -> Env
     given, in_file = _in_full(given), _in_full(in_file)
     for key in GUARDS & given.keys() & in_file.keys():
         if given[key].text != in_file[key].text:
-            raise DeployError(f"{key} is {given[key].text} on the command line and {in_file[key].text} at {in_file[key].place}")
+            raise DeployError(
+                f"{key} is {given[key].text} on the command line and {in_file[key].text} at {in_file[key].place}"
+            )
     values = {**in_file, **given}
     for key, (pattern, expected) in _PATTERNS.items():
         if key in values and not pattern.fullmatch(values[key].text):
@@ -178,7 +180,9 @@ def _check_name(name: str, value: Value, parameters: set[str], options: set[str]
     if name in options or name in SHORT or name in parameters or name in _SETTINGS:
         return
     if name in ONLY_OF_THE_COMMAND_LINE:
-        raise DeployError(f"{name} ({value.place}) belongs on the command line of make: a file should not answer for you")
+        raise DeployError(
+            f"{name} ({value.place}) belongs on the command line of make: a file should not answer for you"
+        )
     known = [*options, *SHORT, *parameters, *(_SETTINGS - OF_THE_STACK.keys())]
     raise DeployError(
         f"{name} ({value.place}) is neither a parameter of the templates nor a setting of the worker nor a variable of "
@@ -214,7 +218,9 @@ def _settings_of(text: str | None) -> dict[str, str]:
     except ValueError as error:
         raise DeployError(f"pSettings is expected to be a JSON object: {error}") from None
     if not isinstance(found, dict) or not all(isinstance(value, str) for value in found.values()):
-        raise DeployError(f'pSettings is expected to be a JSON object of strings, such as {{"LOG_LEVEL": "debug"}}, not {text}')
+        raise DeployError(
+            f'pSettings is expected to be a JSON object of strings, such as {{"LOG_LEVEL": "debug"}}, not {text}'
+        )
     return found
 
 

@@ -38,7 +38,9 @@ def path_of(environment: str) -> Path:
     path = DIRECTORY / f"{environment}{ENDING}"
     known = sorted(file.stem for file in DIRECTORY.glob(f"*{ENDING}"))
     if not _NAME.fullmatch(environment):
-        raise DeployError(f"ENV is expected to be a name of letters, digits and hyphens, such as prod, not {environment!r}")
+        raise DeployError(
+            f"ENV is expected to be a name of letters, digits and hyphens, such as prod, not {environment!r}"
+        )
     if not path.is_file():
         raise DeployError(
             f"there is no {shown(path)}.{did_you_mean(environment, known)} To begin one: "

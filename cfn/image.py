@@ -90,7 +90,9 @@ def push(account: Account, environment: Environment) -> str:
             *("aws", "ecr", "create-repository", "--repository-name", name),
             *("--image-scanning-configuration", "scanOnPush=true"),
         )
-        found = ecr.create_repository(repositoryName=name, imageScanningConfiguration={"scanOnPush": True})["repository"]
+        found = ecr.create_repository(repositoryName=name, imageScanningConfiguration={"scanOnPush": True})[
+            "repository"
+        ]
     uri = f"{found['repositoryUri']}:{local_tag(environment)}"
     _build(engine, environment, uri)
     _log_in(engine, ecr, uri.partition("/")[0])

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 def say(text: str = "") -> None:
     """Print a line for whoever looks on; results go to standard output instead."""
-    print(text, file=sys.stderr, flush=True)  # noqa: T201
+    print(text, file=sys.stderr, flush=True)
 
 
 def show_command(*words: str) -> None:
@@ -24,7 +24,5 @@ def table(rows: Iterable[Sequence[str]], indent: str = "  ") -> str:
     """Return rows as columns; the last one is not padded."""
     lines = [list(row) for row in rows]
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-    padded = (
-        "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in lines
-    )
+    padded = ("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in lines)
     return "\n".join(f"{indent}{line}" for line in padded)

@@ -118,7 +118,14 @@ class Stack:
         kind, name = "CREATE" if creates else "UPDATE", f"deploy-{int(time.time())}"
         show_command(
             *("aws", "cloudformation", "create-change-set", "--stack-name", self.name, "--change-set-name", name),
-            *("--change-set-type", kind, "--capabilities", CAPABILITY, "--template-body", f"file://cfn/{template.path.name}"),
+            *(
+                "--change-set-type",
+                kind,
+                "--capabilities",
+                CAPABILITY,
+                "--template-body",
+                f"file://cfn/{template.path.name}",
+            ),
             *("--parameters", json.dumps(given, ensure_ascii=False)),
             *(["--tags", json.dumps(told, ensure_ascii=False)] if tags is not None else []),
         )

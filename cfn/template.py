@@ -12,17 +12,16 @@ KINDS = ("fargate", "ec2")
 DIRECTORY = Path(__file__).parent
 
 
-class _Loader(yaml.SafeLoader):
+class _Loader(yaml.SafeLoader):  # type: ignore[misc] # it ships without types
     """Reads the short forms of CloudFormation's functions as what they are applied to, which is all that is needed."""
 
 
 def _short_form(loader: yaml.SafeLoader, _: str, node: yaml.Node) -> Any:
     if isinstance(node, yaml.ScalarNode):
         return loader.construct_scalar(node)
-    if isinstance(node, yaml.SequenceNode):
-        return loader.construct_sequence(node, deep=True)
-    assert isinstance(node, yaml.MappingNode)
-    return loader.construct_mapping(node, deep=True)
+    if isinstance(node, yaml.MappingNode):
+        return loader.construct_mapping(node, deep=True)
+    return loader.construct_sequence(node, deep=True)
 
 
 _Loader.add_multi_constructor("!", _short_form)
