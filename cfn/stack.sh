@@ -45,7 +45,7 @@ deploy() { # KIND
     need IMAGE "there is no $REPOSITORY:$(image_tag) in ECR; make push first (with the same ARCHITECTURE and BASE)"
     # What a first deployment that failed leaves behind holds nothing, and cannot be updated.
     case $(of_stack StackStatus 2> /dev/null || true) in
-        ROLLBACK_COMPLETE | ROLLBACK_FAILED) delete ;;
+        ROLLBACK_COMPLETE | ROLLBACK_FAILED) delete "$STACK" ;;
     esac
     local given=(pDockerImage="$IMAGE" pVPCId="$VPC" pSubnetIds="$SUBNETS" pArchitecture="$ARCHITECTURE")
     [ -z "${CALCULATION:-}" ] || given+=(pCalculation="$CALCULATION")
@@ -54,12 +54,29 @@ deploy() { # KIND
     run aws cloudformation deploy --stack-name "$STACK" --template-file "${TEMPLATE:-cfn/ecs-$1.yaml}" \
         --capabilities CAPABILITY_IAM --no-fail-on-empty-changeset \
         --parameter-overrides "${given[@]}" ${more[@]+"${more[@]}"} \
-        || { why; exit 1; }
+        || { why "$STACK"; exit 1; }
+    deploy_monitoring
     status
 }
 
-why() {
-    run aws cloudformation describe-stack-events --stack-name "$STACK" --output text \
+# Alarms and the dashboard, as a stack beside that: what its parameters say are outputs of the other.
+deploy_monitoring() {
+    local name outputs given=()
+    case $(STACK=$STACK-monitoring of_stack StackStatus 2> /dev/null || true) in
+        ROLLBACK_COMPLETE | ROLLBACK_FAILED) delete "$STACK-monitoring" ;;
+    esac
+    outputs=$(of_stack 'Outputs[].[OutputKey, OutputValue]')
+    for name in TaskFamily Cluster Service QueueName BackfillQueueName DeadLetterQueueName LogGroup \
+        AlarmTopicArn MaxMessageAge MaxBackfillAge; do
+        given+=("p$name=$(awk -v name="o$name" '$1 == name { print $2 }' <<< "$outputs")")
+    done
+    run aws cloudformation deploy --stack-name "$STACK-monitoring" --no-fail-on-empty-changeset \
+        --template-file "${MONITORING_TEMPLATE:-cfn/monitoring.yaml}" --parameter-overrides "${given[@]}" \
+        || { why "$STACK-monitoring"; exit 1; }
+}
+
+why() { # STACK
+    run aws cloudformation describe-stack-events --stack-name "$1" --output text \
         --query "StackEvents[?contains(ResourceStatus, 'FAILED')].[LogicalResourceId, ResourceStatusReason]" >&2 || true
 }
 
@@ -113,9 +130,9 @@ smoke() {
     echo "good: s3://$OUTPUT_BUCKET/output/$key is what \`transform run\` makes of $sample"
 }
 
-delete() {
-    run aws cloudformation delete-stack --stack-name "$STACK"
-    run aws cloudformation wait stack-delete-complete --stack-name "$STACK" || { why; exit 1; }
+delete() { # STACK
+    run aws cloudformation delete-stack --stack-name "$1"
+    run aws cloudformation wait stack-delete-complete --stack-name "$1" || { why "$1"; exit 1; }
 }
 
 destroy() {
@@ -129,7 +146,8 @@ destroy() {
         # After an attempt that was interrupted it is gone already. If it is not, the stack's own deletion says so.
         run aws autoscaling delete-auto-scaling-group --auto-scaling-group-name "$group" --force-delete || true
     fi
-    delete
+    delete "$STACK-monitoring" # which is no error if there is none
+    delete "$STACK"
     printf '%s is gone. Kept: s3://%s s3://%s\n' "$STACK" "${kept[@]}"
 }
 

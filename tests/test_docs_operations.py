@@ -147,7 +147,7 @@ def test_events_are_logged() -> None:
 
 
 def alarms(kind: str) -> dict[str, dict[str, Any]]:
-    return of_type(load(kind), "AWS::CloudWatch::Alarm")
+    return of_type(load(kind), "AWS::CloudWatch::Alarm") | of_type(load("monitoring"), "AWS::CloudWatch::Alarm")
 
 
 def tells(alarm: dict[str, Any]) -> bool:

@@ -73,6 +73,8 @@ def _evaluate(node: ast.expr, points: Callable[[str], list[Point]], length: int)
         case ast.Call(func=ast.Name(id="IF"), args=[condition, then, otherwise]):
             branches = zip(of(condition), of(then), of(otherwise), strict=True)
             return [None if test is None else yes if test else no for test, yes, no in branches]
+        case ast.Call(func=ast.Name(id="SUM"), args=[ast.List(elts=parts)]):
+            return [_sum(numbers) for numbers in zip(*map(of, parts), strict=True)]
         case ast.Call(func=ast.Name(id="FILL"), args=[value, ast.Name(id="REPEAT")]):
             return _repeated(of(value))
     raise ValueError(f"unknown in metric math: {ast.unparse(node)}")
@@ -82,6 +84,12 @@ def _apply(function: Callable[[float, float], float], left: Point, right: Point)
     if left is None or right is None or (function is operator.truediv and right == 0):
         return None
     return float(function(left, right))
+
+
+def _sum(numbers: Sequence[Point]) -> Point:
+    """Return the sum of those that there are, unlike `+`, which needs all."""
+    there = [number for number in numbers if number is not None]
+    return sum(there) if there else None
 
 
 def _repeated(points: list[Point]) -> list[Point]:

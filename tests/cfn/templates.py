@@ -14,7 +14,11 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
 KINDS = ("fargate", "ec2")
-PATHS = {kind: ROOT / "cfn" / f"ecs-{kind}.yaml" for kind in KINDS} | {"endpoints": ROOT / "cfn" / "vpc-endpoints.yaml"}
+PATHS = {
+    **{kind: ROOT / "cfn" / f"ecs-{kind}.yaml" for kind in KINDS},
+    "monitoring": ROOT / "cfn" / "monitoring.yaml",
+    "endpoints": ROOT / "cfn" / "vpc-endpoints.yaml",
+}
 
 _VARIABLE = re.compile(r"\$\{(\w+)\}")
 

@@ -141,5 +141,6 @@ def test_metric_math() -> None:
     assert result("CEIL(v / 2) - 1") == [1, 2, None, 4]
     assert result("IF(v < 5, v, v / 0)") == [4, None, None, None]
     assert result("FILL(FILL(v, REPEAT) + d, REPEAT)") == [6, 6, 8, 8]
+    assert result("SUM([v, d])") == [6, 5, 3, 9]
     with pytest.raises(ValueError, match="unknown in metric math: SUM"):
         result("SUM(v)")

@@ -24,6 +24,9 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.parametrize("kind", KINDS)
 
+NUMBERS = {"oMaxMessageAge", "oMaxBackfillAge"}
+"""Outputs that name nothing."""
+
 
 def policies_of(cloud: Cloud, stack: Stack, logical_id: str) -> list[dict[str, Any]]:
     """Return the policies of a role, all of which are its own."""
@@ -31,6 +34,14 @@ def policies_of(cloud: Cloud, stack: Stack, logical_id: str) -> list[dict[str, A
     assert iam.list_attached_role_policies(RoleName=role)["AttachedPolicies"] == []
     names = iam.list_role_policies(RoleName=role)["PolicyNames"]
     return [iam.get_role_policy(RoleName=role, PolicyName=name)["PolicyDocument"] for name in names]
+
+
+def monitor(cloud: Cloud, stack: Stack) -> Stack:
+    """Create the stack with its alarms and dashboard, with its outputs as parameters."""
+    template = without_what_is_unknown(load("monitoring"))
+    given = {f"p{name[1:]}": value for name, value in stack.outputs.items()}
+    wanted = {name: value for name, value in given.items() if name in template["Parameters"]}
+    return cloud.create(f"{stack.name}-monitoring", template, **wanted)
 
 
 def test_what_is_taken_out_is_what_the_server_has_not(cloud: Cloud, kind: str) -> None:
@@ -46,19 +57,36 @@ def test_what_is_taken_out_is_what_the_server_has_not(cloud: Cloud, kind: str) -
     assert all(told["Type"] in UNKNOWN_TYPES or "Metrics" in told["Properties"] for told in gone.values())
 
 
-def test_deployed_from_nothing(cloud: Cloud, create: Create, kind: str) -> None:
+def test_deployed_from_nothing(create: Create, kind: str) -> None:
     stack = create(kind)
     assert stack.status == "CREATE_COMPLETE"
-    assert stack.outputs.keys() == load(kind)["Outputs"].keys()
+    always = {name for name, told in load(kind)["Outputs"].items() if "Condition" not in told}
+    assert stack.outputs.keys() == always
     assert all(stack.outputs.values())
     settings = Settings.read(stack.environment)
     assert settings.input_bucket == stack.outputs["oInputBucket"]
     assert settings.output_bucket == stack.outputs["oOutputBucket"]
     assert stack.outputs["oQueueUrl"].endswith(f"/{settings.queue}")
     assert (settings.calculation, settings.workers, settings.max_rejects) == ("/app/calculation.py", 2, None)
-    body = cloud.client("cloudwatch").get_dashboard(DashboardName=stack.resource("rDashboard"))["DashboardBody"]
+
+
+def test_monitoring_of_a_stack(cloud: Cloud, create: Create, kind: str) -> None:
+    topic = cloud.client("sns").create_topic(Name=f"alarms-{kind}")["TopicArn"]
+    stack = create(kind, pAlarmTopicArn=topic, pMaxMessageAge="7200")
+    monitoring = monitor(cloud, stack)
+    assert monitoring.status == "CREATE_COMPLETE"
+    name = monitoring.outputs["oDashboard"]
+    assert stack.outputs["oDashboardUrl"].endswith(f"#dashboards/dashboard/{name}")
+    body = cloud.client("cloudwatch").get_dashboard(DashboardName=name)["DashboardBody"]
     assert "${" not in body.replace("${PROP('Dim.Outcome')}", "")
     assert json.loads(body)["widgets"]
+    alarms = cloud.client("cloudwatch").describe_alarms(AlarmNamePrefix=f"{stack.name}-")["MetricAlarms"]
+    assert len(alarms) == 6
+    assert all(alarm["AlarmActions"] == [topic] for alarm in alarms)
+    of_queues = {part["Value"] for alarm in alarms for part in alarm["Dimensions"] if part["Name"] == "QueueName"}
+    urls = [stack.outputs[f"o{queue}Url"] for queue in ("Queue", "BackfillQueue", "DeadLetterQueue")]
+    assert of_queues == {url.rpartition("/")[2] for url in urls}
+    assert {alarm["Threshold"] for alarm in alarms} == {0.0, 7200.0, 864000.0}
 
 
 def test_roles_may_do_what_is_listed_and_nothing_else(cloud: Cloud, create: Create, kind: str) -> None:
@@ -141,9 +169,7 @@ def test_every_option(cloud: Cloud, create: Create, kind: str) -> None:
     (to_queue,) = told["QueueConfigurations"]
     rules = {rule["Name"].lower(): rule["Value"] for rule in to_queue["Filter"]["Key"]["FilterRules"]}
     assert (to_queue["Events"], rules) == (["s3:ObjectCreated:*"], {"prefix": "in/", "suffix": ".jsonl"})
-    alarms = cloud.client("cloudwatch").describe_alarms(AlarmNamePrefix=stack.name)["MetricAlarms"]
-    assert len(alarms) == 5
-    assert all(alarm["AlarmActions"] == [topic] for alarm in alarms)
+    assert stack.outputs["oAlarmTopicArn"] == topic
 
 
 @pytest.mark.parametrize(
@@ -178,7 +204,8 @@ def test_subnets_of_another_vpc_are_refused(cloud: Cloud, create: Create, kind: 
 def test_two_stacks_side_by_side(create: Create, kind: str) -> None:
     one, other = create(kind, "one"), create(kind, "other")
     assert one.status == other.status == "CREATE_COMPLETE"
-    assert not set(one.outputs.values()) & set(other.outputs.values())
+    names = [{told for name, told in stack.outputs.items() if name not in NUMBERS} for stack in (one, other)]
+    assert not names[0] & names[1]
     one.delete()
     assert other.status == "CREATE_COMPLETE"
 
@@ -201,10 +228,11 @@ def test_buckets_outlive_their_stack_which_can_be_made_again(cloud: Cloud, creat
 def test_deployment_that_fails_leaves_nothing_in_the_way(cloud: Cloud, kind: str) -> None:
     before = {bucket["Name"] for bucket in cloud.client("s3").list_buckets()["Buckets"]}
     template = without_what_is_unknown(load(kind))
-    stalled = load(kind)["Resources"]["rStalledAlarm"]  # which the server cannot make
+    math = load(kind)["Resources"]["rWakeAlarm"]  # which the server cannot make
+    del math["Properties"]["AlarmActions"]
     name = f"fails-{kind}"
     failed = cloud.create(
-        name, {**template, "Resources": {**template["Resources"], "rLast": {**stalled, "DependsOn": "rECSService"}}}
+        name, {**template, "Resources": {**template["Resources"], "rLast": {**math, "DependsOn": "rECSService"}}}
     )
     assert failed.status == "ROLLBACK_COMPLETE"
     assert {bucket["Name"] for bucket in cloud.client("s3").list_buckets()["Buckets"]} == before

@@ -21,7 +21,10 @@ IDS = {
 }
 """Of the AWS sample that these templates take the place of."""
 
-MUST_BE_GIVEN = {"pDockerImage", "pVPCId", "pSubnetIds", "pRouteTableIds"}
+MUST_BE_GIVEN = {
+    *("pDockerImage", "pVPCId", "pSubnetIds", "pRouteTableIds"),
+    *("pTaskFamily", "pCluster", "pService", "pQueueName", "pBackfillQueueName", "pDeadLetterQueueName", "pLogGroup"),
+}
 CONSTRAINTS = {"AllowedPattern", "AllowedValues", "MinValue", "MaxLength"}
 ON_EVERYTHING = {
     "ecr:GetAuthorizationToken",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import re
 from typing import Any
 
 import pytest
@@ -11,7 +12,9 @@ import pytest
 from runner.job.protocol import JobResult
 from runner.metrics import JobNumbers, Metrics, job_metrics
 from runner.settings import Settings
+from tests.cfn.metric_math import evaluate
 from tests.cfn.templates import KINDS, load, of_type
+from tests.conftest import ROOT
 
 FAMILY, OUTCOME = "Family", "Outcome"
 OF_AWS = {
@@ -52,9 +55,9 @@ def emitted() -> tuple[str, set[str], list[set[str]]]:
     )
 
 
-def dashboard(kind: str) -> list[dict[str, Any]]:
+def dashboard() -> list[dict[str, Any]]:
     """Return the widgets, what is filled in still being `${…}`."""
-    (properties,) = of_type(load(kind), "AWS::CloudWatch::Dashboard").values()
+    (properties,) = of_type(load("monitoring"), "AWS::CloudWatch::Dashboard").values()
     widgets: list[dict[str, Any]] = json.loads(properties["DashboardBody"]["Fn::Sub"])["widgets"]
     return widgets
 
@@ -80,10 +83,9 @@ def test_the_worker_emits_what_is_checked_with() -> None:
     assert sets == [{FAMILY}, {FAMILY, OUTCOME}]
 
 
-@pytest.mark.parametrize("kind", KINDS)
-def test_dashboard(kind: str) -> None:
+def test_dashboard() -> None:
     shown: set[str] = set()
-    for widget in dashboard(kind):
+    for widget in dashboard():
         above: list[str] = []
         for metric in widget["properties"].get("metrics", []):
             if isinstance(metric[0], dict):
@@ -102,10 +104,9 @@ def test_dashboard(kind: str) -> None:
     assert all(names <= shown for names, _ in OF_AWS.values())
 
 
-@pytest.mark.parametrize("kind", KINDS)
-def test_widgets_do_not_overlap(kind: str) -> None:
+def test_widgets_do_not_overlap() -> None:
     taken: set[tuple[int, int]] = set()
-    for widget in dashboard(kind):
+    for widget in dashboard():
         cells = {
             (widget["x"] + right, widget["y"] + down)
             for right in range(widget["width"])
@@ -116,32 +117,62 @@ def test_widgets_do_not_overlap(kind: str) -> None:
         taken |= cells
 
 
-@pytest.mark.parametrize("kind", KINDS)
-def test_alarms(kind: str) -> None:
-    template = load(kind)
-    alarms = of_type(template, "AWS::CloudWatch::Alarm")
-    told = {f"r{name}Alarm" for name in ("DeadLetter", "MessageAge", "QueueAge", "FailedJobs", "Breaker", "Stalled")}
-    assert told <= alarms.keys()
-    for name, properties in alarms.items():
-        stats = [query["MetricStat"] for query in properties.get("Metrics", []) if "MetricStat" in query]
-        for metric in [stat["Metric"] for stat in stats] or [properties]:
-            check(metric["Namespace"], metric["MetricName"], {part["Name"] for part in metric["Dimensions"]})
-        if name in told:
-            assert properties["AlarmActions"] == [
-                {"Fn::If": ["cAlarmTopic", {"Ref": "pAlarmTopicArn"}, {"Ref": "AWS::NoValue"}]}
-            ]
-        else:
-            assert properties["AlarmActions"][0]["Ref"] in template["Resources"]
+def check_metrics(alarm: dict[str, Any]) -> None:
+    """Check that there is what an alarm looks at."""
+    stats = [query["MetricStat"] for query in alarm.get("Metrics", []) if "MetricStat" in query]
+    for metric in [stat["Metric"] for stat in stats] or [alarm]:
+        check(metric["Namespace"], metric["MetricName"], {part["Name"] for part in metric["Dimensions"]})
+
+
+def test_alarms() -> None:
+    alarms = of_type(load("monitoring"), "AWS::CloudWatch::Alarm")
+    names = ("DeadLetter", "MessageAge", "QueueAge", "BackfillAge", "FailedJobs", "Breaker", "Stalled")
+    assert {f"r{name}Alarm" for name in names} == alarms.keys()
+    for alarm in alarms.values():
+        check_metrics(alarm)
+        assert alarm["AlarmActions"] == [
+            {"Fn::If": ["cAlarmTopic", {"Ref": "pAlarmTopicArn"}, {"Ref": "AWS::NoValue"}]}
+        ]
     assert alarms["rFailedJobsAlarm"]["Dimensions"][1]["Value"] == JobResult.FAILED.value
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_old_messages_raise_an_alarm_wherever_they_are(kind: str) -> None:
+def test_alarms_of_the_service_only_scale_it(kind: str) -> None:
     template = load(kind)
+    alarms = of_type(template, "AWS::CloudWatch::Alarm")
+    assert "rWakeAlarm" in alarms
+    for alarm in alarms.values():
+        check_metrics(alarm)
+        assert template["Resources"][alarm["AlarmActions"][0]["Ref"]]["Type"].endswith("::ScalingPolicy")
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_parameters_of_the_monitoring_are_outputs_of_the_service(kind: str) -> None:
+    template, monitoring = load(kind), load("monitoring")
+    outputs = template["Outputs"]
+    assert {f"o{name[1:]}" for name in monitoring["Parameters"]} <= outputs.keys()
+    for name in ("pAlarmTopicArn", "pMaxMessageAge", "pMaxBackfillAge"):
+        assert template["Parameters"][name] == monitoring["Parameters"][name]
+        assert outputs[f"o{name[1:]}"]["Value"] == {"Ref": name}
+    script = (ROOT / "cfn" / "stack.sh").read_text()
+    (listed,) = re.findall(r"for name in (TaskFamily(?:[^;]|\\\n)*);", script)
+    assert {f"p{name}" for name in listed.replace("\\", " ").split()} == monitoring["Parameters"].keys()
+
+
+def test_old_messages_raise_an_alarm_wherever_they_are() -> None:
+    template = load("monitoring")
     alarms = of_type(template, "AWS::CloudWatch::Alarm")
     in_hands, in_queue = alarms["rMessageAgeAlarm"], alarms["rQueueAgeAlarm"]
     assert (in_hands["Namespace"], in_hands["MetricName"]) == ("JsonlTransform", "OldestMessageAge")
     assert (in_queue["Namespace"], in_queue["MetricName"]) == ("AWS/SQS", "ApproximateAgeOfOldestMessage")
+    in_backfill = alarms["rBackfillAgeAlarm"]
+    assert in_queue["Dimensions"] == [{"Name": "QueueName", "Value": {"Ref": "pQueueName"}}]
+    assert {**in_backfill, "AlarmDescription": ""} == {
+        **in_queue,
+        "AlarmDescription": "",
+        "Dimensions": [{"Name": "QueueName", "Value": {"Ref": "pBackfillQueueName"}}],
+        "Threshold": {"Ref": "pMaxBackfillAge"},
+    }
     for alarm in (in_hands, in_queue):
         assert (alarm["Statistic"], alarm["TreatMissingData"]) == ("Maximum", "notBreaching")
         assert alarm["Threshold"] == {"Ref": "pMaxMessageAge"}
@@ -152,6 +183,37 @@ def test_old_messages_raise_an_alarm_wherever_they_are(kind: str) -> None:
     assert in_hands["EvaluationPeriods"] * in_hands["Period"] > longest_s
     # The default leaves room for a job that was handed over once.
     assert template["Parameters"]["pMaxMessageAge"]["Default"] >= 2 * settings["max_lease_s"].default
+    # A backfill may wait, but not until SQS deletes its messages.
+    retention_s = of_type(load("fargate"), "AWS::SQS::Queue")["rBackfillQueue"]["MessageRetentionPeriod"]
+    least_s, longest_s = 7 * 86400, retention_s - 3 * 86400
+    assert least_s <= template["Parameters"]["pMaxBackfillAge"]["Default"] <= longest_s
+
+
+STALLED = [  # visible and in flight in the queue, and in that of backfills
+    ((3, 0, 0, 0), 1),
+    ((0, 0, 3, 0), 1),
+    ((3, 0, 0, 1), 0),
+    ((0, 1, 3, 0), 0),
+    ((0, 0, 0, 0), 0),
+    ((0, 2, 0, 2), 0),
+    ((None, None, 3, 0), 1),  # a queue that nobody asks has no metrics
+    ((3, 1, None, None), 0),
+]
+
+
+@pytest.mark.parametrize(("numbers", "expected"), STALLED)
+def test_either_queue_may_stall(numbers: tuple[float | None, ...], expected: float) -> None:
+    queries = load("monitoring")["Resources"]["rStalledAlarm"]["Properties"]["Metrics"]
+    names = [
+        (kind, queue)
+        for queue in ("pQueueName", "pBackfillQueueName")
+        for kind in ("ApproximateNumberOfMessagesVisible", "ApproximateNumberOfMessagesNotVisible")
+    ]
+    queues = {f"{kind} {queue}": [number] for (kind, queue), number in zip(names, numbers, strict=True)}
+    for query in queries[1:]:
+        metric = query["MetricStat"]["Metric"]
+        metric["MetricName"] += " " + metric["Dimensions"][0]["Value"]["Ref"]
+    assert evaluate(queries, queues) == [expected]
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -161,6 +223,7 @@ def test_the_family_is_that_of_the_task_definition(kind: str) -> None:
     family = template["Resources"]["rTaskDefinition"]["Properties"]["Family"]
     assert family == {"Ref": "AWS::StackName"} == template["Outputs"]["oTaskFamily"]["Value"]
     for name in ("rFailedJobsAlarm", "rBreakerAlarm", "rMessageAgeAlarm"):
-        assert {"Name": FAMILY, "Value": family} in template["Resources"][name]["Properties"]["Dimensions"]
+        watched = load("monitoring")["Resources"][name]["Properties"]["Dimensions"]
+        assert {"Name": FAMILY, "Value": {"Ref": "pTaskFamily"}} in watched
     (container,) = template["Resources"]["rTaskDefinition"]["Properties"]["ContainerDefinitions"]
     assert {"Name": "METRICS_NAMESPACE", "Value": "JsonlTransform"} in container["Environment"]

@@ -197,6 +197,8 @@ def account_in(directory: Path) -> Iterator[Account]:
     with strict_cloud(directory / "cloud") as cloud:
         template = directory / "template.json"
         template.write_text(json.dumps(without_what_is_unknown(load("fargate"))))
+        monitoring = directory / "monitoring.json"
+        monitoring.write_text(json.dumps(without_what_is_unknown(load("monitoring"))))
         own = {
             **{name: ADMIN[name] for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")},
             "AWS_ENDPOINT_URL": cloud.endpoint,
@@ -207,6 +209,7 @@ def account_in(directory: Path) -> Iterator[Account]:
             "PYTHONPATH": str(clone),
             "TMPDIR": str(temporary),
             "TEMPLATE": str(template),
+            "MONITORING_TEMPLATE": str(monitoring),
         }
         account = Account(cloud, clone, kept | own)
         try:
