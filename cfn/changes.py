@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from cfn.said import table
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Mapping
 
     from cfn.stack import ChangeSet
 
@@ -57,11 +57,17 @@ def warnings_about(change_set: ChangeSet) -> list[tuple[str, bool]]:
 
 
 def table_of_parameters(now: Mapping[str, str], then: Mapping[str, str], places: Mapping[str, str]) -> str:
-    """Return the parameters that change, or all that are given for a new stack, as a table; "" if there are none."""
-    names: Iterable[str] = sorted(name for name in then if now.get(name) != then[name])
+    """Return the parameters that differ as a table; "" if there are none.
+
+    Args:
+        now: Their values, or the defaults.
+        then: What they will be.
+        places: Where values were found, by the names of parameters.
+    """
     rows = [
-        (name, _short(now[name]) if name in now else "(new)", _short(then[name]), places.get(name, "the default"))
-        for name in names
+        (name, _short(now[name]) if name in now else "(none)", _short(then[name]), places.get(name, ""))
+        for name in sorted(then)
+        if now.get(name) != then[name]
     ]
     return table([("parameter", "now", "then", "from"), *rows]) if rows else ""
 

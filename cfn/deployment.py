@@ -155,8 +155,10 @@ def show(plan: Plan, change_set: ChangeSet) -> bool:
     say(f"calculation  {_calculation(plan)}")
     if plan.environment.tags is not None:
         say(f"tags         {' '.join(f'{key}={value}' for key, value in plan.environment.tags.items())}")
-    changed = table_of_parameters(plan.now, plan.parameters, plan.environment.places)
-    say(f"\nParameters that change:\n{changed}" if changed else "\nNo parameter changes.")
+    before = plan.template.defaults if plan.creates else plan.now
+    changed = table_of_parameters(before, plan.parameters, plan.environment.places)
+    what = "Parameters that are not the default" if plan.creates else "Parameters that change"
+    say(f"\n{what}:\n{changed}" if changed else "\nNo parameter changes.")
     say(f"\nChanges:\n{table_of_changes(change_set)}\n")
     warnings = warnings_about(change_set)
     for text, _ in warnings:

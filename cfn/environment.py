@@ -11,7 +11,7 @@ import shlex
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from cfn.environment_file import Value, path_of, read_file
+from cfn.environment_file import DIRECTORY, Value, path_of, read_file
 from cfn.errors import DeployError, did_you_mean
 from runner import setting_texts
 from runner.errors import SettingsError
@@ -19,6 +19,7 @@ from runner.settings import Settings
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
+    from pathlib import Path
 
     from cfn.template import Template
 
@@ -124,12 +125,13 @@ class Environment:
         return {**self.parameters, "pSettings": _compact({**_settings_of(given), **self.settings})}
 
 
-def read_environment(arguments: Iterable[str], parameters: Iterable[str]) -> Environment:
+def read_environment(arguments: Iterable[str], parameters: Iterable[str], directory: Path = DIRECTORY) -> Environment:
     """Return what NAME=value arguments, and the file of the environment that they name, say.
 
     Args:
         arguments: The arguments; what they say counts more than the file.
         parameters: The names of all parameters of all templates.
+        directory: Where the files of environments are.
 
     Raises:
         DeployError: A name is not known, or a value is not valid.
@@ -137,7 +139,7 @@ def read_environment(arguments: Iterable[str], parameters: Iterable[str]) -> Env
     known = set(parameters)
     given = _from_arguments(arguments)
     name = given["ENV"].text if "ENV" in given else None
-    in_file = read_file(path_of(name)) if name else {}
+    in_file = read_file(path_of(name, directory)) if name else {}
     for values, allowed in ((given, OF_THE_FILE | ONLY_OF_THE_COMMAND_LINE), (in_file, OF_THE_FILE)):
         for key, value in values.items():
             _check_name(key, value, known, allowed)

@@ -29,14 +29,14 @@ class Value:
     place: str
 
 
-def path_of(environment: str) -> Path:
+def path_of(environment: str, directory: Path = DIRECTORY) -> Path:
     """Return the file of an environment.
 
     Raises:
         DeployError: There is no such file.
     """
-    path = DIRECTORY / f"{environment}{ENDING}"
-    known = sorted(file.stem for file in DIRECTORY.glob(f"*{ENDING}"))
+    path = directory / f"{environment}{ENDING}"
+    known = sorted(file.stem for file in directory.glob(f"*{ENDING}"))
     if not _NAME.fullmatch(environment):
         raise DeployError(
             f"ENV is expected to be a name of letters, digits and hyphens, such as prod, not {environment!r}"
@@ -44,7 +44,7 @@ def path_of(environment: str) -> Path:
     if not path.is_file():
         raise DeployError(
             f"there is no {shown(path)}.{did_you_mean(environment, known)} To begin one: "
-            f"cp {shown(DIRECTORY)}/example{ENDING} {shown(path)}"
+            f"cp {shown(directory)}/example{ENDING} {shown(path)}"
         )
     return path
 

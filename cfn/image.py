@@ -66,10 +66,10 @@ def pushed_image(account: Account, environment: Environment, architecture: str) 
     ecr, name, tag = account.client("ecr"), repository_of(environment), local_tag(environment, architecture)
     try:
         uri = ecr.describe_repositories(repositoryNames=[name])["repositories"][0]["repositoryUri"]
-        ecr.describe_images(repositoryName=name, imageIds=[{"imageTag": tag}])
+        there = ecr.describe_images(repositoryName=name, imageIds=[{"imageTag": tag}])["imageDetails"]
     except (ecr.exceptions.RepositoryNotFoundException, ecr.exceptions.ImageNotFoundException):
         return None
-    return f"{uri}:{tag}"
+    return f"{uri}:{tag}" if there else None
 
 
 def build(environment: Environment) -> None:

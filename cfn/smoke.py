@@ -58,15 +58,16 @@ def smoke(account: Account, environment: Environment) -> str:
     options, stack = environment.options, Stack(account, environment.stack)
     buckets = (options.get("BUCKET"), options.get("OUTPUT_BUCKET"))
     meant = {**read_template("ecs-fargate").defaults, **environment.parameters_for(read_template("ecs-fargate"))}
+    keys: Mapping[str, str] = meant
     if not all(buckets):
-        _check_deployed(stack, meant, environment)
+        keys = _check_deployed(stack, meant, environment)
         outputs = stack.outputs()
         buckets = (buckets[0] or outputs["oInputBucket"], buckets[1] or outputs["oOutputBucket"])
     expected = _expected(meant)
     stamp = f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}-{os.getpid()}"
-    suffix = meant.get("pInputSuffix") or ".json"
-    key = f"{meant.get('pInputPrefix', '')}smoke/{stamp}/yelp_businesses{suffix}"
-    target = f"{meant.get('pOutputPrefix', 'output/')}{key}"
+    suffix = keys.get("pInputSuffix") or ".json"
+    key = f"{keys.get('pInputPrefix', '')}smoke/{stamp}/yelp_businesses{suffix}"
+    target = f"{keys.get('pOutputPrefix', 'output/')}{key}"
     s3 = account.client("s3")
     show_command("aws", "s3", "cp", "--only-show-errors", SAMPLE, f"s3://{buckets[0]}/{key}")
     s3.upload_file(str(ROOT / SAMPLE), buckets[0], key)
@@ -81,8 +82,8 @@ def smoke(account: Account, environment: Environment) -> str:
     return f"good: s3://{buckets[1]}/{target} is what `transform run` makes of {SAMPLE}"
 
 
-def _check_deployed(stack: Stack, meant: Mapping[str, str], environment: Environment) -> None:
-    """Refuse to compare with a deployment that was meant to be another."""
+def _check_deployed(stack: Stack, meant: Mapping[str, str], environment: Environment) -> dict[str, str]:
+    """Return the parameters of a stack; refuse to compare with a deployment that was meant to be another."""
     now = {told["ParameterKey"]: told["ParameterValue"] for told in stack.existing().get("Parameters", [])}
     there = {name: now.get(name, "") for name in COMPUTES}
     differs = table_of_parameters(there, {name: meant.get(name, "") for name in COMPUTES}, environment.places)
@@ -98,6 +99,7 @@ def _check_deployed(stack: Stack, meant: Mapping[str, str], environment: Environ
             f"{stack.name} runs {now['pDockerImage']}, and this clone is {tag}: docker/ or the program has changed "
             "since. make push deploy-… first, or go back to the commit that was deployed"
         )
+    return now
 
 
 def _expected(meant: Mapping[str, str]) -> Path:
@@ -107,7 +109,7 @@ def _expected(meant: Mapping[str, str]) -> Path:
     what = ["--calculation", f"docker/{text.removeprefix(IN_THE_IMAGE)}"] if settings.is_reference else ["--expr", text]
     for name, option in _OPTIONS.items():
         value = getattr(settings, name)
-        if value:
+        if value and name in settings.model_fields_set:
             what += [option, ",".join(value) if isinstance(value, tuple) else str(value)]
     for name, dtype in settings.schema_.items():
         what += ["--schema", f"{name}={dtype}"]
