@@ -211,5 +211,5 @@ def test_region_of_the_shell_has_to_be_that_of_the_environment(variable: str) ->
 def test_region_of_the_command_line_has_to_be_that_of_the_file(tmp_path: Path) -> None:
     (tmp_path / "prod.env").write_text("AWS_REGION=eu-central-1\n")
     assert "AWS_REGION is us-east-1 on the command line and eu-central-1 at" in refused(
-        "ENV=prod", "AWS_REGION=us-east-1"
+        "ENV=prod", "AWS_REGION=us-east-1", directory=tmp_path
     )

@@ -109,6 +109,27 @@ class Account:
         assert "Traceback" not in err, err[-4000:]
         return out
 
+    def attempt(self, line: str, **exported: str) -> tuple[int, str]:
+        """Run a line in a shell of its own; return its exit status, and all that it prints."""
+        done = subprocess.run(
+            ["bash", "-c", line],
+            cwd=self.clone,
+            env={**self.environment, **exported},
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            timeout=LINE_TIMEOUT_S,
+            check=False,
+        )
+        assert "Traceback" not in done.stdout, done.stdout
+        return done.returncode, done.stdout
+
+    def parameters_of(self, stack: str) -> dict[str, str]:
+        """Return the parameters of a stack."""
+        (found,) = self.client("cloudformation").describe_stacks(StackName=stack)["Stacks"]
+        return {told["ParameterKey"]: told["ParameterValue"] for told in found["Parameters"]}
+
     def run_until_it_speaks(self, line: str, end: signal.Signals) -> str:
         """Run a line that has no end of its own until it has said something; then end it as a user would."""
         process = self._start(f"exec env {line}")
@@ -136,9 +157,9 @@ class Account:
             start_new_session=True,
         )
 
-    def learn(self) -> None:
+    def learn(self, stack: str = "jsonl-transform") -> None:
         """Ask the stack for what it tells."""
-        (found,) = self.client("cloudformation").describe_stacks(StackName="jsonl-transform")["Stacks"]
+        (found,) = self.client("cloudformation").describe_stacks(StackName=stack)["Stacks"]
         self.told = {output["OutputKey"]: output["OutputValue"] for output in found["Outputs"]}
 
     def start_worker(self) -> None:
