@@ -41,11 +41,43 @@ def evaluate(value: Any, names: Mapping[str, str], conditions: Mapping[str, bool
         if function == "Fn::GetAtt":
             return names[".".join(argument)]
         if function == "Fn::Sub":
-            return _VARIABLE.sub(lambda found: names[found[1]], argument)
+            text, own = (argument, {}) if isinstance(argument, str) else argument
+            known = {**names, **evaluate(own, names, conditions)}
+            return _VARIABLE.sub(lambda found: known[found[1]], text)
         if function.startswith("Fn::"):
             return _OF_ARGUMENTS[function](*evaluate(argument, names, conditions))
     chosen = {name: _chosen(part, conditions) for name, part in value.items()}
     return {name: evaluate(part, names, conditions) for name, part in chosen.items() if part != _NO_VALUE}
+
+
+def conditions_of(template: Mapping[str, Any], names: Mapping[str, str]) -> dict[str, bool]:
+    """Return whether the conditions of a template are met.
+
+    Args:
+        template: The template.
+        names: Its parameters.
+
+    Raises:
+        KeyError: A condition uses another function.
+    """
+    found: dict[str, bool] = {}
+
+    def is_met(value: Mapping[str, Any]) -> bool:
+        ((function, argument),) = value.items()
+        if function == "Condition":
+            return condition(argument)
+        if function == "Fn::Equals":
+            one, other = evaluate(argument, names, {})
+            return bool(one == other)
+        combine: Callable[..., bool] = {"Fn::And": all, "Fn::Or": any, "Fn::Not": lambda parts: not next(parts)}[function]
+        return combine(is_met(part) for part in argument)
+
+    def condition(name: str) -> bool:
+        if name not in found:
+            found[name] = is_met(template["Conditions"][name])
+        return found[name]
+
+    return {name: condition(name) for name in template["Conditions"]}
 
 
 def _chosen(value: Any, conditions: Mapping[str, bool]) -> Any:

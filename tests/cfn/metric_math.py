@@ -34,7 +34,7 @@ def evaluate(queries: Sequence[Mapping[str, Any]], metrics: Mapping[str, Sequenc
 
     Args:
         queries: The `Metrics` of a template: one of them returns its data.
-        metrics: Numbers by the name of the metric, all of the same minutes.
+        metrics: Numbers by the name of the metric, as `name_of` has it, all of the same minutes.
 
     Raises:
         ValueError: The expressions use what this does not know.
@@ -45,11 +45,16 @@ def evaluate(queries: Sequence[Mapping[str, Any]], metrics: Mapping[str, Sequenc
     def points(name: str) -> list[Point]:
         query = by_id[name]
         if "Expression" not in query:
-            return list(metrics[query["MetricStat"]["Metric"]["MetricName"]])
+            return list(metrics[name_of(query["MetricStat"]["Metric"])])
         return _evaluate(_parse(query["Expression"]), points, length)
 
     (returned,) = (query["Id"] for query in queries if query.get("ReturnData", True))
     return points(returned)
+
+
+def name_of(metric: Mapping[str, Any]) -> str:
+    """Return the name of a metric; if it is of the queue of backfills, with `Backfill` before it."""
+    return f"{'Backfill' * ('BackfillQueue' in str(metric.get('Dimensions')))}{metric['MetricName']}"
 
 
 @cache

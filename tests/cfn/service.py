@@ -20,10 +20,12 @@ class Task:
     Attributes:
         ready_s: When it has started.
         done_s: When its job will be done; -inf while it has none.
+        is_backfill: Whether its job is of the backfill queue.
     """
 
     ready_s: float
     done_s: float = -math.inf
+    is_backfill: bool = False
 
     @property
     def busy(self) -> bool:
@@ -33,7 +35,7 @@ class Task:
 
 @dataclass
 class Service:
-    """A service, its queue and its tasks, each of which does one job at a time.
+    """A service, its queues and its tasks, each of which does one job at a time, a backfill if nothing else waits.
 
     When it has more tasks than it should, it stops those that are not protected, the busy ones first: ECS makes no
     difference between them, so that the worst has to be expected. A task protects itself as soon as it has a job, if it
@@ -43,17 +45,19 @@ class Service:
         arrivals: When jobs arrive and how long they take, in seconds, in the order of their arrival.
         start_s: How long a task takes to start.
         may_protect: Whether tasks may protect themselves.
+        backfill: As `arrivals`, at the queue of backfills.
 
     Attributes:
         desired: How many tasks there should be; a new service has one.
         interrupted: How many jobs were interrupted.
         most_missing: By how many tasks fewer than were busy it was to have, at worst.
-        longest_wait_s: How long a job had to wait before it was begun.
+        longest_wait_s: How long a job that is no backfill had to wait before it was begun.
     """
 
     arrivals: Sequence[tuple[float, float]]
     start_s: float
     may_protect: bool
+    backfill: Sequence[tuple[float, float]] = ()
     desired: int = 1
     done: int = 0
     interrupted: int = 0
@@ -61,7 +65,9 @@ class Service:
     longest_wait_s: float = 0.0
     tasks: list[Task] = field(default_factory=list)
     waiting: deque[tuple[float, float]] = field(default_factory=deque)
+    later: deque[tuple[float, float]] = field(default_factory=deque)
     _arrived: int = 0
+    _arrived_later: int = 0
 
     @property
     def in_flight(self) -> int:
@@ -69,15 +75,28 @@ class Service:
         return sum(task.busy for task in self.tasks)
 
     @property
+    def backfills_in_flight(self) -> int:
+        """How many of those are backfills."""
+        return sum(task.busy and task.is_backfill for task in self.tasks)
+
+    @property
     def is_asked(self) -> bool:
         """Whether anything happens at the queue: tasks poll it, or messages come."""
         return bool(self.tasks or self.waiting)
+
+    @property
+    def is_asked_for_backfills(self) -> bool:
+        """Whether anything happens at the queue of backfills, which is polled while the other is empty."""
+        return bool(self.later or self.backfills_in_flight or (self.tasks and not self.waiting))
 
     def tick(self, now_s: float) -> None:
         """Let everything happen up to a moment."""
         while self._arrived < len(self.arrivals) and self.arrivals[self._arrived][0] <= now_s:
             self.waiting.append(self.arrivals[self._arrived])
             self._arrived += 1
+        while self._arrived_later < len(self.backfill) and self.backfill[self._arrived_later][0] <= now_s:
+            self.later.append(self.backfill[self._arrived_later])
+            self._arrived_later += 1
         for task in self.tasks:
             if task.busy and task.done_s <= now_s:
                 task.done_s = -math.inf
@@ -85,7 +104,9 @@ class Service:
             if not task.busy and task.ready_s <= now_s and self.waiting:
                 since_s, takes_s = self.waiting.popleft()
                 self.longest_wait_s = max(self.longest_wait_s, now_s - since_s)
-                task.done_s = now_s + takes_s
+                task.done_s, task.is_backfill = now_s + takes_s, False
+            elif not task.busy and task.ready_s <= now_s and self.later:
+                task.done_s, task.is_backfill = now_s + self.later.popleft()[1], True
         self.most_missing = max(self.most_missing, self.in_flight - self.desired)
         while len(self.tasks) < self.desired:
             self.tasks.append(Task(now_s + self.start_s))
@@ -97,4 +118,4 @@ class Service:
             self.tasks.remove(task)
             if task.busy:
                 self.interrupted += 1
-                self.waiting.append((now_s, task.done_s - now_s))
+                (self.later if task.is_backfill else self.waiting).append((now_s, task.done_s - now_s))

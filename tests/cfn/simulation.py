@@ -38,6 +38,24 @@ class Simulation:
     limits: tuple[int, int] = (0, 0)
 
 
+@dataclass
+class _Waking:
+    """Whether a queue has metrics."""
+
+    quiet: int = 0
+    awake_at: int = 0
+
+    def is_there(self, minute: int, *, is_asked: bool) -> bool:
+        """Return whether it has any in a minute, in which something happened at the queue or not."""
+        if not is_asked:
+            self.quiet += 1
+        else:
+            if self.quiet > ASLEEP_AFTER_MINUTES:
+                self.awake_at = minute + WAKES_IN_MINUTES
+            self.quiet = 0
+        return self.quiet <= ASLEEP_AFTER_MINUTES and minute >= self.awake_at
+
+
 class _Metrics:
     """What CloudWatch has."""
 
@@ -47,23 +65,21 @@ class _Metrics:
             for name in (
                 "ApproximateNumberOfMessagesVisible",
                 "ApproximateNumberOfMessagesNotVisible",
+                "BackfillApproximateNumberOfMessagesVisible",
+                "BackfillApproximateNumberOfMessagesNotVisible",
                 "DesiredTaskCount",
                 "RunningTaskCount",
             )
         }
-        self._quiet = 0
-        self._awake_at = 0
+        self._queue, self._backfills = _Waking(), _Waking()
 
     def note(self, minute: int, service: Service, now_s: float) -> None:
         """Take the numbers of a minute."""
-        if not service.is_asked:
-            self._quiet += 1
-        else:
-            if self._quiet > ASLEEP_AFTER_MINUTES:
-                self._awake_at = minute + WAKES_IN_MINUTES
-            self._quiet = 0
-        there = self._quiet <= ASLEEP_AFTER_MINUTES and minute >= self._awake_at
-        numbers = [len(service.waiting), service.in_flight] if there else [None, None]
+        there = self._queue.is_there(minute, is_asked=service.is_asked)
+        others_there = self._backfills.is_there(minute, is_asked=service.is_asked_for_backfills)
+        others = service.backfills_in_flight
+        numbers = [len(service.waiting), service.in_flight - others] if there else [None, None]
+        numbers += [len(service.later), others] if others_there else [None, None]
         # Without tasks there are no metrics of them either, which is not documented but has to be reckoned with.
         running = sum(task.ready_s <= now_s for task in service.tasks)
         counts = [service.desired, running] if service.tasks or service.desired else [None, None]
@@ -87,7 +103,13 @@ def may_protect(template: Mapping[str, Any]) -> bool:
 
 
 def simulate(
-    kind: str, template: Mapping[str, Any], arrivals: Sequence[tuple[float, float]], minutes: int, **given: str
+    kind: str,
+    template: Mapping[str, Any],
+    arrivals: Sequence[tuple[float, float]],
+    minutes: int,
+    *,
+    backfill: Sequence[tuple[float, float]] = (),
+    **given: str,
 ) -> Simulation:
     """Run it.
 
@@ -96,10 +118,11 @@ def simulate(
         template: The template, whose numbers are used.
         arrivals: When jobs arrive and how long they take, in seconds.
         minutes: For how long.
+        backfill: As `arrivals`, at the queue of backfills.
         given: Parameters of the template, where not the default.
     """
     scaling = AutoScaling(template, defaults(template, **given))
-    service = Service(arrivals, START_S[kind], may_protect(template))
+    service = Service(arrivals, START_S[kind], may_protect(template), backfill)
     metrics = _Metrics()
     found = Simulation(service, limits=(scaling.least, scaling.most))
     for minute in range(minutes):

@@ -33,8 +33,30 @@ SLOW_START_MINUTES = 5
 def without_in_flight(template: dict[str, Any]) -> dict[str, Any]:
     """Return a template that scales on what waits only."""
     text = json.dumps(template)
-    assert "(visible + inflight)" in text
-    changed: dict[str, Any] = json.loads(text.replace("(visible + inflight)", "(visible)"))
+    both = "SUM([visible, inflight, later, doing])"
+    assert both in text
+    changed: dict[str, Any] = json.loads(text.replace(both, "SUM([visible, later])"))
+    return changed
+
+
+def without_backfills(template: dict[str, Any]) -> dict[str, Any]:
+    """Return a template that scales on one of the queues only."""
+    text = json.dumps(template)
+    assert ", later" in text
+    assert ", doing" in text
+    changed: dict[str, Any] = json.loads(text.replace(", later", "").replace(", doing", ""))
+    return changed
+
+
+def with_sum_of_all(template: dict[str, Any]) -> dict[str, Any]:
+    """Return a template that adds the numbers of both queues, which takes that both have metrics."""
+    text = json.dumps(template)
+    sums = {"SUM([visible, inflight, later, doing])": "(visible + inflight + later + doing)"}
+    sums |= {f"SUM([{one}, {other}])": f"({one} + {other})" for one, other in (("visible", "later"), ("inflight", "doing"))}
+    for written, added in sums.items():
+        assert written in text
+        text = text.replace(written, added)
+    changed: dict[str, Any] = json.loads(text)
     return changed
 
 
@@ -124,6 +146,57 @@ def test_what_keeps_busy_tasks_is_needed(
     found = simulate(kind, take_out(load(kind)), STRAGGLER, 60 * 15, pMinTasks="0")
     assert getattr(found.service, what) > 0
     assert found.service.done == 10 or what == "interrupted"
+
+
+@pytest.mark.parametrize("least", ["0", "2"])
+@pytest.mark.parametrize("kind", KINDS)
+def test_backfill_alone(kind: str, least: str) -> None:
+    found = simulate(kind, load(kind), [], 60 * 15, backfill=BURST[:200], pMinTasks=least, pMaxTasks="10")
+    service = found.service
+    assert service.done == 200
+    assert service.interrupted == service.most_missing == 0
+    lag = WAKES_IN_MINUTES if least == "0" else 0
+    assert found.desired.index(10) - 600 <= lag + SLOW_START_MINUTES + 10
+    assert set(hours(found, 9, 10)) == {int(least)}, "before"
+    assert set(found.desired[-30:]) == {int(least)}, "after"
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_new_objects_pass_a_backfill(kind: str) -> None:
+    late = [(NIGHT_S + 2 * HOUR_S, JOB_S)] * 20
+    found = simulate(kind, load(kind), late, 60 * 24, backfill=[(NIGHT_S, JOB_S)] * 400, pMaxTasks="10")
+    service = found.service
+    assert service.done == 420
+    assert service.interrupted == service.most_missing == 0
+    assert service.longest_wait_s <= 3 * JOB_S  # of ten tasks, each of which has a backfill to end
+    assert found.desired[-1] == 0
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_last_backfill_goes_on_alone(kind: str) -> None:
+    found = simulate(kind, load(kind), [], 60 * 15, backfill=STRAGGLER, pMinTasks="0")
+    assert found.service.interrupted == found.service.most_missing == 0
+    assert found.service.done == 10
+    assert set(hours(found, 12, 13)) == {1}, "the others are gone, and it is there"
+    assert set(found.desired[-30:]) == {0}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_backfill_beside_a_job_of_hours(kind: str) -> None:
+    found = simulate(kind, load(kind), [(NIGHT_S, 9 * HOUR_S)], 60 * 24, backfill=BURST[:30], pMinTasks="0")
+    assert found.service.interrupted == found.service.most_missing == 0
+    assert found.service.done == 31
+    assert set(hours(found, 14, 18)) == {1}
+    assert found.desired[-1] == 0
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_both_queues_have_to_be_counted(kind: str) -> None:
+    unseen = simulate(kind, without_backfills(load(kind)), [], 60 * 15, backfill=BURST[:200], pMinTasks="0")
+    assert unseen.service.done == 0
+    # The other queue has had no request for hours, and so no metrics.
+    added = simulate(kind, with_sum_of_all(load(kind)), [], 60 * 15, backfill=BURST[:200], pMinTasks="0")
+    assert added.service.done == 0
 
 
 def test_metric_math() -> None:

@@ -55,7 +55,7 @@ def test_every_parameter_is_explained(kind: str) -> None:
     parameters = template["Parameters"]
     shown = template["Metadata"]["AWS::CloudFormation::Interface"]
     grouped = [name for group in shown["ParameterGroups"] for name in group["Parameters"]]
-    assert sorted(grouped) == sorted(parameters) == sorted(shown["ParameterLabels"])
+    assert sorted(grouped) == sorted(parameters)
     assert {name for name, told in parameters.items() if "Default" not in told} <= MUST_BE_GIVEN
     for name, told in parameters.items():
         assert told["Description"], name

@@ -204,16 +204,8 @@ STALLED = [  # visible and in flight in the queue, and in that of backfills
 @pytest.mark.parametrize(("numbers", "expected"), STALLED)
 def test_either_queue_may_stall(numbers: tuple[float | None, ...], expected: float) -> None:
     queries = load("monitoring")["Resources"]["rStalledAlarm"]["Properties"]["Metrics"]
-    names = [
-        (kind, queue)
-        for queue in ("pQueueName", "pBackfillQueueName")
-        for kind in ("ApproximateNumberOfMessagesVisible", "ApproximateNumberOfMessagesNotVisible")
-    ]
-    queues = {f"{kind} {queue}": [number] for (kind, queue), number in zip(names, numbers, strict=True)}
-    for query in queries[1:]:
-        metric = query["MetricStat"]["Metric"]
-        metric["MetricName"] += " " + metric["Dimensions"][0]["Value"]["Ref"]
-    assert evaluate(queries, queues) == [expected]
+    names = [f"{lane}ApproximateNumberOfMessages{kind}" for lane in ("", "Backfill") for kind in ("Visible", "NotVisible")]
+    assert evaluate(queries, {name: [number] for name, number in zip(names, numbers, strict=True)}) == [expected]
 
 
 @pytest.mark.parametrize("kind", KINDS)

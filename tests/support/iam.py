@@ -30,6 +30,23 @@ def allows(document: Mapping[str, Any], action: str, resource: str, **context: s
     return any(_applies(statement, action, resource, context) for statement in document["Statement"])
 
 
+def grants(*documents: Mapping[str, Any]) -> set[tuple[str, str]]:
+    """Return the actions that policies allow, each with a resource, however their statements are divided.
+
+    Actions on objects are left out for buckets, and the other way round: S3 does not look at them.
+    """
+    found = set()
+    for statement in (statement for document in documents for statement in document["Statement"]):
+        if statement["Effect"] != "Allow" or statement.keys() - {"Sid", "Effect", "Action", "Resource"}:
+            raise ValueError(f"unknown in a statement: {statement}")
+        found |= {(action, arn) for action in _listed(statement["Action"]) for arn in _listed(statement["Resource"])}
+    return {
+        (action, arn)
+        for action, arn in found
+        if not action.startswith("s3:") or (action == "s3:ListBucket") == ("/" not in arn)
+    }
+
+
 def _applies(statement: Mapping[str, Any], action: str, resource: str, context: Mapping[str, str]) -> bool:
     if statement["Effect"] != "Allow" or statement.keys() - {"Sid", "Effect", "Action", "Resource", "Condition"}:
         raise ValueError(f"unknown in a statement: {statement}")
