@@ -18,6 +18,7 @@ _HOLDS = {
 }
 """What becomes of what a resource holds if it is replaced or removed, and whether that is lost."""
 _REPLACED = {"True": "yes", "Conditional": "perhaps", "False": "no"}
+_PERHAPS = "may be replaced"
 _SHOWN_CHARACTERS = 60
 
 
@@ -39,21 +40,28 @@ def _replaced(change: Mapping[str, Any]) -> str:
 
 
 def warnings_about(change_set: ChangeSet) -> list[tuple[str, bool]]:
-    """Return a sentence for each resource with data that goes or may go, and whether something would be lost."""
+    """Return a sentence for each resource with data that goes or may go, and whether something is lost for certain."""
     found = []
     for change in change_set.changes:
-        told = _HOLDS.get(change["ResourceType"])
-        replaced = change.get("Replacement", "False")
-        if told is None or not (change["Action"] == "Remove" or replaced in {"True", "Conditional"}):
-            continue
-        what, lost = told
-        if str(change.get("PolicyAction", "")).endswith("Retain"):
-            what, lost = "the stack would not use it any more; it stays, with what it holds", False
-        verb = (
-            "is removed" if change["Action"] == "Remove" else "is replaced" if replaced == "True" else "may be replaced"
-        )
-        found.append((f"{change['LogicalResourceId']} ({change.get('PhysicalResourceId')}) {verb}: {what}", lost))
+        fate = _fate(change)
+        if change["ResourceType"] in _HOLDS and fate:
+            what, lost = _HOLDS[change["ResourceType"]]
+            if str(change.get("PolicyAction", "")).endswith("Retain"):
+                what, lost = "the stack would not use it any more; it stays, with what it holds", False
+            name = f"{change['LogicalResourceId']} ({change.get('PhysicalResourceId')})"
+            found.append((f"{name} {fate}: {what}", lost and fate != _PERHAPS))
     return found
+
+
+def _fate(change: Mapping[str, Any]) -> str:
+    """Return in words that a resource goes, or may go; "" if it stays."""
+    if change["Action"] == "Remove":
+        return "is removed"
+    if str(change.get("Replacement")) == "True":
+        return "is replaced"
+    reasons = [told.get("Target", {}).get("RequiresRecreation") for told in change.get("Details", [])]
+    may_stay = bool(reasons) and all(reason == "Never" for reason in reasons)
+    return _PERHAPS if str(change.get("Replacement")) == "Conditional" and not may_stay else ""
 
 
 def table_of_parameters(now: Mapping[str, str], then: Mapping[str, str], places: Mapping[str, str]) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -174,10 +175,20 @@ def _calculation(plan: Plan) -> str:
     path = ROOT / "docker" / (text.partition(".py")[0] + ".py").removeprefix(IN_THE_IMAGE)
     if not path.is_file() or not plan.parameters["pDockerImage"].endswith(f":{_tag(plan)}"):
         return f"{text} of that image, which is not of this clone"
-    lines = path.read_text(encoding="utf-8").splitlines()
+    lines = _code(path.read_text(encoding="utf-8"))
     shown = "\n".join(f"    {line}" for line in lines[:CALCULATION_LINES])
     more = len(lines) - CALCULATION_LINES
     return f"docker/{path.name}\n{shown}" + (f"\n    … ({more} more lines)" if more > 0 else "")
+
+
+def _code(text: str) -> list[str]:
+    """Return the lines of a module without its docstring and imports, from the first that says what is computed."""
+    with suppress(SyntaxError):
+        for statement in ast.parse(text).body:
+            constant = isinstance(statement, ast.Expr) and isinstance(statement.value, ast.Constant)
+            if not (constant or isinstance(statement, ast.Import | ast.ImportFrom)):
+                return text.splitlines()[statement.lineno - 1 :]
+    return text.splitlines()
 
 
 def _tag(plan: Plan) -> str:

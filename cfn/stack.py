@@ -15,6 +15,7 @@ from cfn.said import show_command
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
+    from datetime import datetime
 
     from cfn.account import Account
     from cfn.template import Template
@@ -35,11 +36,13 @@ class ChangeSet:
         arn: Its ARN.
         creates: Whether the stack is new.
         changes: The changes of resources, as CloudFormation describes them.
+        made: When it was made, by the clock of AWS.
     """
 
     arn: str
     creates: bool
     changes: list[dict[str, Any]]
+    made: datetime
 
 
 @dataclass(frozen=True)
@@ -147,15 +150,15 @@ class Stack:
     def _described(self, arn: str, *, creates: bool) -> ChangeSet | None:
         found = self._wait_for_change_set(arn)
         if found["Status"] == "FAILED":
-            self.discard(ChangeSet(arn, creates, []))
+            self.discard(ChangeSet(arn, creates, [], found["CreationTime"]))
             if any(text in found.get("StatusReason", "") for text in _EMPTY):
                 return None
             raise DeployError(f"CloudFormation refuses the change: {found.get('StatusReason')}")
-        changes = list(found["Changes"])
+        changes, made = list(found["Changes"]), found["CreationTime"]
         while found.get("NextToken"):
             found = self.cloudformation.describe_change_set(ChangeSetName=arn, NextToken=found["NextToken"])
             changes += found["Changes"]
-        return ChangeSet(arn, creates, [told["ResourceChange"] for told in changes if "ResourceChange" in told])
+        return ChangeSet(arn, creates, [told["ResourceChange"] for told in changes if "ResourceChange" in told], made)
 
     def _wait_for_change_set(self, arn: str) -> dict[str, Any]:
         pause_s = 0.2

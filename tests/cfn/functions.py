@@ -69,7 +69,9 @@ def conditions_of(template: Mapping[str, Any], names: Mapping[str, str]) -> dict
         if function == "Fn::Equals":
             one, other = evaluate(argument, names, {})
             return bool(one == other)
-        combine: Callable[..., bool] = {"Fn::And": all, "Fn::Or": any, "Fn::Not": lambda parts: not next(parts)}[function]
+        combine: Callable[..., bool] = {"Fn::And": all, "Fn::Or": any, "Fn::Not": lambda parts: not next(parts)}[
+            function
+        ]
         return combine(is_met(part) for part in argument)
 
     def condition(name: str) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shlex
 import sys
 import uuid
@@ -112,14 +113,15 @@ def test_environments_stay_apart(account: Account) -> None:
 
 
 def test_file_is_the_whole_truth(account: Account, name: str) -> None:
-    write(account, name, pMaxTasks="3")
-    done(account, f"make deploy-fargate ENV={name} YES=1 pMinTasks=1")
-    assert account.parameters_of(f"jsonl-transform-{name}")["pMinTasks"] == "1"
+    write(account, name, pLogDays="3")
+    done(account, f"make deploy-fargate ENV={name} YES=1 pRejectDays=5")
+    parameters = account.parameters_of(f"jsonl-transform-{name}")
+    assert (parameters["pLogDays"], parameters["pRejectDays"]) == ("3", "5")
     write(account, name)
     said = done(account, f"make deploy-fargate ENV={name} YES=1")
     parameters = account.parameters_of(f"jsonl-transform-{name}")
-    assert (parameters["pMinTasks"], parameters["pMaxTasks"]) == ("0", "10")
-    assert "pMaxTasks  3    10" in " ".join(said.split("\n")), said
+    assert (parameters["pLogDays"], parameters["pRejectDays"]) == ("30", "90")
+    assert re.search(r"pLogDays +3 +30\n +pRejectDays +5 +90\n", said), said
 
 
 def test_without_a_file_parameters_stay(account: Account, name: str) -> None:
@@ -154,7 +156,7 @@ def test_nothing_is_made_before_it_is_wanted(account: Account, name: str) -> Non
     terminal.expect(rf"Deploy this to jsonl-transform-{name}\?")
     for shown in ("account      000000000000", f"region       {REGION}", "calculation  docker/calculation.py", "Queue"):
         assert shown in terminal.before
-    assert "from transform import" in terminal.before, "the first lines of the calculation"
+    assert "calculation = Calculation(" in terminal.before, "the first lines of the calculation"
     assert ":" in terminal.before.partition("image        ")[2].split()[0], "the image's tag"
     terminal.sendline("n")
     terminal.expect("Nothing was changed")

@@ -12,13 +12,13 @@ from cfn.account import connect
 from cfn.environment import ONLY_OF_THE_COMMAND_LINE, Environment, read_environment, worker_settings
 from cfn.environment_file import read_file
 from cfn.errors import DeployError
-from cfn.template import KINDS, Template, read_template
+from cfn.template import KINDS, read_template
 from tests.cfn.templates import load
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-PARAMETERS = [*load("fargate")["Parameters"], "pSettings"]
+PARAMETERS = [*load("fargate")["Parameters"]]
 
 
 def read(text: str, directory: Path) -> dict[str, str]:
@@ -29,11 +29,6 @@ def read(text: str, directory: Path) -> dict[str, str]:
 
 def environment(*arguments: str, directory: Path = environment_file.DIRECTORY) -> Environment:
     return read_environment(arguments, PARAMETERS, directory)
-
-
-def template() -> Template:
-    found = read_template("ecs-fargate")
-    return Template(found.path, found.text, {**found.parameters, "pSettings": {"Default": ""}})
 
 
 def refused(*arguments: str, directory: Path = environment_file.DIRECTORY) -> str:
@@ -154,10 +149,10 @@ def test_one_parameter_under_two_names_is_refused(tmp_path: Path) -> None:
 
 def test_settings_of_the_worker_become_one_parameter() -> None:
     given = environment("MAX_LINE_BYTES=64MiB", "LOG_LEVEL=debug", "WHERE=a > 1", "CALCULATION=a AS b")
-    parameters = given.parameters_for(template())
+    parameters = given.parameters_for(read_template("ecs-fargate"))
     assert json.loads(parameters.pop("pSettings")) == {"LOG_LEVEL": "debug", "MAX_LINE_BYTES": "64MiB"}
     assert parameters == {"pWhere": "a > 1", "pCalculation": "a AS b"}
-    both = environment('pSettings={"LOG_LEVEL": "debug"}', "RETRY_MIN_S=5").parameters_for(template())
+    both = environment('pSettings={"LOG_LEVEL": "debug"}', "RETRY_MIN_S=5").parameters_for(read_template("ecs-fargate"))
     assert json.loads(both["pSettings"]) == {"LOG_LEVEL": "debug", "RETRY_MIN_S": "5"}
     assert "LOG_LEVEL is in pSettings, and given on its own" in refused(
         'pSettings={"LOG_LEVEL":"info"}', "LOG_LEVEL=debug"
@@ -169,7 +164,10 @@ def test_settings_with_which_the_worker_would_not_start_are_refused() -> None:
         "MAX_LINE_BYTES=huge": "MAX_LINE_BYTES: found 'huge', expected a size",
         "WHERE=a > 1": "WHERE: found 'a > 1', expected it not to be set",
     }.items():
-        parameters = {**template().defaults, **environment(given).parameters_for(template())}
+        parameters = {
+            **read_template("ecs-fargate").defaults,
+            **environment(given).parameters_for(read_template("ecs-fargate")),
+        }
         with pytest.raises(DeployError, match="the worker would not start") as error:
             worker_settings(parameters)
         assert complaint in str(error.value)

@@ -114,9 +114,18 @@ EXISTING = {
     "given",
     [
         *({}, {"pKmsKeyArn": KEY}, {"pOutcomeTopicArn": TOPIC}, EXISTING),
-        *({"pInputPrefix": "a/"}, {"pInputPrefix": "a/,b/,c"}, {"pInputBucket": "mine"}, {"pInputBucket": "mine,theirs"}),
+        *(
+            {"pInputPrefix": "a/"},
+            {"pInputPrefix": "a/,b/,c"},
+            {"pInputBucket": "mine"},
+            {"pInputBucket": "mine,theirs"},
+        ),
         *({"pOutputPrefix": ""}, {"pOutputBucket": "shared"}, {"pAfter": "tag"}),
-        *({"pAfter": "delete", "pInputPrefix": "raw/"}, {"pAfter": "tag", **EXISTING}, {"pAfter": "delete", **EXISTING}),
+        *(
+            {"pAfter": "delete", "pInputPrefix": "raw/"},
+            {"pAfter": "tag", **EXISTING},
+            {"pAfter": "delete", **EXISTING},
+        ),
     ],
 )
 def test_the_worker_has_the_permissions_that_are_listed(kind: str, given: dict[str, str]) -> None:

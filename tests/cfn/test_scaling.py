@@ -52,7 +52,9 @@ def with_sum_of_all(template: dict[str, Any]) -> dict[str, Any]:
     """Return a template that adds the numbers of both queues, which takes that both have metrics."""
     text = json.dumps(template)
     sums = {"SUM([visible, inflight, later, doing])": "(visible + inflight + later + doing)"}
-    sums |= {f"SUM([{one}, {other}])": f"({one} + {other})" for one, other in (("visible", "later"), ("inflight", "doing"))}
+    sums |= {
+        f"SUM([{one}, {other}])": f"({one} + {other})" for one, other in (("visible", "later"), ("inflight", "doing"))
+    }
     for written, added in sums.items():
         assert written in text
         text = text.replace(written, added)

@@ -204,7 +204,9 @@ STALLED = [  # visible and in flight in the queue, and in that of backfills
 @pytest.mark.parametrize(("numbers", "expected"), STALLED)
 def test_either_queue_may_stall(numbers: tuple[float | None, ...], expected: float) -> None:
     queries = load("monitoring")["Resources"]["rStalledAlarm"]["Properties"]["Metrics"]
-    names = [f"{lane}ApproximateNumberOfMessages{kind}" for lane in ("", "Backfill") for kind in ("Visible", "NotVisible")]
+    names = [
+        f"{lane}ApproximateNumberOfMessages{kind}" for lane in ("", "Backfill") for kind in ("Visible", "NotVisible")
+    ]
     assert evaluate(queries, {name: [number] for name, number in zip(names, numbers, strict=True)}) == [expected]
 
 
