@@ -58,7 +58,7 @@ def contradictions(fields: Fields, given: Mapping[str, str]) -> Iterator[str]:
     for name, field in fields.items():
         values = {variable: given[variable] for variable in names_of(field) if variable in given}
         if len(set(values.values())) > 1 and name != "region":  # ECS and users may set different ones
-            shown = ", ".join(f"{variable}={_shown(value)}" for variable, value in values.items())
+            shown = ", ".join(f"{variable}={quote_value(value)}" for variable, value in values.items())
             yield f"{' and '.join(values)}: found {shown}, expected one of them or the same value twice"
 
 
@@ -72,10 +72,11 @@ def describe_error(fields: Fields, error: Any, given: Mapping[str, str]) -> str:
         return f"{names_of(field)[0]}: not set, {expected}"
     if name is None:
         return f"{names_of(field)[0]}: not set, {_say(field, field.default)} by default, {expected}"
-    return f"{name}: found {_shown(given[name])}, {expected}"
+    return f"{name}: found {quote_value(given[name])}, {expected}"
 
 
-def _shown(value: str) -> str:
+def quote_value(value: str) -> str:
+    """Return a value as messages quote it: without passwords, and cut if it is long."""
     hidden = re.sub(r"//[^/@\s]*@", "//…@", value)  # the user and password of a URL
     return repr(hidden if len(hidden) <= _SHOWN_CHARACTERS else f"{hidden[:_SHOWN_CHARACTERS]}…")
 

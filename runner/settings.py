@@ -40,6 +40,7 @@ from runner.setting_types import (
     Types,
     WholeSeconds,
 )
+from runner.settings_variable import expand_settings
 
 _MIB = 2**20
 _REFERENCE = re.compile(r".*\.py(:\w+)?|[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*", re.DOTALL)
@@ -180,6 +181,8 @@ class Settings(BaseSettings):
     def read(cls, environ: Mapping[str, str]) -> Self:
         """Return the settings that variables of the environment contain; an empty variable counts as not set.
 
+        The variable SETTINGS has any of them as a JSON object.
+
         Raises:
             SettingsError: Some are wrong; the message has a line for each of them.
 
@@ -192,12 +195,13 @@ class Settings(BaseSettings):
         """
         fields = cls.model_fields
         known = {name for field in fields.values() for name in setting_texts.names_of(field)}
+        environ, wrong = expand_settings(fields, environ)
         given = {name: text.strip() for name, text in environ.items() if name in known and text.strip()}
         if "OUTPUT_PREFIX" in environ:  # an empty prefix is valid, and differs from the default
             given["OUTPUT_PREFIX"] = environ["OUTPUT_PREFIX"].strip()
         source = EnvSettingsSource(cls, case_sensitive=True)
         source.env_vars = given
-        wrong = [*setting_texts.contradictions(fields, given)]
+        wrong += setting_texts.contradictions(fields, given)
         try:
             settings = cls(**source())
         except ValidationError as error:
@@ -260,6 +264,18 @@ class Settings(BaseSettings):
 
 
 read_settings = Settings.read
+
+
+def with_settings_as_variables(environ: Mapping[str, str]) -> dict[str, str]:
+    """Return an environment in which the settings in the variable SETTINGS are variables of their own.
+
+    Raises:
+        SettingsError: Some are unknown, or set twice; the message has a line for each of them.
+    """
+    expanded, wrong = expand_settings(Settings.model_fields, environ)
+    if wrong:
+        raise SettingsError("\n".join(wrong))
+    return expanded
 
 
 def describe() -> list[tuple[str, str, str]]:

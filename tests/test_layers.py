@@ -39,7 +39,7 @@ OUTSIDE_FOLDERS = {
         "cli": {"__main__", "cli", "demo"},
         "base": {
             *("errors", "health", "log", "machine", "metrics", "permissions", "setting_texts", "setting_types"),
-            "settings",
+            *("settings", "settings_variable"),
         },
     },
 }

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from runner.aws.bucket import Store
 from runner.aws.queue import Queue
 from runner.aws.surroundings import REAL, Surroundings
-from runner.settings import Settings
+from runner.settings import Settings, with_settings_as_variables
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -42,7 +42,8 @@ class Deployment:
             SettingsError: A setting is missing or wrong, or names something that does not exist.
             QueueError: SQS does not answer.
         """
-        plain = {name: text for name, text in environ.items() if name not in _OF_THE_CALCULATION}
+        named = with_settings_as_variables(environ).items()
+        plain = {name: text for name, text in named if name not in _OF_THE_CALCULATION}
         settings = Settings.read({**plain, "CALCULATION": "1 AS nothing"})
         requests = around.s3(environ, settings.region)
         queue = Queue.open(around.operator_sqs(settings), settings.queue, settings.dead_letter_queue)
