@@ -9,6 +9,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 
 from cfn import deployment, image, smoke, status
 from cfn.account import connect
+from cfn.beside import deploy_beside, intention
 from cfn.environment import Environment, read_environment
 from cfn.errors import DeployError
 from cfn.said import say
@@ -71,15 +72,17 @@ def deploy(kind: str, values: tuple[str, ...]) -> None:
     _need_an_answer(environment)
     plan = deployment.make_plan(connect(environment), environment, kind)
     change_set = deployment.propose(plan)
-    if change_set is None:
-        say(f"{plan.stack.name} is already what is meant: nothing changes.")
-    else:
+    if change_set or intention(plan.stack, environment):
         loses_data = deployment.show(plan, change_set)
         if not _agreed(plan.stack.name, environment, loses_data=loses_data):
-            plan.stack.discard(change_set)
+            if change_set:
+                plan.stack.discard(change_set)
             raise DeployError("Nothing was changed.")
+    else:
+        say(f"{plan.stack.name} is already what is meant: nothing changes.")
+    if change_set:
         deployment.carry_out(plan, change_set)
-    deployment.deploy_monitoring(plan.stack, environment.tags)
+    deploy_beside(plan.stack, environment, plan.parameters)
     click.echo(status.describe(plan.stack))
 
 

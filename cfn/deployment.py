@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from botocore.exceptions import ClientError
 
 from cfn.advice import advice_about
+from cfn.beside import intention
 from cfn.changes import table_of_changes, table_of_parameters, warnings_about
 from cfn.environment import worker_settings
 from cfn.errors import DeployError
@@ -18,7 +19,7 @@ from cfn.failures import Evidence
 from cfn.image import DEFAULT_ARCHITECTURE, ROOT, local_tag, pushed_image, repository_of
 from cfn.network import network_of
 from cfn.said import say, show_command
-from cfn.stack import NEVER_MADE, Stack
+from cfn.stack import COMPLETE, NEVER_MADE, Stack
 from cfn.template import read_template
 
 if TYPE_CHECKING:
@@ -143,7 +144,7 @@ def propose(plan: Plan) -> ChangeSet | None:
     return plan.stack.propose(plan.template, dict(plan.parameters), plan.environment.tags, creates=plan.creates)
 
 
-def show(plan: Plan, change_set: ChangeSet) -> bool:
+def show(plan: Plan, change_set: ChangeSet | None) -> bool:
     """Print what would be deployed and changed; return whether data would be lost."""
     account, name = plan.stack.account, plan.environment.name
     say()
@@ -160,8 +161,9 @@ def show(plan: Plan, change_set: ChangeSet) -> bool:
     changed = table_of_parameters(before, plan.parameters, plan.environment.places)
     what = "Parameters that are not the default" if plan.creates else "Parameters that change"
     say(f"\n{what}:\n{changed}" if changed else "\nNo parameter changes.")
-    say(f"\nChanges:\n{table_of_changes(change_set)}\n")
-    warnings = warnings_about(change_set)
+    say(f"\nChanges:\n{table_of_changes(change_set)}" if change_set else "\nNothing else changes in this stack.")
+    say(f"{intention(plan.stack, plan.environment)}\n")
+    warnings = warnings_about(change_set) if change_set else []
     for text, _ in warnings:
         say(f"WARNING: {text}")
     return any(lost for _, lost in warnings)
@@ -207,7 +209,7 @@ def carry_out(plan: Plan, change_set: ChangeSet) -> None:
     plan.stack.execute(change_set)
     say("This takes some minutes; an update waits for the jobs at work.")
     status = plan.stack.wait(evidence.look)
-    if status not in {"CREATE_COMPLETE", "UPDATE_COMPLETE"}:
+    if status not in COMPLETE:
         raise DeployError(_failure(plan, status, evidence))
     if not _runs_what_is_meant(plan.stack):
         raise DeployError(_failure(plan, "taken back by ECS", evidence))
@@ -263,30 +265,3 @@ def _failure(plan: Plan, status: str, evidence: Evidence) -> str:
 def refused(error: DeployError) -> DeployError:
     """Return an error with what to do about it, if that is known and not in it already."""
     return DeployError("\n".join([str(error), *(f"What to do: {text}." for text in advice_about([str(error)]))]))
-
-
-def deploy_monitoring(stack: Stack, tags: Mapping[str, str] | None) -> None:
-    """Deploy the alarms and the dashboard, a stack whose parameters are outputs of the other one."""
-    template, beside = read_template("monitoring"), monitoring_of(stack)
-    outputs = stack.outputs()
-    given = {name: outputs[f"o{name[1:]}"] for name in template.parameters if f"o{name[1:]}" in outputs}
-    found = beside.found()
-    creates = found is None or found["StackStatus"] in NEVER_MADE
-    if creates and found:
-        beside.delete()
-    change_set = beside.propose(template, dict(given), tags, creates=creates)
-    if change_set is None:
-        return
-    evidence = Evidence(beside, datetime.now(UTC))
-    beside.execute(change_set)
-    status = beside.wait(evidence.look)
-    if status not in {"CREATE_COMPLETE", "UPDATE_COMPLETE"}:
-        raise DeployError(
-            f"\nThe worker is deployed, but the alarms of {beside.name} are not ({status}); what is above says why. "
-            "Then deploy again"
-        )
-
-
-def monitoring_of(stack: Stack) -> Stack:
-    """Return the stack of alarms beside a stack."""
-    return Stack(stack.account, f"{stack.name}-monitoring")

@@ -65,7 +65,7 @@ OF_THE_STACK = {
     "PARAMETERS": "give each parameter on its own, as in make deploy-fargate pMaxTasks=50",
 }
 """Names that are not to be set, and why."""
-OF_THE_FILE = {"STACK", "AWS_REGION", "AWS_ACCOUNT_ID", "AWS_PROFILE", "TAGS", "REPOSITORY", "BASE"}
+OF_THE_FILE = {"STACK", "AWS_REGION", "AWS_ACCOUNT_ID", "AWS_PROFILE", "TAGS", "REPOSITORY", "BASE", "pWakeAtOnce"}
 ONLY_OF_THE_COMMAND_LINE = {"ENV", "YES", "CONFIRM", "ENGINE", "BUCKET", "OUTPUT_BUCKET", "WAIT_S"}
 GUARDS = {"AWS_REGION", "AWS_ACCOUNT_ID"}
 """What the command line may not say otherwise than the file."""
@@ -76,6 +76,7 @@ _PATTERNS = {
     "AWS_ACCOUNT_ID": (re.compile(r"[0-9]{12}"), "12 digits"),
     "AWS_REGION": (re.compile(r"[a-z0-9]+(-[a-z0-9]+)+"), "a region such as eu-central-1"),
     "YES": (re.compile("1?"), "1"),
+    "pWakeAtOnce": (re.compile("true|false"), "true or false"),
     "WAIT_S": (re.compile(r"[0-9]{1,6}"), "a number of seconds"),
     "pArchitecture": (re.compile("X86_64|ARM64"), "X86_64 or ARM64"),
 }

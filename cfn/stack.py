@@ -24,6 +24,7 @@ CAPABILITY = "CAPABILITY_IAM"
 MAX_POLL_S = 5.0
 _EMPTY = ("didn't contain changes", "No updates are to be performed")
 """What CloudFormation says of a change set that would change nothing."""
+COMPLETE = {"CREATE_COMPLETE", "UPDATE_COMPLETE"}
 NEVER_MADE = {"REVIEW_IN_PROGRESS", "ROLLBACK_COMPLETE", "ROLLBACK_FAILED"}
 """A stack that was never complete; it cannot be updated, and holds nothing."""
 
@@ -98,25 +99,20 @@ class Stack:
         return None
 
     def propose(
-        self, template: Template, parameters: Mapping[str, str | None], tags: Mapping[str, str] | None, *, creates: bool
+        self, template: Template, parameters: Mapping[str, str], tags: Mapping[str, str] | None, *, creates: bool
     ) -> ChangeSet | None:
         """Return a new change set, None if it would change nothing.
 
         Args:
             template: The template.
-            parameters: Its parameters; those with None keep their value.
+            parameters: Its parameters.
             tags: The tags of the stack; None keeps them.
             creates: Whether the stack is new.
 
         Raises:
             DeployError: CloudFormation refuses it.
         """
-        given = [
-            {"ParameterKey": name, "UsePreviousValue": True}
-            if value is None
-            else {"ParameterKey": name, "ParameterValue": value}
-            for name, value in parameters.items()
-        ]
+        given = [{"ParameterKey": key, "ParameterValue": value} for key, value in parameters.items()]
         told = [] if tags is None else [{"Key": key, "Value": value} for key, value in tags.items()]
         kind, name = "CREATE" if creates else "UPDATE", f"deploy-{int(time.time())}"
         show_command(

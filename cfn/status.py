@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from botocore.exceptions import ClientError
 
-from cfn.deployment import monitoring_of
+from cfn.beside import all_beside
 from cfn.errors import DeployError
 from cfn.said import show_command, table
 
@@ -43,7 +43,7 @@ def destroy(stack: Stack) -> str:
     group = stack.resource("rECSAutoScalingGroup")
     if group:  # an instance that ECS protects would keep the stack from going
         _empty(stack, outputs, group)
-    for part in (monitoring_of(stack), stack):
+    for part in (*all_beside(stack), stack):
         if part.found() and part.delete() != "DELETE_COMPLETE":
             raise DeployError(
                 f"{part.name} is not deleted: aws cloudformation describe-stack-events --stack-name {part.name} says "
@@ -73,9 +73,8 @@ def _empty(stack: Stack, outputs: dict[str, str], group: str) -> None:
 
 def what_goes(stack: Stack) -> str:
     """Return what `destroy` deletes and what it keeps, as text to read before."""
-    account = stack.account
+    account, names = stack.account, [part.name for part in (stack, *all_beside(stack)) if part.found()]
     return (
-        f"{describe(stack)}\n\nThis deletes {stack.name} and {monitoring_of(stack).name} in {account.region} of the "
-        f"account {account.id}: the queues with their messages, the logs, the service and its tasks. The buckets and "
+        f"{describe(stack)}\n\nThis deletes {' and '.join(names)} in {account.region} of the account {account.id}: the queues with their messages, the logs, the service and its tasks. The buckets and "
         "their objects stay."
     )
