@@ -74,7 +74,8 @@ def _empty(stack: Stack, outputs: dict[str, str], group: str) -> None:
 def what_goes(stack: Stack) -> str:
     """Return what `destroy` deletes and what it keeps, as text to read before."""
     account, names = stack.account, [part.name for part in (stack, *all_beside(stack)) if part.found()]
+    where = f"{account.region} of the account {account.id}"
     return (
-        f"{describe(stack)}\n\nThis deletes {' and '.join(names)} in {account.region} of the account {account.id}: the queues with their messages, the logs, the service and its tasks. The buckets and "
-        "their objects stay."
+        f"{describe(stack)}\n\nThis deletes {' and '.join(names)} in {where}: the queues with their messages, the "
+        "logs, the service and its tasks. The buckets and their objects stay."
     )

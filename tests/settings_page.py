@@ -34,6 +34,9 @@ with the value found and the values expected, and ends.
 - An empty variable counts as unset, except `OUTPUT_PREFIX`. If that is empty, an output has the key of its input, which
   must not start with `REJECTS_PREFIX` or `CHECKPOINT_PREFIX`.
 - A variable whose name resembles a setting's is logged as a warning.
+- `SETTINGS` is a JSON object of any of these settings, such as `{"MAX_LINE_BYTES": "64MiB", "ON_ERROR": "fail"}`. Each
+  is read as if it were a variable. A name that is unknown, or that has a value in a variable of its own as well, is an
+  error. `HEALTH_FILE` needs its own variable.
 
 `runner status`, `submit`, `letters`, `redrive`, `discard`, `cancel` and `sweep` read the same settings, but need no
 `CALCULATION`. The variables of the AWS SDK apply as well, such as `AWS_ENDPOINT_URL` and `AWS_PROFILE`. The key

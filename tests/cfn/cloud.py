@@ -102,18 +102,18 @@ def without_what_is_unknown(template: dict[str, Any]) -> dict[str, Any]:
         strategy = told["Properties"].get("CapacityProviderStrategy")
         if any(isinstance(part, dict) and part.get("Ref") in gone for part in everything_in(strategy)):
             del told["Properties"]["CapacityProviderStrategy"]
-    _without_splits(template.get("Conditions", {}))
-    return template
+    return without_splits(template)
 
 
-def _without_splits(conditions: dict[str, Any]) -> None:
+def without_splits(template: dict[str, Any]) -> dict[str, Any]:
     """Have conditions select from a text: ministack has no Fn::Split there, and divides texts at commas by itself."""
-    for part in everything_in(conditions):
+    for part in everything_in(template.get("Conditions", {})):
         if isinstance(part, dict) and isinstance(part.get("Fn::Select"), list):
             number, items = part["Fn::Select"]
             delimiter, text = items["Fn::Split"]
             assert delimiter == ","
             part["Fn::Select"] = [number, text]
+    return template
 
 
 @contextmanager

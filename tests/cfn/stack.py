@@ -73,6 +73,7 @@ class Stack:
         own = {"Effect": "Allow", "Principal": {"AWS": f"arn:aws:iam::{role.split(':')[4]}:root"}}
         changed = {**trust, "Statement": [*trust["Statement"], {**own, "Action": "sts:AssumeRole"}]}
         iam.update_assume_role_policy(RoleName=name, PolicyDocument=json.dumps(changed))
+        self._allow_batches(name)
         given = self.cloud.client("sts").assume_role(RoleArn=role, RoleSessionName="task")["Credentials"]
         iam.update_assume_role_policy(RoleName=name, PolicyDocument=json.dumps(trust))
         return {
@@ -80,6 +81,20 @@ class Stack:
             "AWS_SECRET_ACCESS_KEY": given["SecretAccessKey"],
             "AWS_SESSION_TOKEN": given["SessionToken"],
         }
+
+    def _allow_batches(self, role: str) -> None:
+        """Allow a role to delete several messages at once where it may delete one.
+
+        On AWS that is one permission; ministack wants one with the name of the request.
+        """
+        iam = self.cloud.client("iam")
+        for policy in iam.list_role_policies(RoleName=role)["PolicyNames"]:
+            document = iam.get_role_policy(RoleName=role, PolicyName=policy)["PolicyDocument"]
+            allowed = [part for part in document["Statement"] if "sqs:DeleteMessage" in part["Action"]]
+            batches = [{**part, "Action": ["sqs:DeleteMessageBatch"]} for part in allowed]
+            if batches:
+                text = json.dumps({**document, "Statement": batches})
+                iam.put_role_policy(RoleName=role, PolicyName="Batches", PolicyDocument=text)
 
     def _told(self) -> dict[str, Any]:
         (found,) = self.cloud.client("cloudformation").describe_stacks(StackName=self.id)["Stacks"]

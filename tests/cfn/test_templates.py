@@ -194,6 +194,15 @@ def test_instances() -> None:
     group = of_type(template, "AWS::AutoScaling::AutoScalingGroup")["rECSAutoScalingGroup"]
     assert group["NewInstancesProtectedFromScaleIn"], "which managed termination protection needs"
     assert group["MinSize"] == "0"
+    (volumes,) = data["TagSpecifications"]
+    for tags in (volumes["Tags"], group["Tags"]):
+        assert {"Key": "Name", "Value": {"Ref": "AWS::StackName"}}.items() <= tags[0].items()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_tasks_have_the_tags_of_the_stack(kind: str) -> None:
+    service = load(kind)["Resources"]["rECSService"]["Properties"]
+    assert (service["PropagateTags"], service["EnableECSManagedTags"]) == ("SERVICE", True)
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -11,7 +11,8 @@ from boto3.s3.transfer import TransferConfig
 from botocore.exceptions import ClientError
 
 from tests.cfn.templates import KINDS
-from tests.support.deployment import Deployment, events_of
+from tests.cfn.workers import workers_of
+from tests.support.deployment import events_of
 from tests.support.example import lines, transformed
 from tests.support.queues import arn_of
 
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 
     from tests.cfn.cloud import Cloud
     from tests.cfn.stack import Stack
+    from tests.support.deployment import Deployment
 
 pytestmark = [pytest.mark.slow, pytest.mark.parametrize("kind", KINDS)]
 
@@ -39,25 +41,8 @@ def stack(create: Callable[..., Stack], kind: str) -> Stack:
 
 @pytest.fixture
 def deployment(cloud: Cloud, stack: Stack, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Deployment]:
-    """Worker processes whose environment is that of the container, and what the machine would have besides."""
-    for name in ("AWS_PROFILE", "AWS_ENDPOINT_URL", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN"):
-        monkeypatch.delenv(name, raising=False)
-    where = {"AWS_ENDPOINT_URL": cloud.endpoint, "AWS_CA_BUNDLE": str(cloud.authority)}
-    here = {"HEALTH_FILE": str(tmp_path / "health.json"), "TMPDIR": str(tmp_path), "AWS_EC2_METADATA_DISABLED": "true"}
-    told = stack.outputs
-    made = Deployment(
-        cloud.client("s3"),
-        cloud.client("sqs"),
-        told["oInputBucket"],
-        told["oOutputBucket"],
-        told["oQueueUrl"],
-        told["oDeadLetterQueueUrl"],
-        {**stack.environment, **stack.task_credentials(), **where, **here},
-    )
-    yield made
-    for process in made.started:
-        process.kill()
-        process.communicate()
+    """Worker processes of that stack."""
+    yield from workers_of(cloud, stack, tmp_path, monkeypatch)
 
 
 def test_objects_become_outputs(deployment: Deployment, kind: str) -> None:
@@ -159,6 +144,9 @@ def test_everything_else_is_denied(
         "s3:ListAllMyBuckets": s3.list_buckets,
         "sqs:ReceiveMessage of dead letters": lambda: sqs.receive_message(QueueUrl=dead),
         "sqs:ReceiveMessage of another stack": lambda: sqs.receive_message(QueueUrl=others["oQueueUrl"]),
+        "sqs:ReceiveMessage of another stack's backfills": lambda: sqs.receive_message(
+            QueueUrl=others["oBackfillQueueUrl"]
+        ),
         "sqs:SendMessage to another stack": lambda: sqs.send_message(QueueUrl=others["oQueueUrl"], MessageBody="x"),
         "sqs:PurgeQueue": lambda: sqs.purge_queue(QueueUrl=queue),
         "sqs:DeleteQueue": lambda: sqs.delete_queue(QueueUrl=queue),
