@@ -14,10 +14,9 @@ from tests.cfn.templates import KINDS, load
 from tests.cfn.test_scaling import BURST, JOB_S, NIGHT_S, STRAGGLER, TRICKLE
 from tests.support.deployment import wait_for
 from tests.support.iam import allows
+from tests.support.queues import take_all
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from tests.cfn.cloud import Cloud
     from tests.cfn.stack import Stack
 
@@ -35,17 +34,18 @@ NAMES = {
 
 
 @pytest.fixture(scope="module")
-def worker(cloud: Cloud) -> Iterator[Stack]:
+def worker(cloud: Cloud) -> Stack:
     """The stack of a worker."""
-    yield cloud.create("waking", without_what_is_unknown(load("fargate")))
+    return cloud.create("waking", without_what_is_unknown(load("fargate")))
 
 
 @pytest.fixture(scope="module")
 def wake(cloud: Cloud, worker: Stack) -> Stack:
     """The stack beside it."""
-    template = load("wake")
+    # For the emulator, a request to ECS is about the cluster.
+    template = json.loads(json.dumps(load("wake")).replace("service/${pCluster}/${pService}", "cluster/${pCluster}"))
     variables = template["Resources"]["rFunction"]["Properties"]["Environment"]["Variables"]
-    variables["AWS_CA_BUNDLE"] = str(cloud.authority)  # of the emulator
+    variables["AWS_CA_BUNDLE"] = str(cloud.authority)
     given = {
         f"p{name[1:]}": value for name, value in worker.outputs.items() if f"p{name[1:]}" in template["Parameters"]
     }
@@ -76,9 +76,7 @@ def desired(cloud: Cloud, worker: Stack) -> int:
 def test_message_starts_a_task_and_no_more(cloud: Cloud, worker: Stack, wake: Stack, queue: str) -> None:
     sqs = cloud.client("sqs")
     for url in (worker.outputs["oQueueUrl"], worker.outputs["oBackfillQueueUrl"]):
-        while found := sqs.receive_message(QueueUrl=url, MaxNumberOfMessages=10, WaitTimeSeconds=0).get("Messages"):
-            for message in found:
-                sqs.delete_message(QueueUrl=url, ReceiptHandle=message["ReceiptHandle"])
+        take_all(sqs, url)
     set_desired(cloud, worker, 0)
     assert look(cloud, wake) == "nothing waits"
     assert desired(cloud, worker) == 0
