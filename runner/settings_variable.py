@@ -12,7 +12,7 @@ from runner.setting_texts import Fields, names_of, quote_value
 
 VARIABLE = "SETTINGS"
 NEEDS_ITS_OWN_VARIABLE = "HEALTH_FILE"
-"""The health check of the container, which has to be fast, looks nowhere else."""
+"""The health check of the container, which must be fast, looks nowhere else."""
 
 PARAMETERS = {
     "S3_INPUT_BUCKET": "pInputBucket",
@@ -54,7 +54,8 @@ def expand_settings(fields: Fields, environ: Mapping[str, str]) -> tuple[dict[st
     if pairs is None:
         return expanded, [f"{VARIABLE}: found {quote_value(text)}, {_EXAMPLE}"]
     known = {name: names_of(field) for field in fields.values() for name in names_of(field)}
-    wrong, given = [], set()
+    wrong: list[str] = []
+    given: set[str] = set()
     for name, value in pairs:
         problem = _problem(name, value, known, environ, given)
         given.update(known.get(name, [name]))

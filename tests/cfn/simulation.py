@@ -78,12 +78,12 @@ class _Metrics:
         there = self._queue.is_there(minute, is_asked=service.is_asked)
         others_there = self._backfills.is_there(minute, is_asked=service.is_asked_for_backfills)
         others = service.backfills_in_flight
-        numbers = [len(service.waiting), service.in_flight - others] if there else [None, None]
-        numbers += [len(service.later), others] if others_there else [None, None]
-        # Without tasks there are no metrics of them either, which is not documented but has to be reckoned with.
+        numbers: list[Point] = [len(service.waiting), service.in_flight - others] if there else [None, None]
+        of_backfills: list[Point] = [len(service.later), others] if others_there else [None, None]
+        # Without tasks there are no metrics of them either, which is not documented but must be reckoned with.
         running = sum(task.ready_s <= now_s for task in service.tasks)
         counts = [service.desired, running] if service.tasks or service.desired else [None, None]
-        for points, number in zip(self._points.values(), [*numbers, *counts], strict=True):
+        for points, number in zip(self._points.values(), [*numbers, *of_backfills, *counts], strict=True):
             points.append(number)
 
     def visible(self) -> dict[str, list[Point]]:
