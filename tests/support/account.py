@@ -254,7 +254,7 @@ def deploy(account: Account, network: Iterable[str]) -> None:
     """Deploy the stack, with the lines that name the network."""
     for line in network:
         account.run(line)
-    account.run("make push deploy-fargate")
+    account.run("make push deploy-fargate VPC=default YES=1")
     account.learn()
     told = account.told
     account.client("s3").put_object(Bucket=told["oInputBucket"], Key=KEY, Body=CONTENT)
