@@ -74,7 +74,11 @@ def deploy(kind: str, values: tuple[str, ...]) -> None:
     change_set = deployment.propose(plan)
     if change_set or intention(plan.stack, environment):
         loses_data = deployment.show(plan, change_set)
-        if not _agreed(plan.stack.name, environment, loses_data=loses_data):
+        try:
+            agreed = _agreed(plan.stack.name, environment, loses_data=loses_data)
+        except click.Abort:  # Ctrl+C, which is a no
+            agreed = False
+        if not agreed:
             if change_set:
                 plan.stack.discard(change_set)
             raise DeployError("Nothing was changed.")

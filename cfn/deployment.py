@@ -208,7 +208,13 @@ def carry_out(plan: Plan, change_set: ChangeSet) -> None:
         _have_a_task(plan.stack)
     plan.stack.execute(change_set)
     say("This takes some minutes; an update waits for the jobs at work.")
-    status = plan.stack.wait(evidence.look)
+    try:
+        status = plan.stack.wait(evidence.look)
+    except KeyboardInterrupt:
+        raise DeployError(
+            f"\nThe deployment of {plan.stack.name} goes on: make status shows it. To take it back: aws cloudformation "
+            f"cancel-update-stack --stack-name {plan.stack.name}"
+        ) from None
     if status not in COMPLETE:
         raise DeployError(_failure(plan, status, evidence))
     if not _runs_what_is_meant(plan.stack):

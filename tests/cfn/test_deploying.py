@@ -14,6 +14,7 @@ import pytest
 from botocore.exceptions import ClientError
 
 from tests.support.account import REGION, account_in
+from tests.support.deployment import wait_for
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -162,6 +163,35 @@ def test_nothing_is_made_before_it_is_wanted(account: Account, name: str) -> Non
     terminal.expect("Nothing was changed")
     terminal.expect(pexpect.EOF)
     assert not exists(account, f"jsonl-transform-{name}")
+
+
+def test_interruption_is_a_no(account: Account, name: str) -> None:
+    write(account, name)
+    line = f"make deploy-fargate ENV={name}"
+    terminal = pexpect.spawn(
+        "bash", ["-c", line], cwd=account.clone, env=account.environment, encoding="utf-8", timeout=TERMINAL_TIMEOUT_S
+    )
+    terminal.expect("Deploy this to")
+    terminal.sendintr()
+    terminal.expect(pexpect.EOF)
+    wait_for(lambda: not exists(account, f"jsonl-transform-{name}"))
+
+
+def test_waking_at_once_is_there_if_it_is_wanted(account: Account, name: str) -> None:
+    stack, wake = f"jsonl-transform-{name}", f"jsonl-transform-{name}-wake"
+    write(account, name, pWakeAtOnce="true")
+    said = done(account, f"make deploy-fargate ENV={name} YES=1")
+    assert f"{wake} is created" in said
+    assert exists(account, wake)
+    done(account, f"make deploy-fargate STACK={stack} YES=1")
+    assert exists(account, wake), "as it is, if nothing is said of it"
+    write(account, name)
+    assert "give YES=1" in refused(account, f"make deploy-fargate ENV={name}")
+    assert f"{wake} is deleted" in done(account, f"make deploy-fargate ENV={name} YES=1")
+    assert not exists(account, wake)
+    done(account, f"make deploy-fargate ENV={name} YES=1 pWakeAtOnce=true")
+    done(account, f"make destroy ENV={name} CONFIRM={stack}")
+    assert not exists(account, wake)
 
 
 def test_stack_is_deleted_by_its_name_only(account: Account, name: str) -> None:
