@@ -58,7 +58,6 @@ OF_THE_STACK = {
     "DEAD_LETTER_QUEUE": "the stack makes it, or pDeadLetterQueueArn names it",
     "REJECTS_PREFIX": "the role of the worker is for rejects/ only",
     "CHECKPOINT_PREFIX": "the role of the worker is for checkpoints/ only",
-    "OUTCOME_BUS": "the role of the worker is for a topic only: pOutcomeTopicArn",
     "WORKERS": "it follows from pCpu",
     "METRICS_NAMESPACE": "the alarms are for the one in the template",
     "HEALTH_FILE": "the root file system is read-only but for /tmp",
