@@ -16,6 +16,7 @@ from cfn.errors import DeployError, did_you_mean
 from runner import setting_texts
 from runner.errors import SettingsError
 from runner.settings import Settings
+from runner.settings_variable import PARAMETERS
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -26,25 +27,6 @@ if TYPE_CHECKING:
 DEFAULT_STACK = "jsonl-transform"
 COMMAND_LINE = "the command line"
 
-SHORT = {
-    "VPC": "pVPCId",
-    "SUBNETS": "pSubnetIds",
-    "IMAGE": "pDockerImage",
-    "ARCHITECTURE": "pArchitecture",
-    "CALCULATION": "pCalculation",
-    "WHERE": "pWhere",
-    "SCHEMA": "pSchema",
-    "MAX_REJECTS": "pMaxRejects",
-    "OUTCOME_TOPIC": "pOutcomeTopicArn",
-    "OUTPUT_PREFIX": "pOutputPrefix",
-    "S3_INPUT_BUCKET": "pInputBucket",
-    "S3_OUTPUT_BUCKET": "pOutputBucket",
-    "OUTPUT_KEY": "pOutputKey",
-    "AFTER": "pAfter",
-    "BACKFILL_SHARE": "pBackfillShare",
-    "MAX_ATTEMPTS": "pMaxAttempts",
-}
-"""Other names of parameters, most of which are those of settings."""
 OF_THE_STACK = {
     "SQS_BATCH_QUEUE": "the stack makes it, or pQueueArn names it",
     "BACKFILL_QUEUE": "the stack makes it",
@@ -64,6 +46,14 @@ OF_THE_STACK = {
     "PARAMETERS": "give each parameter on its own, as in make deploy-fargate pMaxTasks=50",
 }
 """Names that are not to be set, and why."""
+SHORT = {
+    "VPC": "pVPCId",
+    "SUBNETS": "pSubnetIds",
+    "IMAGE": "pDockerImage",
+    "ARCHITECTURE": "pArchitecture",
+    **{name: parameter for name, parameter in PARAMETERS.items() if name not in OF_THE_STACK},
+}
+"""Other names of parameters, most of which are those of settings."""
 OF_THE_FILE = {"STACK", "AWS_REGION", "AWS_ACCOUNT_ID", "AWS_PROFILE", "TAGS", "REPOSITORY", "BASE", "pWakeAtOnce"}
 ONLY_OF_THE_COMMAND_LINE = {"ENV", "YES", "CONFIRM", "ENGINE", "BUCKET", "OUTPUT_BUCKET", "WAIT_S"}
 GUARDS = {"AWS_REGION", "AWS_ACCOUNT_ID"}
@@ -225,11 +215,9 @@ def _settings_of(text: str | None) -> dict[str, str]:
         found = json.loads(text or "{}")
     except ValueError as error:
         raise DeployError(f"pSettings is expected to be a JSON object: {error}") from None
-    if not isinstance(found, dict) or not all(isinstance(value, str) for value in found.values()):
-        raise DeployError(
-            f'pSettings is expected to be a JSON object of strings, such as {{"LOG_LEVEL": "debug"}}, not {text}'
-        )
-    return found
+    if not isinstance(found, dict) or not all(type(value) in {str, int, float} for value in found.values()):
+        raise DeployError(f'pSettings is expected to be a JSON object such as {{"LOG_LEVEL": "debug"}}, not {text}')
+    return {name: value if isinstance(value, str) else json.dumps(value) for name, value in found.items()}
 
 
 def _compact(settings: Mapping[str, str]) -> str:
