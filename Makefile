@@ -4,6 +4,16 @@ BIN := .venv/bin
 KERNEL := $(filter-out %/powers.h,$(wildcard transform/native/*.[ch])) $(addprefix transform/native/,compiling.py hatch_hook.py powers.py sources_hash.py)
 TARGETS := x86_64-linux aarch64-linux x86_64-macos aarch64-macos
 
+# What is given on the command line of make, and nothing that is exported: the values as they are, quoted for a shell.
+define newline
+
+
+endef
+GIVEN := $(filter-out PYTHON,$(foreach name,$(.VARIABLES),$(if $(filter command line,$(origin $(name))),$(name))))
+quoted = '$(subst ','\'',$(if $(findstring $(newline),$(value $(1))),$(error $(1) has more than one line),$(value $(1))))'
+ARGUMENTS = $(foreach name,$(sort $(GIVEN)),$(name)=$(call quoted,$(name)))
+unexport $(filter p%,$(GIVEN)) # or make would expand what begins with a dollar sign in them
+
 .DEFAULT_GOAL := help
 .PHONY: help install demo test test-slow lint format docs simulate bench dist lock clean
 .PHONY: image push deploy-fargate deploy-ec2 status smoke destroy
@@ -64,27 +74,28 @@ dist: install ## Build the source distribution and wheels in dist/, for Linux an
 docs: .venv-docs/installed ## Build the site of the documentation in site/
 	.venv-docs/bin/python docs/site/build.py
 
-# The scripts say what they need and print what they run; variables of the command line and the environment reach them.
-image: ## Build the worker's image
-	@docker/image.sh build
+# What these do comes from their command line, as in `make deploy-fargate pMaxTasks=4`, and with ENV=prod also from
+# cfn/environments/prod.env. They print the plain commands that do the same.
+image: install ## Build the worker's image
+	@$(BIN)/python -m cfn image $(ARGUMENTS)
 
-push: ## Build it and push it to ECR
-	@docker/image.sh push
+push: install ## Build it and push it to ECR
+	@$(BIN)/python -m cfn push $(ARGUMENTS)
 
-deploy-fargate: ## Deploy or update the worker on Fargate; the first time it needs VPC=… SUBNETS=…,…
-	@cfn/stack.sh deploy fargate
+deploy-fargate: install ## Deploy or update the worker on Fargate; ENV=… NAME=… or the first time VPC=… SUBNETS=…,…
+	@$(BIN)/python -m cfn deploy fargate $(ARGUMENTS)
 
-deploy-ec2: ## Deploy or update it on EC2, with the same variables
-	@cfn/stack.sh deploy ec2
+deploy-ec2: install ## Deploy or update it on EC2, with the same variables
+	@$(BIN)/python -m cfn deploy ec2 $(ARGUMENTS)
 
-status: ## Show a deployment: its buckets, tasks and queues
-	@cfn/stack.sh status
+status: install ## Show a deployment: its buckets, tasks and queues; of ENV=… or STACK=…
+	@$(BIN)/python -m cfn status $(ARGUMENTS)
 
-smoke: install ## Upload the sample, wait for the output and compare it; BUCKET=… if there is no STACK to ask
-	@cfn/stack.sh smoke
+smoke: install ## Upload the sample, wait for the output and compare it with what was meant to be deployed
+	@$(BIN)/python -m cfn smoke $(ARGUMENTS)
 
-destroy: ## Delete a deployment except for its buckets
-	@cfn/stack.sh destroy
+destroy: install ## Delete a deployment except for its buckets, after asking for its name
+	@$(BIN)/python -m cfn destroy $(ARGUMENTS)
 
 simulate: install ## Simulate the worker with faults; SEEDS=… schedules from START=… on, or MINUTES=…
 	$(BIN)/python -m tests.simulation.simulate $(if $(SEEDS),--seeds $(SEEDS)) $(if $(START),--start $(START)) \

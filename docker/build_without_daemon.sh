@@ -4,11 +4,23 @@
 # base is made of Debian's packages: another way to the same Python.
 set -euo pipefail
 cd "$(dirname "$0")/.."
-. docker/common.sh
 
 UNAVAILABLE=77
 PACKAGES=(podman buildah runc mmdebstrap)
 SUITE=trixie # as in the Dockerfile's own base
+
+# Prints a plain command, and runs it.
+run() { # COMMAND ARGUMENT...
+    local word quote="'" line='$'
+    for word in "$@"; do
+        case $word in
+            *[!A-Za-z0-9_./:=,@%+-]* | '') line+=" $quote${word//$quote/$quote\\$quote$quote}$quote" ;;
+            *) line+=" $word" ;;
+        esac
+    done
+    printf '%s\n' "$line" >&2
+    "$@"
+}
 
 unavailable() {
     printf 'no image is built: %s\n' "$*" >&2

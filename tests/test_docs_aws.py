@@ -59,6 +59,7 @@ PLACES: list[tuple[str, Callable[[Account], str]]] = [
     ("--cluster …", lambda account: f"--cluster {account.told['oCluster']}"),
     ("--service …", lambda account: f"--service {account.told['oService']}"),
     ("cancel KEY", lambda _: f"cancel {KEY}"),
+    ("cp cfn/environments/example.env", lambda _: "printf 'AWS_ACCOUNT_ID=000000000000\\nVPC=default\\n' >"),
 ]
 """What stands for something else in the lines, and for what."""
 
@@ -102,7 +103,7 @@ def test_lines_are_found() -> None:
         "docs/operations.md",
     } <= SESSIONS.keys()
     assert len(RUN) > 30
-    assert {"aws", "make", "runner", "export", "output", "output()", "image()", "image", "eval", "python"} == {
+    assert {"aws", "make", "runner", "export", "output", "output()", "image()", "image", "eval", "python", "cp"} == {
         line.program for line in RUN
     }
 
@@ -181,8 +182,8 @@ def run(line: Line, account: Account) -> None:
         account.run_until_it_speaks(text, ENDLESS[text])
         return
     prepare(text, account)
-    said = account.run(text)
-    if re.search(r"make .*deploy-", text):
+    said = account.run(answered(text))
+    if re.search(r"make .*deploy-", text) and "ENV=" not in text:
         account.learn()
         account.start_worker()
     if text.startswith(SAYS_SOMETHING):
@@ -190,6 +191,13 @@ def run(line: Line, account: Account) -> None:
     if text.startswith("runner redrive") and "--dry-run" not in text:
         assert account.queues
         assert account.queues.letters() == 0, said
+
+
+def answered(text: str) -> str:
+    """Return a line that asks, with the answer that is typed in a terminal."""
+    if not text.startswith("make "):
+        return text
+    return text + " YES=1" * ("deploy-" in text) + " CONFIRM=jsonl-transform" * ("destroy" in text)
 
 
 def prepare(text: str, account: Account) -> None:

@@ -109,6 +109,7 @@ def simulate(
     minutes: int,
     *,
     backfill: Sequence[tuple[float, float]] = (),
+    wakes_at_once: bool = False,
     **given: str,
 ) -> Simulation:
     """Run it.
@@ -119,6 +120,8 @@ def simulate(
         arrivals: When jobs arrive and how long they take, in seconds.
         minutes: For how long.
         backfill: As `arrivals`, at the queue of backfills.
+        wakes_at_once: Whether wake.yaml is deployed, too. That its looks keep the metrics of the queue awake is not
+            reckoned with.
         given: Parameters of the template, where not the default.
     """
     scaling = AutoScaling(template, defaults(template, **given))
@@ -130,5 +133,7 @@ def simulate(
             service.tick(60 * minute + tick)
         metrics.note(minute, service, 60 * minute + 60)
         service.desired = scaling.decide(minute, service.desired, metrics.visible())
+        if wakes_at_once and not service.desired and (service.waiting or service.later):
+            service.desired = 1
         found.desired.append(service.desired)
     return found

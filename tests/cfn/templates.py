@@ -17,6 +17,7 @@ KINDS = ("fargate", "ec2")
 PATHS = {
     **{kind: ROOT / "cfn" / f"ecs-{kind}.yaml" for kind in KINDS},
     "monitoring": ROOT / "cfn" / "monitoring.yaml",
+    "wake": ROOT / "cfn" / "wake.yaml",
     "endpoints": ROOT / "cfn" / "vpc-endpoints.yaml",
 }
 

@@ -11,12 +11,13 @@ import sys
 import sysconfig
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import boto3
 
 from tests.cfn.cloud import ADMIN, strict_cloud, without_what_is_unknown
-from tests.cfn.templates import load
+from tests.cfn.templates import PATHS, load
 from tests.conftest import ROOT
 from tests.support.deployment import event_body, wait_for
 from tests.support.queues import redrive_policy
@@ -25,7 +26,6 @@ from transform.native.library import LIBRARY
 if TYPE_CHECKING:
     import signal
     from collections.abc import Iterable, Iterator
-    from pathlib import Path
 
     from tests.cfn.cloud import Cloud
 
@@ -37,8 +37,9 @@ _DOCKER = """\
 case $1 in
     info | build | tag) ;;
     login) cat > /dev/null ;;
-    push) image=${2##*/}
-        aws ecr put-image --repository-name "${image%:*}" --image-tag "${image##*:}" --image-manifest '{}' ;;
+    push) image=${2##*/} region=${2#*.ecr.}
+        aws ecr put-image --region "${region%%.*}" --repository-name "${image%:*}" --image-tag "${image##*:}" \
+            --image-manifest '{}' ;;
     *) echo "docker $1 is not known here" >&2; exit 1 ;;
 esac
 """
@@ -108,6 +109,27 @@ class Account:
         assert "Traceback" not in err, err[-4000:]
         return out
 
+    def attempt(self, line: str, **exported: str) -> tuple[int, str]:
+        """Run a line in a shell of its own; return its exit status, and all that it prints."""
+        done = subprocess.run(
+            ["bash", "-c", line],
+            cwd=self.clone,
+            env={**self.environment, **exported},
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            timeout=LINE_TIMEOUT_S,
+            check=False,
+        )
+        assert "Traceback" not in done.stdout, done.stdout
+        return done.returncode, done.stdout
+
+    def parameters_of(self, stack: str) -> dict[str, str]:
+        """Return the parameters of a stack."""
+        (found,) = self.client("cloudformation").describe_stacks(StackName=stack)["Stacks"]
+        return {told["ParameterKey"]: told["ParameterValue"] for told in found["Parameters"]}
+
     def run_until_it_speaks(self, line: str, end: signal.Signals) -> str:
         """Run a line that has no end of its own until it has said something; then end it as a user would."""
         process = self._start(f"exec env {line}")
@@ -135,9 +157,9 @@ class Account:
             start_new_session=True,
         )
 
-    def learn(self) -> None:
+    def learn(self, stack: str = "jsonl-transform") -> None:
         """Ask the stack for what it tells."""
-        (found,) = self.client("cloudformation").describe_stacks(StackName="jsonl-transform")["Stacks"]
+        (found,) = self.client("cloudformation").describe_stacks(StackName=stack)["Stacks"]
         self.told = {output["OutputKey"]: output["OutputValue"] for output in found["Outputs"]}
 
     def start_worker(self) -> None:
@@ -188,17 +210,17 @@ def account_in(directory: Path) -> Iterator[Account]:
             shutil.copy(ROOT / name, clone / name)
     shutil.copy(LIBRARY, clone / LIBRARY.relative_to(ROOT))  # which the installation compiles
     (clone / ".venv").mkdir()
-    (clone / ".venv" / "bin").symlink_to(sysconfig.get_path("scripts"))
+    for name in ("bin", "lib", "pyvenv.cfg"):
+        (clone / ".venv" / name).symlink_to(Path(sys.prefix) / name)
     (clone / ".venv" / "installed").touch()  # or make would install it
     for name, script in {"docker": _DOCKER, "aws": _AWS}.items():
         (programs / name).write_text(script)
         (programs / name).chmod(0o755)
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("AWS_", "S3_"))}
     with strict_cloud(directory / "cloud") as cloud:
-        template = directory / "template.json"
-        template.write_text(json.dumps(without_what_is_unknown(load("fargate"))))
-        monitoring = directory / "monitoring.json"
-        monitoring.write_text(json.dumps(without_what_is_unknown(load("monitoring"))))
+        for kind in ("fargate", "ec2", "monitoring"):
+            template = json.dumps(without_what_is_unknown(load(kind)), separators=(",", ":"))
+            (clone / PATHS[kind].relative_to(ROOT)).write_text(template)
         own = {
             **{name: ADMIN[name] for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")},
             "AWS_ENDPOINT_URL": cloud.endpoint,
@@ -208,8 +230,6 @@ def account_in(directory: Path) -> Iterator[Account]:
             "PATH": os.pathsep.join([str(programs), str(clone / ".venv" / "bin"), os.environ["PATH"]]),
             "PYTHONPATH": str(clone),
             "TMPDIR": str(temporary),
-            "TEMPLATE": str(template),
-            "MONITORING_TEMPLATE": str(monitoring),
         }
         account = Account(cloud, clone, kept | own)
         try:
@@ -234,7 +254,7 @@ def deploy(account: Account, network: Iterable[str]) -> None:
     """Deploy the stack, with the lines that name the network."""
     for line in network:
         account.run(line)
-    account.run("make push deploy-fargate")
+    account.run("make push deploy-fargate VPC=default YES=1")
     account.learn()
     told = account.told
     account.client("s3").put_object(Bucket=told["oInputBucket"], Key=KEY, Body=CONTENT)

@@ -1,0 +1,87 @@
+"""Where a deployment is: the account and the region, with the clients for both."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import boto3
+from botocore.config import Config
+from botocore.exceptions import BotoCoreError, ClientError
+
+from cfn.errors import DeployError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from cfn.environment import Environment
+
+REGION_VARIABLES = ("AWS_REGION", "AWS_DEFAULT_REGION")
+_PATIENT = Config(retries={"mode": "standard", "max_attempts": 10})
+
+
+@dataclass(frozen=True)
+class Account:
+    """An account, in a region.
+
+    Attributes:
+        id: Its 12 digits.
+        region: The region.
+        caller: The ARN of whoever deploys.
+        session: What clients are made of.
+    """
+
+    id: str
+    region: str
+    caller: str
+    session: boto3.Session
+    _clients: dict[str, Any] = field(default_factory=dict)
+
+    def client(self, service: str) -> Any:
+        """Return the client of a service."""
+        if service not in self._clients:
+            self._clients[service] = self.session.client(service, config=_PATIENT)
+        return self._clients[service]
+
+
+def connect(environment: Environment, environ: Mapping[str, str] = os.environ) -> Account:
+    """Return the account of an environment, after a request that shows whose it is.
+
+    Raises:
+        DeployError: The region or the account is not known, or is another than the environment's.
+    """
+    region = _region(environment, environ)
+    try:
+        session = boto3.Session(profile_name=environment.options.get("AWS_PROFILE"), region_name=region)
+        if not session.region_name:
+            raise DeployError(
+                "AWS_REGION is not set: the region to deploy to, as in make deploy-fargate AWS_REGION=eu-central-1, in "
+                "the file of the environment, or exported"
+            )
+        found = session.client("sts", config=_PATIENT).get_caller_identity()
+    except (BotoCoreError, ClientError) as error:
+        raise DeployError(
+            f"AWS does not know who you are: log in first (aws sso login, or aws configure): {error}"
+        ) from None
+    expected = environment.options.get("AWS_ACCOUNT_ID", found["Account"])
+    if found["Account"] != expected:
+        raise DeployError(
+            f"these credentials are of the account {found['Account']} ({found['Arn']}), and AWS_ACCOUNT_ID "
+            f"({environment.places['AWS_ACCOUNT_ID']}) is {expected}: log in there, or choose another profile with "
+            "AWS_PROFILE"
+        )
+    return Account(found["Account"], session.region_name, found["Arn"], session)
+
+
+def _region(environment: Environment, environ: Mapping[str, str]) -> str | None:
+    """Return the region that is given, by the environment or else by the variables of AWS's tools."""
+    given = environment.options.get("AWS_REGION")
+    exported = {name: environ[name] for name in REGION_VARIABLES if environ.get(name)}
+    for name, region in exported.items():
+        if given and region != given:
+            raise DeployError(
+                f"{name} is {region} in your shell, and AWS_REGION is {given} ({environment.places['AWS_REGION']}): "
+                f"unset {name}, or export the same region"
+            )
+    return given or next(iter(exported.values()), None)

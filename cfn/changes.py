@@ -1,0 +1,85 @@
+"""What a deployment would change, as it is shown before it is asked about."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from cfn.said import table
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from cfn.stack import ChangeSet
+
+_HOLDS = {
+    "AWS::S3::Bucket": ("the stack would use another, empty bucket; this one stays, with its objects", False),
+    "AWS::SQS::Queue": ("the messages in it are lost: `runner submit` queues the objects again", True),
+    "AWS::Logs::LogGroup": ("the logs in it are lost", True),
+}
+"""What becomes of what a resource holds if it is replaced or removed, and whether that is lost."""
+_REPLACED = {"True": "yes", "Conditional": "perhaps", "False": "no"}
+_PERHAPS = "may be replaced"
+_SHOWN_CHARACTERS = 60
+
+
+def table_of_changes(change_set: ChangeSet) -> str:
+    """Return the changes of resources as a table; of a new stack only how many there are of each type."""
+    if change_set.creates:
+        types = [str(change["ResourceType"]) for change in change_set.changes]
+        return table((f"{types.count(name):3}", name) for name in dict.fromkeys(types))
+    rows = [("action", "resource", "type", "replaced")]
+    rows += [
+        (change["Action"], change["LogicalResourceId"], change["ResourceType"], _replaced(change))
+        for change in change_set.changes
+    ]
+    return table(rows)
+
+
+def _replaced(change: Mapping[str, Any]) -> str:
+    return _REPLACED.get(str(change.get("Replacement", "")), "")
+
+
+def warnings_about(change_set: ChangeSet) -> list[tuple[str, bool]]:
+    """Return a sentence for each resource with data that goes or may go, and whether something is lost for certain."""
+    found = []
+    for change in change_set.changes:
+        fate = _fate(change)
+        if change["ResourceType"] in _HOLDS and fate:
+            what, lost = _HOLDS[change["ResourceType"]]
+            if str(change.get("PolicyAction", "")).endswith("Retain"):
+                what, lost = "the stack would not use it any more; it stays, with what it holds", False
+            name = f"{change['LogicalResourceId']} ({change.get('PhysicalResourceId')})"
+            found.append((f"{name} {fate}: {what}", lost and fate != _PERHAPS))
+    return found
+
+
+def _fate(change: Mapping[str, Any]) -> str:
+    """Return in words that a resource goes, or may go; "" if it stays."""
+    if change["Action"] == "Remove":
+        return "is removed"
+    if str(change.get("Replacement")) == "True":
+        return "is replaced"
+    reasons = [told.get("Target", {}).get("RequiresRecreation") for told in change.get("Details", [])]
+    may_stay = bool(reasons) and all(reason == "Never" for reason in reasons)
+    return _PERHAPS if str(change.get("Replacement")) == "Conditional" and not may_stay else ""
+
+
+def table_of_parameters(now: Mapping[str, str], then: Mapping[str, str], places: Mapping[str, str]) -> str:
+    """Return the parameters that differ as a table; "" if there are none.
+
+    Args:
+        now: Their values, or the defaults.
+        then: What they will be.
+        places: Where values were found, by the names of parameters.
+    """
+    rows = [
+        (name, _short(now[name]) if name in now else "(none)", _short(then[name]), places.get(name, ""))
+        for name in sorted(then)
+        if now.get(name) != then[name]
+    ]
+    return table([("parameter", "now", "then", "from"), *rows]) if rows else ""
+
+
+def _short(text: str) -> str:
+    line = " ".join(text.split()) or "(empty)"
+    return line if len(line) <= _SHOWN_CHARACTERS else f"{line[: _SHOWN_CHARACTERS - 1]}…"
