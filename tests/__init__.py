@@ -5,6 +5,6 @@ import os
 if "POLARS_MAX_THREADS" not in os.environ:  # handing small frames to other threads takes longer than computing
     os.environ["POLARS_MAX_THREADS"] = "1"
     try:
-        import polars  # noqa: F401 # reads the variable once and for all
+        import polars as pl  # noqa: F401 # reads the variable once and for all
     finally:
         del os.environ["POLARS_MAX_THREADS"]  # processes that tests start decide for themselves

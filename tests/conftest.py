@@ -104,6 +104,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         with ministack(log) as endpoint:
             if endpoint:
                 yield endpoint
+                _client_of(endpoint).close()
                 return
     pytest.fail(f"ministack does not start:\n{log.read_text()[-2000:]}")
 
@@ -162,12 +163,15 @@ def aws(server: str, scratch: Path, monkeypatch: pytest.MonkeyPatch) -> str:  # 
     return server
 
 
+@functools.cache
+def _client_of(endpoint: str) -> Any:
+    return boto3.client("s3", endpoint_url=endpoint)  # takes a tenth of a second, which tests need not pay each
+
+
 @pytest.fixture
-def s3(aws: str) -> Iterator[Any]:
+def s3(aws: str) -> Any:
     """A client of the server that shares nothing with what is tested."""
-    client = boto3.client("s3", endpoint_url=aws)
-    yield client
-    client.close()
+    return _client_of(aws)
 
 
 @pytest.fixture
