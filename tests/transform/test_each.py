@@ -27,7 +27,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from tests.conftest import Command
-
     from transform.native.binding import Kernel
 
 TEXT = b"""\
