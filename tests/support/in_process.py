@@ -51,7 +51,9 @@ class _Pipes:
             ),
         }
         try:
-            with mock.patch.multiple(sys, **streams):
+            with contextlib.ExitStack() as replaced:
+                for name, stream in streams.items():
+                    replaced.enter_context(mock.patch.object(sys, name, stream))
                 yield
         finally:
             for stream in streams.values():
