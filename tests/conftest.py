@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import gc
 import os
 import signal
 import socket
@@ -18,6 +20,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 import boto3
 import hypothesis
 import pytest
+
+from tests.support.in_process import run_command
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -52,6 +56,17 @@ app.main()
 _CREDENTIALS = {"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test", "AWS_DEFAULT_REGION": "us-east-1"}
 
 
+def pytest_configure() -> None:
+    """Look for no garbage while tests are collected, which takes a third of the time for what is kept anyway."""
+    gc.disable()
+
+
+def pytest_collection_finish() -> None:
+    """Look for garbage again from here on, among what tests make only."""
+    gc.freeze()
+    gc.enable()
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Mark property tests, and take a part of the examples that each asks for unless all are wanted."""
     functions = set()
@@ -68,7 +83,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 class Command(Protocol):
-    """Runs `python -m transform` to its end. A variable of `env` that is None is taken out of the environment."""
+    """Runs the command to its end. A variable of `env` that is None is taken out of the environment."""
 
     def __call__(
         self, *args: object, stdin: bytes = b"", env: Mapping[str, str | None] | None = None
@@ -89,6 +104,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         with ministack(log) as endpoint:
             if endpoint:
                 yield endpoint
+                _client_of(endpoint).close()
                 return
     pytest.fail(f"ministack does not start:\n{log.read_text()[-2000:]}")
 
@@ -147,12 +163,15 @@ def aws(server: str, scratch: Path, monkeypatch: pytest.MonkeyPatch) -> str:  # 
     return server
 
 
+@functools.cache
+def _client_of(endpoint: str) -> Any:
+    return boto3.client("s3", endpoint_url=endpoint)  # takes a tenth of a second, which tests need not pay each
+
+
 @pytest.fixture
-def s3(aws: str) -> Iterator[Any]:
+def s3(aws: str) -> Any:
     """A client of the server that shares nothing with what is tested."""
-    client = boto3.client("s3", endpoint_url=aws)
-    yield client
-    client.close()
+    return _client_of(aws)
 
 
 @pytest.fixture
@@ -171,7 +190,13 @@ def _hang_up_is_not_ignored() -> None:
 
 @pytest.fixture
 def command(tmp_path: Path) -> Command:
-    """Runs the command as a child process."""
+    """Runs the command in this process, with pipes; `process` is for what only a process can show."""
+    return functools.partial(run_command, tmp_path)
+
+
+@pytest.fixture
+def process(tmp_path: Path) -> Command:
+    """Runs `python -m transform` as a child process, which takes a second."""
 
     def run(
         *args: object, stdin: bytes = b"", env: Mapping[str, str | None] | None = None

@@ -6,13 +6,12 @@ import gzip
 import json
 import re
 import shlex
-import subprocess
-import sys
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from tests.conftest import ROOT
+from tests.support.in_process import run_command
 from tests.test_docs import rows_of
 
 if TYPE_CHECKING:
@@ -67,8 +66,7 @@ def test_the_options_fit_the_data(data: str, use: str, tmp_path: Path) -> None:
     text, expected = DATA[kind_of(data) or ""]
     (tmp_path / "in.json.gz").write_bytes(gzip.compress(text.encode()))
     options = [] if use == "no option" else shlex.split(re.findall("`(.*)`", use)[0])
-    words = [sys.executable, "-m", "transform", "run", "in.json.gz", "-", "-q", "-e", "1 AS one", *options]
-    done = subprocess.run(words, cwd=tmp_path, capture_output=True, check=False)
+    done = run_command(tmp_path, "run", "in.json.gz", "-", "-q", "-e", "1 AS one", *options)
     assert (done.returncode, done.stderr) == (0, b"")
     assert [json.loads(line) for line in done.stdout.splitlines()] == [{**row, "one": 1} for row in expected]
     assert done.stdout.count(b"\n") == len(expected)

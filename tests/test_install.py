@@ -106,7 +106,8 @@ def test_commands_and_the_python_of_the_readme_work_where_the_wheel_is_installed
     assert all(file.is_relative_to(installed.cwd) and file.with_name("py.typed").exists() for file in files)
 
 
-@pytest.mark.timeout(INSTALL_TIMEOUT_S)  # half a minute by itself, most of it for polars
+@pytest.mark.slow  # half a minute, most of it for polars; `make lint` checks the uses of these types in the tests
+@pytest.mark.timeout(INSTALL_TIMEOUT_S)
 def test_type_checkers_know_the_types_of_the_installed_package(installed: Environment) -> None:
     for name, text in (("program.py", PROGRAM), ("wrong.py", WRONG)):
         (installed.cwd / name).write_text(text)

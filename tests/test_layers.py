@@ -55,6 +55,8 @@ def modules_of(package: str) -> dict[str, Path]:
 
 SOURCES = modules_of("transform") | modules_of("runner")
 MODULES = sorted(SOURCES.keys() - {"transform", "runner", "transform.__main__"})
+OF_RUNNER = [name for name in MODULES if name.startswith("runner.")]
+OF_TRANSFORM = [name for name in MODULES if name.startswith("transform.")]
 
 
 @cache
@@ -107,6 +109,11 @@ def room_of(name: str) -> str:
     return first
 
 
+def height_of(name: str) -> int:
+    """Return how high the room of a module is above the ground."""
+    return -ROOMS[name.partition(".")[0]].index(room_of(name))
+
+
 def child(*arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, *arguments], cwd=ROOT, capture_output=True, text=True, timeout=60, check=False
@@ -119,16 +126,17 @@ def modules_after(statement: str) -> set[str]:
     return set(json.loads(result.stdout))
 
 
-@pytest.mark.parametrize("name", MODULES)
-def test_file_lies_in_a_room(name: str) -> None:
-    assert room_of(name) in ROOMS[name.partition(".")[0]]
+def test_each_file_lies_in_a_room() -> None:
+    assert [name for name in MODULES if room_of(name) not in ROOMS[name.partition(".")[0]]] == []
 
 
-@pytest.mark.parametrize("name", MODULES)
-def test_imports_go_down_the_list_of_rooms(name: str) -> None:
-    rooms = ROOMS[name.partition(".")[0]]
-    here = rooms.index(room_of(name))
-    upward = {other for other in imports_of(name, ast.walk(tree(name))) if rooms.index(room_of(other)) < here}
+def test_imports_go_down_the_list_of_rooms() -> None:
+    upward = {
+        (name, other)
+        for name in MODULES
+        for other in imports_of(name, ast.walk(tree(name)))
+        if height_of(other) > height_of(name)
+    }
     assert not upward
 
 
@@ -147,37 +155,39 @@ def test_files_do_import_one_another() -> None:
     assert {"runner.worker.crew", "runner.worker.settlement", "runner.worker.intake"} <= loop
 
 
-@pytest.mark.parametrize("name", [name for name in MODULES if name.startswith("runner.")])
-def test_the_worker_uses_of_the_engine_what_that_exports(name: str) -> None:
-    used = {imported for imported in names_imported(ast.walk(tree(name))) if imported.startswith("transform.")}
-    assert used <= {f"transform.{public}" for public in transform.__all__}
+def test_the_worker_uses_of_the_engine_what_that_exports() -> None:
+    for name in OF_RUNNER:
+        used = {imported for imported in names_imported(ast.walk(tree(name))) if imported.startswith("transform.")}
+        assert used <= {f"transform.{public}" for public in transform.__all__}, name
 
 
-@pytest.mark.parametrize("name", [name for name in MODULES if name.startswith("transform.")])
-def test_packages_that_have_no_business_in_the_engine_are_not_imported(name: str) -> None:
-    packages = {imported.partition(".")[0] for imported in names_imported(ast.walk(tree(name)))}
-    assert not packages & {"runner", "tests", "boto3", "requests", "pandas"}
-    if room_of(name) != "cli":
-        assert "click" not in packages
-        assert "rich" not in packages or name == "transform.progress_bar"
+def test_packages_that_have_no_business_in_the_engine_are_not_imported() -> None:
+    for name in OF_TRANSFORM:
+        packages = {imported.partition(".")[0] for imported in names_imported(ast.walk(tree(name)))}
+        assert not packages & {"runner", "tests", "boto3", "requests", "pandas"}, name
+        if room_of(name) != "cli":
+            assert "click" not in packages, name
+            assert "rich" not in packages or name == "transform.progress_bar", name
 
 
-@pytest.mark.parametrize("name", MODULES)
-def test_environment_is_not_read_at_import(name: str) -> None:
-    for node in at_import(tree(name)):
-        assert not (isinstance(node, ast.Attribute) and node.attr in {"environ", "environb", "getenv"}), node.lineno
-        if name.startswith("transform."):
-            assert not (isinstance(node, ast.Name) and node.id in {"environ", "getenv"}), node.lineno
+def test_environment_is_not_read_at_import() -> None:
+    for name in MODULES:
+        for node in at_import(tree(name)):
+            place = (name, getattr(node, "lineno", 0))
+            assert not (isinstance(node, ast.Attribute) and node.attr in {"environ", "environb", "getenv"}), place
+            if name.startswith("transform."):
+                assert not (isinstance(node, ast.Name) and node.id in {"environ", "getenv"}), place
 
 
 STARTS_A_PROCESS = {"runner.cli", "runner.demo", "runner.job.process", "runner.ops.commands"}
 
 
-@pytest.mark.parametrize("name", [name for name in MODULES if name.startswith("runner.")])
-def test_the_worker_reads_the_environment_where_a_process_begins_only(name: str) -> None:
-    nodes = at_import(tree(name)) if name in STARTS_A_PROCESS else ast.walk(tree(name))
+def test_the_worker_reads_the_environment_where_a_process_begins_only() -> None:
     reads = [
-        node for node in nodes if isinstance(node, ast.Attribute) and ast.unparse(node) in {"os.environ", "os.getenv"}
+        (name, node.lineno)
+        for name in OF_RUNNER
+        for node in (at_import(tree(name)) if name in STARTS_A_PROCESS else ast.walk(tree(name)))
+        if isinstance(node, ast.Attribute) and ast.unparse(node) in {"os.environ", "os.getenv"}
     ]
     assert reads == []
 
@@ -260,13 +270,13 @@ def test_a_job_does_not_wait_for_imports() -> None:
     assert modules_after("import runner.job.process") >= needed
 
 
-@pytest.mark.parametrize("name", transform.__all__)
-def test_public_name_is_there_and_documented(name: str) -> None:
-    value = getattr(transform, name)
-    assert value.__name__ == name
-    assert value.__module__.startswith("transform.")
-    assert inspect.getdoc(value)
-    assert name in dir(transform)
+def test_public_names_are_there_and_documented() -> None:
+    for name in transform.__all__:
+        value = getattr(transform, name)
+        assert value.__name__ == name
+        assert value.__module__.startswith("transform."), name
+        assert inspect.getdoc(value), name
+        assert name in dir(transform)
 
 
 def test_public_methods_are_documented() -> None:
@@ -315,8 +325,8 @@ WRITES = {
 }
 
 
-@pytest.mark.parametrize("name", [name for name in MODULES if name not in PRINTS])
-def test_texts_reach_the_terminal_where_control_characters_are_made_visible(name: str) -> None:
-    calls = {ast.unparse(node.func) for node in ast.walk(tree(name)) if isinstance(node, ast.Call)}
-    assert calls & WRITES == ALSO_PRINTS.get(name, set())
-    assert name not in ALSO_PRINTS or "printable" in calls
+def test_texts_reach_the_terminal_where_control_characters_are_made_visible() -> None:
+    for name in set(MODULES) - PRINTS:
+        calls = {ast.unparse(node.func) for node in ast.walk(tree(name)) if isinstance(node, ast.Call)}
+        assert calls & WRITES == ALSO_PRINTS.get(name, set()), name
+        assert name not in ALSO_PRINTS or "printable" in calls, name

@@ -248,7 +248,7 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
 @pytest.mark.parametrize("old", [OLD, None], ids=["over an old output", "new"])
 @pytest.mark.parametrize("name", ["output.jsonl", "output.jsonl.gz"])
 def test_a_full_disk_leaves_what_was_there(
-    name: str, old: bytes | None, small_disk: Path, command: Command, tmp_path: Path
+    name: str, old: bytes | None, small_disk: Path, process: Command, tmp_path: Path
 ) -> None:
     source = tmp_path / "input.jsonl"
     noise = random.Random(1)
@@ -258,7 +258,7 @@ def test_a_full_disk_leaves_what_was_there(
     place = FilePlace(small_disk / name)
     if old is not None:
         place.put(old)
-    done = command("run", source, place.target, *ARGUMENTS)
+    done = process("run", source, place.target, *ARGUMENTS)
     assert (done.returncode, done.stdout) == (1, b"")
     assert done.stderr.decode() == f"transform: {place.target}: no space left on device\n"
     assert place.content() == old

@@ -5,8 +5,6 @@ from __future__ import annotations
 import io
 import json
 import pickle
-import subprocess
-import sys
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -28,6 +26,7 @@ from transform.native.each import Beside, Source, write_elements
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from tests.conftest import Command
     from transform.native.binding import Kernel
 
 TEXT = b"""\
@@ -258,13 +257,8 @@ def test_other_ways_to_look_at_an_input(tmp_path: Path) -> None:
     assert read_rejects(str(summary.rejects))["element"].to_list() == [4, 5, None, None, None]
 
 
-def test_command(tmp_path: Path) -> None:
+def test_command(tmp_path: Path, command: Command) -> None:
     (tmp_path / "in.jsonl").write_bytes(TEXT)
-
-    def command(*arguments: str) -> subprocess.CompletedProcess[bytes]:
-        words = [sys.executable, "-m", "transform", *arguments]
-        return subprocess.run(words, cwd=tmp_path, capture_output=True, check=False, stdin=subprocess.DEVNULL)
-
     rows = ("--each", "Records", "--with", "account", "--with", "region")
     done = command("run", "in.jsonl", "-", "-e", "a * 2 AS d", "--schema", "a=Float64", *rows)
     assert (done.returncode, done.stdout) == (3, OUTPUT)

@@ -7,8 +7,6 @@ import gzip
 import io
 import json
 import pickle
-import subprocess
-import sys
 from typing import TYPE_CHECKING, Any
 
 import polars as pl
@@ -24,6 +22,8 @@ from transform.explore.check import check
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from tests.conftest import Command
 
 KEEPING = Calculation(tag=pl.lit(1)).with_format("json")
 TEXT = b"""\
@@ -185,31 +185,21 @@ def test_wider_type_starts_the_run_again(tmp_path: Path) -> None:
     assert output.splitlines()[-1] == b'{"a": 0.5,"b":1.5}'
 
 
-def command(*arguments: str, path: Path) -> subprocess.CompletedProcess[bytes]:
-    return subprocess.run(
-        [sys.executable, "-m", "transform", *arguments],
-        cwd=path,
-        capture_output=True,
-        check=False,
-        stdin=subprocess.DEVNULL,
-    )
-
-
-def test_command(tmp_path: Path) -> None:
+def test_command(tmp_path: Path, command: Command) -> None:
     (tmp_path / "in.json").write_bytes(TEXT)
     of_calculation = ("-e", "a * 2 AS c", "--schema", "a=Float64", "--format", "json")
-    done = command("run", "in.json", "-", *of_calculation, path=tmp_path)
+    done = command("run", "in.json", "-", *of_calculation)
     assert (done.returncode, done.stdout) == (3, OUTPUT)
-    done = command("preview", "in.json", *of_calculation, path=tmp_path)
+    done = command("preview", "in.json", *of_calculation)
     assert b"10.0" in done.stdout
-    done = command("schema", "in.json", "--format", "json", path=tmp_path)
+    done = command("schema", "in.json", "--format", "json")
     assert b"5 lines sampled (the whole input); 1 without a JSON object left out" in done.stdout.replace(b"\n", b" ")
-    done = command("new", "double", "--from", "in.json", "--format", "json", path=tmp_path)
+    done = command("new", "double", "--from", "in.json", "--format", "json")
     assert done.returncode == 0, done.stderr
-    done = command("check", "double.py", "in.json", "--max-rejects", "2", path=tmp_path)
+    done = command("check", "double.py", "in.json", "--max-rejects", "2")
     assert (done.returncode, b"no problems" in done.stdout) == (0, True), done.stdout
     (tmp_path / "plain.py").write_text("def calculation(json_obj):\n    return json_obj\n")
-    done = command("check", "plain.py", "in.json", "--max-rejects", "1", "--format", "json", path=tmp_path)
+    done = command("check", "plain.py", "in.json", "--max-rejects", "1", "--format", "json")
     assert b"all 6 lines of in.json: 5 in the output" in done.stdout
-    done = command("run", "in.json", "out.jsonl", "-e", "a AS b", path=tmp_path)
+    done = command("run", "in.json", "out.jsonl", "-e", "a AS b")
     assert b"--format json" in done.stderr

@@ -1,4 +1,4 @@
-"""The command, run as a user runs it: as a process of its own, judged by its exit status, its streams and its files."""
+"""The command, judged by its exit status, its streams and its files; some tests run it as a process of its own."""
 
 from __future__ import annotations
 
@@ -125,19 +125,19 @@ def test_examples_in_the_help_work(here: Path, run: Any) -> None:
     assert (here / "out.jsonl").read_bytes().count(b'"review_score":') == 200
 
 
-def test_version_comes_with_the_level_of_the_kernel(command: Command) -> None:
+def test_version_comes_with_the_level_of_the_kernel(process: Command) -> None:
     lowest = "neon" if platform.machine() in {"aarch64", "arm64"} else "v1"
     for env, level in ((PLAIN, r"(v[134]|neon)"), (PLAIN | {"TRANSFORM_CPU": lowest}, lowest)):
-        result = command("--version", env=env)
+        result = process("--version", env=env)
         expected = rf"transform {re.escape(version('jsonl-transform'))} \(kernel {level}\)\n"
         assert (result.returncode, result.stderr) == (OK, b"")
         assert re.fullmatch(expected, result.stdout.decode())
 
 
 @pytest.mark.parametrize("args", [("--version",), ("preview", "good.jsonl", *INT), ("run", "good.jsonl", "-", *INT)])
-def test_level_that_is_none_is_an_error_of_one_line(here: Path, command: Command, args: tuple[str, ...]) -> None:
+def test_level_that_is_none_is_an_error_of_one_line(here: Path, process: Command, args: tuple[str, ...]) -> None:
     assert here.is_dir()
-    result = command(*args, env=PLAIN | {"TRANSFORM_CPU": "nonsense"})
+    result = process(*args, env=PLAIN | {"TRANSFORM_CPU": "nonsense"})
     assert (result.returncode, result.stdout) == (FAILED, b"")
     assert re.fullmatch(
         rb"transform: TRANSFORM_CPU=nonsense is no level of this processor; it has [v134, neo]+\n", result.stderr
@@ -147,8 +147,8 @@ def test_level_that_is_none_is_an_error_of_one_line(here: Path, command: Command
 # --- a good run ----------------------------------------------------------------------------------------------------
 
 
-def test_sample_file_gets_what_a_loop_over_its_lines_gives(here: Path, run: Any) -> None:
-    result = run("run", SAMPLE, "out.jsonl", "-e", "stars * review_count AS review_score", "-w", "is_open = 1")
+def test_sample_file_gets_what_a_loop_over_its_lines_gives(here: Path, process: Command) -> None:
+    result = process("run", SAMPLE, "out.jsonl", "-e", "stars * review_count AS review_score", "-w", "is_open = 1")
     assert (result.returncode, result.stdout) == (OK, b"")
     expected = []
     for line in SAMPLE.read_bytes().splitlines():
@@ -438,6 +438,18 @@ MISTAKES: dict[str, tuple[Sequence[str], str]] = {
     ),
     "comparison of text and number": (["in.jsonl", "-w", "state > 3"], "`state > 3` is refused: `state` is text"),
 }
+
+
+def test_a_process_answers_as_well(here: Path, process: Command) -> None:
+    for args, status in ((["good.jsonl", "-", "-q", *INT], OK), (["bad.jsonl", "-", "-q", *INT], WITH_REJECTS)):
+        result = process("run", *args)
+        assert (result.returncode, result.stderr) == (status, b"")
+        assert result.stdout.count(b"\n") == 2
+    for args, status in ((["absent.jsonl", "out.jsonl", *INT], FAILED), (["good.jsonl"], USAGE)):
+        result = process("run", *args)
+        assert (result.returncode, result.stdout) == (status, b"")
+        assert b"Traceback" not in result.stderr
+    assert sorted(path.name for path in here.iterdir()) == ["bad.jsonl", "good.jsonl"]
 
 
 @pytest.mark.parametrize("name", MISTAKES)

@@ -143,8 +143,7 @@ def test_the_nearest_of_all_are_the_nearest_among_the_nearest_of_each(pools: lis
     assert len(together) <= 3
 
 
-@pytest.mark.parametrize("workers", [2, 3])
-@pytest.mark.parametrize("packed", [False, True])
+@pytest.mark.parametrize(("workers", "packed"), [(2, True), (3, False)])
 def test_any_number_of_workers_gives_the_same_notes(workers: int, packed: bool, tmp_path: Path) -> None:
     rare = b'{"a":1,"rare":1,"\\u0061bc":2}\n'
     content = example_lines(2000) + rare + example_lines(2000)

@@ -73,7 +73,9 @@ def numbers(summary: Summary) -> dict[str, Any]:
     return {name: value for name, value in summary.to_dict().items() if name not in ("seconds", "mb_per_s", "source")}
 
 
-@pytest.mark.parametrize("workers", [2, 3, 4])
+@pytest.mark.parametrize(
+    "workers", [3, pytest.param(2, marks=pytest.mark.slow), pytest.param(4, marks=pytest.mark.slow)]
+)
 def test_ranges_give_the_same_bytes_for_any_number_of_workers(workers: int, tmp_path: Path) -> None:
     data = mixed_lines(3000)
     alone = outcome(data, tmp_path, workers=1)

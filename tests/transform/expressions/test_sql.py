@@ -49,13 +49,13 @@ CONSTANTS = {"true", "false", "null"}
 CLOCKS = {"current_date", "current_time", "current_timestamp", "localtime", "localtimestamp"}
 
 
-@pytest.mark.parametrize("name", sorted({*KEYWORDS} - CONSTANTS - CLOCKS))
-def test_a_keyword_is_a_name_or_the_message_says_to_quote_it(name: str) -> None:
-    try:
-        assert Calculation.from_sql(f"{name} AS r").columns == (name,)
-    except CalculationError as error:
-        assert f'is written `"{name}"`' in str(error)  # noqa: PT017 - one of both
-    assert Calculation.from_sql(f'"{name}" AS r').columns == (name,)
+def test_a_keyword_is_a_name_or_the_message_says_to_quote_it() -> None:
+    for name in {*KEYWORDS} - CONSTANTS - CLOCKS:
+        try:
+            assert Calculation.from_sql(f"{name} AS r").columns == (name,)
+        except CalculationError as error:
+            assert f'is written `"{name}"`' in str(error)  # noqa: PT017 - one of both
+        assert Calculation.from_sql(f'"{name}" AS r').columns == (name,)
 
 
 SAID = {

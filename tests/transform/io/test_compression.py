@@ -150,12 +150,10 @@ def test_a_compressed_file_is_read_whatever_it_is_called(name: str, kind: str, t
 
 
 @each_good
-@pytest.mark.parametrize("read_bytes", [1, 2, 3, 7, 1 << 20])
-@pytest.mark.parametrize("view_bytes", [1, 5, 4096])
-def test_it_does_not_matter_how_the_compressed_bytes_come(
-    name: str, kind: str, read_bytes: int, view_bytes: int
-) -> None:
-    assert inflate(name, GOOD[name][kind], read_bytes, view_bytes) == CONTENT
+def test_it_does_not_matter_how_the_compressed_bytes_come(name: str, kind: str) -> None:
+    for read_bytes in (1, 2, 3, 7, 1 << 20):
+        for view_bytes in (1, 5, 4096):
+            assert inflate(name, GOOD[name][kind], read_bytes, view_bytes) == CONTENT, (read_bytes, view_bytes)
 
 
 @every_format

@@ -343,8 +343,8 @@ def test_a_full_device_is_an_error(source: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["-", "/dev/stdout", "/dev/fd/1", "/proc/self/fd/1"])
-def test_standard_output_is_streamed_into(name: str, source: Path, command: Command) -> None:
-    done = command("run", source, name, *ARGUMENTS)
+def test_standard_output_is_streamed_into(name: str, source: Path, process: Command) -> None:
+    done = process("run", source, name, *ARGUMENTS)
     assert (done.returncode, done.stderr, done.stdout) == (0, b"", EXPECTED)
 
 
@@ -432,8 +432,8 @@ def test_what_is_removed_is_the_file_behind_a_symlink_and_never_a_device(directo
     assert Path("/dev/null").is_char_device()
 
 
-def test_rejects_to_standard_output_remove_no_file_of_that_name(source: Path, tmp_path: Path, command: Command) -> None:
+def test_rejects_to_standard_output_remove_no_file_of_that_name(source: Path, tmp_path: Path, process: Command) -> None:
     (tmp_path / "-").write_bytes(OLD)  # the command runs in this directory
-    done = command("run", source, "output", "--rejects", "-", *ARGUMENTS)
+    done = process("run", source, "output", "--rejects", "-", *ARGUMENTS)
     assert (done.returncode, done.stdout, done.stderr) == (0, b"", b"")
     assert (tmp_path / "-").exists()

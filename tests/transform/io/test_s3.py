@@ -268,16 +268,16 @@ def test_a_place_that_is_none_is_an_error_in_one_line(
     assert "\n" not in str(caught_too.value)
 
 
-def test_the_command_says_in_one_line_what_is_missing(command: Command, place: ObjectPlace) -> None:
-    done = command("run", f"s3://{place.bucket}/missing", place.target, *ARGUMENTS)
+def test_the_command_says_in_one_line_what_is_missing(process: Command, place: ObjectPlace) -> None:
+    done = process("run", f"s3://{place.bucket}/missing", place.target, *ARGUMENTS)
     assert (done.returncode, done.stdout) == (1, b"")
     assert done.stderr.startswith(f"transform: s3://{place.bucket}/missing: no such bucket or key".encode())
     assert done.stderr.count(b"\n") == 1
 
 
-def test_missing_credentials_are_an_error_in_one_line(command: Command, place: ObjectPlace, tmp_path: Path) -> None:
+def test_missing_credentials_are_an_error_in_one_line(process: Command, place: ObjectPlace, tmp_path: Path) -> None:
     env = {"AWS_ACCESS_KEY_ID": None, "AWS_SECRET_ACCESS_KEY": None, "HOME": str(tmp_path)}
-    done = command("run", "-", place.target, *ARGUMENTS, stdin=lines(3), env=env)
+    done = process("run", "-", place.target, *ARGUMENTS, stdin=lines(3), env=env)
     assert (done.returncode, done.stdout) == (1, b"")
     assert done.stderr.decode() == (
         f"transform: {place.target}: no AWS credentials found. "
@@ -537,10 +537,10 @@ def unreachable_from(operation: str) -> Callable[[Request], Fault | None]:
 
 @pytest.mark.slow
 def test_an_upload_that_could_not_be_aborted_is_swept_by_the_next_process(
-    place: ObjectPlace, medium: Path, tmp_path: Path, proxy: Proxy, command: Command
+    place: ObjectPlace, medium: Path, tmp_path: Path, proxy: Proxy, process: Command
 ) -> None:
     proxy.rule = unreachable_from("UploadPart")
-    done = command("run", medium, place.target, *ARGUMENTS)
+    done = process("run", medium, place.target, *ARGUMENTS)
     assert done.returncode == 1
     assert done.stderr.count(b"\n") == 1
     assert place.content() == OLD

@@ -50,7 +50,13 @@ def tree(tmp_path: Path) -> Path:
     return copy
 
 
-@pytest.mark.parametrize("target", TARGETS)
+QUICK = {"x86_64-linux", "aarch64-macos"}
+"""Each system and each machine once: the others have nothing that none of these has."""
+
+
+@pytest.mark.parametrize(
+    "target", [pytest.param(target, marks=() if target in QUICK else pytest.mark.slow) for target in TARGETS]
+)
 def test_wheel_of_a_target_has_its_library_and_nothing_to_compile(tmp_path: Path, target: str) -> None:
     system, machine, platforms = PLATFORMS[target]
     library = {"linux": "libkernel.so", "macos": "libkernel.dylib"}[system]
