@@ -326,7 +326,8 @@ class _Request:
         watched = key.startswith("checkpoints/") and network.is_checkpoint(key)
         before = network.etag_of(key) if watched else None
         finishing = network.finishing(self.operation, self.arguments)
-        arguments, left_out = self.arguments, []
+        left_out: list[dict[str, Any]] = []
+        arguments = self.arguments
         if self.fault is Fault.PARTLY:
             arguments, left_out = self._without_some_entries()
         try:

@@ -16,7 +16,7 @@ from click.testing import CliRunner
 from hypothesis import example, given
 
 from runner.aws.dead_letters import Cause, Causes, DeadLetter
-from runner.aws.message import Message
+from runner.aws.message import Lane, Message
 from runner.cli import cli
 from runner.demo import _head, _say, _shortened
 from runner.ops.cancel import Cancelled
@@ -59,7 +59,7 @@ def test_lines_are_shown_without_control_characters(one: str, other: str) -> Non
         causes_text("moved", causes),
         status_text(status),
         cancelled_text(cancelled, 5.0, dry_run=False),
-        tally_text(Tally(2, 5, {one: 1}, [one, other], one), dry_run=True),
+        tally_text(Tally(2, 5, {one: 1}, [one, other], one), Lane.MAIN, dry_run=True),
     ):
         assert not_shown(echoed([*lines])) == set()
 
