@@ -50,7 +50,7 @@ if ! podman image exists "$BASE" && ! timeout 60 podman pull --quiet "docker.io/
     BASE=localhost/transform-base:$SUITE
     debian_base "$BASE"
 fi
-# Certificates are those of this machine, which may trust its own index of packages; index and options likewise.
+# Certificates are those of this machine, which may trust its own index of packages; it also decides the index and options.
 certificates=()
 [ ! -d /etc/ssl/certs ] || certificates=(--volume /etc/ssl/certs:/etc/ssl/certs:ro)
 run podman build --isolation chroot --network host --format docker --quiet \

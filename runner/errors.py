@@ -73,7 +73,7 @@ class NoUploadError(StoreError):
 
 
 class StartAgainError(Exception):
-    """Something that an attempt has stored is lost, so that the output has to be made again; not the end of a job."""
+    """Something that an attempt has stored is lost, so that the output must be made again; not the end of a job."""
 
 
 class FencedError(RunnerError):

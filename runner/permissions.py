@@ -78,7 +78,7 @@ OPERATOR_ACTIONS = {
         "sqs:GetQueueUrl",
         "sqs:GetQueueAttributes",
         "sqs:ReceiveMessage",  # status, letters, redrive, discard
-        "sqs:ChangeMessageVisibility",  # likewise
+        "sqs:ChangeMessageVisibility",  # status, letters, redrive, discard
         "sqs:DeleteMessage",  # redrive, discard
     ),
     "keys": ("kms:Decrypt", "kms:GenerateDataKey"),

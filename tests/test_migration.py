@@ -63,9 +63,9 @@ def run(code: str) -> Any:
 
 def test_page_covers_what_functions_do() -> None:
     assert PAGE.count("```") == 6 * len(PAIRS)
-    topics = {"Arithmetic", "Defaults", "Conditionals", "Strings", "Dates", "Objects", "Lists", "Lookups"}
+    topics = {"Arithmetic", "Defaults", "Conditionals", "Strings", "Dates", "Nested", "Lists", "Lookups"}
     assert topics <= {pair.heading.split()[0] for pair in PAIRS}
-    assert {"Members that go", "Members renamed", "Lines that go", "Lines that are rejected"} <= {
+    assert {"Removing members", "Renaming members", "Removing lines", "Rejecting lines"} <= {
         pair.heading for pair in PAIRS
     }
 
@@ -92,8 +92,8 @@ def test_pair_shows_what_its_heading_says(pair: Pair) -> None:
         except LineError:
             outcomes.append("rejected")
     assert outcomes.count("kept") >= 1
-    assert ("dropped" in outcomes) == (pair.heading == "Lines that go")
-    assert ("rejected" in outcomes) == (pair.heading == "Lines that are rejected")
+    assert ("dropped" in outcomes) == (pair.heading == "Removing lines")
+    assert ("rejected" in outcomes) == (pair.heading == "Rejecting lines")
 
 
 def by_loop(function: Callable[[Any], object], line: str) -> str:

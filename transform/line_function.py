@@ -28,7 +28,7 @@ class LineFunction(Runnable):
     duplicate members are not kept. A line for which the function raises is rejected.
 
     Args:
-        function: The function; it has to be pure.
+        function: The function; it must be pure.
         origin: The text that it was made from, as its identity.
         modules: The modules beside its file, from which worker processes import.
         rows: What the rows of an input are.

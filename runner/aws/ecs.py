@@ -27,7 +27,7 @@ EXPIRES_MINUTES = 30
 TIMEOUT_S = 3.0
 RETRY_S = 15.0
 IDLE_S = 1.0
-"""How long a task has to be idle before its protection ends: a gap between two jobs is not worth two requests."""
+"""How long a task must be idle before its protection ends: a gap between two jobs is not worth two requests."""
 CLOSE_S = 2.0
 REST_AFTER_S = 15 * 60.0
 """After this time of protection without a break, a task takes no more work until it has rested."""

@@ -48,7 +48,7 @@ class Origin:
         sequencer: S3's sequencer of the event, "" if it had none.
         modified: When the input was written, in ms since the epoch; 0 if that is not known.
         sent: When the message was sent, in ms since the epoch; 0 if that is not known.
-        first_sent: When the original of the message was sent, likewise; the same if the message is not a copy.
+        first_sent: When the original of the message was sent, in the same unit; equal if the message is not a copy.
     """
 
     source: str

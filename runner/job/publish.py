@@ -109,7 +109,7 @@ class Publisher:
             this.
 
         Raises:
-            StartAgainError: The output has to be made again.
+            StartAgainError: The output must be made again.
             SourceChangedError: There is an output, and the version that was read is not the current one any more.
             RunnerError: The lease is lost, or a request to S3 failed; a retry may succeed.
         """

@@ -61,10 +61,10 @@ def sweep(
 
     Args:
         deployment: The deployment.
-        age: Checkpoints and uploads have to be older than this.
+        age: Checkpoints and uploads must be older than this.
         dry_run: Yield what would be removed, and remove nothing.
-        retention: Notes that jobs are cancelled have to be older than this as well: SQS keeps no message for longer.
-        longest_lease: Rejected lines have to be older than this as well, as no job runs for longer; by default
+        retention: Notes that jobs are cancelled must be older than this as well: SQS keeps no message for longer.
+        longest_lease: Rejected lines must be older than this as well, as no job runs for longer; by default
             MAX_LEASE_S.
 
     Raises:

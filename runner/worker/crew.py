@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 _MAX_DEATHS = 2
 _MAX_FAILED_STARTS = 5  # in a row: S3 may be away for a moment when a process starts
 _MAX_START_S = 120.0
-"""Within which a process has to be ready; the health check of the templates grants a new task as long.
+"""Within which a process must be ready; the health check of the templates grants a new task as long.
 
 It takes seconds to load polars and a calculation and to look at the buckets. A module of the calculation that waits for
 something, for example, would wait without end. If S3 does not answer for so long, the next process asks again.
@@ -285,7 +285,7 @@ class Crew:
             self._end(job, Outcome(JobResult.STOPPED, "it did not stop when asked to, so that its process was ended"))
 
     def _is_overdue(self, job: ActiveJob) -> bool:
-        """Return whether a job has to be requeued: it is at its own limit, or its lease soon cannot be renewed."""
+        """Return whether a job must be requeued: it is at its own limit, or its lease soon cannot be renewed."""
         settings = self._context.settings
         longest = max(settings.max_lease_s - settings.visibility_timeout_s, settings.max_lease_s / 2)
         held_s = self._clock.monotonic() - job.lease.received  # which includes the time that it has waited here

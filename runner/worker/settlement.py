@@ -297,7 +297,7 @@ class Settlement:
         return replace(outcome, kind=JobResult.FAILED, reason=reason), Disposal.DEAD_LETTER
 
     def _inform_breaker(self, outcome: Outcome, key: str) -> None:
-        """Note denials, failures that more attempts would not have changed, and probes that have to be made again.
+        """Note denials, failures that more attempts would not have changed, and probes that must be made again.
 
         A failure of an object alone is not noted: a probe of it continues with another object at once.
         """

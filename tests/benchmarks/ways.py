@@ -24,7 +24,7 @@ class Rival:
     """What one would use instead; its name is that of its script."""
 
     label: str
-    library: str  # or program, which has to be installed
+    library: str  # or program, which must be installed
     s_per_gb: float
 
 

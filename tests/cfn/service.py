@@ -36,7 +36,7 @@ class Service:
     """A service, its queue and its tasks, each of which does one job at a time.
 
     When it has more tasks than it should, it stops those that are not protected, the busy ones first: ECS makes no
-    difference between them, so that the worst has to be expected. A task protects itself as soon as it has a job, if it
+    difference between them, so that the worst must be expected. A task protects itself as soon as it has a job, if it
     may, and until the job is done.
 
     Args:

@@ -64,7 +64,7 @@ class _Metrics:
             self._quiet = 0
         there = self._quiet <= ASLEEP_AFTER_MINUTES and minute >= self._awake_at
         numbers = [len(service.waiting), service.in_flight] if there else [None, None]
-        # Without tasks there are no metrics of them either, which is not documented but has to be reckoned with.
+        # Without tasks there are no metrics of them either, which is not documented but must be reckoned with.
         running = sum(task.ready_s <= now_s for task in service.tasks)
         counts = [service.desired, running] if service.tasks or service.desired else [None, None]
         for points, number in zip(self._points.values(), [*numbers, *counts], strict=True):

@@ -131,7 +131,7 @@ class Scenario:
 
     @property
     def is_calm(self) -> bool:
-        """Whether nothing goes wrong, so that nothing may be left that has to be swept.
+        """Whether nothing goes wrong, so that nothing may be left that must be swept.
 
         A job whose message SQS delivers to another worker as well may be killed while it creates an upload.
         """

@@ -2,7 +2,7 @@
 
 The state machine acts on simulated workers, and keeps beside them a dictionary of what ought to be there: the output of
 each key and the number of its dead letters. While there is work in progress, it holds what is allowed; once all is at
-rest, the dictionary is narrowed to what is observed, which has to be among it.
+rest, the dictionary is narrowed to what is observed, which must be among it.
 """
 
 from __future__ import annotations

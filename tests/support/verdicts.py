@@ -1,6 +1,6 @@
 """What may stand in a calculation: a verdict on everything of polars that makes an expression, with examples.
 
-A calculation is evaluated on pieces of the input, so each expression has to be a pure function of one row. These tables
+A calculation is evaluated on pieces of the input, so each expression must be a pure function of one row. These tables
 say of every public method and function whether it is. `test_rowwise.py` compares them with what polars has (nothing may
 be missing) and with what becomes of the examples when they stand in a calculation; the safe ones are evaluated in
 pieces.

@@ -264,5 +264,5 @@ def test_command(tmp_path: Path, command: Command) -> None:
     assert (done.returncode, done.stdout) == (3, OUTPUT)
     assert b"6 lines sampled" in command("schema", "in.jsonl", *rows).stdout
     done = command("run", "in.jsonl", "-", "--drop", "a", "--with", "a")
-    assert (done.returncode, b"--with is of use with --each only" in done.stderr) == (2, True)
+    assert (done.returncode, b"--with needs --each" in done.stderr) == (2, True)
     assert command("run", "in.jsonl", "-", "--drop", "a", "--each", "a,b").returncode == 2

@@ -90,7 +90,7 @@ def takes_rows(command: Callable[..., None]) -> Callable[..., None]:
         from transform.errors import OptionError
 
         if beside and each is None:
-            raise click.UsageError("--with is of use with --each only")
+            raise click.UsageError("--with needs --each")
 
         def change(rows: "RowFormat") -> "RowFormat":
             rows = rows if file_format is None else rows.with_format(file_format)

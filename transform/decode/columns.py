@@ -125,7 +125,7 @@ def python_type(dtype: Any, paths: Paths = None, *, within_64_bits: bool = False
         dtype: The type.
         paths: The paths within objects that are used; objects may have other members, which are skipped. None if whole
             objects are used, which may have no other members than their type: those would be lost.
-        within_64_bits: Whether integers in arrays and objects have to be within 64 bits. polars turns some larger ones
+        within_64_bits: Whether integers in arrays and objects must be within 64 bits. polars turns some larger ones
             into null, so lines with larger ones are decoded one by one.
     """
     if isinstance(dtype, pl.List):

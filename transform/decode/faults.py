@@ -28,7 +28,7 @@ def find_reasons(
         stops: Where it ends.
         faults: What is wrong with it, as a `Fault`.
         places: At which of its bytes.
-        reasons: Where the reasons are noted. A line without one has to be looked at by itself.
+        reasons: Where the reasons are noted. A line without one must be looked at by itself.
     """
     for fault, reason in NOT_OBJECTS.items():
         reasons.add(np.flatnonzero(faults == fault), whole_form(*reason))

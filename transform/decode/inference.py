@@ -39,7 +39,7 @@ SAMPLE_LINES = 1000
 SAMPLE_BYTES = 32 << 20
 _MAX_BESIDE = 1000  # names that are kept for near names, for each member that is missing
 MAX_NAMES = 10_000
-"""About so many names are kept to find near names among them: each takes hundreds of bytes."""
+"""Approximate number of names that are kept to find near names among them: each takes hundreds of bytes."""
 
 _NEWLINE = re.compile(rb"\n")
 _OK, _BLANK = int(Status.OK), int(Status.BLANK)  # numpy compares numbers faster than enums
@@ -75,8 +75,8 @@ class Member:
         paths: The paths within it that are used, None for all of it.
         too_deep: Whether there is no type because a value is nested too deeply.
         reached: If it is missing in all lines: how many names of its path lead to objects.
-        beside: Likewise the names of the members that are in the last of these objects.
-        within: Likewise the kinds of values that were found in place of objects, after so many names of its path.
+        beside: The names of the members that are in the last of these objects, after the same number of names.
+        within: The kinds of values that were found in place of objects, by the number of names of the path before them.
     """
 
     present: int = 0
@@ -289,7 +289,7 @@ def _add_chunk(sample: Sample, chunk: Chunk | LongLine, max_line_bytes: int, wan
 
 
 def _size_of_lines(data: memoryview, count: int) -> int:
-    """Return the size of the first lines, so many or all."""
+    """Return the size of the first lines, at most this number."""
     ends = (found.end() for found in _NEWLINE.finditer(data))
     return next(itertools.islice(ends, count - 1, None), len(data))
 

@@ -148,7 +148,7 @@ def not_json(line: bytes, error: msgspec.DecodeError) -> Reason:
 
 
 def reason_of_fault(line: bytes, fault: int, place: int) -> Reason | None:
-    """Return the reason for a line with a `Fault` at a place; None if the line has to be decoded to find it."""
+    """Return the reason for a line with a `Fault` at a place; None if the line must be decoded to find it."""
     message = _MESSAGES.get(fault)
     if message is not None:
         return _not_json(line, message, None if message is _TRUNCATED else place)

@@ -37,7 +37,7 @@ class Misfits:
         lines: The index of each of these lines.
         known: Which of them are JSON objects without lone surrogates, of which the kernel has found the members.
         nodes: The number of each member in `found`, by path.
-        reasons: Where the reasons are noted, by row. A line without one has to be decoded.
+        reasons: Where the reasons are noted, by row. A line without one must be decoded.
     """
 
     def __init__(

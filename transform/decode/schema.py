@@ -112,7 +112,7 @@ class Column:
 
     @property
     def typed(self) -> bool:
-        """Whether values have to be of the type; otherwise nothing is read but their presence or number."""
+        """Whether values must be of the type; otherwise nothing is read but their presence or number."""
         read = self.read
         return not self.inferred or read is None or (read.use is Use.VALUE and read.elements != frozenset())
 

@@ -76,7 +76,7 @@ class FunctionSpec:
     ) -> tuple["FunctionPlan", Iterator[Chunk | LongLine]]:
         """Return the plan, and all the chunks."""
         assert not widened  # noqa: S101 - a function has no columns
-        assert not known_columns  # noqa: S101 - likewise
+        assert not known_columns  # noqa: S101 - a function has no columns
         return FunctionPlan(self.function, max_line_bytes), chunks
 
 
@@ -169,7 +169,7 @@ def _encode(result: dict[str, Any]) -> bytes:
     try:
         try:
             return _ENCODER.encode(result)
-        except UnicodeEncodeError:  # a lone surrogate has to be written as an escape
+        except UnicodeEncodeError:  # a lone surrogate must be written as an escape
             return json.dumps(result, separators=(",", ":"), allow_nan=False).encode()
     except Exception as error:  # noqa: BLE001 - it may contain any object, and whatever encoding that one raises
         raise LineError("the calculation failed", f"its result cannot be written: {error}") from None

@@ -20,11 +20,11 @@ from transform.native.binding import Positions
 NEAR_BYTES = 256 << 10
 """Lines that start so far from the start of an input, or nearer, show which names it has."""
 MAX_MEMBERS = 1000
-"""Of a line, so many members are looked at for near names."""
+"""Number of members of a line that are compared with a name to find near ones."""
 
 
 _MAX_NEAR_NAMES = 100
-"""Of the names to drop or select, so many get near names, each of which takes time in proportion to the members."""
+"""Number of names to drop or select that get near names; each takes time in proportion to the members."""
 
 
 class NamesFound(NamedTuple):

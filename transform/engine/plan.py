@@ -181,7 +181,9 @@ class ExpressionPlan:
         decoded = self._decoder.decode(chunk)
         if not self._origins.schema:
             return decoded
-        return replace(decoded, frame=self._origins.add_to(decoded.frame, decoded.offsets[decoded.lines]))
+        rows, elements = decoded.lines, None if chunk.places is None else chunk.places.elements
+        numbers = None if elements is None else elements[rows]
+        return replace(decoded, frame=self._origins.add_to(decoded.frame, decoded.offsets[rows], numbers))
 
     def evaluate(self, chunk: Chunk, decoded: Decoded | None = None) -> EvaluatedChunk:
         """Return a chunk decoded and evaluated.

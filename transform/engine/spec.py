@@ -133,10 +133,10 @@ class ExpressionSpec:
 
     @property
     def source_fields(self) -> frozenset[str]:
-        """What the expressions use of where a row came from, apart from its offset."""
-        from transform.expressions.origins import OFFSET
+        """What the expressions use of where a row came from, apart from its place in the input."""
+        from transform.expressions.origins import OF_ROWS
 
-        return self.bound.fields - {OFFSET}
+        return self.bound.fields - OF_ROWS
 
     @property
     def predicates(self) -> list[pl.Expr]:

@@ -282,7 +282,7 @@ class State:
         """
         widened = {name: read_type(text) for name, text in plain["widened"].items()}
         checksum = check_text(plain.get("checksum"))  # states of earlier versions have none
-        source = plain.get("source")  # likewise
+        source = plain.get("source")  # absent in states of earlier versions, too
         if not isinstance(source, str | None):
             raise TypeError(f"not a source: {source!r:.80}")
         after = plain.get("after", 0)

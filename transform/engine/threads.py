@@ -122,7 +122,7 @@ class Threads:
         self._pending.append(_Task(self._executor.submit(work), opened))
 
     def _wait_for_some(self, most: int) -> Iterator[ChunkResult]:
-        """Yield the results of the first tasks, until fewer than so many are left."""
+        """Yield the results of the first tasks, until fewer than this number are left."""
         while len(self._pending) >= most:
             with _process.interruptible():
                 results = self._pending[0].results.result()

@@ -50,7 +50,7 @@ class Difference:
         member: The member, as `address.city` or `tags[]`; empty for the line itself.
         kind: What differs.
         ours: The value that the expressions give, as JSON; empty if the member is missing.
-        theirs: The value that the function gives, likewise.
+        theirs: The value that the function gives, as JSON; empty if the member is missing.
         relative: The difference of two numbers as a share of the larger; else None.
     """
 

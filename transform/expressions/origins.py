@@ -1,7 +1,7 @@
 """Where a row came from: `source` stands for the key or the version of the input, or the place of a line in it.
 
 In an expression it is a column of a reserved name. `bind` does not look for that in the lines; the plan adds it to the
-frame, with the same value for all lines of an input, except for the offset.
+frame, with the same value for all lines of an input, except for the place of each row.
 """
 
 from __future__ import annotations
@@ -19,11 +19,15 @@ if TYPE_CHECKING:
     from transform.io.source_info import SourceInfo
     from transform.native.binding import Positions
 
-OFFSET = "offset"
+OFFSET, ELEMENT = "offset", "element"
+OF_ROWS = frozenset((OFFSET, ELEMENT))
+"""The fields that differ between the rows of an input."""
+
 FIELDS: Mapping[str, pl.DataType] = {
     **dict.fromkeys(("bucket", "key", "uri", "name", "etag", "version_id"), pl.String()),
     "last_modified": pl.Datetime("us", "UTC"),
     OFFSET: pl.Int128(),
+    ELEMENT: pl.Int128(),
 }
 """The types of what is known, by name."""
 
@@ -46,15 +50,16 @@ COLUMNS = {column_of(field): field for field in FIELDS}
 
 
 def source(field: str) -> pl.Expr:
-    r"""Return an expression of where a row came from, the same for all lines of an input except for their offsets.
+    r"""Return an expression of where a row came from.
 
     It needs a name as a result, and is `SOURCE('key')` in SQL.
 
     Args:
         field: Of an object, and of the version of it that is read, `bucket`, `key`, `uri` (`s3://bucket/key`), `name`
             (the key after its last `/`), `etag` (without quotes), `version_id` or `last_modified` (a timestamp in UTC).
-            `offset` is where the row starts in the content (a line, or an object or element), in bytes from 0. Of a
-            file, the path as it was given is both `key` and `uri`. What is not known is null.
+            `offset` is where the row starts in the content (a line, or an object or element), in bytes from 0.
+            `element` is the number of the element in its array, from 1, if `each` makes rows of elements. Of a file,
+            the path as it was given is both `key` and `uri`. What is not known is null.
 
     Raises:
         CalculationError: There is no such field.
@@ -90,17 +95,20 @@ class Origins:
         self._constants = [
             pl.Series(name, [getattr(info, COLUMNS[name])], dtype)
             for name, dtype in self.schema.items()
-            if COLUMNS[name] != OFFSET
+            if COLUMNS[name] not in OF_ROWS
         ]
 
-    def add_to(self, frame: pl.DataFrame, offsets: Positions) -> pl.DataFrame:
+    def add_to(self, frame: pl.DataFrame, offsets: Positions, elements: Positions | None) -> pl.DataFrame:
         """Return a frame with the columns.
 
         Args:
             frame: The rows.
             offsets: Where the line of each starts in the input.
+            elements: The number of the element that each is; None if rows are not elements.
         """
         added = [constant.new_from_index(0, frame.height) for constant in self._constants]
-        if (name := column_of(OFFSET)) in self.schema:
-            added.append(pl.Series(name, offsets).cast(FIELDS[OFFSET]))
+        for field, values in ((OFFSET, offsets), (ELEMENT, elements)):
+            if (name := column_of(field)) in self.schema:
+                unknown = pl.Series(name, [None], FIELDS[field]).new_from_index(0, frame.height)
+                added.append(unknown if values is None else pl.Series(name, values).cast(FIELDS[field]))
         return frame.with_columns(added)

@@ -2,7 +2,7 @@
 
 The input is evaluated in chunks, so the results of an expression that looks at other rows would depend on how the input
 is cut. Two checks have to agree that an expression does not, and whatever they do not know is refused. In its tree,
-each node has to be of a kind that works row by row. In the streaming plan of polars, row-wise expressions take one
+each node must be of a kind that works row by row. In the streaming plan of polars, row-wise expressions take one
 pass, and anything else is a node of its own. `Evaluator.probe` is a third check, on the first lines of the input.
 
 Sums of floats depend on the order of the additions, which polars chooses by what else is in the frame: it adds lists in

@@ -41,7 +41,7 @@ _INSTEAD: tuple[tuple[str, str], ...] = (
     (r"(?i)\bI?LIKE\s+(ANY|ALL|SOME)\b", "write `s LIKE 'a%' OR s LIKE 'b%'`"),
     (
         r"(?i)\bI?LIKE\b(?!\s*'')",
-        "the pattern of LIKE has to be a text; for one that a member holds there are "
+        "the pattern of LIKE must be a text; for one that a member holds there are "
         "`STARTS_WITH(s, t)`, `ENDS_WITH(s, t)` and `STRPOS(s, t) > 0`",
     ),
     (r"(?i)\bCOLLATE\b", "text is compared by its code points; write `LOWER(a)` on both sides to ignore case"),
@@ -66,7 +66,7 @@ _INSTEAD: tuple[tuple[str, str], ...] = (
     (r"(?i)\bCASE\b(?!.*\bEND\b)", "CASE has no END: write `CASE WHEN a THEN b ELSE c END`"),
     (r"(?i)\bBETWEEN\b(?!.*\bAND\b)", "write `a BETWEEN 1 AND 9`"),
     (r"(?i)\bIN\b(?!\s*\()", "the values of IN are in parentheses: `a IN (1, 2)`"),
-    (r"~(?![*'])\s*\w", "write `BIT_NOT(a)` or `NOT a` in place of `~a`; a pattern has to be a text: `s ~ 'a.*'`"),
+    (r"~(?![*'])\s*\w", "write `BIT_NOT(a)` or `NOT a` in place of `~a`; a pattern must be a text: `s ~ 'a.*'`"),
     (r"!(?![=~])", "write `NOT a` in place of `!a`"),
     (r"(?<!:)[$:]\w", "there are no parameters: write the value itself"),
     (r"^\s*(AS\b|$)", "there is no expression before AS"),
@@ -100,7 +100,7 @@ def _emptied(token: Token) -> str:
 
 
 def _with_quotes(piece: Sequence[Token], is_read: Callable[[Sequence[Token]], bool]) -> str:
-    """Return which word is a name that has to be quoted, a keyword or a name of two words; "" if quotes do not help."""
+    """Return which word is a name that must be quoted, a keyword or a name of two words; "" if quotes do not help."""
     for start, token in enumerate(piece):
         if token.kind not in ("word", "number"):
             continue
@@ -118,7 +118,7 @@ def _with_quotes(piece: Sequence[Token], is_read: Callable[[Sequence[Token]], bo
                 what = (
                     "is a keyword of SQL: the name of a member"
                     if len(part) == 1
-                    else "has to be quoted if it is a name: it"
+                    else "must be quoted if it is a name: it"
                 )
                 return f'`{name}` {what} is written `"{name}"`, in double quotes'
     return ""

@@ -88,7 +88,7 @@ _INSTEAD: tuple[tuple[str, str], ...] = (
     ("monthname dayname last_day", "write STRFTIME(t, '%B') or STRFTIME(t, '%A'), or " + _PYTHON_DATE.format(".dt.…")),
     (
         "isodow dow weekday weekofyear yearweek isoyear millisecond microsecond decade century doy",
-        "write `DATE_PART('isodow', t)`, and likewise for other parts",
+        "write `DATE_PART('isodow', t)`; name other parts in the same way",
     ),
     ("nvl isnull zeroifnull", "write `COALESCE(a, b)`, or `a IS NULL`"),
     ("nvl2 decode choose", "write `CASE WHEN a IS NOT NULL THEN b ELSE c END`"),
@@ -328,7 +328,7 @@ def expression_of(tree: Any) -> pl.Expr:
 
 def tree_of(expr: pl.Expr) -> Any:
     """Return the tree of an expression."""
-    import msgspec  # noqa: PLC0415 - likewise
+    import msgspec  # noqa: PLC0415 - as above, only when needed
 
     return msgspec.msgpack.decode(expr.meta.serialize())
 

@@ -75,8 +75,8 @@ class Places:
         after: How to go on at `stop`, for the reader that has found the rows.
         checksums: The checksums of all bytes of the input up to `stop`, by algorithm; None if not needed.
         lines: If rows are elements of arrays: by row, the index of its line among those read since `stop` was the same.
-        elements: Likewise the number of the element, from 1 on; 0 for a line that is rejected as a whole.
-        lines_read: Likewise how many lines were read up to `stop`.
+        elements: If rows are elements, the number of each, from 1; 0 for a line that is rejected as a whole.
+        lines_read: If rows are elements, how many lines were read up to `stop`.
     """
 
     offsets: "npt.NDArray[np.int64]"
@@ -386,7 +386,7 @@ def _refuse_wide(start: bytes) -> None:
 
 
 RANGE_BYTES = 16 << 20
-MIN_RANGES = 4  # an input of so many or fewer is done before another process has started
+MIN_RANGES = 4  # an input of this many ranges or fewer is done before another process has started
 LOOK_BYTES = 64 << 10  # read at a time where only the end of a line is searched for
 
 ReadAt = Callable[[memoryview, int], int]
@@ -418,7 +418,7 @@ def cut(size: int, range_bytes: int = RANGE_BYTES, start: int = 0) -> Iterator[R
     Args:
         size: Of the input, in bytes.
         range_bytes: Size of a range. Ranges start at multiples of it, also if the first starts elsewhere.
-        start: Start of the first range, which has to be the start of a line.
+        start: Start of the first range, which must be the start of a line.
     """
     while start < size:
         stop = min((start // range_bytes + 1) * range_bytes, size)

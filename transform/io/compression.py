@@ -281,7 +281,7 @@ class Inflater:
         self._bytes_in = self._bytes_out = 0
         self._buffer = memoryview(bytearray(_READ_BYTES))
         self._pending = b""
-        self._decompressor: Any = codec.decompressor()  # there has to be at least one stream
+        self._decompressor: Any = codec.decompressor()  # there must be at least one stream
 
     def read_into(self, view: memoryview) -> int:
         """Fill a part of the view; return the number of bytes, 0 at the end.

@@ -104,7 +104,7 @@ class S3Failure(Enum):
     KEY_REFUSED = "key refused"
     """KMS does not let its key be used."""
     ARCHIVED = "archived"
-    """The object has to be restored before it can be read."""
+    """The object must be restored before it can be read."""
     NO_BUCKET = "no bucket"
     NO_KEY = "no key"
     """S3 also answers with this to a condition on an object that is gone."""

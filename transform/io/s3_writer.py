@@ -24,7 +24,7 @@ ReadSoFar = tuple[int, int | None]
 """How many bytes of an input were read, and its size, None if that is not known."""
 
 _SPARE = 2  # half of the remaining parts are kept for an output that becomes larger than estimated
-_MAX_GROWTH = 4  # the rest of an input may become so many times as large, or so many times what the rate so far says
+_MAX_GROWTH = 4  # the rest of an input may give this many times its size, or this many times the rate so far
 
 
 @dataclass(frozen=True, slots=True)

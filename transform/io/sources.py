@@ -184,7 +184,7 @@ def open_source(source: Source, start: Position | None = None, max_inflation: in
 
     Args:
         source: The input.
-        start: Position from which to continue; the source has to be `reopenable`.
+        start: Position from which to continue; the source must be `reopenable`.
         max_inflation: Maximum size of compressed content, as a multiple of its compressed size; None for any size.
 
     Raises:

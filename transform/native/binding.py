@@ -31,7 +31,7 @@ _RECORD_START_BYTES = len('{"offset":,"line":') + 2 * 20  # at most, of the reco
 
 
 class Status(enum.IntEnum):
-    """What a line is; in a slow one something has to be looked at by `LineDecoder`."""
+    """What a line is; in a slow one something must be looked at by `LineDecoder`."""
 
     OK = 0
     BLANK = 1

@@ -29,7 +29,7 @@ int64_t EXPORT(count_lines)(const byte *data, int64_t size) {
 
 // Reads the lines of a chunk; returns how many there are, or -1 if there is no room for all cuts.
 //
-// If the last line has no newline, there has to be one behind it. `scratch` is for three numbers by node.
+// If the last line has no newline, there must be one behind it. `scratch` is for three numbers by node.
 int64_t EXPORT(scan)(const byte *data, int64_t size, const Wanted *wanted, Found *found, uint32_t *scratch) {
     uint32_t *starts = scratch, *ends = starts + wanted->count;
     int32_t *after = (int32_t *)(ends + wanted->count);

@@ -43,7 +43,7 @@ static inline bool has_quote(const byte *at, const byte *stop) {
 __attribute__((noinline)) static const uint32_t *skip_escapes(Walk *walk, const uint32_t *next, uint32_t start) {
     const byte *data = walk->tokens->data;
     const byte *checked = data + start + 1;  // up to here, the string has not ended
-    uint32_t low_expected = 0;  // where the escape of a low surrogate has to be
+    uint32_t low_expected = 0;  // where the escape of a low surrogate must be
     for (uint32_t token = *next++; data[token] == '\\'; token = next[-1]) {
         const byte *at = data + token + 1;
         if (has_quote(checked, at)) break;  // the string has ended: this is no escape

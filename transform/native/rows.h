@@ -120,8 +120,8 @@ static int64_t indent_of(const Rows *rows) {
 
 // Returns whether the next row may be in the line that starts at a place: the line starts as that of the broken row.
 //
-// In an array whose rows are not indented, the objects within rows may not be, either, if nothing is. So a member has to
-// be in the same line there, or indented.
+// In an array whose rows are not indented, the objects within rows may not be, either, if nothing is. So a member must be
+// in the same line there, or indented.
 static bool may_begin(const Rows *rows, const byte *data, int64_t size, int64_t line, int64_t indent) {
     int64_t at = line + indent;
     if (at >= size || data[at] != '{') return false;

@@ -10,7 +10,7 @@ from transform.native.binding import Bytes, Kernel, Positions, default_kernel
 from transform.native.wanted import SLACK
 
 BEFORE_BYTES = 32
-"""So many bytes before the place from which rows are looked for have to be in the buffer."""
+"""Number of bytes before the place from which rows are looked for that must be in the buffer."""
 _MAX_DEPTH = 512
 
 
@@ -131,7 +131,7 @@ class RowFinder:
 
         Args:
             data: The data, in a buffer that ends with room as `with_slack` makes it.
-            at_end: Whether the input ends here. Then there has to be a `\n` behind the data.
+            at_end: Whether the input ends here. Then there must be a `\n` behind the data.
         """
         room = self._room
         starts, stops, places = (np.empty(room, np.int64) for _ in range(3))

@@ -12,7 +12,7 @@ Bytes = npt.NDArray[np.uint8]
 MemberPath = tuple[str, ...]
 
 SLACK = 64
-"""So many bytes after the end of a buffer have to be there: the kernel reads and writes whole blocks."""
+"""Number of bytes after the end of a buffer that must exist: the kernel reads and writes whole blocks."""
 _INT64 = (-(2**63), 2**63 - 1)
 
 

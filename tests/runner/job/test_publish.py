@@ -268,7 +268,7 @@ def test_an_upload_that_somebody_aborts_starts_again(large: Case, operation: str
             abort_all(large.deployment)
 
     if (operation, number) == ("CompleteMultipartUpload", 2):
-        large.jobs.put_output(b"before")  # and once it is there, and has to be replaced
+        large.jobs.put_output(b"before")  # and once it is there, and must be replaced
         number = 1
     large.proxy.rule = rule
     large.ends(large.jobs.do(), JobResult.DONE)

@@ -47,7 +47,7 @@ def file(tmp_path: Path) -> Path:
 def test_what_is_known_of_a_file(file: Path) -> None:
     text = str(file)
     known = {"key": text, "uri": text, "name": "é.jsonl", "last_modified": "2024-02-29T13:05:09.312345+00:00"}
-    unknown = dict.fromkeys(("bucket", "etag", "version_id"))
+    unknown = dict.fromkeys(("bucket", "etag", "version_id", "element"))
     assert rows(file) == [{**unknown, **known, "offset": 0}, {**unknown, **known, "offset": 3}]
 
 
@@ -75,6 +75,7 @@ def test_of_an_object_it_is_the_version_that_is_read(s3: Any, bucket: str, scrat
         "version_id": head["VersionId"],
         "last_modified": head["LastModified"].astimezone(dt.UTC).strftime("%Y-%m-%dT%H:%M:%S.000000+00:00"),
         "offset": 0,
+        "element": None,
     }
     place.put(b'{"a":2}\n')
     assert rows(place.target)[0]["version_id"] != head["VersionId"]
@@ -123,6 +124,30 @@ def test_offsets_are_those_of_the_lines(
         path = directory / name
         path.write_bytes(stored)
         assert rows(path, calculation, **options) == expected
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    lines=st.lists(st.lists(st.sampled_from(("{}", ' {"a":1}', "5", '{"a":"x"}')), max_size=6), min_size=1, max_size=8),
+    chunk_bytes=st.integers(1, 60),
+    workers=st.integers(1, 3),
+    as_json=st.booleans(),
+)
+def test_elements_know_their_number(lines: list[list[str]], chunk_bytes: int, workers: int, as_json: bool) -> None:
+    lines = [["{}"], *lines]
+    content = "".join(f'{{"r": [{",".join(elements)}]}}\n' for elements in lines).encode()
+    calculation = Calculation.from_sql(
+        "SOURCE('element') AS e", "COALESCE(a, 1) = SOURCE('element') - SOURCE('element') + 1"
+    )
+    calculation = calculation.with_schema({"a": "Int64"}).each("r").select()
+    assert rows(
+        content, calculation.with_format("json" if as_json else "lines"), chunk_bytes=chunk_bytes, workers=workers
+    ) == [
+        {"e": number}
+        for elements in lines
+        for number, element in enumerate(elements, 1)
+        if element.strip() in ("{}", '{"a":1}')
+    ]
 
 
 def test_worker_processes_have_it_too(file: Path) -> None:

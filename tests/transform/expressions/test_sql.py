@@ -95,7 +95,7 @@ SAID = {
     "a IN 1 AS r": "the values of IN are in parentheses",
     "a ISNULL AS r": "write `IS NULL`",
     "s SIMILAR TO 'x' AS r": "in place of SIMILAR TO",
-    "s LIKE t AS r": "the pattern of LIKE has to be a text",
+    "s LIKE t AS r": "the pattern of LIKE must be a text",
     "s LIKE 'x' ESCAPE '!' AS r": "LIKE has no ESCAPE here",
     "TRIM(s, 'x') AS r": "TRIM(BOTH 'x' FROM s)",
     "LPAD(s, 9, 'ab') AS r": "is one character",

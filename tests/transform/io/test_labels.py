@@ -83,7 +83,7 @@ def format_of(kind: str, name: str) -> str | None:
 
 
 def notes_of(kind: str, name: str, named: str, encoding: str) -> list[str]:
-    """Return what has to be noted of an input, by the kinds of its content and its labels."""
+    """Return what must be noted of an input, by the kinds of its content and its labels."""
     found = format_of(kind, name)
     what = f"but the content is {found or 'not compressed'}"
     promised = {"right": name, "right, in capitals": name, "another": OTHERS[OTHERS[name]]}.get(named, found)

@@ -125,7 +125,7 @@ def test_a_symlink_stays_and_what_it_points_to_is_replaced(relative: bool, direc
     inode = target.stat().st_ino
     with Output(second) as output:
         output.write(b"new")
-        # The temporary file has to be on the same file system as what it will replace, not as the link.
+        # The temporary file must be on the same file system as what it will replace, not as the link.
         assert len(list(directory.iterdir())) == 2
         output.publish()
     assert (second.readlink(), link.is_symlink()) == (link, True)

@@ -52,7 +52,7 @@ def test_the_kernel_agrees_with_the_reference_about_hostile_lines(kernels: list[
     tally = run(8_000, 1, kernels)
     assert not tally.wrong
     for status in Status:
-        assert tally.statuses[status] >= 50, "lines of every status have to be among them"
+        assert tally.statuses[status] >= 50, "lines of every status must be among them"
 
 
 def test_no_sane_line_is_slow(kernels: list[Kernel]) -> None:
