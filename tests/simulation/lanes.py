@@ -61,8 +61,9 @@ class LaneWatch:
             self._report(process, f"the main queue has given {self._answer} {since_s:.1f} s ago")
         if scenario.max_faults or process.frozen_until:
             return
-        # A receive that waits there takes effect, and is answered, within this time.
-        bound_s = 2 * (_MIN_LATENCY_S + scenario.latency_s) + _MOMENT_S
+        # The answer that there was nothing may be on its way when a message comes. The next receive is sent when it has
+        # arrived, takes effect, and is answered: until then the worker cannot know better.
+        bound_s = 3 * (_MIN_LATENCY_S + scenario.latency_s) + _MOMENT_S
         visible = [one.visible_at - self._world.epoch_s for one in self._world.sqs.messages(self._world.url)]
         if visible and now - min(visible) > bound_s:
             self._report(process, f"a main message waits since {now - min(visible):.1f} s")
