@@ -256,6 +256,13 @@ def test_calculation_that_is_not_in_the_image_is_refused(account: Account, name:
     assert not exists(account, f"jsonl-transform-{name}")
 
 
+def test_image_that_a_command_did_not_find_is_not_another_one(account: Account, name: str) -> None:
+    write(account, name)
+    assert "IMAGE (the command line) is empty" in refused(
+        account, f'make deploy-fargate ENV={name} YES=1 IMAGE="$(false)"'
+    )
+
+
 def test_the_other_kind_of_stack_is_refused(account: Account, name: str) -> None:
     write(account, name)
     done(account, f"make deploy-fargate ENV={name} YES=1")
