@@ -234,6 +234,12 @@ def test_smoke_compares_with_what_was_meant(account: Account, name: str) -> None
         account.stop_workers()
 
 
+def test_smoke_does_not_guess_the_key_of_an_output(account: Account, name: str) -> None:
+    write(account, name, pOutputKey="{stem}.out")
+    said = refused(account, f"make smoke ENV={name} BUCKET=in OUTPUT_BUCKET=out")
+    assert "only without pOutputKey" in said
+
+
 def test_smoke_notices_that_the_clone_has_changed(account: Account, name: str) -> None:
     write(account, name)
     done(account, f"make deploy-fargate ENV={name} YES=1")
