@@ -82,6 +82,8 @@ def make_plan(account: Account, environment: Environment, kind: str) -> Plan:
     parameters = {**template.defaults, **kept, **given}
     parameters |= network_of(account, given, now)
     architecture = parameters.get("pArchitecture", DEFAULT_ARCHITECTURE)
+    if given.get("pDockerImage") == "":
+        raise DeployError(f"IMAGE ({environment.places['pDockerImage']}) is empty: expected the URI of an image")
     if "pDockerImage" not in given:
         parameters["pDockerImage"] = _image(account, environment, architecture)
     _check_calculation(parameters, environment, own_image="pDockerImage" in given)

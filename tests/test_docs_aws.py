@@ -59,6 +59,7 @@ PLACES: list[tuple[str, Callable[[Account], str]]] = [
     ("--cluster …", lambda account: f"--cluster {account.told['oCluster']}"),
     ("--service …", lambda account: f"--service {account.told['oService']}"),
     ("cancel KEY", lambda _: f"cancel {KEY}"),
+    (":REVISION", lambda _: ":1"),
     ("cp cfn/environments/example.env", lambda _: "printf 'AWS_ACCOUNT_ID=000000000000\\nVPC=default\\n' >"),
 ]
 """What stands for something else in the lines, and for what."""

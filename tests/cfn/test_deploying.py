@@ -234,6 +234,12 @@ def test_smoke_compares_with_what_was_meant(account: Account, name: str) -> None
         account.stop_workers()
 
 
+def test_smoke_does_not_guess_the_key_of_an_output(account: Account, name: str) -> None:
+    write(account, name, pOutputKey="{stem}.out")
+    said = refused(account, f"make smoke ENV={name} BUCKET=in OUTPUT_BUCKET=out")
+    assert "only without pOutputKey" in said
+
+
 def test_smoke_notices_that_the_clone_has_changed(account: Account, name: str) -> None:
     write(account, name)
     done(account, f"make deploy-fargate ENV={name} YES=1")
@@ -254,6 +260,13 @@ def test_calculation_that_is_not_in_the_image_is_refused(account: Account, name:
     said = refused(account, f"make deploy-fargate ENV={name} YES=1 CALCULATION=/app/old.py")
     assert "there is no docker/old.py" in said
     assert not exists(account, f"jsonl-transform-{name}")
+
+
+def test_image_that_a_command_did_not_find_is_not_another_one(account: Account, name: str) -> None:
+    write(account, name)
+    assert "IMAGE (the command line) is empty" in refused(
+        account, f'make deploy-fargate ENV={name} YES=1 IMAGE="$(false)"'
+    )
 
 
 def test_the_other_kind_of_stack_is_refused(account: Account, name: str) -> None:
