@@ -7,10 +7,12 @@ Several attempts at one job reject the same lines: of the same content, by the s
 same time, or much later if the same content is uploaded again, while the output of an earlier one exists. So
 
 - an index of outcome `published` is complete. Only one of the same outcome replaces it, and that one is never taken
-  back: it has the lines of the existing output, which another attempt may have published;
-- an attempt that has written its index deletes older objects. So one that finds an index that is younger than itself
-  may have lost objects: it takes those of that index, and writes it again, so that no other attempt takes it back. If
-  those are gone, the request for that index took effect after its sender had deleted them, and it keeps its own;
+  back: it has the lines of the existing output, which another attempt may have published. That of a job that has failed
+  is not replaced by that of one that was cancelled, which may have come less far;
+- an attempt that has written its index deletes older objects. So one that finds an index of the same outcome that is
+  younger than itself may have lost objects: it takes those of that index, and writes it again, so that no other attempt
+  takes it back. If those are gone, the request for that index took effect after its sender had deleted them, and it
+  keeps its own;
 - an object that a checkpoint may name stays until there is no checkpoint: the attempt that continues from there puts it
   into its index. If such an object is missing, because a lifecycle rule has deleted it for example, that attempt starts
   again from the beginning.
@@ -48,7 +50,8 @@ _OBJECT_NAME = re.compile(r"[0-9]{8}(-[0-9A-Za-z]+)?\.jsonl")  # earlier version
 _WRITER_CHARACTERS = 16
 _RESOLUTION_S = 2.0  # of the age of an object: S3 has whole seconds
 _INDEX_DELAY = timedelta(seconds=2)  # at most, between the last object of most attempts and the index, in whole seconds
-_PUBLISHED = "published"
+_OUTCOMES = ("cancelled", "failed", "published")
+"""In the order in which the index of one replaces that of another."""
 _TRIES = 5
 
 
@@ -224,13 +227,14 @@ class RejectObjects:
         is_unsure, tries_left, found = False, _TRIES, None
         while True:
             before, etag, age_s = found or (b"", None, 0.0)
-            is_complete = self._is_published(before, about)
-            if is_complete and about.get("outcome") != _PUBLISHED:
+            rank, rank_before = _OUTCOMES.index(about["outcome"]), self._rank_of(before, about)
+            if rank_before > rank:
                 self._keep_index(before, str(etag))
                 return
             is_young = found is not None and age_s < self._clock.monotonic() - self._begun + _RESOLUTION_S
             is_unsure |= is_young
-            is_taken = is_complete and is_young and self._exist(self._objects_of(before))
+            is_alike = rank_before == rank and _rejected_of(before) >= summary.rejected
+            is_taken = is_alike and is_young and self._exist(self._objects_of(before))
             index = {**_read(before), "writer": self._writer} if is_taken else mine
             tries_left -= 1
             written, found = self._put_index(index, etag, may_fail=tries_left > 0)
@@ -239,7 +243,7 @@ class RejectObjects:
         if is_taken:
             self._keep_index(json.dumps(index).encode(), written)
             return
-        self._index, self._may_retract = written, not is_complete
+        self._index, self._may_retract = written, rank_before < len(_OUTCOMES) - 1
         replaced = {*self._objects_of(before)} - {*self.names}
         self._doubles |= replaced
         self._in_checkpoint |= replaced  # of another attempt, which may have one
@@ -283,10 +287,11 @@ class RejectObjects:
         self._index, self._may_retract = etag, False
         self._doubles |= {*mine} - {*self.names}
 
-    def _is_published(self, index: bytes, about: Mapping[str, str]) -> bool:
-        """Return whether an index is that of a complete attempt at the same job."""
+    def _rank_of(self, index: bytes, about: Mapping[str, str]) -> int:
+        """Return the place in `_OUTCOMES` of the outcome of an index; -1 if it is not of the same job."""
         plain = _read(index)
-        return plain.get("job") == about.get("job") and plain.get("outcome") == _PUBLISHED
+        is_of_job = plain.get("job") == about.get("job") and plain.get("outcome") in _OUTCOMES
+        return _OUTCOMES.index(plain["outcome"]) if is_of_job else -1
 
     def _objects_of(self, index: bytes) -> list[str]:
         """Return the names of the objects that an index lists; only those in the folder."""
@@ -305,6 +310,12 @@ def listed_objects(index: bytes) -> list[str]:
     return [key for key in keys if isinstance(key, str)] if isinstance(keys, list) else []
 
 
+def _rejected_of(index: bytes) -> int:
+    """Return how many rejected lines an index counts, 0 if it does not say."""
+    count = _read(index).get("rejected")
+    return count if isinstance(count, int) else 0
+
+
 def is_reject_object(key: str) -> bool:
     """Return whether a key is that of an object of rejected lines."""
     return _OBJECT_NAME.fullmatch(key.rpartition("/")[2]) is not None
@@ -314,14 +325,14 @@ def is_complete(objects: Sequence[Mapping[str, Any]]) -> bool:
     """Return whether one attempt has written all objects of a job, as S3 lists them, and the index just after them.
 
     The index then lists all of them, so that it need not be read. One that came later may be of another attempt: its
-    request took effect when that attempt was over and had deleted its own objects.
+    request took effect when that attempt was over and had deleted its own objects. So may one without any objects.
     """
     names: dict[str, datetime] = {one["Key"].rpartition("/")[2]: one["LastModified"] for one in objects}
     indexed = names.pop(INDEX_NAME, None)
     writers = {name.partition("-")[2] for name in names}
-    if indexed is None or len(writers) > 1:
+    if indexed is None or len(writers) != 1:
         return False
-    return timedelta(0) <= indexed - max(names.values(), default=indexed) <= _INDEX_DELAY
+    return timedelta(0) <= indexed - max(names.values()) <= _INDEX_DELAY
 
 
 def _read(index: bytes) -> dict[str, Any]:

@@ -124,19 +124,49 @@ def test_a_first_attempt_lists_nothing() -> None:
 
 @pytest.mark.parametrize("first", ["one", "other"])
 @pytest.mark.parametrize("tidy", [False, True])
-def test_of_two_workers_at_once_the_second_takes_the_objects_of_the_first(first: str, tidy: bool) -> None:
+@pytest.mark.parametrize("outcome", ["published", "failed"])
+def test_of_two_workers_at_once_the_second_takes_the_objects_of_the_first(first: str, tidy: bool, outcome: str) -> None:
     """The first to end may delete what the other has written so far, and may not publish."""
-    s3 = MemoryS3()
+    s3, about = MemoryS3(), {**ABOUT, "outcome": outcome}
     both = {"one": objects(s3, "one", b"1\n", b"2\n"), "other": objects(s3, "other", b"1\n2\n")}
     before = both.pop(first)
-    before.finish(Summary(rejected=2), ABOUT, tidy=tidy)
+    before.finish(Summary(rejected=2), about, tidy=tidy)
     ((_, second),) = both.items()
-    second.finish(Summary(rejected=2), ABOUT, tidy=False)
+    second.finish(Summary(rejected=2), about, tidy=False)
     before.retract()
     before.discard(bool)
     assert second.has_doubles
     second.retract()
     second.discard(bool)
+    assert b"".join(check_index(s3)) == b"1\n2\n"
+
+
+@pytest.mark.parametrize("outcome", ["published", "failed", "cancelled"])
+def test_an_index_that_lists_fewer_rejected_lines_is_not_taken(outcome: str) -> None:
+    """It is of an attempt that was cancelled, or failed, earlier in the input."""
+    s3, about = MemoryS3(), {**ABOUT, "outcome": outcome}
+    mine = objects(s3, "mine", b"1\n", b"2\n")
+    objects(s3, "other", b"1\n").finish(Summary(rejected=1), about, tidy=False)
+    mine.finish(Summary(rejected=2), about, tidy=False)
+    mine.discard(bool)
+    assert b"".join(check_index(s3)) == b"1\n2\n"
+
+
+@pytest.mark.parametrize("rejected", ["9", None, {}])
+def test_an_index_whose_count_is_no_number_is_not_taken(rejected: object) -> None:
+    s3 = MemoryS3()
+    mine = objects(s3, "mine", b"1\n")
+    s3.put(f"{FOLDER}index.json", json.dumps({**ABOUT, "rejected": rejected, "objects": []}).encode(), OUTPUT)
+    mine.finish(Summary(rejected=1), ABOUT, tidy=False)
+    assert check_index(s3) == [b"1\n"]
+
+
+def test_the_index_of_a_job_that_was_cancelled_does_not_replace_that_of_one_that_has_failed() -> None:
+    s3 = MemoryS3()
+    objects(s3, "before", b"1\n", b"2\n").finish(Summary(rejected=2), {**ABOUT, "outcome": "failed"}, tidy=False)
+    mine = objects(s3, "mine", b"1\n")
+    mine.finish(Summary(rejected=1), {**ABOUT, "outcome": "cancelled"}, tidy=True)
+    mine.discard(bool)
     assert b"".join(check_index(s3)) == b"1\n2\n"
 
 
