@@ -8,6 +8,9 @@ for example because another calculation was deployed. The index is written at th
 that has a checkpoint, or a young object, is left alone. Young is what a running job without a checkpoint may have
 written: such a job runs for MAX_LEASE_S at most. Checkpoints are read before the folders are listed: a job that ends in
 between has its index by then, and a job that begins in between has no old objects.
+
+An index counts only if one of the objects exists that it lists. It may have taken effect after its worker had died, and
+after another one had given the job up and deleted the objects.
 """
 
 from __future__ import annotations
@@ -100,7 +103,10 @@ def sweep(
 
 
 def _sweep_rejects(deployment: Deployment, before: datetime, jobs: set[str], *, dry_run: bool) -> Iterator[Swept]:
-    """Remove the objects of rejected lines that no index lists, except those of `jobs`, which have a checkpoint."""
+    """Remove the objects of rejected lines that no index lists, and indexes of which none of the objects exists.
+
+    The folders of `jobs` are left alone, because these have a checkpoint.
+    """
     store = deployment.store
     listed = list_objects(store, deployment.settings.rejects_prefix)
     for folder, found in itertools.groupby(listed, key=lambda one: one["Key"].rpartition("/")[0]):
@@ -108,14 +114,20 @@ def _sweep_rejects(deployment: Deployment, before: datetime, jobs: set[str], *, 
         is_young = any(one["LastModified"] >= before for one in objects)
         if is_young or folder.rpartition("/")[2] in jobs or is_complete(objects):
             continue
-        index = store.read(f"{folder}/{INDEX_NAME}")
+        index_key = f"{folder}/{INDEX_NAME}"
+        index = store.read(index_key)
         kept = {*listed_objects(index[0] if index is not None else b"")}
-        for one in objects:
-            key, written = one["Key"], one["LastModified"]
-            if key not in kept and is_reject_object(key):
+        written = {one["Key"]: one["LastModified"] for one in objects}
+        for key in sorted(written.keys() - kept):
+            if is_reject_object(key):
                 if not dry_run:
                     store.delete(key)
-                yield Swept("rejects", key, written)
+                yield Swept("rejects", key, written[key])
+        if index is None or index_key not in written or not kept or not kept.isdisjoint(written):
+            continue
+        is_ours = all(key.startswith(f"{folder}/") for key in kept)
+        if is_ours and (dry_run or store.delete_if(index_key, index[1])):
+            yield Swept("rejects", index_key, written[index_key])
 
 
 def _abort(deployment: Deployment, key: str, upload: str, time: datetime, *, dry_run: bool) -> Iterator[Swept]:

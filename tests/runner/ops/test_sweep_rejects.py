@@ -93,7 +93,42 @@ def test_what_an_index_does_not_list_that_took_effect_late_is_removed() -> None:
     bucket.put("a/1/00000001-dead.jsonl")
     bucket.index("a/1", "00000001-w.jsonl")
     bucket.clock.now += 13 * HOUR_S
-    assert bucket.sweep() == ["a/1/00000001-dead.jsonl"]
+    assert bucket.sweep() == ["a/1/00000001-dead.jsonl", "a/1/index.json"]
+
+
+def test_an_index_that_took_effect_after_its_objects_were_deleted_is_removed_once_it_is_old() -> None:
+    bucket = Bucket()
+    bucket.index("a/1", "00000001-w.jsonl")
+    bucket.put("b/2/00000001-dead.jsonl")
+    bucket.index("b/2", "00000001-w.jsonl")
+    bucket.index("c/3")  # more was rejected than is kept
+    bucket.put("e/5/index.json", b'{"objects": ["rejects/f/5/00000001-w.jsonl"]}')  # of another program
+    bucket.put("d/4/00000002-w.jsonl")
+    bucket.clock.now += 60
+    bucket.index("d/4", "00000001-w.jsonl", "00000002-w.jsonl")
+    assert bucket.sweep() == []
+    bucket.clock.now += 13 * HOUR_S
+    void = ["a/1/index.json", "b/2/00000001-dead.jsonl", "b/2/index.json"]
+    assert bucket.sweep(dry_run=True) == void
+    assert bucket.sweep() == void
+    assert bucket.left() == ["c/3/index.json", "d/4/00000002-w.jsonl", "d/4/index.json", "e/5/index.json"]
+
+
+def test_an_index_that_is_written_meanwhile_stays() -> None:
+    bucket = Bucket()
+    bucket.index("a/1", "00000001-w.jsonl")
+    bucket.clock.now += 13 * HOUR_S
+    bucket.before_delete = lambda: bucket.index("a/1", "00000001-other.jsonl")
+    assert bucket.sweep() == []
+    assert bucket.left() == ["a/1/index.json"]
+
+
+def test_the_index_of_a_job_with_a_checkpoint_stays() -> None:
+    bucket = Bucket()
+    bucket.index("a/1", "00000001-w.jsonl")
+    bucket.clock.now += 13 * HOUR_S
+    bucket.checkpoint("1")
+    assert bucket.sweep() == []
 
 
 def test_what_no_index_lists_is_removed_once_it_is_old() -> None:
@@ -189,7 +224,10 @@ def test_what_an_index_lists_stays(
     indexed: bool,
     pause_s: float,
 ) -> None:
-    """Where a single attempt has written all just before its index, the index lists all of them."""
+    """Where a single attempt has written all just before its index, the index lists all of them.
+
+    The index itself stays if it lists nothing, or an object that exists.
+    """
     bucket = Bucket()
     bucket.pause_s = pause_s
     for number, writer in before:
@@ -203,5 +241,7 @@ def test_what_an_index_lists_stays(
     bucket.clock.now += 13 * HOUR_S
     there = set(bucket.left())
     bucket.sweep()
-    kept = {f"a/1/{name}" for name in names} | {"a/1/index.json"} if indexed else set()
+    kept = {f"a/1/{name}" for name in names} if indexed else set()
+    if indexed and (kept & there or not kept):
+        kept.add("a/1/index.json")
     assert set(bucket.left()) == there & kept
