@@ -6,6 +6,7 @@ It goes through `transform`'s own loop of a run, from chunks to counts, rejects 
 from __future__ import annotations
 
 import json
+import re
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
@@ -31,23 +32,49 @@ if TYPE_CHECKING:
     from tests.simulation.network import SimS3Requests
     from transform.io.sources import Position
 
-BAD, FLOAT = b"!", b"."
-"""A line that starts with `BAD` is rejected; one that has a `FLOAT` needs a wider type."""
+BAD, FLOAT = b'{"!"', b"."
+"""A row that starts with `BAD` is rejected; one that has a `FLOAT` needs a wider type."""
+FORMATS = {
+    "lines": LINES,
+    "json": LINES.with_format("json"),
+    "each": LINES.with_format("json").with_each("n"),
+    "each of lines": LINES.with_each("n"),
+}
+"""What the rows of inputs are, by names that scenarios have."""
+_ROWS_OF_TEXT = 6
 CHUNK_BYTES = 24
 _WIDER = pl.Float64()
+_ROW = re.compile(rb'\{"[x!]":[0-9.]+\}')
+
+
+def content_of(lines: bytes, rows: str) -> bytes:
+    """Return a content with lines as its rows: an array of them, or the arrays in several texts."""
+    found = lines.splitlines()
+    if rows == "json":
+        return b"[\n" + b",\n".join(found) + b"\n]\n"
+    if rows == "lines":
+        return lines
+    start, between, end = (b'{"n":[', b",", b"]}\n") if rows == "each of lines" else (b'{"n":[\n', b",\n", b"\n]}\n")
+    texts = (found[at : at + _ROWS_OF_TEXT] for at in range(0, len(found), _ROWS_OF_TEXT))
+    return b"".join(start + between.join(text) + end for text in texts)
+
+
+def rows_of(content: bytes) -> list[bytes]:
+    """Return the rows of a content, whatever they are in: the objects of one number."""
+    return _ROW.findall(content)
 
 
 @lru_cache(maxsize=1 << 10)
 def transformed(content: bytes, digest: str) -> tuple[bytes, int]:
     """Return the output for a content, and the number of rejected lines: the reference for all that is checked."""
-    lines = content.splitlines(keepends=True)
-    wide = any(FLOAT in line and not line.startswith(BAD) for line in lines)
-    good = [line for line in lines if not line.startswith(BAD)]
-    return b"".join(_marked(line, digest, wide=wide) for line in good), len(lines) - len(good)
+    rows = rows_of(content)
+    wide = any(FLOAT in row and not row.startswith(BAD) for row in rows)
+    good = [row for row in rows if not row.startswith(BAD)]
+    return b"".join(_marked(row, digest, wide=wide) for row in good), len(rows) - len(good)
 
 
-def _marked(line: bytes, digest: str, *, wide: bool) -> bytes:
-    return line.rstrip(b"\n") + f" by {digest}{' wide' if wide else ''}\n".encode()
+def _marked(row: bytes, digest: str, *, wide: bool) -> bytes:
+    return row + f" by {digest}{' wide' if wide else ''}\n".encode()
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,18 +88,24 @@ class SimPlan:
 
     def transform(self, chunk: Chunk | LongLine) -> ChunkResult:
         assert isinstance(chunk, Chunk)
+        places = chunk.places
         output, rejects, at = [], [], chunk.offset
-        lines = bytes(chunk.data).splitlines(keepends=True)
-        for number, line in enumerate(lines):
-            if line.startswith(BAD):
-                rejects.append(Reject(number, at, "bad", "bad", line.rstrip(b"\n")))
-            elif FLOAT in line and not self.wide:
-                raise WidenError("x", _WIDER, at)
+        rows = bytes(chunk.data).splitlines()
+        unfit = {one.row: one for one in places.unfit} if places is not None else {}
+        for number, row in enumerate(rows):
+            offset = at if places is None else int(places.offsets[number])
+            if (one := unfit.get(number)) is not None:  # never, if the worker is right: all rows are JSON
+                rejects.append(Reject(number, offset, one.kind, one.reason, one.raw, one.length))
+            elif row.startswith(BAD):
+                rejects.append(Reject(number, offset, "bad", "bad", row))
+            elif FLOAT in row and not self.wide:
+                raise WidenError("x", _WIDER, offset)
             else:
-                output.append(memoryview(_marked(line, self.digest, wide=self.wide)))
-            at += len(line)
+                output.append(memoryview(_marked(row, self.digest, wide=self.wide)))
+            at += len(row) + 1
         kept = Rejects.of(rejects) if rejects else NO_REJECTS
-        return ChunkResult(output, kept, len(lines), len(output), 0, 0, {}, at)
+        result = ChunkResult(output, kept, len(rows), len(output), 0, 0, {}, chunk.stop, chunk.after)
+        return result.placed(places)
 
     def describe_schema(self) -> dict[str, tuple[str, str]]:
         return {"x": ("Float64" if self.wide else "Int128", "inferred")}
@@ -105,10 +138,16 @@ class SimSpec:
 
 
 class SimCalculation(Runnable):
-    """The calculation of one deployment."""
+    """The calculation of one deployment.
 
-    def __init__(self, digest: str) -> None:
+    Args:
+        digest: Its digest.
+        rows: What the rows of inputs are, as `FORMATS` names it.
+    """
+
+    def __init__(self, digest: str, rows: str = "lines") -> None:
         self._digest = digest
+        self._rows = FORMATS[rows]
 
     @property
     def digest(self) -> str:
@@ -124,7 +163,7 @@ class SimCalculation(Runnable):
         raise AssertionError
 
     def spec_for(self, _source: object) -> SimSpec:
-        return SimSpec(self._digest)
+        return SimSpec(self._digest, rows=self._rows)
 
     def stream(self, source: Any, state: State | None = None, *, open_input: Any = None, **_: Any) -> Any:
         options = EngineOptions(chunk_bytes=CHUNK_BYTES, workers=1)

@@ -11,7 +11,7 @@ from runner.aws.s3_events import parse
 from runner.errors import EventError
 from runner.job.context import digest_of
 from runner.job.keys import output_key
-from tests.simulation.calculation import BAD, SimCalculation, describe, transformed
+from tests.simulation.calculation import BAD, SimCalculation, describe, rows_of, transformed
 from tests.simulation.scenario import DIGESTS, INPUT, OUTPUT, Kind
 from tests.simulation.world import settings_with
 
@@ -141,7 +141,8 @@ def _wrong_at_rest(world: World, key: str, content: bytes) -> Iterator[str]:
     if output.tags not in tags:
         yield f"the output of {key} has the tags {output.tags}, not {' or '.join(map(str, tags))}"
     told = {event["output"]["etag"] for event in world.told if event["output"]}
-    if output.etag.strip('"') not in told:
+    jobs = {event["job"] for event in world.told if event["output"]} if world.scenario.duplicates else set()
+    if output.etag.strip('"') not in told and _job(output.metadata) not in jobs:
         yield f"nobody was told of the output of {key}"
 
 
@@ -160,7 +161,7 @@ def _wrong_rejects_of_output(world: World, key: str) -> Iterator[str]:
 
 def wrong_rejects(world: World, key: str, content: bytes, metadata: Any) -> Iterator[str]:
     """Yield what is wrong with the rejected lines of the current output."""
-    bad = [line.rstrip(b"\n").decode() for line in content.splitlines(keepends=True) if line.startswith(BAD)]
+    bad = [row.decode() for row in rows_of(content) if row.startswith(BAD)]
     if not bad:
         return
     objects = world.output.objects(OUTPUT)
@@ -195,12 +196,13 @@ def left_over(world: World) -> Iterator[str]:
     for key in objects:
         if key.startswith(world.settings.checkpoint_prefix) and "cancelled/" not in key:
             yield f"the checkpoint {key} is left"
-    named = {
-        name
-        for key, one in objects.items()
-        if key.startswith(world.settings.rejects_prefix) and key.endswith("index.json")
-        for name in json.loads(one.body)["objects"]
-    }
+    named: set[str] = set()
+    for key, one in objects.items():
+        if key.startswith(world.settings.rejects_prefix) and key.endswith("index.json"):
+            names = {*json.loads(one.body)["objects"]}
+            named |= names
+            for name in sorted(names - objects.keys()):
+                yield f"the index {key} lists {name}, which does not exist"
     for key in objects:
         if key.startswith(world.settings.rejects_prefix) and not key.endswith("index.json") and key not in named:
             yield f"the object {key} of rejected lines is in no index"

@@ -41,9 +41,19 @@ class Operation:
         jobs_at_once: How many jobs each does at a time.
         latency_s: How long a request takes at most.
         traced: Whether the story is kept.
+        rows: What the rows of inputs are, as `calculation.FORMATS` names it.
     """
 
-    def __init__(self, seed: int, workers: int, jobs_at_once: int, latency_s: float, *, traced: bool = False) -> None:
+    def __init__(
+        self,
+        seed: int,
+        workers: int,
+        jobs_at_once: int,
+        latency_s: float,
+        *,
+        traced: bool = False,
+        rows: str = "lines",
+    ) -> None:
         scenario = Scenario(
             seed=seed,
             actions=(),
@@ -63,6 +73,7 @@ class Operation:
             overlaps=True,
             reports_expired=True,
             versioned=True,
+            rows=rows,
         )
         self.world = World(scenario, Trace(kept=traced))
         self._sequence = 0
@@ -81,6 +92,10 @@ class Operation:
         over: list[bool] = []
         self.world.kernel.after(seconds, over.append, True)
         self._run(lambda: bool(over))
+
+    def wait_until(self, happens: Callable[[], bool]) -> None:
+        """Let time pass until something has happened."""
+        self._run(happens)
 
     def rest(self) -> None:
         """Let time pass until nothing is on the queue or on its way."""

@@ -7,6 +7,8 @@ from dataclasses import dataclass, replace
 from enum import Enum
 from typing import TYPE_CHECKING
 
+from tests.simulation.calculation import FORMATS, content_of
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -101,6 +103,8 @@ class Scenario:
         bad_starts: Share of the job processes that hang or die when they start; counted as faults.
         agent_failures: Share of the requests to the agent of ECS that fail, with and without an effect.
         tagged: Whether inputs have tags.
+        rows: What the rows of inputs are, as `calculation.FORMATS` names it.
+        quiet_s: For how long nothing may happen once no worker has a job, until all is at rest.
         reports_expired: Whether SQS refuses to extend a message that is visible again.
         left_out: Faults that do not happen although they were drawn.
     """
@@ -127,6 +131,8 @@ class Scenario:
     bad_starts: float = 0.0
     agent_failures: float = 0.0
     tagged: bool = False
+    rows: str = "lines"
+    quiet_s: float = 25.0
     left_out: frozenset[tuple[str, int]] = frozenset()
 
     @property
@@ -177,25 +183,31 @@ class _Scale:
     fault_rate: tuple[float, ...]
     max_faults: tuple[int, ...]
     duplicates: tuple[float, ...]
+    final_submit: tuple[bool, ...]
+    quiet_s: tuple[float, ...]
 
 
 _SMALL = _Scale(
     keys=(1, 1, 1, 2),
-    span_s=(2.0, 30.0, 120.0),
+    span_s=(0.5, 2.0, 30.0, 120.0),
     draws=(2, 4),
     workers=(1, 2, 2),
-    fault_rate=(0.02, 0.05, 0.1),
+    fault_rate=(0.05, 0.1, 0.2),
     max_faults=(1, 2, 3),
     duplicates=(0.0, 0.0, 0.2),
+    final_submit=(False, False, True),
+    quiet_s=(2.0, 2.0, 25.0),
 )
 _LARGE = _Scale(
     keys=(1, 1, 2, 3),
     span_s=(2.0, 30.0, 400.0),
     draws=(2, 12),
     workers=(1, 2, 2, 3),
-    fault_rate=(0.01, 0.04, 0.15),
+    fault_rate=(0.02, 0.1, 0.3),
     max_faults=(1, 2, 3, 6, 15),
     duplicates=(0.0, 0.0, 0.1),
+    final_submit=(False, True),
+    quiet_s=(25.0,),
 )
 _RARE_SHARE = 0.2  # of the scenarios in which what is rare happens
 _LARGE_SHARE = 0.05  # what goes wrong mostly needs little, so that many small scenarios find more in the same time
@@ -219,7 +231,7 @@ def _content(chance: random.Random, number: int) -> bytes:
         lines[0] = b'{"x":%d}\n' % (1000 + number)
     if size and chance.random() < 0.3:
         for _ in range(chance.randint(1, 3)):
-            lines[chance.randrange(size)] = b'!{"x":%d}\n' % number
+            lines[chance.randrange(size)] = b'{"!":%d}\n' % number
     if size and chance.random() < 0.15:
         lines[chance.randrange(size)] = b'{"x":%d.5}\n' % number
     return b"".join(lines)
@@ -255,12 +267,13 @@ def scenario_of(seed: int) -> Scenario:
         duplicates=chance.choice(scale.duplicates),
         skew_s=chance.choice((0.0, 0.0, 3600.0)),
         max_lease_s=chance.choice((600.0, 3600.0)),
-        final_submit=chance.random() < 0.5,
+        final_submit=chance.choice(scale.final_submit),
         has_agent=chance.random() < 0.3,
         replays=chance.random() < 0.5,
         overlaps=chance.random() < 0.5,
         reports_expired=chance.random() < 0.7,
         versioned=chance.random() < 0.5,
+        quiet_s=chance.choice(scale.quiet_s),
     )
     rare = random.Random(f"{seed} rare")
     return _with_rare(rare, scenario) if rare.random() < _RARE_SHARE else scenario
@@ -274,9 +287,15 @@ def _with_rare(chance: random.Random, scenario: Scenario) -> Scenario:
         for action in denials
         if chance.random() < 0.5
     ]
+    rows = chance.choice(("lines", *FORMATS))
+    actions = [
+        replace(one, content=content_of(one.content, rows)) if one.kind is Kind.UPLOAD else one
+        for one in (*scenario.actions, *cancels)
+    ]
     return replace(
         scenario,
-        actions=tuple(sorted((*scenario.actions, *cancels), key=lambda action: action.at_s)),
+        actions=tuple(sorted(actions, key=lambda action: action.at_s)),
+        rows=rows,
         page_size=chance.choice((1, 1, 2, 1000)),
         bad_starts=chance.choice((0.0, 0.3, 0.6)),
         agent_failures=chance.choice((0.0, 0.3)),

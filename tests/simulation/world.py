@@ -48,8 +48,6 @@ _PART_BYTES = 60
 _RESTART_S = 5.0, 40.0
 _SCALE_IN_S = 10.0
 _HANGS_S = 1e6  # for good
-QUIET_S = 25.0
-"""For so long nothing must happen: longer than any pause of a process that is not frozen."""
 
 
 @cache
@@ -181,7 +179,7 @@ class World:
         self.told: list[dict[str, Any]] = []
         self.to_do = 0
         self.operators = 0
-        self._quiet_s: float = QUIET_S
+        self._quiet_s = scenario.quiet_s
         self._quiet_since: float | None = None
         self.actors = Actors(self)
         self.left_by_calm_work: list[str] = []
@@ -199,10 +197,10 @@ class World:
             self.start_worker()
         for action in self.scenario.actions:
             self.at(action.at_s, self.actors.act, action)
-        self._run_until_quiet(QUIET_S, max_s, max_events)
+        self._run_until_quiet(self.scenario.quiet_s, max_s, max_events)
         if self.scenario.final_submit:
             self.actors.submit(Action(self.kernel.now, Kind.SUBMIT))
-            self._run_until_quiet(QUIET_S, max_s, max_events)
+            self._run_until_quiet(self.scenario.quiet_s, max_s, max_events)
         self.faults.until_s = 0.0
         left = [*self.output.uploads(OUTPUT), *self.checkpoints()]
         if self.scenario.is_calm:
@@ -240,12 +238,17 @@ class World:
         now = self.kernel.now
         kernel, network = self.kernel, self.network
         at_work = self.to_do or self.operators or network.on_the_way or self._queued
-        if at_work or (kernel.frozen_until > now and self._is_frozen(now)):
+        if at_work or (kernel.frozen_until > now and self._is_frozen(now)) or self._has_jobs():
             self._quiet_since = None
             return False
         if self._quiet_since is None:
             self._quiet_since = now
         return now - self._quiet_since >= self._quiet_s
+
+    def _has_jobs(self) -> bool:
+        """Return whether a worker has a job, or a message to settle, although the queue is empty."""
+        workers = [one.worker for one in self.workers if one.worker is not None]
+        return any(worker._crew.jobs or worker._settlement._pending for worker in workers)
 
     def _is_frozen(self, now: float) -> bool:
         return any(
@@ -319,7 +322,7 @@ class World:
         notes = Cancellations(store, cancellations_prefix(self.settings), clock=around.clock)
         context = JobContext(
             self.settings,
-            SimCalculation(digest),
+            SimCalculation(digest, self.scenario.rows),
             source,
             store,
             notes,
