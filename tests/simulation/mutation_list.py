@@ -161,6 +161,13 @@ BY_SIMULATION = (
         seeds=1800,
     ),
     Mutation(
+        "lose an event that SQS has not taken with the others",
+        QUEUE,
+        'for failed in answer.get("Failed", ()):',
+        "for failed in ():",
+        seeds=3000,
+    ),
+    Mutation(
         "the age of a checkpoint by the clock of this machine",
         BUCKET,
         "return parsedate_to_datetime(date) if date else datetime.now(UTC)",
@@ -195,14 +202,21 @@ BY_TESTS = (
     Mutation(
         "rejected lines up to a failure replace those of an output",
         REJECTS,
-        'if is_complete and about.get("outcome") != _PUBLISHED:',
+        "if rank_before > rank:",
         "if False:",
+        test="tests/runner/job/test_reject_objects.py",
+    ),
+    Mutation(
+        "of two jobs that fail, each lists its own rejected lines",
+        REJECTS,
+        "is_alike = rank_before == rank and",
+        "is_alike = rank_before == rank > 1 and",
         test="tests/runner/job/test_reject_objects.py",
     ),
     Mutation(
         "take back the index of rejected lines of an output",
         REJECTS,
-        "self._index, self._may_retract = written, not is_complete",
+        "self._index, self._may_retract = written, rank_before < len(_OUTCOMES) - 1",
         "self._index, self._may_retract = written, True",
         test="tests/runner/job/test_reject_objects.py",
     ),
@@ -387,6 +401,27 @@ BY_TESTS = (
         "*loaded.imports.parts(), *loaded.imports.parts_of_tables(tables))",
         "*loaded.imports.parts_of_tables(tables))",
         test="tests/transform/test_local_imports.py",
+    ),
+    Mutation(
+        "go on within an array as at its start",
+        "transform/engine/run.py",
+        "            resumed.after,\n            only_blank",
+        "            0,\n            only_blank",
+        test="tests/simulation/test_rows.py",
+    ),
+    Mutation(
+        "forget in a checkpoint that it lies within an array",
+        "transform/engine/summary.py",
+        'return plain | {"source": self.source, "after": self.after}',
+        'return plain | {"source": self.source, "after": 0}',
+        test="tests/simulation/test_rows.py",
+    ),
+    Mutation(
+        "leave indexes of rejected lines that are gone",
+        "runner/ops/sweep.py",
+        "if is_ours and (dry_run or",
+        "if False and (dry_run or",
+        test="tests/runner/ops/test_sweep_rejects.py",
     ),
 )
 """Noticed by tests beside the simulations."""

@@ -38,6 +38,7 @@ class Fault(Enum):
     SLOW = "takes long"
     LATE = "times out, and takes effect much later"
     CONFLICT = "is answered with 409, without an effect"
+    PARTLY = "takes effect for some of its entries only"
     KILLED_BEFORE = "is the last of its process, which is killed when it is sent"
     KILLED_AFTER = "is the last of its process, which is killed after its effect"
     FROZEN_BEFORE = "is sent, and its process freezes"
@@ -52,6 +53,7 @@ _WEIGHTS = {
     Fault.SLOW: 3,
     Fault.LATE: 3,
     Fault.CONFLICT: 2,
+    Fault.PARTLY: 0,  # of batches, which are rare: half of their faults
     Fault.KILLED_BEFORE: 2,
     Fault.KILLED_AFTER: 3,
     Fault.FROZEN_BEFORE: 2,
@@ -63,6 +65,12 @@ _MAKES_VISIBLE = {
     *("send_message", "send_message_batch"),
     *("change_message_visibility", "change_message_visibility_batch"),
 }
+_BATCHES = {"send_message_batch", "delete_message_batch", "change_message_visibility_batch"}
+_READS = {
+    *("get_object", "head_object", "list_objects_v2", "get_object_tagging", "list_object_versions"),
+    *("list_multipart_uploads", "get_bucket_versioning", "get_queue_attributes", "receive_message"),
+}
+_READS_SHARE = 0.3
 _CONDITIONAL = {"put_object", "complete_multipart_upload"}
 
 
@@ -108,9 +116,12 @@ class Faults:
         if not self.rate:
             return None
         chance = process.chance
-        if chance.random() >= self.rate or process.kernel.now > self.until_s:
+        rate = self.rate * _READS_SHARE if operation in _READS else self.rate
+        if chance.random() >= rate or process.kernel.now > self.until_s:
             return None
         (fault,) = chance.choices(_FAULTS, cum_weights=_CUMULATIVE)
+        if operation in _BATCHES and chance.random() < 0.5:
+            fault = Fault.PARTLY
         identity = process.name, process.requests
         if identity in self.left_out or len(self.happened) >= self.max_faults:
             return None
@@ -283,10 +294,15 @@ class _Request:
         key = self.arguments.get("Key", "")
         watched = key.startswith("checkpoints/") and network.is_checkpoint(key)
         before = network.etag_of(key) if watched else None
+        partly = self.fault is Fault.PARTLY
+        arguments, left_out = self._without_some_entries() if partly else (self.arguments, [])
         try:
-            answer: Any = self.request(self.operation, **self.arguments)
+            answer: Any = self.request(self.operation, **arguments) if arguments else {}
         except ClientError as error:
             answer = error
+        else:
+            if left_out:
+                answer["Failed"] = [*answer.get("Failed", ()), *left_out]
         if watched:
             self._watch(key, before, answer)
         if network._trace.kept:
@@ -294,6 +310,17 @@ class _Request:
         if self.operation in _MAKES_VISIBLE:
             network.sqs_changed()
         return answer
+
+    def _without_some_entries(self) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+        """Return the arguments without some entries, empty if none is left; and what is answered for those."""
+        entries = self.arguments["Entries"]
+        count = self.process.chance.randint(1, len(entries))
+        failed = {entry["Id"] for entry in self.process.chance.sample(entries, count)}
+        left = [entry for entry in entries if entry["Id"] not in failed]
+        answers = [
+            {"Id": one, "SenderFault": False, "Code": "InternalError", "Message": "simulated"} for one in sorted(failed)
+        ]
+        return (self.arguments | {"Entries": left} if left else {}), answers
 
     def _watch(self, key: str, before: str | None, answer: Any) -> None:
         """Note what the process knows of a checkpoint, and whether it has overwritten one that it does not know."""

@@ -116,7 +116,6 @@ class S3Model:
         self.overlaps_conflict = True
         self.replay_completes = True
         self.initiation_dates = True
-        self._handlers = {name: (getattr(self, f"_{name}"), allowed) for name, allowed in _ARGUMENTS.items()}
 
     def create_bucket(self, name: str, *, versioning: bool = False) -> None:
         """Create a bucket.
@@ -169,9 +168,9 @@ class S3Model:
             ClientError: S3 refuses the request.
             NotImplementedError: The model does not have the operation or an argument.
         """
-        if operation not in self._handlers:
+        if operation not in _HANDLERS:
             raise NotImplementedError(f"the model of S3 has no operation {operation}")
-        handler, allowed = self._handlers[operation]
+        handler, allowed = _HANDLERS[operation]
         if not allowed.issuperset(arguments):
             raise NotImplementedError(f"the model of S3 does not know {set(arguments) - allowed} of {operation}")
         self._read_clock()
@@ -183,7 +182,7 @@ class S3Model:
                 check_key(arguments["Key"])
                 if bucket.denied:
                     check_access(bucket, operation, arguments["Key"])
-            answer: dict[str, Any] = handler(bucket, arguments)
+            answer: dict[str, Any] = handler(self, bucket, arguments)
         except RefusedError as error:
             raise self._to_client_error(error, operation) from None
         return answer
@@ -393,3 +392,8 @@ class S3Model:
             bucket.stacks.setdefault(key, []).append(stored)
             answer["VersionId"] = version
         return answer
+
+
+_HANDLERS: dict[str, tuple[Callable[..., dict[str, Any]], set[str]]] = {
+    name: (getattr(S3Model, f"_{name}"), allowed) for name, allowed in _ARGUMENTS.items()
+}

@@ -95,9 +95,6 @@ class SqsModel:
         self._number = 0
         self._second = -1
         self._date = ""
-        self._handlers = {
-            name: (getattr(self, f"_{name}"), {*allowed, "QueueUrl"}) for name, allowed in _ARGUMENTS.items()
-        }
 
     def create_queue(self, name: str, attributes: Mapping[str, str]) -> str:
         """Create a queue with attributes as SQS names them; return its URL.
@@ -155,13 +152,13 @@ class SqsModel:
         try:
             if operation == "get_queue_url":
                 return self._get_queue_url(**arguments)
-            if operation not in self._handlers:
+            if operation not in _HANDLERS:
                 raise NotImplementedError(f"the model of SQS has no operation {operation}")
-            handler, allowed = self._handlers[operation]
+            handler, allowed = _HANDLERS[operation]
             if not allowed.issuperset(arguments):
                 raise NotImplementedError(f"the model of SQS does not know {set(arguments) - allowed} of {operation}")
             queue, now = self._opened(arguments["QueueUrl"])
-            answer: dict[str, Any] = handler(queue, now, arguments)
+            answer: dict[str, Any] = handler(self, queue, now, arguments)
         except RefusedError as error:
             response = {"Error": {"Code": error.code, "Message": error.message, "Type": "Sender"}}
             raise ClientError(
@@ -348,6 +345,11 @@ class SqsModel:
         check_batch(entries)
         check_batch_size(sum(map(size_of, entries)))
         return _for_each(entries, partial(self._send_message, queue, now))
+
+
+_HANDLERS: dict[str, tuple[Callable[..., dict[str, Any]], set[str]]] = {
+    name: (getattr(SqsModel, f"_{name}"), {*allowed, "QueueUrl"}) for name, allowed in _ARGUMENTS.items()
+}
 
 
 def _for_each(entries: Sequence[dict[str, Any]], handle: Callable[[dict[str, Any]], dict[str, Any]]) -> dict[str, Any]:
