@@ -82,10 +82,10 @@ image: install ## Build the worker's image
 push: install ## Build it and push it to ECR
 	@$(BIN)/python -m cfn push $(ARGUMENTS)
 
-deploy-fargate: install ## Deploy or update the worker on Fargate; ENV=… NAME=… or the first time VPC=… SUBNETS=…,…
+deploy-fargate: install ## Deploy or update the worker on Fargate, with ENV=… or parameters; the first time with VPC=…
 	@$(BIN)/python -m cfn deploy fargate $(ARGUMENTS)
 
-deploy-ec2: install ## Deploy or update it on EC2, with the same variables
+deploy-ec2: install ## Deploy or update it on EC2, likewise
 	@$(BIN)/python -m cfn deploy ec2 $(ARGUMENTS)
 
 status: install ## Show a deployment: its buckets, tasks and queues; of ENV=… or STACK=…
