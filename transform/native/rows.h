@@ -99,7 +99,7 @@ static inline bytes64 by_low_half(bytes64 block, __m128i table) {
 static inline uint64_t find_breaks(bytes64 block) {
 #if defined(__AVX2__) && !defined(__AVX512BW__)
     // By its low half, each byte finds the one that it may be; see `find_marks`.
-    const __m128i breaks = _mm_setr_epi8(1, 0, 0, 0, 0, 0, 0, 0, 0, 0, '\n', 0, 0, '\r', 0, 0);  // NUL is not a line break
+    const __m128i breaks = _mm_setr_epi8(1, 0, 0, 0, 0, 0, 0, 0, 0, 0, '\n', 0, 0, '\r', 0, 0);  // 1 is not NUL
     return find_bits((bytes64)(by_low_half(block, breaks) == block));
 #else
     return find_bits((bytes64)((block == '\n') | (block == '\r')));
