@@ -6,12 +6,12 @@ input: `_transform` is its loop, which sends parts and notes them in the checkpo
 
 from __future__ import annotations
 
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING
 
-from runner.errors import CancelledError, FencedError, NoUploadError, RunnerError, StartAgainError
+from runner.errors import CancelledError, FencedError, NoUploadError, RunnerError, StartAgainError, StoreError
 from runner.job.afterwards import Afterwards
 from runner.job.cancellation import Cancellation
 from runner.job.checkpoint import Checkpoint, CheckpointHeartbeat, ProgressLog
@@ -324,7 +324,8 @@ class Job:
             attempt.rejects.retract()
         self._clean_up()
         if is_refused or attempt.rejects.has_doubles:
-            attempt.rejects.discard(self._checkpoint.exists)
+            with suppress(StoreError):  # the job is done; `runner sweep` deletes them
+                attempt.rejects.discard(self._checkpoint.exists)
         return self._outcome_of(decision, etag, stream)
 
     def _finish_rejects(self, stream: Stream, attempt: _Attempt, outcome: str) -> None:

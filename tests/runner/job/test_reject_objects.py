@@ -13,7 +13,7 @@ from runner.errors import StartAgainError, StoppedError
 from runner.job.protocol import JobResult
 from runner.job.rejects import RejectObjects
 from tests.support.jobs import Free, Killed
-from tests.support.memory import INPUT, KEY, OUTPUT, OUTPUT_KEY, MemoryJobs, MemoryS3
+from tests.support.memory import INPUT, KEY, OUTPUT, OUTPUT_KEY, MemoryJobs, MemoryS3, refusal
 from transform import Summary
 
 FOLDER = "rejects/in/a/job/"
@@ -472,6 +472,30 @@ def test_a_job_whose_input_changes_after_another_worker_has_published_leaves_the
     jobs.s3.before = before
     assert jobs.do(event).kind is JobResult.DUPLICATE
     check_index(jobs.s3, folder)
+
+
+def test_a_job_that_has_published_is_done_although_it_cannot_delete_its_doubles() -> None:
+    """Another worker has done the same job at the same time, and this one has taken its objects."""
+    jobs = MemoryJobs()
+    jobs.s3.put(KEY, BAD)
+    folder, about = folder_of(jobs), {**jobs.identity().about, "outcome": "published"}
+    refused: list[str] = []
+
+    def before(operation: str, arguments: dict[str, Any]) -> None:
+        if operation == "put_object" and arguments["Key"].endswith("index.json"):
+            jobs.s3.before = before_delete
+            other = RejectObjects(Store(OUTPUT, jobs.s3), folder, "other", jobs.s3.clock, lambda: None)
+            other.write(b"1\n", Summary())
+            other.finish(Summary(rejected=1), about, tidy=False)
+
+    def before_delete(operation: str, arguments: dict[str, Any]) -> None:
+        if operation == "delete_object" and arguments["Key"].startswith(folder):
+            refused.append(arguments["Key"])
+            raise refusal(503, "SlowDown")
+
+    jobs.s3.before = before
+    assert jobs.do().kind is JobResult.DONE
+    assert len(refused) == 1
 
 
 def test_an_index_that_another_attempt_has_replaced_is_not_retracted() -> None:
