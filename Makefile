@@ -85,7 +85,7 @@ push: install ## Build it and push it to ECR
 deploy-fargate: install ## Deploy or update the worker on Fargate, with ENV=… or parameters; the first time with VPC=…
 	@$(BIN)/python -m cfn deploy fargate $(ARGUMENTS)
 
-deploy-ec2: install ## Deploy or update it on EC2 instead
+deploy-ec2: install ## Deploy or update it on EC2, with the same variables
 	@$(BIN)/python -m cfn deploy ec2 $(ARGUMENTS)
 
 status: install ## Show a deployment: its buckets, tasks and queues; of ENV=… or STACK=…
