@@ -52,6 +52,10 @@ NOT_IN_OUTPUTS = {
     "range_bytes": {"RANGE_BYTES": "1MiB"},
     "workers": {"WORKERS": "3"},
     "dead_letter_queue": {"DEAD_LETTER_QUEUE": "others"},
+    "backfill_queue": {"BACKFILL_QUEUE": "backfill"},
+    "backfill_share": {"BACKFILL_QUEUE": "backfill", "BACKFILL_SHARE": "25%"},
+    "after": {"AFTER": "delete"},  # what becomes of the input, once the output exists
+    "after_tag": {"AFTER": "tag", "AFTER_TAG": "done=yes"},
     "outcome_topic": {"OUTCOME_TOPIC": "arn:aws:sns:eu-west-1:123456789012:topic"},
     "outcome_bus": {"OUTCOME_BUS": "bus"},
     "visibility_timeout_s": {"VISIBILITY_TIMEOUT_S": "60"},
