@@ -63,7 +63,7 @@ GUARDS = {"AWS_REGION", "AWS_ACCOUNT_ID"}
 
 _SETTINGS = {name for told in Settings.model_fields.values() for name in setting_texts.names_of(told)}
 _PATTERNS = {
-    "STACK": (re.compile(r"[A-Za-z][A-Za-z0-9-]{0,127}"), "a name of letters, digits and hyphens"),
+    "STACK": (re.compile(r"[A-Za-z][A-Za-z0-9-]{0,116}"), "a name of up to 117 letters, digits and hyphens"),
     "AWS_ACCOUNT_ID": (re.compile(r"[0-9]{12}"), "12 digits"),
     "AWS_REGION": (re.compile(r"[a-z0-9]+(-[a-z0-9]+)+"), "a region such as eu-central-1"),
     "YES": (re.compile("1?"), "1"),

@@ -54,6 +54,7 @@ def refused(*arguments: str, directory: Path = environment_file.DIRECTORY) -> st
         ("A=a#b", "a#b"),
         ("A='a #b'", "a #b"),
         ("A=größe", "größe"),
+        ("A=x\u2028C=y\x85D=z\x0cE=", "x\u2028C=y\x85D=z\x0cE="),
     ],
 )
 def test_value_is_what_stands_there(tmp_path: Path, line: str, value: str) -> None:
@@ -118,6 +119,7 @@ def test_unknown_environment_is_refused(tmp_path: Path) -> None:
         ("METRICS_NAMESPACE=x", "the alarms are for the one in the template"),
         ("PARAMETERS=pMaxTasks=5", "give each parameter on its own"),
         ("STACK=a b", "STACK (the command line) is expected to be a name"),
+        (f"STACK={'a' * 118}", "is expected to be a name of up to 117 letters"),
         ("AWS_ACCOUNT_ID=1", "expected to be 12 digits, not '1'"),
         ("AWS_REGION=Frankfurt", "expected to be a region such as eu-central-1"),
         ("YES=yes", "YES (the command line) is expected to be 1"),
