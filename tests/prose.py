@@ -20,7 +20,6 @@ FILES = (
     "transform/native/*.[ch]",
     "runner/**/*.py",
     "cfn/*.py",
-    "cfn/*.sh",
     "cfn/environments/*.env",
     "docker/*.py",
     "docker/*.sh",

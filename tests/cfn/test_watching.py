@@ -171,9 +171,6 @@ def test_parameters_of_the_monitoring_are_outputs_of_the_service(kind: str) -> N
     for name in ("pAlarmTopicArn", "pMaxMessageAge", "pMaxBackfillAge"):
         assert template["Parameters"][name] == monitoring["Parameters"][name]
         assert outputs[f"o{name[1:]}"]["Value"] == {"Ref": name}
-    script = (ROOT / "cfn" / "stack.sh").read_text()
-    (listed,) = re.findall(r"for name in (TaskFamily(?:[^;]|\\\n)*);", script)
-    assert {f"p{name}" for name in listed.replace("\\", " ").split()} == monitoring["Parameters"].keys()
 
 
 def test_old_messages_raise_an_alarm_wherever_they_are() -> None:
