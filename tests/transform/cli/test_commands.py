@@ -105,7 +105,7 @@ def test_help_shows_examples_and_exit_statuses(run: Any) -> None:
         "run - - ",
     ):
         assert part in text
-    assert re.search(r"0 all good, 1 failed .*2 wrong usage.*3 published.*130 interrupted", text, re.DOTALL)
+    assert re.search(r"0 success, 1 failed .*2 wrong usage.*3 published.*130 interrupted", text, re.DOTALL)
 
 
 def test_help_of_run_names_every_option(run: Any) -> None:
@@ -492,7 +492,7 @@ WRONG_USAGE: dict[str, tuple[Sequence[str], str]] = {
     "rule with a file": ([*RUN, "--reject", "a > 1", "-c", "x.py"], "--calculation"),
     "condition with a file": ([*RUN, "-w", "a > 1", "-c", "x.py"], "--calculation"),
     "on-error": ([*RUN, *INT, "--on-error", "stop"], "'stop' is not one of 'reject', 'fail'"),
-    "schema without type": ([*RUN, "-e", "a AS b", "--schema", "a"], "'a' is not NAME=TYPE, as stars=Float64"),
+    "schema without type": ([*RUN, "-e", "a AS b", "--schema", "a"], "'a' is not NAME=TYPE, such as stars=Float64"),
     "schema without name": ([*RUN, "-e", "a AS b", "--schema", "=Int8"], "'=Int8' is not NAME=TYPE"),
     "preview of nothing": (["preview", "good.jsonl", "-e", "a AS b", "-n", "0"], "0 is not in the range x>=1"),
     **{
