@@ -114,7 +114,9 @@ def destroy(values: tuple[str, ...]) -> None:
     name = environment.stack
     confirmed = environment.options.get("CONFIRM")
     if confirmed is None and not sys.stdin.isatty():
-        raise DeployError(f"this is not a terminal, so nobody can be asked: make destroy CONFIRM={name}")
+        raise DeployError(
+            f"make destroy asks for the name of the stack, and this is not a terminal: give CONFIRM={name}"
+        )
     if confirmed not in {None, name}:
         raise DeployError(f"CONFIRM is {confirmed}, and the stack is {name}: nothing was deleted")
     stack = Stack(connect(environment), name)
@@ -125,9 +127,11 @@ def destroy(values: tuple[str, ...]) -> None:
 
 
 def _need_an_answer(environment: Environment) -> None:
-    """Refuse at once what nobody could be asked about later."""
+    """Refuse at once what could not be asked about later."""
     if not environment.options.get("YES") and not environment.options.get("CONFIRM") and not sys.stdin.isatty():
-        raise DeployError("this is not a terminal, so nobody can be asked: give YES=1 to deploy without a question")
+        raise DeployError(
+            "make asks before it changes anything, and this is not a terminal: give YES=1 to deploy without a question"
+        )
 
 
 def _agreed(name: str, environment: Environment, *, loses_data: bool) -> bool:

@@ -28,7 +28,7 @@ class Account:
     Attributes:
         id: Its 12 digits.
         region: The region.
-        caller: The ARN of whoever deploys.
+        caller: The ARN of the user or role that deploys.
         session: What clients are made of.
     """
 

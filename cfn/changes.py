@@ -65,7 +65,7 @@ def _fate(change: Mapping[str, Any]) -> str:
 
 
 def table_of_parameters(now: Mapping[str, str], then: Mapping[str, str], places: Mapping[str, str]) -> str:
-    """Return the parameters that differ as a table; "" if there are none.
+    """Return the parameters that differ as a table; "" if none differs.
 
     Args:
         now: Their values, or the defaults.

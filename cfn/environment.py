@@ -44,7 +44,7 @@ OF_THE_STACK = {
     "CHECKPOINT_PREFIX": "the role of the worker is for checkpoints/ only",
     "WORKERS": "it follows from pCpu",
     "METRICS_NAMESPACE": "the alarms are for the one in the template",
-    "HEALTH_FILE": "the root file system is read-only but for /tmp",
+    "HEALTH_FILE": "the root file system is read-only except for /tmp",
     "PARAMETERS": "give each parameter on its own, as in make deploy-fargate pMaxTasks=50",
 }
 """Names that are not to be set, and why."""

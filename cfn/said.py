@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 
 def say(text: str = "") -> None:
-    """Print a line for whoever looks on; results go to standard output instead."""
+    """Print a line for the user; results go to standard output instead."""
     print(text, file=sys.stderr, flush=True)
 
 
