@@ -186,6 +186,8 @@ def _from_arguments(arguments: Iterable[str]) -> dict[str, Value]:
         name, sign, text = argument.partition("=")
         if not sign:
             raise DeployError(f"expected NAME=value, found {argument!r}")
+        if re.search("[\ud800-\udfff]", argument):
+            raise DeployError(f"{name} is not UTF-8: {text!r}")
         found[name] = Value(text, COMMAND_LINE)
     if "ENV" in found and not found["ENV"].text:
         raise DeployError("ENV is empty: give the name of an environment, or leave ENV out")

@@ -76,7 +76,7 @@ class _Request:
         send: Sends it; None to delete the message, which one request can do for several.
         message: The message.
         lease: The lease on it, whose message has the newest receipt; None without one.
-        key: The key of the object, "" if the message is not about one.
+        name: The bucket and key of the object, "" if the message is not about one.
         done: Whether the job has published its output.
         transformed: Whether it has transformed lines for that.
         event: Tells subscribers about the outcome; None if none is to be sent.
@@ -85,7 +85,7 @@ class _Request:
     send: Callable[[Message], None] | None
     message: Message
     lease: Lease | None = None
-    key: str = ""
+    name: str = ""
     done: bool = False
     transformed: bool = False
     event: dict[str, Any] | None = None
@@ -175,18 +175,18 @@ class Settlement:
             counts: Whether being stopped counts as an attempt, unless the job has made progress.
             lease: The lease on the message, which ends with this.
         """
-        if outcome.kind is JobResult.DENIED and self._breaker.denies_only(event.key):
+        if outcome.kind is JobResult.DENIED and self._breaker.denies_only(event.name):
             outcome = replace(outcome, of_object=True)
         stalled = outcome.kind is JobResult.STOPPED and counts and not _has_progressed(outcome, message)
         ended, disposal = self._decide(message, outcome, stalled=stalled)
-        self._inform_breaker(outcome, event.key)
+        self._inform_breaker(outcome, event)
         self._job_log.record(message, ended, event.key, seconds, is_over=disposal is not Disposal.RETRY)
         told = None
         if ended.kind in _FINAL:
             told = describe(self._settings, event, message, ended, seconds, self._clock.time())
         send = self._request(disposal, message, ended, stalled=stalled)
         done = ended.kind is JobResult.DONE
-        self._do(_Request(send, message, lease, event.key, done, done and _has_transformed(ended), told))
+        self._do(_Request(send, message, lease, event.name, done, done and _has_transformed(ended), told))
 
     def ignore(self, message: Message, reason: str, lease: Lease | None = None) -> None:
         """Acknowledge a message that is not a job."""
@@ -301,15 +301,15 @@ class Settlement:
         reason = f"older than {RETENTION.days} days: {outcome.kind.value}: {outcome.reason}"
         return replace(outcome, kind=JobResult.FAILED, reason=reason), Disposal.DEAD_LETTER
 
-    def _inform_breaker(self, outcome: Outcome, key: str) -> None:
+    def _inform_breaker(self, outcome: Outcome, event: ObjectCreated) -> None:
         """Note denials, failures that more attempts would not have changed, and probes that must be made again.
 
         A failure of an object alone is not noted: a probe of it continues with another object at once.
         """
         if outcome.kind is JobResult.DENIED and not outcome.of_object:
-            self._breaker.denied(outcome.reason, key=key)
+            self._breaker.denied(outcome.reason, name=event.name)
         elif outcome.kind in (JobResult.DENIED, JobResult.FAILED) and not self._is_of_object_alone(outcome):
-            self._breaker.failed(outcome.reason, key, counted=outcome.of_object)
+            self._breaker.failed(outcome.reason, event.name, key=event.key, counted=outcome.of_object)
         elif outcome.kind is JobResult.RETRY:
             self._breaker.postpone()
 
@@ -393,14 +393,14 @@ class Settlement:
         elif error is not None:
             # It comes back when its visibility timeout is over, and is then seen to be done, or done again.
             self._log.error("the message could not be settled", message=message.id, error=str(error))
-            self._note_failure(error, message, request.key)
+            self._note_failure(error, message, request.name)
             return
         with self._lock:
             self._copied.pop(message.id, None)
         if request.done:
             self._breaker.succeeded(transformed=request.transformed)
 
-    def _note_failure(self, error: RunnerError, message: Message, key: str) -> None:
+    def _note_failure(self, error: RunnerError, message: Message, name: str) -> None:
         """Note that a message could not be settled.
 
         If copies can be sent and messages cannot be deleted, each round would double the messages. So this worker does
@@ -416,7 +416,7 @@ class Settlement:
             self._breaker.denied(str(error))
             denial_metric(self._metrics, str(error))
         elif copied:
-            self._breaker.failed(str(error), key or message.id)
+            self._breaker.failed(str(error), name or message.id)
 
     def _age_s(self, message: Message) -> float:
         return self._clock.time() - message.first_sent / 1000

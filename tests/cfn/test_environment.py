@@ -132,6 +132,7 @@ def test_unknown_environment_is_refused(tmp_path: Path) -> None:
         (f"pSettings={'[' * 100_000}", "pSettings is expected to be a JSON object"),
         ('pSettings={"LOG_LEVEL": "debug", "LOG_LEVEL": "info"}', "pSettings has LOG_LEVEL twice"),
         ("ENV=", "ENV is empty"),
+        ("TAGS=a=\udcff", r"TAGS is not UTF-8: 'a=\udcff'"),
         ("STACK=prod-monitoring", "the name prod-monitoring is reserved for a stack beside prod"),
         ("STACK=jsonl-transform-wake", "does not end in -wake"),
         ('pSettings={"LOGLEVEL": "debug"}', "LOGLEVEL (pSettings) is neither"),
