@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from cfn.errors import DeployError
 from cfn.failures import Evidence
-from cfn.stack import COMPLETE, NEVER_MADE, Stack
+from cfn.stack import COMPLETE, NEVER_MADE, Stack, is_of
 from cfn.template import read_template
 
 if TYPE_CHECKING:
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from cfn.environment import Environment
 
-MONITORING, WAKE = "monitoring", "wake"
+MONITORING, WAKE = NAMES = "monitoring", "wake"
 WAKE_AT_ONCE = "pWakeAtOnce"
 
 
@@ -27,8 +27,25 @@ def beside(stack: Stack, name: str) -> Stack:
 
 
 def all_beside(stack: Stack) -> list[Stack]:
-    """Return all stacks that may be beside another one."""
-    return [beside(stack, name) for name in (WAKE, MONITORING)]
+    """Return all stacks that are beside another one; not those of something else that happen to have such a name."""
+    known = [(name, beside(stack, name)) for name in (WAKE, MONITORING)]
+    return [one for name, one in known if (found := one.found()) and is_of(found, read_template(name))]
+
+
+def check_beside(stack: Stack) -> None:
+    """Refuse to deploy beside a stack what would replace a stack of something else.
+
+    Raises:
+        DeployError: There is such a stack.
+    """
+    for name in NAMES:
+        one = beside(stack, name)
+        found = one.found()
+        if found and not is_of(found, read_template(name)):
+            raise DeployError(
+                f"there is a stack {one.name} that was not made from {name}.yaml, and a deployment of {stack.name} "
+                f"would replace what is in it: deploy under another name (STACK), or delete {one.name}"
+            )
 
 
 def wakes(stack: Stack, environment: Environment) -> bool:

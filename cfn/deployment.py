@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from botocore.exceptions import ClientError
 
 from cfn.advice import advice_about
-from cfn.beside import intention
+from cfn.beside import check_beside, intention
 from cfn.changes import table_of_changes, table_of_parameters, warnings_about
 from cfn.environment import worker_settings
 from cfn.errors import DeployError
@@ -70,15 +70,18 @@ def make_plan(account: Account, environment: Environment, kind: str) -> Plan:
         DeployError: Something is missing, or contradicts what is there.
     """
     stack, template = Stack(account, environment.stack), read_template(f"ecs-{kind}")
-    given = environment.parameters_for(template)
+    environment.parameters_for(template)
     found = stack.found()
     status = found["StackStatus"] if found else None
+    stack.check_own(found, template)
+    check_beside(stack)
     _check_status(stack, status)
     now = {}
     if found and status not in NEVER_MADE:
         now = {told["ParameterKey"]: told["ParameterValue"] for told in found.get("Parameters", [])}
         _check_kind(stack, now, kind)
     kept = {} if environment.name else {name: now[name] for name in template.parameters if name in now}
+    given = environment.parameters_for(template, kept)
     parameters = {**template.defaults, **kept, **given}
     parameters |= network_of(account, given, now)
     architecture = parameters.get("pArchitecture", DEFAULT_ARCHITECTURE)

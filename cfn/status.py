@@ -10,6 +10,7 @@ from botocore.exceptions import ClientError
 from cfn.beside import all_beside
 from cfn.errors import DeployError
 from cfn.said import show_command, table
+from cfn.template import KINDS, read_template
 
 if TYPE_CHECKING:
     from cfn.stack import Stack
@@ -44,7 +45,7 @@ def destroy(stack: Stack) -> str:
     if group:  # an instance that ECS protects would keep the stack from going
         _empty(stack, outputs, group)
     for part in (*all_beside(stack), stack):
-        if part.found() and part.delete() != "DELETE_COMPLETE":
+        if part.delete() != "DELETE_COMPLETE":
             raise DeployError(
                 f"{part.name} is not deleted: aws cloudformation describe-stack-events --stack-name {part.name} says "
                 "why. Then make destroy again"
@@ -72,8 +73,13 @@ def _empty(stack: Stack, outputs: dict[str, str], group: str) -> None:
 
 
 def what_goes(stack: Stack) -> str:
-    """Return what `destroy` deletes and what it keeps, as text to read before."""
-    account, names = stack.account, [part.name for part in (stack, *all_beside(stack)) if part.found()]
+    """Return what `destroy` deletes and what it keeps, as text to read before.
+
+    Raises:
+        DeployError: The stack is of something else.
+    """
+    stack.check_own(stack.existing(), read_template(f"ecs-{KINDS[0]}"))
+    account, names = stack.account, [part.name for part in (stack, *all_beside(stack))]
     where = f"{account.region} of the account {account.id}"
     return (
         f"{describe(stack)}\n\nThis deletes {' and '.join(names)} in {where}: the queues with their messages, the "

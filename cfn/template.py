@@ -42,6 +42,11 @@ class Template:
     parameters: dict[str, dict[str, Any]]
 
     @property
+    def mark(self) -> str:
+        """A parameter that stacks of this template have had in every version, and others have not."""
+        return next(name for name in ("pCalculation", "pQueueName") if name in self.parameters)
+
+    @property
     def defaults(self) -> dict[str, str]:
         """The values of the parameters that have a default."""
         return {name: str(told["Default"]) for name, told in self.parameters.items() if "Default" in told}

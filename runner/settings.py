@@ -51,6 +51,7 @@ from runner.setting_types import (
 from runner.settings_variable import expand_settings
 
 _MIB = 2**20
+_TEXT = "expected text in UTF-8, without NUL"
 _REFERENCE = re.compile(r".*\.py(:\w+)?|[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*", re.DOTALL)
 
 
@@ -252,6 +253,11 @@ class Settings(BaseSettings):
             given["OUTPUT_PREFIX"] = environ["OUTPUT_PREFIX"].strip()
         source = EnvSettingsSource(cls, case_sensitive=True)
         source.env_vars = given
+        wrong += [
+            f"{name}: found {setting_texts.quote_value(text)}, {_TEXT}"
+            for name, text in given.items()
+            if not _is_text(text)
+        ]
         wrong += setting_texts.contradictions(fields, given)
         try:
             settings = cls(**source())
@@ -381,6 +387,11 @@ def describe() -> list[tuple[str, str, str]]:
 def near_misses(environ: Mapping[str, str]) -> list[str]:
     """Return a sentence for each variable whose name is similar to that of a setting; values are not shown."""
     return setting_texts.near_misses(Settings.model_fields, environ)
+
+
+def _is_text(text: str) -> bool:
+    """Return whether a value is UTF-8 without NUL; bytes of the environment that are not become lone surrogates."""
+    return not re.search("[\0\ud800-\udfff]", text)
 
 
 def _is_reference(calculation: str) -> bool:

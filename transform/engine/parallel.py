@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from transform.decode.rejects import ChunkResult
 from transform.engine.options import EngineOptions
-from transform.engine.threads import Threads, Transforms
+from transform.engine.threads import GROWTH, Threads, Transforms
 from transform.io.chunks import (
     MIN_RANGES,
     Chunk,
@@ -162,7 +162,10 @@ def _results(threads: Threads, reader: Reader, chunks: _Chunks, options: EngineO
             yield chunk
 
     def ranges() -> Iterator[Range]:
-        yield from cut_from(chunks.stop, size, range_bytes)
+        can_grow = not (is_object or options.fixed_chunks)
+        yield from cut_from(
+            chunks.stop, size, lambda: GROWTH * range_bytes if can_grow and threads.writes_little else range_bytes
+        )
 
     yield from reader.follow(threads.results(head(), reader.version, ranges()))
 

@@ -426,10 +426,12 @@ def cut(size: int, range_bytes: int = RANGE_BYTES, start: int = 0) -> Iterator[R
         start = stop
 
 
-def cut_from(start: int, size: int, range_bytes: int) -> Iterator[Range]:
-    """Yield the ranges of an input from a line on, each of the same size except for the last."""
-    for first in range(start, size, range_bytes):
-        yield Range(first, min(first + range_bytes, size))
+def cut_from(start: int, size: int, range_bytes: Callable[[], int]) -> Iterator[Range]:
+    """Yield the ranges of an input from a line on, each of the size that it is to have by then, except for the last."""
+    while start < size:
+        stop = min(start + range_bytes(), size)
+        yield Range(start, stop)
+        start = stop
 
 
 def prefetch_range(source: RandomAccess, byte_range: Range) -> None:
