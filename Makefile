@@ -20,10 +20,10 @@ unexport $(if $(DEPLOYING),$(GIVEN),$(filter p%,$(GIVEN)))
 .PHONY: help install demo test test-slow lint format docs simulate bench dist lock clean
 .PHONY: image push deploy-fargate deploy-ec2 status smoke destroy
 
-help: ## List what can be made
+help: ## List the targets
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-15s %s\n", $$1, $$2}'
 
-install: .venv/installed ## Make the virtual environment in .venv, with the locked versions
+install: .venv/installed ## Create .venv with the locked versions
 
 .venv/installed: requirements.lock pyproject.toml $(KERNEL)
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed; say which with: make PYTHON=python3.12")'
@@ -47,10 +47,10 @@ install: .venv/installed ## Make the virtual environment in .venv, with the lock
 demo: install ## Run the worker against a local AWS emulator; on your data with FILE=… CALCULATION=…
 	@$(BIN)/runner demo $(if $(FILE),'$(FILE)')
 
-test: install ## Run the tests that take at most a minute each, with a part of the examples
+test: install ## Run the tests that take at most a minute each, with some of the examples
 	$(BIN)/python -m pytest -n auto --dist worksteal
 
-test-slow: install ## Run the tests that take longer than a minute, and those of properties with all examples
+test-slow: install ## Run the longer tests, and property tests with all examples
 	$(BIN)/python -m pytest -n auto --dist worksteal -m 'slow or property' --hypothesis-profile all
 
 lint: install .venv-checkov/installed ## Check style, types, spelling, phrases, docker/Dockerfile, cfn/ and .github/
@@ -64,7 +64,7 @@ lint: install .venv-checkov/installed ## Check style, types, spelling, phrases, 
 	$(BIN)/cfn-lint --include-checks I -- cfn/*.yaml
 	.venv-checkov/bin/checkov --framework cloudformation --directory cfn --compact --quiet --skip-download
 
-format: install ## Put the code in order
+format: install ## Fix style
 	$(BIN)/ruff check --fix
 	$(BIN)/ruff format
 
@@ -81,19 +81,19 @@ docs: .venv-docs/installed ## Build the site of the documentation in site/
 image: install ## Build the worker's image
 	@$(BIN)/python -m cfn image $(ARGUMENTS)
 
-push: install ## Build it and push it to ECR
+push: install ## Build the image and push it to ECR
 	@$(BIN)/python -m cfn push $(ARGUMENTS)
 
-deploy-fargate: install ## Deploy or update the worker on Fargate, with ENV=… or parameters; the first time with VPC=…
+deploy-fargate: install ## Deploy or update the worker on Fargate, with ENV=… or parameters; at first with VPC=…
 	@$(BIN)/python -m cfn deploy fargate $(ARGUMENTS)
 
-deploy-ec2: install ## Deploy or update it on EC2, with the same variables
+deploy-ec2: install ## Deploy or update the worker on EC2, with the same variables
 	@$(BIN)/python -m cfn deploy ec2 $(ARGUMENTS)
 
 status: install ## Show a deployment: its buckets, tasks and queues; of ENV=… or STACK=…
 	@$(BIN)/python -m cfn status $(ARGUMENTS)
 
-smoke: install ## Upload the sample, wait for the output and compare it with what was meant to be deployed
+smoke: install ## Upload the sample, wait for the output and compare it with what should be deployed
 	@$(BIN)/python -m cfn smoke $(ARGUMENTS)
 
 destroy: install ## Delete a deployment except for its buckets, after asking for its name
@@ -106,7 +106,7 @@ simulate: install ## Simulate the worker with faults; SEEDS=… schedules from S
 bench: install ## Measure time and memory, compared with other tools; ARGS=--scaling estimates more cores
 	$(BIN)/python -m tests.benchmarks.bench $(ARGS)
 
-lock: install ## Lock the newest versions that pyproject.toml admits, with hashes and without addresses
+lock: install ## Lock the newest versions that pyproject.toml allows, with hashes
 	$(BIN)/uv pip compile --quiet --upgrade --universal --generate-hashes --no-emit-index-url --no-annotate --no-header \
 	  --python-version 3.11 --group dev pyproject.toml -o requirements.lock
 	$(BIN)/uv pip compile --quiet --universal --generate-hashes --no-emit-index-url --no-annotate --no-header \
@@ -118,6 +118,6 @@ lock: install ## Lock the newest versions that pyproject.toml admits, with hashe
 	$(BIN)/uv pip compile --quiet --upgrade --universal --generate-hashes --no-emit-index-url --no-annotate --no-header \
 	  --python-version 3.11 --group docs -o requirements-docs.lock
 
-clean: ## Remove what was made
+clean: ## Remove everything that make has created
 	rm -rf .venv .venv-checkov .venv-docs build dist site .pytest_cache .mypy_cache .ruff_cache .hypothesis \
 	  transform/native/libkernel.* transform/native/powers.h

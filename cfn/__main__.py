@@ -101,7 +101,7 @@ def show_status(values: tuple[str, ...]) -> None:
 @cli.command("smoke")
 @_values
 def run_smoke(values: tuple[str, ...]) -> None:
-    """Upload the sample, wait for the output and compare it with what was meant to be deployed."""
+    """Upload the sample, wait for the output and compare it with what should be deployed."""
     environment = _environment(values)
     click.echo(smoke.smoke(connect(environment), environment))
 

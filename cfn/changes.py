@@ -87,7 +87,7 @@ def table_of_parameters(now: Mapping[str, str], then: Mapping[str, str], places:
 def _short_pair(now: str, then: str) -> tuple[str, str]:
     """Return two values that differ as they are shown: if their beginnings are the same, from just before they differ.
 
-    What is shown of both is never the same, as a change would be agreed to that nobody sees.
+    The two texts always differ, so that each change can be seen before it is confirmed.
     """
     if _short(now) != _short(then):
         return _short(now), _short(then)

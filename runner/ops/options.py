@@ -21,7 +21,7 @@ def age(text: str) -> timedelta:
     """
     seconds = parse_duration(text)
     if seconds is None:
-        raise click.BadParameter(f"{text!r} is no age such as 90s, 30m, 12h, 2d or 1w")
+        raise click.BadParameter(f"{text!r} is not an age such as 90s, 30m, 12h, 2d or 1w")
     return timedelta(seconds=seconds)
 
 
@@ -40,7 +40,7 @@ def size(text: str) -> int:
     try:
         return read_size(text)
     except ValueError:
-        raise click.BadParameter(f"{text!r} is no size such as 64KiB, 10MB or 5000") from None
+        raise click.BadParameter(f"{text!r} is not a size such as 64KiB, 10MB or 5000") from None
 
 
 def time(text: str) -> datetime:
@@ -56,5 +56,5 @@ def time(text: str) -> datetime:
     try:
         moment = datetime.fromisoformat(text.strip())
     except ValueError:
-        raise click.BadParameter(f"{text!r} is no time such as 2026-01-31 or 2026-01-31T12:00:00+01:00") from None
+        raise click.BadParameter(f"{text!r} is not a time such as 2026-01-31 or 2026-01-31T12:00:00+01:00") from None
     return moment if moment.tzinfo else moment.replace(tzinfo=UTC)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import re
 from typing import Any
 
 import pytest
@@ -13,6 +14,7 @@ from runner.metrics import JobNumbers, Metrics, denial_metric, input_metric, job
 from runner.settings import Settings
 from tests.cfn.metric_math import evaluate
 from tests.cfn.templates import KINDS, load, of_type
+from tests.conftest import ROOT
 
 WORKER = ROOT / "runner" / "worker"
 FAMILY, OUTCOME = "Family", "Outcome"

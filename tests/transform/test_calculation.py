@@ -147,6 +147,11 @@ def test_what_is_no_expression_is_refused(value: object) -> None:
         Calculation(a).filter(value)
 
 
+def test_function_in_place_of_an_expression_is_named_as_what_it_can_be() -> None:
+    with pytest.raises(CalculationError, match=r"; a function that takes a whole line is LineFunction\(function\)$"):
+        Calculation(x=lambda line: line)
+
+
 # --- steps ---------------------------------------------------------------------------------------------------------
 
 

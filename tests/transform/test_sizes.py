@@ -141,7 +141,7 @@ def test_any_text_is_a_duration_or_refused(text: str) -> None:
     found = re.fullmatch(r"([0-9]{1,5})\s*([smhdwSMHDW])", text.strip())
     if found is None:
         assert parse_duration(text) is None
-        with pytest.raises(click.BadParameter, match="is no age such as 90s, 30m, 12h, 2d or 1w"):
+        with pytest.raises(click.BadParameter, match="is not an age such as 90s, 30m, 12h, 2d or 1w"):
             options.age(text)
     else:
         assert options.age(text) == timedelta(**{names[found[2].lower()]: int(found[1])})

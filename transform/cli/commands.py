@@ -227,7 +227,10 @@ def check(
     help="Number of lines in the sample.",
 )
 @takes_format
-def new(name: str, source: str | None, lines: int, file_format: str | None) -> None:
+@click.option(
+    "--each", metavar="PATH", default="", help="Make the elements of the array at this path in each line the rows."
+)
+def new(name: str, source: str | None, lines: int, file_format: str | None, each: str) -> None:
     """Create a calculation to start from, with its test and a sample.
 
     The files are NAME.py, test_NAME.py and NAME.sample.jsonl. Existing files are not overwritten.
@@ -236,13 +239,14 @@ def new(name: str, source: str | None, lines: int, file_format: str | None) -> N
     from transform.decode.row_format import LINES
 
     try:
-        made = scaffold(Path(name), source, lines, LINES.with_format(file_format or "lines"))
+        made = scaffold(Path(name), source, lines, LINES.with_format(file_format or "lines"), each)
     except OptionError as error:
-        raise click.BadParameter(str(error), param_hint="NAME") from None
+        raise click.BadParameter(str(error), param_hint="NAME or --each") from None
     echo(f"{made.calculation}  says what to compute")
     echo(f"{made.test}  tests it: pytest {made.test}")
     left_out = f"; {made.left_out:,} that are no JSON objects were left out" if made.left_out else ""
-    echo(f"{made.sample}  has {made.lines:,} lines to try it on{left_out}")
+    rows = "rows" if each else "lines"
+    echo(f"{made.sample}  has {made.lines:,} {rows} to try it on{left_out}")
     echo("", f"Next: transform preview {made.sample} -c {made.calculation}")
 
 

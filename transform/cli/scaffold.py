@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
 
+import msgspec
 import polars as pl
 
 from transform.decode.inference import Sample, infer_type
@@ -42,6 +43,8 @@ calculation = Calculation(
 # .filter(…) drops lines, .drop(…) and .select(…) members, and .with_schema({{…}}) declares types of columns, which are
 # inferred from each input otherwise.
 '''
+_LINES = "expected(json.loads(line)) for line in before"
+_ELEMENTS = "expected(row) for line in before for row in json.loads(line){path}"
 _TEST = '''\
 """The calculation does to each line of the sample what it should."""
 
@@ -61,7 +64,7 @@ def test_each_line_gets_its_result(tmp_path):
     summary = load(str(Path(__file__).with_name("{name}.py"))).run(SAMPLE, tmp_path / "out.jsonl")
     assert (summary.rejected, summary.nonfinite) == (0, {{}})
     before, after = (path.read_bytes().splitlines() for path in (SAMPLE, tmp_path / "out.jsonl"))
-    assert [json.loads(line) for line in after] == [expected(json.loads(line)) for line in before]
+    assert [json.loads(line) for line in after] == [{rows}]
 '''
 
 
@@ -73,8 +76,8 @@ class Scaffold:
         calculation: The file of the calculation.
         test: The file of its test.
         sample: The file of the lines that both are tried on.
-        lines: How many lines the sample has.
-        left_out: How many lines of the source are not JSON objects, and were left out.
+        lines: How many lines the sample has, or elements of arrays if these are the rows.
+        left_out: How many lines of the source, or elements, are not JSON objects, and were left out.
     """
 
     calculation: Path
@@ -101,17 +104,20 @@ class _Idea:
         return f"({self.expression}).alias({_quoted(self.result)})"
 
 
-def scaffold(path: Path, source: Source | None = None, lines: int = SAMPLE_LINES, rows: RowFormat = LINES) -> Scaffold:
+def scaffold(
+    path: Path, source: Source | None = None, lines: int = SAMPLE_LINES, rows: RowFormat = LINES, each: str = ""
+) -> Scaffold:
     """Create a calculation with its test and a sample.
 
     Args:
         path: The path of the calculation, with or without `.py`.
         source: The input that the sample is taken from; None for invented businesses.
-        lines: How many of the first lines to take.
-        rows: What the rows of the source are.
+        lines: How many of the first rows to take.
+        rows: How the lines of the source are found.
+        each: If the rows are the elements of an array in each line: the path of the array.
 
     Raises:
-        OptionError: A Python file cannot have the name.
+        OptionError: A Python file cannot have the name, or the path is invalid.
         OutputError: One of the files exists, or cannot be written.
         InputError: The source cannot be read, or has no lines.
     """
@@ -124,25 +130,30 @@ def scaffold(path: Path, source: Source | None = None, lines: int = SAMPLE_LINES
     for file in made:
         if mode_at(file) is not None:
             raise OutputError(f"{file} already exists, and is not overwritten; take another name, or remove it")
-    found, left_out = _lines_of(source, lines, rows)
+    where = rows.with_each(each).each if each else None
+    found, left_out = _lines_of(source, lines, rows) if where is None else ([], 0)
     content = b"".join(line + b"\n" for line in found)
+    if where is not None:
+        content, found, left_out = _elements_of(source, lines, rows, where)
     _write(made[2], content)
+    steps = "" if rows.in_lines else f".with_format({_quoted(rows.format)})"
+    steps += f".each({_quoted(each)})" if each else ""
     try:
-        idea = _write_first_working(_ideas(found, source), name, made, rows)
+        idea = _write_first_working(_ideas(found, source), name, made, steps)
     except BaseException:
         for file in made:
             file.unlink(missing_ok=True)
         raise
-    _write(made[1], _TEST.format(name=name, result=_quoted(idea.result), python=idea.python).encode())
+    of = _LINES if where is None else _ELEMENTS.format(path="".join(f"[{_quoted(step)}]" for step in where))
+    _write(made[1], _TEST.format(name=name, result=_quoted(idea.result), python=idea.python, rows=of).encode())
     return Scaffold(made[0], made[1], made[2], len(found), left_out)
 
 
-def _write_first_working(ideas: Iterator[_Idea], name: str, made: list[Path], rows: RowFormat) -> _Idea:
-    """Write the calculation with the first idea that works for all lines of the sample; return the idea."""
+def _write_first_working(ideas: Iterator[_Idea], name: str, made: list[Path], steps: str) -> _Idea:
+    """Write the calculation with the first idea that works for all rows of the sample; return the idea."""
     for idea in ideas:
         made[0].unlink(missing_ok=True)
-        of_rows = "" if rows.in_lines else f".with_format({_quoted(rows.format)})"
-        _write(made[0], _CALCULATION.format(name=name, named=idea.named, rows=of_rows).encode())
+        _write(made[0], _CALCULATION.format(name=name, named=idea.named, rows=steps).encode())
         try:
             if not check(load(str(made[0])).spec_for(made[2]), made[2]).problems():
                 return idea
@@ -171,6 +182,40 @@ def _lines_of(source: Source | None, max_lines: int, rows: RowFormat) -> tuple[l
     if not found:
         raise InputError(f"{source}: there is no line that is a JSON object to draw a sample of")
     return found, left_out
+
+
+def _elements_of(
+    source: Source | None, max_rows: int, rows: RowFormat, where: tuple[str, ...]
+) -> tuple[bytes, list[bytes], int]:
+    """Return lines with no more than the first elements of their arrays; these elements; and how many were left out."""
+    if source is None:
+        raise OptionError("--each needs --from, as the invented businesses have no array")
+    lines, taken, left_out = [], list[bytes](), 0
+    for line in _lines_of(source, max_rows, rows)[0]:
+        inside = [_OBJECT.decode(line)]  # the objects on the way to the array
+        try:
+            for step in where[:-1]:
+                inside.append(_OBJECT.decode(inside[-1][step]))
+            elements = _ARRAY.decode(inside[-1][where[-1]])
+        except (KeyError, msgspec.DecodeError):
+            continue
+        objects = [text for text in map(bytes, elements) if text.startswith(b"{")]
+        left_out += len(elements) - len(objects)
+        objects = objects[: max_rows - len(taken)]
+        taken += objects
+        value = b"[%b]" % b",".join(objects)
+        for step, members in zip(reversed(where), reversed(inside), strict=True):
+            value = msgspec.json.encode({**members, step: msgspec.Raw(value)})
+        lines.append(value + b"\n")
+        if len(taken) == max_rows:
+            break
+    if not taken:
+        raise InputError(f"{source}: no line has an array `{'.'.join(where)}` with an object in it")
+    return b"".join(lines), taken, left_out
+
+
+_OBJECT = msgspec.json.Decoder(dict[str, msgspec.Raw])
+_ARRAY = msgspec.json.Decoder(list[msgspec.Raw])
 
 
 def _ideas(lines: list[bytes], source: Source | None) -> Iterator[_Idea]:

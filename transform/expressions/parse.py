@@ -55,9 +55,12 @@ def to_expression(value: object, *, literal: bool = False) -> pl.Expr:
     elif literal and (value is None or isinstance(value, bool | int | float)):
         expr = pl.lit(value)
     else:
-        raise CalculationError(
-            f"expected a polars expression, got {type(value).__name__}: {value!r:.80}; write a value as pl.lit(…)"
+        instead = (
+            "a function that takes a whole line is LineFunction(function)"
+            if callable(value)
+            else "write a value as pl.lit(…)"
         )
+        raise CalculationError(f"expected a polars expression, got {type(value).__name__}: {value!r:.80}; {instead}")
     try:
         several = expr.meta.has_multiple_outputs()
     except pl.exceptions.PolarsError:

@@ -327,8 +327,8 @@ def test_a_backfill_of_the_newest_stands_against_a_late_event_of_an_older(deploy
     [
         (["s3://another-bucket/a"], 1, "S3_INPUT_BUCKET only"),
         (["in/a"], 1, "'in/a' is no prefix: expected s3://"),
-        (["BUCKET", "--min-size", "many"], 2, "'many' is no size such as 64KiB"),
-        (["BUCKET", "--since", "soon"], 2, "'soon' is no time such as 2026-01-31"),
+        (["BUCKET", "--min-size", "many"], 2, "'many' is not a size such as 64KiB"),
+        (["BUCKET", "--since", "soon"], 2, "'soon' is not a time such as 2026-01-31"),
         ([], 2, "Missing argument"),
     ],
 )

@@ -124,3 +124,37 @@ def test_what_cannot_be_made_is_told(
     result = command("new", *arguments)
     assert (result.returncode, message in result.stderr.decode()) == (status, True), result.stderr
     assert made(tmp_path) == ["bad.jsonl"]
+
+
+@pytest.mark.parametrize(
+    ("content", "options", "array"),
+    [
+        ('{"R":[{"a":"x","n":1.50},3,{"a":"yy"}],"id":1}\n{"R":null}\n{"R":[{"a":"z"}]}\n', "", "R"),
+        ('{\n "h": {"i": [\n  {"a": "x"},\n  {"a": "yy"}]}}\n{"h":{"i":[{"a":"z"}]}}', "--format json", "h.i"),
+    ],
+)
+def test_elements_of_an_array_are_the_rows(
+    tmp_path: Path, command: Command, content: str, options: str, array: str
+) -> None:
+    (tmp_path / "in.json").write_text(content)
+    result = command("new", "trail", "--from", "in.json", "--each", array, *options.split())
+    assert (result.returncode, result.stderr) == (OK, b"")
+    assert b"has 3 rows to try it on" in result.stdout
+    assert f'.each("{array}")' in (tmp_path / "trail.py").read_text()
+    assert "1 passed" in passes(tmp_path)
+    assert command("check", "trail.py", "trail.sample.jsonl").returncode == OK
+
+
+def test_sample_has_no_more_elements_than_asked_for(tmp_path: Path, command: Command) -> None:
+    (tmp_path / "in.json").write_bytes(lines('{"id":1.0,"Records":[{"a":1},{"a":2}]}', '{"Records":[{"a":3},{"a":4}]}'))
+    assert command("new", "trail", "--from", "in.json", "--each", "Records", "-n", "3").returncode == OK
+    sample = (tmp_path / "trail.sample.jsonl").read_bytes()
+    assert sample == lines('{"id":1.0,"Records":[{"a":1},{"a":2}]}', '{"Records":[{"a":3}]}')
+
+
+def test_array_that_no_line_has_is_an_error(tmp_path: Path, command: Command) -> None:
+    (tmp_path / "in.json").write_bytes(lines('{"Records":[1]}', '{"Records":{"a":1}}', '{"b":1}'))
+    result = command("new", "trail", "--from", "in.json", "--each", "Records")
+    assert (result.returncode, made(tmp_path)) == (FAILED, ["in.json"])
+    assert result.stderr == b"transform: in.json: no line has an array `Records` with an object in it\n"
+    assert b"--each needs --from" in command("new", "trail", "--each", "Records").stderr
