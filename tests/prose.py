@@ -19,7 +19,7 @@ FILES = (
     "transform/**/*.py",
     "transform/native/*.[ch]",
     "runner/**/*.py",
-    "cfn/*.sh",
+    "cfn/*.py",
     "docker/*.py",
     "docker/*.sh",
     "docker/Dockerfile",

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import json
-import re
 from typing import Any
 
 import pytest
@@ -14,7 +13,6 @@ from runner.metrics import JobNumbers, Metrics, job_metrics
 from runner.settings import Settings
 from tests.cfn.metric_math import evaluate
 from tests.cfn.templates import KINDS, load, of_type
-from tests.conftest import ROOT
 
 FAMILY, OUTCOME = "Family", "Outcome"
 OF_AWS = {
@@ -154,9 +152,6 @@ def test_parameters_of_the_monitoring_are_outputs_of_the_service(kind: str) -> N
     for name in ("pAlarmTopicArn", "pMaxMessageAge", "pMaxBackfillAge"):
         assert template["Parameters"][name] == monitoring["Parameters"][name]
         assert outputs[f"o{name[1:]}"]["Value"] == {"Ref": name}
-    script = (ROOT / "cfn" / "stack.sh").read_text()
-    (listed,) = re.findall(r"for name in (TaskFamily(?:[^;]|\\\n)*);", script)
-    assert {f"p{name}" for name in listed.replace("\\", " ").split()} == monitoring["Parameters"].keys()
 
 
 def test_old_messages_raise_an_alarm_wherever_they_are() -> None:
