@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from cfn.environment_file import DIRECTORY, Value, path_of, read_file
-from cfn.errors import DeployError, did_you_mean
+from cfn.messages import DeployError, did_you_mean
 from runner import setting_texts
 from runner.errors import SettingsError
 from runner.settings import Settings
@@ -42,7 +42,7 @@ OF_THE_STACK = {
     "CHECKPOINT_PREFIX": "the role of the worker is for checkpoints/ only",
     "WORKERS": "it follows from pCpu",
     "METRICS_NAMESPACE": "the alarms are for the one in the template",
-    "HEALTH_FILE": "the root file system is read-only but for /tmp",
+    "HEALTH_FILE": "the root file system is read-only except for /tmp",
     "PARAMETERS": "give each parameter on its own, as in make deploy-fargate pMaxTasks=50",
 }
 """Names that are not to be set, and why."""

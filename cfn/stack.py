@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from botocore.exceptions import ClientError
 
-from cfn.errors import DeployError
-from cfn.said import show_command
+from cfn.messages import DeployError, show_command
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping

@@ -1,4 +1,4 @@
-"""The stacks beside that of the worker: its alarms, and what starts its first task at once.
+"""The companions of the stack of the worker: its alarms, and what starts its first task at once.
 
 Their parameters are outputs and parameters of the other stack. They hold no data.
 """
@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from cfn.errors import DeployError
 from cfn.failures import Evidence
+from cfn.messages import DeployError
 from cfn.stack import COMPLETE, NEVER_MADE, Stack
 from cfn.template import read_template
 
@@ -21,35 +21,35 @@ MONITORING, WAKE = "monitoring", "wake"
 WAKE_AT_ONCE = "pWakeAtOnce"
 
 
-def beside(stack: Stack, name: str) -> Stack:
-    """Return a stack beside another one."""
+def companion(stack: Stack, name: str) -> Stack:
+    """Return a companion of a stack, which may not exist yet."""
     return Stack(stack.account, f"{stack.name}-{name}")
 
 
-def all_beside(stack: Stack) -> list[Stack]:
-    """Return all stacks that may be beside another one."""
-    return [beside(stack, name) for name in (WAKE, MONITORING)]
+def companions(stack: Stack) -> list[Stack]:
+    """Return all companions of a stack, which may not exist yet."""
+    return [companion(stack, name) for name in (WAKE, MONITORING)]
 
 
 def wakes(stack: Stack, environment: Environment) -> bool:
-    """Return whether the first task is to be started at once; without a file and a word about it, as it is now."""
+    """Return whether the first task is to be started at once; as it is now if there is no file and it is not given."""
     given = environment.options.get(WAKE_AT_ONCE)
     if given is None and not environment.name:
-        return beside(stack, WAKE).found() is not None
+        return companion(stack, WAKE).found() is not None
     return given == "true"
 
 
-def intention(stack: Stack, environment: Environment) -> str:
-    """Return in words what becomes of the stack that starts the first task; "" if it is there or not, as it is now."""
-    there, name = beside(stack, WAKE).found() is not None, beside(stack, WAKE).name
-    wanted = wakes(stack, environment)
-    if wanted == there:
+def describe_change(stack: Stack, environment: Environment) -> str:
+    """Return as text that the stack that starts the first task is created or deleted; "" if neither."""
+    wake, wanted = companion(stack, WAKE), wakes(stack, environment)
+    if wanted == (wake.found() is not None):
         return ""
-    return f"{name} {'is created: it looks at the queues each minute' if wanted else 'is deleted'} ({WAKE_AT_ONCE})"
+    what = "is created: it looks at the queues each minute" if wanted else "is deleted"
+    return f"{wake.name} {what} ({WAKE_AT_ONCE})"
 
 
-def deploy_beside(stack: Stack, environment: Environment, parameters: Mapping[str, str]) -> None:
-    """Deploy the stacks that are wanted beside another one, and delete the one that is not.
+def deploy_companions(stack: Stack, environment: Environment, parameters: Mapping[str, str]) -> None:
+    """Deploy the companions of a stack that are wanted, and delete the one that is not.
 
     Raises:
         DeployError: One of them was taken back.
@@ -57,12 +57,12 @@ def deploy_beside(stack: Stack, environment: Environment, parameters: Mapping[st
     _deploy(stack, MONITORING, environment, parameters)
     if wakes(stack, environment):
         _deploy(stack, WAKE, environment, parameters)
-    elif beside(stack, WAKE).found():
-        beside(stack, WAKE).delete()
+    elif companion(stack, WAKE).found():
+        companion(stack, WAKE).delete()
 
 
 def _deploy(stack: Stack, name: str, environment: Environment, parameters: Mapping[str, str]) -> None:
-    template, one, outputs = read_template(name), beside(stack, name), stack.outputs()
+    template, one, outputs = read_template(name), companion(stack, name), stack.outputs()
     known = {**parameters, **{f"p{key[1:]}": value for key, value in outputs.items()}}
     given = {key: known[key] for key in template.parameters if key in known}
     found = one.found()
