@@ -81,7 +81,7 @@ def deploy(kind: str, values: tuple[str, ...]) -> None:
     environment = _environment(values)
     _need_an_answer(environment)
     plan = make_plan(_connect(environment), environment, kind)
-    change_set = deployment.propose(plan)
+    change_set = plan.stack.propose(plan.template, plan.parameters, environment.tags)
     if change_set or describe_change(plan.stack, environment):
         _confirm(plan, change_set)
     else:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from cfn.failures import Evidence
 from cfn.messages import DeployError
-from cfn.stack import COMPLETE, NEVER_MADE, Stack
+from cfn.stack import COMPLETE, Stack
 from cfn.template import read_template
 
 if TYPE_CHECKING:
@@ -65,11 +65,7 @@ def _deploy(stack: Stack, name: str, environment: Environment, parameters: Mappi
     template, one, outputs = read_template(name), companion(stack, name), stack.outputs()
     known = {**parameters, **{f"p{key[1:]}": value for key, value in outputs.items()}}
     given = {key: known[key] for key in template.parameters if key in known}
-    found = one.found()
-    creates = found is None or found["StackStatus"] in NEVER_MADE
-    if creates and found:
-        one.delete()
-    change_set = one.propose(template, given, environment.tags, creates=creates)
+    change_set = one.propose(template, given, environment.tags)
     if change_set is None:
         return
     evidence = Evidence(one, change_set.made)

@@ -22,14 +22,6 @@ _COUNTS = ["ApproximateNumberOfMessages", "ApproximateNumberOfMessagesNotVisible
 _SERVICE_TYPES = {"AWS::ECS::Service", "AWS::ECS::TaskDefinition"}
 
 
-def propose(plan: Plan) -> ChangeSet | None:
-    """Return the change set of a plan, None if nothing would change."""
-    if plan.creates and plan.stack.found():
-        say(f"The stack {plan.stack.name} was never complete and holds nothing, so it is deleted first.")
-        plan.stack.delete()
-    return plan.stack.propose(plan.template, dict(plan.parameters), plan.environment.tags, creates=plan.creates)
-
-
 def carry_out(plan: Plan, change_set: ChangeSet) -> None:
     """Make the change, and check that it is there.
 
