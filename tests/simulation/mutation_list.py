@@ -8,6 +8,7 @@ PUBLISH, IDENTITY, JOB = "runner/job/publish.py", "runner/job/identity.py", "run
 CHECKPOINT, REJECTS, CONTROL = "runner/job/checkpoint.py", "runner/job/rejects.py", "runner/job/control.py"
 WRITER, BUCKET, QUEUE = "transform/io/s3_writer.py", "runner/aws/bucket.py", "runner/aws/queue.py"
 SETTLEMENT, LEASES, CREW = "runner/worker/settlement.py", "runner/worker/leases.py", "runner/worker/crew.py"
+DISPOSAL = "runner/worker/disposal.py"
 BREAKER, LOOP, ECS = "runner/worker/breaker.py", "runner/worker/loop.py", "runner/aws/ecs.py"
 LETTERS, CANCELLATION = "runner/aws/dead_letters.py", "runner/job/cancellation.py"
 UPLOAD, INPUT = "runner/job/upload.py", "runner/job/input_object.py"
@@ -184,7 +185,7 @@ BY_SIMULATION = (
     ),
     Mutation(
         "acknowledge a job that has failed for now",
-        SETTLEMENT,
+        DISPOSAL,
         "JobResult.RETRY: Disposal.RETRY,",
         "JobResult.RETRY: Disposal.DELETE,",
         seeds=900,
@@ -292,8 +293,8 @@ BY_SIMULATION = (
     ),
     Mutation(
         "acknowledge a message whose input was not deleted",
-        SETTLEMENT,
-        "if outcome.input is not None and outcome.input.may_succeed and attempts < self._max_attempts(message):",
+        DISPOSAL,
+        "if outcome.input is not None and outcome.input.may_succeed and attempts < self.max_attempts(message):",
         "if False:",
         seeds=600,
         start=500,
@@ -416,7 +417,7 @@ BY_TESTS = (
     ),
     Mutation(
         "let one denied object count against nobody",
-        SETTLEMENT,
+        DISPOSAL,
         "        if outcome.kind is JobResult.DENIED and outcome.of_object:\n            disposal = Disposal.RETRY",
         "        if False:\n            disposal = Disposal.RETRY",
         test="tests/runner/worker/test_settlement.py",
@@ -430,7 +431,7 @@ BY_TESTS = (
     ),
     Mutation(
         "acknowledge a job that another worker does",
-        SETTLEMENT,
+        DISPOSAL,
         "JobResult.BUSY: Disposal.LOOK_LATER,",
         "JobResult.BUSY: Disposal.DELETE,",
         test="tests/runner/worker/test_settlement.py",
