@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from runner.aws.message import Lane
@@ -104,10 +105,7 @@ class Settlement:
         self._log.error("refused", message=message.id, reason=reason)
         numbers = JobNumbers(message_age_s=message.age_s(self._clock.time()), is_backfill=message.lane is Lane.BACKFILL)
         job_metrics(self._metrics, "refused", numbers, reason=reason)
-
-        def send(message: Message) -> None:
-            self._queue_of(message).dead_letter(message, reason=reason, job="")
-
+        send = partial(self._queue_of(message).dead_letter, reason=reason, job="")
         self._requests.send(SettlementRequest(send, message, lease))
 
     def split(self, message: Message, bodies: list[str], lease: Lease | None = None) -> None:
@@ -121,9 +119,8 @@ class Settlement:
             )
             return
         self._log.info("split", message=message.id, events=len(bodies))
-        self._requests.send(
-            SettlementRequest(lambda message: self._queue_of(message).split(message, bodies), message, lease)
-        )
+        send = partial(self._queue_of(message).split, bodies=bodies)
+        self._requests.send(SettlementRequest(send, message, lease))
 
     def requeue(
         self, message: Message, *, progress: int | None = None, delayed: bool = False, lease: Lease | None = None
@@ -138,10 +135,7 @@ class Settlement:
         """
         covered = message.progress if progress is None else progress
         delay: dict[str, Any] = {"delay_s": self._give_back_s()} if delayed else {}
-
-        def send(message: Message) -> None:
-            self._queue_of(message).requeue(message, attempts=message.attempts, progress=covered, **delay)
-
+        send = partial(self._queue_of(message).requeue, attempts=message.attempts, progress=covered, **delay)
         self._requests.send(SettlementRequest(send, message, lease))
 
     def finish(self, message: Message, lease: Lease | None = None) -> bool:
