@@ -11,7 +11,7 @@ SETTLEMENT, LEASES, CREW = "runner/worker/settlement.py", "runner/worker/leases.
 DISPOSAL = "runner/worker/disposal.py"
 BREAKER, LOOP, ECS = "runner/worker/breaker.py", "runner/worker/loop.py", "runner/aws/ecs.py"
 LETTERS, CANCELLATION = "runner/aws/dead_letters.py", "runner/job/cancellation.py"
-UPLOAD, INPUT = "runner/job/upload.py", "runner/job/input_object.py"
+UPLOAD, INPUT, ATTEMPT = "runner/job/upload.py", "runner/job/input_object.py", "runner/job/attempt.py"
 INTAKE, CONTEXT = "runner/worker/intake.py", "runner/worker/context.py"
 
 BY_SIMULATION = (
@@ -143,14 +143,14 @@ BY_SIMULATION = (
     ),
     Mutation(
         "forget the rejected lines up to the checkpoint",
-        JOB,
+        ATTEMPT,
         "names = rejects.names_for_checkpoint()",
         "names = ()",
         seeds=900,
     ),
     Mutation(
         "note a part before its rejected lines are written",
-        JOB,
+        ATTEMPT,
         "                    rejects.flush()\n                    names",
         "                    names",
         seeds=900,
@@ -375,7 +375,7 @@ BY_TESTS = (
     ),
     Mutation(
         "continue an upload under another output key",
-        JOB,
+        ATTEMPT,
         'if progress.output not in ("", key):',
         "if False:",
         test="tests/runner/job/test_output_keys.py",
@@ -438,7 +438,7 @@ BY_TESTS = (
     ),
     Mutation(
         "publish the upload of an earlier event",
-        JOB,
+        ATTEMPT,
         "if origin.is_newer_than(noted):",
         "if False:",
         test="tests/runner/job/test_publisher.py",
