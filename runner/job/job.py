@@ -6,7 +6,7 @@ input, whose output is then published.
 
 from __future__ import annotations
 
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -29,13 +29,14 @@ from transform import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from contextlib import AbstractContextManager
 
     from runner.job.context import JobContext
     from runner.job.control import Control
     from runner.job.identity import JobIdentity
     from runner.job.progress import JobProgress
     from runner.job.protocol import Order
+    from runner.job.publish import Published
     from runner.job.rejects import RejectObjects
     from transform import S3Object, Stream
 
@@ -118,9 +119,9 @@ class Job:
     def published_outcome(self) -> Outcome | None:
         """Return the outcome of the job if there is an output of its input that has to stay; otherwise None."""
         published = self._published()
-        if published is None or published[0] is PublishDecision.TAKEN:
+        if published is None or published.decision is PublishDecision.TAKEN:
             return None
-        return self._outcome_of(*published)
+        return self._outcome_of(published)
 
     def _outcome_before(self) -> Outcome | None:
         """Return the outcome if there is nothing to do, or the output key is that of another input; otherwise None."""
@@ -131,12 +132,13 @@ class Job:
             key = self._resources.output_key(self.identity.origin.with_modified(modified))
             self._publisher = self._resources.publisher_at(key)
         published = self._published()
-        if published is None or (published[0] is PublishDecision.TAKEN and not self._input.is_current(None)):
+        is_taken = published is not None and published.decision is PublishDecision.TAKEN
+        if published is None or (is_taken and not self._input.is_current(None)):
             return None
-        return self._outcome_of(*published)
+        return self._outcome_of(published)
 
-    def _published(self) -> tuple[PublishDecision, str] | None:
-        """Return the decision about an output that has to stay, by any worker; None without one.
+    def _published(self) -> Published | None:
+        """Return the output that has to stay, by any worker; None without one.
 
         A job that is new and small does not know the key of its output, if that has a date, before its input is opened.
         """
@@ -145,7 +147,7 @@ class Job:
             published = attempt.publisher.published(attempt.upload.origin, attempt.version.etag)
         elif self._publisher is not None:
             published = self._publisher.published(self.identity.origin)
-        self._is_duplicate = published is not None and published[0] is PublishDecision.DUPLICATE
+        self._is_duplicate = published is not None and published.decision is PublishDecision.DUPLICATE
         return published
 
     def finish_input(self, outcome: Outcome) -> Outcome:
@@ -284,15 +286,15 @@ class Job:
         self._control.check()
         self._finish_rejects(stream, attempt, "published")
         self._control.check()
-        decision, etag = attempt.publisher.publish(attempt.upload.origin, attempt.upload, version.etag or "")
-        is_refused = decision in (PublishDecision.STALE, PublishDecision.TAKEN)
+        published = attempt.publisher.publish(attempt.upload.origin, attempt.upload, version.etag or "")
+        is_refused = published.decision in (PublishDecision.STALE, PublishDecision.TAKEN)
         if is_refused:
             attempt.rejects.retract()
         self._clean_up()
         if is_refused or attempt.rejects.has_doubles:
             with suppress(StoreError):  # the job is done; `runner sweep` deletes them
                 attempt.rejects.discard(self._checkpoint.exists)
-        return self._outcome_of(decision, etag, stream)
+        return self._outcome_of(published, stream)
 
     def _begin_attempt(self, version: S3Object, stream: Stream, progress: JobProgress | None) -> Attempt:
         self._starts += 1
@@ -307,10 +309,9 @@ class Job:
         tidy = self._order.tried_before or self._found is not None or self._starts > 1
         attempt.rejects.finish(stream.summary, self._progress.about(outcome), tidy=tidy)
 
-    @contextmanager
-    def _open_stream(self, version: S3Object, state: State) -> Iterator[Stream]:
+    def _open_stream(self, version: S3Object, state: State) -> AbstractContextManager[Stream]:
         settings = self._context.settings
-        with self._context.calculation.stream(
+        return self._context.calculation.stream(
             version,
             state,
             open_input=self._context.around.open_input,
@@ -320,8 +321,7 @@ class Job:
             max_inflation=settings.max_inflation,
             workers=self._order.workers,
             range_bytes=settings.range_bytes,
-        ) as stream:
-            yield stream
+        )
 
     def _abandon_upload(self, state: State) -> None:
         """Abort the upload if this worker still has the job; the next attempt makes its output again, from `state`."""
@@ -336,17 +336,17 @@ class Job:
             self._progress.take_over(replace(found, parts=(), state=state, rejects=(), reject_bytes=0))
             self._abort_upload_of(found)
 
-    def _outcome_of(self, decision: PublishDecision, etag: str, stream: Stream | None = None) -> Outcome:
+    def _outcome_of(self, published: Published, stream: Stream | None = None) -> Outcome:
         publisher = self._publisher if self._attempt is None else self._attempt.publisher
-        if publisher is not None and decision is PublishDecision.TAKEN:
-            reason = publisher.describe_taken(etag)
+        if publisher is not None and published.decision is PublishDecision.TAKEN:
+            reason = publisher.describe_taken(published.taken_by)
             return Outcome(JobResult.FAILED, reason, job=self.identity.id, digest=self.identity.digest, of_object=True)
         return Outcome(
-            _RESULTS[decision],
+            _RESULTS[published.decision],
             summary=stream.summary.to_dict() if stream is not None else {},
             job=self.identity.id,
             digest=self.identity.digest,
-            etag=etag,
-            output="" if publisher is None or decision is PublishDecision.STALE else publisher.key,
+            etag=published.etag,
+            output="" if publisher is None or published.decision is PublishDecision.STALE else publisher.key,
             rejects=self.rejects_prefix,
         )

@@ -263,9 +263,9 @@ BY_SIMULATION = (
     Mutation(
         "delete an input before its output is published",
         JOB,
-        "        decision, etag = attempt.publisher.publish(",
+        "        published = attempt.publisher.publish(",
         "        self._input.delete(version.etag, self._control.check_lease)\n"
-        "        decision, etag = attempt.publisher.publish(",
+        "        published = attempt.publisher.publish(",
         seeds=100,
     ),
     Mutation(
