@@ -90,9 +90,7 @@ def _encoded(value: pl.Expr, dtype: Any, name: str) -> pl.Expr:
         return value.cast(pl.String).fill_null("null")
     if isinstance(dtype, pl.Struct) and (not dtype.fields or _has(dtype, pl.Decimal)):
         fields = [
-            pl.concat_str(
-                pl.lit(msgspec.json.encode(f.name).decode() + ":"), _encoded(value.struct.field(f.name), f.dtype, name)
-            )
+            pl.concat_str(pl.lit(member_prefix(f.name)), _encoded(value.struct.field(f.name), f.dtype, name))
             for f in dtype.fields
         ]
         text = pl.concat_str(pl.lit("{"), pl.concat_str(*fields, separator=",") if fields else pl.lit(""), pl.lit("}"))

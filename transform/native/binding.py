@@ -289,14 +289,7 @@ def strings(data: Bytes, starts: Spans, ends: Spans, kernel: Kernel | None = Non
         ends: Where it stops.
         kernel: The functions; by default those for this processor.
     """
-    there = starts != MISSING
-    size = int((ends[there] - starts[there]).sum(dtype=np.int64))
-    text, offsets = np.empty(size + SLACK, np.uint8), np.empty(len(starts) + 1, np.int64)
-    found = (kernel or default_kernel()).strings(
-        data.ctypes.data, starts.ctypes.data, ends.ctypes.data, len(starts), text.ctypes.data, offsets.ctypes.data
-    )
-    assert 0 <= found <= size  # noqa: S101 - lines with wrong escapes are not OK
-    return text[:found], offsets
+    return _gather((kernel or default_kernel()).strings, data, starts, ends)
 
 
 def texts(data: Bytes, starts: Spans, ends: Spans, kernel: Kernel | None = None) -> tuple[Bytes, Positions]:
@@ -308,12 +301,18 @@ def texts(data: Bytes, starts: Spans, ends: Spans, kernel: Kernel | None = None)
         ends: Where it stops.
         kernel: The functions; by default those for this processor.
     """
+    return _gather((kernel or default_kernel()).texts, data, starts, ends)
+
+
+def _gather(gather: Any, data: Bytes, starts: Spans, ends: Spans) -> tuple[Bytes, Positions]:
+    """Return what a function of the kernel makes of values, one after the other, and where each starts."""
     there = starts != MISSING
     size = int((ends[there] - starts[there]).sum(dtype=np.int64))
     text, offsets = np.empty(size + SLACK, np.uint8), np.empty(len(starts) + 1, np.int64)
-    found = (kernel or default_kernel()).texts(
+    found = gather(
         data.ctypes.data, starts.ctypes.data, ends.ctypes.data, len(starts), text.ctypes.data, offsets.ctypes.data
     )
+    assert 0 <= found <= size  # noqa: S101 - lines with wrong escapes are not OK
     return text[:found], offsets
 
 
