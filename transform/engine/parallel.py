@@ -9,15 +9,9 @@ from typing import TYPE_CHECKING
 from transform.decode.rejects import ChunkResult
 from transform.engine.options import EngineOptions
 from transform.engine.threads import Threads, Transforms
-from transform.io.chunks import (
-    MIN_RANGES,
-    Chunk,
-    LongLine,
-    Range,
-    cut_from,
-    is_blank,
-)
+from transform.io.chunks import Chunk, LongLine, is_blank
 from transform.io.object_checksum import PieceChecksum, checksum_of
+from transform.io.ranges import MIN_RANGES, Range, cut
 from transform.io.s3 import is_uri
 from transform.io.sources import Position, Reader
 
@@ -161,8 +155,8 @@ def _results(threads: Threads, reader: Reader, chunks: _Chunks, options: EngineO
                 return
             yield chunk
 
-    def ranges() -> Iterator[Range]:
-        yield from cut_from(chunks.stop, size, range_bytes)
+    def ranges() -> Iterator[Range]:  # from where the chunks have ended by then
+        yield from cut(chunks.stop, size, range_bytes)
 
     yield from reader.follow(threads.results(head(), reader.version, ranges()))
 
