@@ -129,7 +129,7 @@ class ActiveJob:
             with self.sending:
                 self.child.stop()
 
-    def part(self) -> JobChild | None:
+    def detach(self) -> JobChild | None:
         """Return its process, which receives nothing more about this job."""
         with self.sending:
             child, self.child = self.child, None
@@ -137,7 +137,7 @@ class ActiveJob:
 
     def note_death(self) -> None:
         """RUNNING or STOPPING → WAITING: its process has died."""
-        self.part()
+        self.detach()
         self.state, self.slots, self.deaths = JobState.WAITING, 0, self.deaths + 1
 
     @property

@@ -181,7 +181,7 @@ class Crew:
     def kill(self) -> None:
         """Kill all processes."""
         for job in self.jobs:
-            job.part()
+            job.detach()
         for child in self._children:
             child.kill()
         self._children.clear()
@@ -213,7 +213,7 @@ class Crew:
         job.lease.drop()  # a renewal may hang
 
     def _kill_child_of(self, job: ActiveJob) -> None:
-        child = job.part()
+        child = job.detach()
         if child is not None:
             self._children.remove(child)
             child.kill()
@@ -254,14 +254,14 @@ class Crew:
             if ready is waker:
                 waker.clear()
             else:
-                self._hear(by_connection[ready])
+                self._handle_message(by_connection[ready])
         self._end_starts_that_hang()
 
-    def _hear(self, child: JobChild) -> None:
+    def _handle_message(self, child: JobChild) -> None:
         job = next((job for job in self.jobs if job.child is child), None)
         match child.receive():
             case None:
-                self._bury(child, job)
+                self._remove_dead(child, job)
             case Refused(reason):
                 if not self._proven:
                     raise SettingsError(reason)
@@ -276,7 +276,7 @@ class Crew:
                 if is_first:
                     self._context.log.info("begun", **job.log_fields, bytes=job.event.size)
 
-    def _bury(self, child: JobChild, job: ActiveJob | None) -> None:
+    def _remove_dead(self, child: JobChild, job: ActiveJob | None) -> None:
         """Remove a process that has died; its job is tried once more, in another process."""
         self._children.remove(child)
         stopping = job is not None and job.state is JobState.STOPPING
@@ -322,6 +322,6 @@ class Crew:
 
     def _forget(self, job: ActiveJob) -> None:
         self.jobs.remove(job)
-        job.part()
+        job.detach()
         if not self.jobs:
             self._context.protection.idle()

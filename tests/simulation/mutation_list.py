@@ -32,8 +32,8 @@ BY_SIMULATION = (
     Mutation(
         "wait for a job process that hangs at its start",
         CREW,
-        "                self._hear(by_connection[ready])\n        self._end_starts_that_hang()\n",
-        "                self._hear(by_connection[ready])\n",
+        "                self._handle_message(by_connection[ready])\n        self._end_starts_that_hang()\n",
+        "                self._handle_message(by_connection[ready])\n",
         seeds=900,
     ),
     Mutation(
