@@ -225,12 +225,13 @@ def _compact(settings: Mapping[str, str]) -> str:
 
 
 def worker_settings(parameters: Mapping[str, str]) -> Settings:
-    """Return the settings of the worker that parameters of the template lead to, with made-up buckets and queue.
+    """Return the settings of the worker that parameters of the template lead to, with made-up names of what it creates.
 
     Raises:
         DeployError: Some are wrong.
     """
-    made_up = {"S3_INPUT_BUCKET": "input", "S3_OUTPUT_BUCKET": "output", "SQS_BATCH_QUEUE": "queue"}
+    inputs = parameters.get("pInputBucket") or "input"
+    made_up = {"S3_INPUT_BUCKET": inputs, "S3_OUTPUT_BUCKET": "output", "SQS_BATCH_QUEUE": "queue"}
     told = {name: parameters[full] for name, full in ALIASES.items() if name in _SETTINGS and full in parameters}
     try:
         return Settings.read({**_settings_of(parameters.get("pSettings")), **told, **made_up})

@@ -17,6 +17,8 @@ from cfn.image import DEFAULT_ARCHITECTURE, IN_THE_IMAGE, ROOT, local_tag
 from cfn.messages import DeployError, say, show_command
 from cfn.stack import Stack
 from cfn.template import read_template
+from runner.job.keys import output_key
+from transform import codec_of_name
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -61,14 +63,13 @@ def smoke(account: Account, environment: Environment) -> str:
         keys = _check_deployed(stack, meant, environment)
         outputs = stack.outputs()
         buckets = (buckets[0] or outputs["oInputBucket"].split(",")[0], buckets[1] or outputs["oOutputBucket"])
-    if keys.get("pOutputKey") or "," in keys.get("pInputBucket", ""):
-        raise DeployError("make smoke knows the key of an output only without pOutputKey and with one input bucket")
     expected = _expected(meant)
-    key, target = _keys(keys)
-    s3 = account.client("s3")
+    key, s3 = _new_key(keys), account.client("s3")
     show_command("aws", "s3", "cp", "--only-show-errors", SAMPLE, f"s3://{buckets[0]}/{key}")
     s3.upload_file(str(ROOT / SAMPLE), buckets[0], key)
-    found = _wait_for(account, str(buckets[1]), target, int(options.get("WAIT_S") or WAIT_S))
+    modified = s3.head_object(Bucket=buckets[0], Key=key)["LastModified"]
+    target = output_key(worker_settings(keys), str(buckets[0]), key, modified)
+    found = _decompressed(_wait_for(account, str(buckets[1]), target, int(options.get("WAIT_S") or WAIT_S)), target)
     kept = expected.with_name("found.json")
     kept.write_bytes(found)
     if found != expected.read_bytes():
@@ -79,13 +80,23 @@ def smoke(account: Account, environment: Environment) -> str:
     return f"good: s3://{buckets[1]}/{target} is what `transform run` makes of {SAMPLE}"
 
 
-def _keys(parameters: Mapping[str, str]) -> tuple[str, str]:
-    """Return a new key that passes the filters of a deployment, and that of its output; of lists the first counts."""
+def _new_key(parameters: Mapping[str, str]) -> str:
+    """Return a new key that passes the filters of a deployment; of lists the first counts."""
     stamp = f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}-{os.getpid()}"
     prefix = parameters.get("pInputPrefix", "").split(",")[0]
     suffix = parameters.get("pInputSuffix", "").split(",")[0] or ".json"
-    key = f"{prefix}smoke/{stamp}/yelp_businesses{suffix}"
-    return key, f"{parameters.get('pOutputPrefix', 'output/')}{key}"
+    return f"{prefix}smoke/{stamp}/yelp_businesses-{stamp}{suffix}"  # OUTPUT_KEY may have only the name
+
+
+def _decompressed(data: bytes, key: str) -> bytes:
+    """Return an output without the compression that the suffix of its key names."""
+    codec, plain = codec_of_name(key), b""
+    if codec is None:
+        return data
+    while data:
+        stream = codec.decompressor()
+        plain, data = plain + stream.decompress(data), stream.unused_data
+    return plain
 
 
 def _check_deployed(stack: Stack, meant: Mapping[str, str], environment: Environment) -> dict[str, str]:

@@ -161,18 +161,17 @@ def test_files_do_import_one_another() -> None:
     assert {"runner.worker.crew", "runner.worker.settlement", "runner.worker.intake"} <= loop
 
 
-def test_the_worker_uses_of_the_engine_what_that_exports() -> None:
-    for name in OF_RUNNER:
+def test_only_what_the_engine_exports_is_used_outside_it() -> None:
+    for name in OF_RUNNER + OF_CFN:
         used = {imported for imported in names_imported(ast.walk(tree(name))) if imported.startswith("transform.")}
         assert used <= {f"transform.{public}" for public in transform.__all__}, name
 
 
-def test_the_program_that_deploys_uses_the_settings_of_the_worker_only() -> None:
+def test_the_program_that_deploys_uses_settings_and_keys_of_the_worker_only() -> None:
     for name in OF_CFN:
         used = names_imported(ast.walk(tree(name)))
-        rooms = {room_of(imported) for imported in used if imported.startswith("runner.")}
-        assert rooms <= {"base"}, name
-        assert {imported for imported in used if imported.startswith("transform.")} <= {"transform.printable"}, name
+        of_runner = {imported for imported in used & SOURCES.keys() if imported.startswith("runner.")}
+        assert {room_of(module) for module in of_runner - {"runner.job", "runner.job.keys"}} <= {"base"}, name
 
 
 def test_the_packages_do_without_the_program_that_deploys() -> None:

@@ -180,9 +180,9 @@ class Job:
             result: The result of the job.
             published: Whether there is an output that has to stay.
         """
+        is_superseded, is_other = result is JobResult.SUPERSEDED, published and not self._has_output
         published |= self._has_output
-        is_superseded = result is JobResult.SUPERSEDED
-        if is_superseded and not self._is_duplicate:
+        if (is_superseded or is_other) and not self._is_duplicate:
             self._rejects.retract()
         is_over = result in _ENDS or published
         if is_over and result is not JobResult.FENCED:

@@ -102,6 +102,7 @@ class RejectObjects:
         self._max_bytes = max_bytes
         self._index: str | None = None  # the ETag of the index that counts when this attempt ends
         self._may_retract = False  # whether this attempt has written it, and in the place of none that was published
+        self._earlier_index: str | None = None  # the ETag of that of an earlier start, whose output was not published
 
     @property
     def has_doubles(self) -> bool:
@@ -120,6 +121,7 @@ class RejectObjects:
     def replace(self, earlier: RejectObjects) -> None:
         """Note that the objects of an earlier start of the same attempt may be deleted at the end, however young."""
         self._replaced |= {*earlier.names, *earlier._replaced, *earlier._doubles}
+        self._earlier_index = earlier._index if earlier._may_retract else earlier._earlier_index
 
     def write(self, lines: bytes, summary: Summary) -> None:
         """Keep lines, given as JSON; count those as left out for which there is no room."""
@@ -244,7 +246,8 @@ class RejectObjects:
         if is_taken:
             self._keep_index(json.dumps(index).encode(), written)
             return
-        self._index, self._may_retract = written, rank_before < len(_OUTCOMES) - 1
+        is_own = etag is not None and etag == self._earlier_index
+        self._index, self._may_retract = written, is_own or rank_before < len(_OUTCOMES) - 1
         replaced = {*self._objects_of(before)} - {*self.names}
         self._doubles |= replaced
         self._in_checkpoint |= replaced  # of another attempt, which may have one

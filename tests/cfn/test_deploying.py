@@ -234,10 +234,17 @@ def test_smoke_compares_with_what_was_meant(account: Account, name: str) -> None
         account.stop_workers()
 
 
-def test_smoke_does_not_guess_the_key_of_an_output(account: Account, name: str) -> None:
-    write(account, name, pOutputKey="{stem}.out")
-    said = refused(account, f"make smoke ENV={name} BUCKET=in OUTPUT_BUCKET=out")
-    assert "only without pOutputKey" in said
+def test_smoke_finds_an_output_by_the_template_of_its_key(account: Account, name: str) -> None:
+    write(account, name, pCalculation="stars * 2 AS twice", pOutputKey="{date:%Y}/{stem}.out.zst", pOutputPrefix="o/")
+    done(account, f"make deploy-fargate ENV={name} YES=1")
+    account.learn(f"jsonl-transform-{name}")
+    account.start_worker()
+    try:
+        assert re.search(
+            r"good: s3://\S+/o/20\d\d/yelp_businesses-\S+\.out\.zst is", done(account, f"make smoke ENV={name}")
+        )
+    finally:
+        account.stop_workers()
 
 
 def test_smoke_notices_that_the_clone_has_changed(account: Account, name: str) -> None:

@@ -348,7 +348,7 @@ BY_TESTS = (
     Mutation(
         "take back the index of rejected lines of an output",
         REJECTS,
-        "self._index, self._may_retract = written, rank_before < len(_OUTCOMES) - 1",
+        "self._index, self._may_retract = written, is_own or rank_before < len(_OUTCOMES) - 1",
         "self._index, self._may_retract = written, True",
         test="tests/runner/job/test_reject_objects.py",
     ),

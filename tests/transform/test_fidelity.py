@@ -313,7 +313,7 @@ def run_by_ranges(data: bytes, calculation: Calculation, range_bytes: int, max_l
         plan, _ = calculation.spec_for("").prepare(chunks, max_line_bytes, {})
         parts = [
             [replace(piece, output=(memoryview(b"".join(piece.output)),)) for piece in map(plan.transform, chunks)]
-            for part in reversed(list(cut(0, len(data), range_bytes)))
+            for part in reversed(list(cut(0, len(data), lambda: range_bytes)))
             for chunks in [read_range(Bytes(data), part, 64, max_line_bytes)]
         ]
     except TransformError:

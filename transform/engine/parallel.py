@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from transform.decode.rejects import ChunkResult
 from transform.engine.options import EngineOptions
-from transform.engine.threads import Threads, Transforms
+from transform.engine.threads import GROWTH, Threads, Transforms
 from transform.io.chunks import Chunk, LongLine, is_blank
 from transform.io.object_checksum import PieceChecksum, checksum_of
 from transform.io.ranges import MIN_RANGES, Range, cut
@@ -155,8 +155,11 @@ def _results(threads: Threads, reader: Reader, chunks: _Chunks, options: EngineO
                 return
             yield chunk
 
-    def ranges() -> Iterator[Range]:  # from where the chunks have ended by then
-        yield from cut(chunks.stop, size, range_bytes)
+    def ranges() -> Iterator[Range]:
+        can_grow = not (is_object or options.fixed_chunks)
+        yield from cut(
+            chunks.stop, size, lambda: GROWTH * range_bytes if can_grow and threads.writes_little else range_bytes
+        )
 
     yield from reader.follow(threads.results(head(), reader.version, ranges()))
 

@@ -37,16 +37,18 @@ class Range:
     stop: int
 
 
-def cut(start: int, size: int, range_bytes: int) -> Iterator[Range]:
-    """Yield the ranges of an input from a line on, each of the same size except for the last.
+def cut(start: int, size: int, range_bytes: Callable[[], int]) -> Iterator[Range]:
+    """Yield the ranges of an input from a line on.
 
     Args:
         start: Offset of the line.
         size: Of the input, in bytes.
-        range_bytes: Size of a range.
+        range_bytes: Returns the size of the next range; the last one may be smaller.
     """
-    for first in range(start, size, range_bytes):
-        yield Range(first, min(first + range_bytes, size))
+    while start < size:
+        stop = min(start + range_bytes(), size)
+        yield Range(start, stop)
+        start = stop
 
 
 def prefetch_range(source: RandomAccess, byte_range: Range) -> None:

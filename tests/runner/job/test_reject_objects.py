@@ -498,6 +498,37 @@ def test_a_job_that_has_published_is_done_although_it_cannot_delete_its_doubles(
     assert len(refused) == 1
 
 
+@pytest.mark.parametrize("starts", [2, 3])
+def test_an_index_in_the_place_of_that_of_an_earlier_start_is_retracted(starts: int) -> None:
+    """The output was refused with 409 after its index had been written, and the next start finds a newer output."""
+    s3 = MemoryS3()
+    mine = objects(s3, "start1", b"1\n")
+    mine.finish(Summary(rejected=1), ABOUT, tidy=False)
+    for number in range(2, starts + 1):
+        s3.clock.now += 60
+        earlier, mine = mine, objects(s3, f"start{number}", b"1\n")
+        mine.replace(earlier)
+        mine.finish(Summary(rejected=1), ABOUT, tidy=True)
+    mine.retract()
+    mine.discard(bool)
+    assert s3.keys(FOLDER) == []
+
+
+def test_an_index_that_another_worker_has_replaced_between_two_starts_is_not_retracted() -> None:
+    s3 = MemoryS3()
+    earlier = objects(s3, "start1", b"1\n")
+    earlier.finish(Summary(rejected=1), ABOUT, tidy=False)
+    s3.clock.now += 60
+    objects(s3, "other", b"1\n").finish(Summary(rejected=1), ABOUT, tidy=False)
+    s3.clock.now += 60
+    mine = objects(s3, "start2", b"1\n")
+    mine.replace(earlier)
+    mine.finish(Summary(rejected=1), ABOUT, tidy=True)
+    mine.retract()
+    mine.discard(bool)
+    assert check_index(s3) == [b"1\n"]
+
+
 def test_an_index_that_another_attempt_has_replaced_is_not_retracted() -> None:
     s3 = MemoryS3()
     mine = objects(s3, "mine", b"1\n")

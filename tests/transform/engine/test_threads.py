@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
-from itertools import islice
+from itertools import islice, pairwise
 from typing import TYPE_CHECKING, Any
 
 import psutil
@@ -13,6 +13,8 @@ import pytest
 from tests.support.stops import stopped, uninterrupted
 from transform import Calculation, InputError, LineFunction, SchemaError
 from transform.decode.rejects import NO_REJECTS, ChunkResult
+from transform.engine.options import EngineOptions
+from transform.engine.run import run
 from transform.engine.threads import AHEAD, Threads
 from transform.io.chunks import Chunk, LongLine
 from transform.io.compression import CODECS
@@ -63,9 +65,30 @@ def test_many_threads_take_larger_chunks(options: Any, chunks: int, tmp_path: Pa
     source, line = tmp_path / "in", b'{"a":1,"pad":"%b"}\n' % (b"x" * (1 << 16))
     source.write_bytes(line * ((20 << 20) // len(line)))
     sizes = list[int]()
-    CALCULATION.run(source, tmp_path / "out", progress=lambda done, _size: sizes.append(done), **options)
+    whole = Calculation.from_sql("a * 2 AS b").with_schema({"a": "Int64"})
+    whole.run(source, tmp_path / "out", progress=lambda done, _size: sizes.append(done), **options)
     assert len(sizes) == chunks
     assert sizes[-1] == source.stat().st_size
+
+
+@pytest.mark.parametrize("workers", [2, 3, 5])
+def test_ranges_are_larger_while_little_is_written(workers: int, tmp_path: Path) -> None:
+    source, stops = tmp_path / "in", [0]
+    # A part of the lines is dropped almost whole, between others of which most stays.
+    pieces = [numbered(600), b'{"pad":"%b","a":3}\n' % (b"x" * 80) * 600, numbered(600)]
+    source.write_bytes(b"".join(pieces))
+    calculation = Calculation.from_sql("a * 2 AS b", where="a <> 3").with_schema({"a": "Int64"})
+    calculation.run(source, tmp_path / "expected", workers=1)
+    options = EngineOptions(
+        workers=workers, chunk_bytes=700, range_bytes=900, progress=lambda done, _size: stops.append(done)
+    )
+    run(calculation.spec_for(source), source, tmp_path / "out", None, options)
+    assert (tmp_path / "out").read_bytes() == (tmp_path / "expected").read_bytes()
+    steps = [(start, stop - start) for start, stop in pairwise(stops)]
+    begins, ends = len(pieces[0]), len(pieces[0] + pieces[1])
+    ahead = (workers + AHEAD + 1) * 1800  # was cut before it was known
+    assert {step for start, step in steps if begins + ahead < start < ends - 2000} <= set(range(1700, 1901))
+    assert max(step for start, step in steps if start < begins or start > ends + ahead) < 1100
 
 
 def test_a_pipe_is_read_here_and_transformed_in_threads(tmp_path: Path) -> None:
@@ -206,7 +229,7 @@ def test_what_was_opened_for_ranges_is_closed_however_it_ends(used: int, tmp_pat
     counting.allowed.set()
     before = open_files()
     with Threads(counting.transform, 2, 25, 100) as threads:
-        found = list(islice(threads.results([], version, cut(0, 1000, 25)), used))
+        found = list(islice(threads.results([], version, cut(0, 1000, lambda: 25)), used))
         assert (
             b"".join(bytes(result.output[0]) for result in found)
             == source.read_bytes()[: len(found) and found[-1].stop]

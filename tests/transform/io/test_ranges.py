@@ -43,13 +43,16 @@ class Bytes:
         self.prefetched.append(offset)
 
 
-@given(size=st.integers(0, 200), range_bytes=st.integers(1, 50), start=st.integers(0, 200))
-def test_an_input_is_cut_into_ranges_of_one_size_and_a_rest(size: int, range_bytes: int, start: int) -> None:
-    parts = list(cut(start, size, range_bytes))
+@given(start=st.integers(0, 200), size=st.integers(0, 200), sizes=st.lists(st.integers(1, 50), min_size=1))
+def test_an_input_is_cut_into_ranges_of_the_sizes_that_are_wanted_then(start: int, size: int, sizes: list[int]) -> None:
+    wanted = itertools.cycle(sizes)
+    parts = list(cut(start, size, lambda: next(wanted)))
     covered = [offset for part in parts for offset in range(part.start, part.stop)]
     assert covered == list(range(start, size))
-    assert all(part.stop - part.start == range_bytes for part in parts[:-1])
-    assert all(0 < part.stop - part.start <= range_bytes for part in parts)
+    found = [part.stop - part.start for part in parts]
+    expected = list(itertools.islice(itertools.cycle(sizes), len(found)))
+    assert found[:-1] == expected[:-1]
+    assert not found or 0 < found[-1] <= expected[-1]
 
 
 @settings(max_examples=400, deadline=None)
@@ -68,7 +71,7 @@ def test_each_line_is_in_the_range_that_it_starts_in(
 ) -> None:
     data = b"{}\n" + data
     lines = split(data)
-    for part in cut(0, len(data), range_bytes):
+    for part in cut(0, len(data), lambda: range_bytes):
         source = Bytes(data, sizes)
         found = copied(read_range(source, part, chunk_bytes, max_line_bytes))
         mine = [line for line in lines if part.start <= line[0] < part.stop]

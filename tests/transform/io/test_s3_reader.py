@@ -210,7 +210,7 @@ def test_a_version_that_is_known_is_not_asked_for_before_it_is_read(place: Objec
 def test_ranges_that_others_share_take_a_request_each(place: ObjectPlace, proxy: Proxy) -> None:
     content = lines(400)
     place.put(content)
-    parts = list(cut(0, len(content), READ_BYTES))
+    parts = list(cut(0, len(content), lambda: READ_BYTES))
     assert len(parts) > 5
     found = b""
     readers = [of_version(place, len(content)) for _ in range(2)]
@@ -228,7 +228,7 @@ def test_ranges_that_others_share_take_a_request_each(place: ObjectPlace, proxy:
 def test_a_range_that_is_expected_is_read_before_anybody_asks_and_once(place: ObjectPlace, proxy: Proxy) -> None:
     content = lines(400)
     place.put(content)
-    parts = list(cut(0, len(content), READ_BYTES))
+    parts = list(cut(0, len(content), lambda: READ_BYTES))
     found = b""
     with closing(of_version(place, len(content))) as anywhere:
         for number, part in enumerate(parts):
@@ -248,7 +248,7 @@ def test_a_range_that_is_expected_is_read_before_anybody_asks_and_once(place: Ob
 def test_the_next_ranges_are_read_before_the_first_one_is_done(place: ObjectPlace, proxy: Proxy) -> None:
     content = lines(400)
     place.put(content)
-    parts = list(cut(0, len(content), READ_BYTES))[:4]
+    parts = list(cut(0, len(content), lambda: READ_BYTES))[:4]
     version = InputVersion(place.target, (version_of(place).etag, len(content)))
     done = threading.Event()
 

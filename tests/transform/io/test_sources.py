@@ -453,7 +453,7 @@ def test_a_version_that_is_gone_is_not_opened(change: Callable[[Path], None], so
 
 def test_pieces_that_others_read_are_counted_as_read(source: Path) -> None:
     with open_source(source) as reader:
-        positions = [(reader.position, part.stop) for part in reader.follow(cut(0, len(CONTENT), 1000))]
+        positions = [(reader.position, part.stop) for part in reader.follow(cut(0, len(CONTENT), lambda: 1000))]
         assert all(position == stop for position, stop in positions)
         reader.check_whole()
 
