@@ -12,7 +12,9 @@ endef
 GIVEN := $(filter-out PYTHON,$(foreach name,$(.VARIABLES),$(if $(filter command line,$(origin $(name))),$(name))))
 quoted = '$(subst ','\'',$(if $(findstring $(newline),$(value $(1))),$(error $(1) has more than one line),$(value $(1))))'
 ARGUMENTS = $(foreach name,$(sort $(GIVEN)),$(name)=$(call quoted,$(name)))
-unexport $(filter p%,$(GIVEN)) # or make would expand what begins with a dollar sign in them
+# Or make would expand what begins with a dollar sign in them. Other targets take some of them from the environment.
+DEPLOYING := $(filter image push deploy-% status smoke destroy,$(MAKECMDGOALS))
+unexport $(if $(DEPLOYING),$(GIVEN),$(filter p%,$(GIVEN)))
 
 .DEFAULT_GOAL := help
 .PHONY: help install demo test test-slow lint format docs simulate bench dist lock clean

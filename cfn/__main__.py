@@ -116,7 +116,9 @@ def destroy(values: tuple[str, ...]) -> None:
     name = environment.stack
     confirmed = environment.options.get("CONFIRM")
     if confirmed is None and not sys.stdin.isatty():
-        raise DeployError(f"this is not a terminal to confirm it on: make destroy CONFIRM={name}")
+        raise DeployError(
+            f"make destroy asks for the name of the stack, and this is not a terminal: give CONFIRM={name}"
+        )
     if confirmed not in {None, name}:
         raise DeployError(f"CONFIRM is {confirmed}, and the stack is {name}: nothing was deleted")
     stack = Stack(_connect(environment), name)
@@ -127,9 +129,11 @@ def destroy(values: tuple[str, ...]) -> None:
 
 
 def _need_an_answer(environment: Environment) -> None:
-    """Refuse at once what could not be confirmed later."""
+    """Refuse at once what could not be asked about later."""
     if not environment.options.get("YES") and not environment.options.get("CONFIRM") and not sys.stdin.isatty():
-        raise DeployError("this is not a terminal to confirm it on: give YES=1 to deploy without a question")
+        raise DeployError(
+            "make asks before it changes anything, and this is not a terminal: give YES=1 to deploy without a question"
+        )
 
 
 def _confirm(plan: Plan, change_set: ChangeSet | None) -> None:

@@ -124,7 +124,7 @@ def _fate(change: Mapping[str, Any]) -> str:
 
 
 def table_of_parameters(now: Mapping[str, str], then: Mapping[str, str], places: Mapping[str, str]) -> str:
-    """Return the parameters that differ as a table; "" if all are equal.
+    """Return the parameters that differ as a table; "" if none differs.
 
     Args:
         now: Their values, or the defaults.
@@ -132,13 +132,32 @@ def table_of_parameters(now: Mapping[str, str], then: Mapping[str, str], places:
         places: Where values were found, by the names of parameters.
     """
     rows = [
-        (name, _short(now[name]) if name in now else "(none)", _short(then[name]), places.get(name, ""))
+        (
+            name,
+            *(_short_pair(now[name], then[name]) if name in now else ("(none)", _short(then[name]))),
+            places.get(name, ""),
+        )
         for name in sorted(then)
         if now.get(name) != then[name]
     ]
     return table([("parameter", "now", "then", "from"), *rows]) if rows else ""
 
 
+def _short_pair(now: str, then: str) -> tuple[str, str]:
+    """Return two values that differ as they are shown: if their beginnings are the same, from just before they differ.
+
+    The two texts are never the same, or a change could be confirmed that is not visible.
+    """
+    if _short(now) != _short(then):
+        return _short(now), _short(then)
+    same = next((at for at, pair in enumerate(zip(now, then, strict=False)) if pair[0] != pair[1]), -1)
+    start = max(0, (min(len(now), len(then)) if same < 0 else same) - _SHOWN_CHARACTERS // 4)
+    return _cut(repr(now[start:])), _cut(repr(then[start:]))
+
+
 def _short(text: str) -> str:
-    line = " ".join(text.split()) or "(empty)"
+    return _cut(" ".join(text.split()) or "(empty)")
+
+
+def _cut(line: str) -> str:
     return line if len(line) <= _SHOWN_CHARACTERS else f"{line[: _SHOWN_CHARACTERS - 1]}…"

@@ -9,15 +9,15 @@ from typing import TYPE_CHECKING
 
 from cfn.failures import Evidence
 from cfn.messages import DeployError
-from cfn.stack import COMPLETE, Stack
-from cfn.template import read_template
+from cfn.stack import COMPLETE, Stack, is_of
+from cfn.template import COMPANIONS, read_template
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from cfn.environment import Environment
 
-MONITORING, WAKE = "monitoring", "wake"
+MONITORING, WAKE = COMPANIONS
 WAKE_AT_ONCE = "pWakeAtOnce"
 
 
@@ -27,8 +27,25 @@ def companion(stack: Stack, name: str) -> Stack:
 
 
 def companions(stack: Stack) -> list[Stack]:
-    """Return all companions of a stack, which may not exist yet."""
-    return [companion(stack, name) for name in (WAKE, MONITORING)]
+    """Return all companions of a stack that exist; not stacks of something else that happen to have such a name."""
+    known = [(name, companion(stack, name)) for name in (WAKE, MONITORING)]
+    return [one for name, one in known if (found := one.found()) and is_of(found, read_template(name))]
+
+
+def check_companions(stack: Stack) -> None:
+    """Refuse to deploy companions of a stack that would replace a stack of something else.
+
+    Raises:
+        DeployError: There is such a stack.
+    """
+    for name in COMPANIONS:
+        one = companion(stack, name)
+        found = one.found()
+        if found and not is_of(found, read_template(name)):
+            raise DeployError(
+                f"there is a stack {one.name} that was not made from {name}.yaml, and a deployment of {stack.name} "
+                f"would replace what is in it: deploy under another name (STACK), or delete {one.name}"
+            )
 
 
 def wakes(stack: Stack, environment: Environment) -> bool:

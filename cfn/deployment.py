@@ -12,6 +12,7 @@ from cfn.companion_stacks import companions
 from cfn.failures import Evidence
 from cfn.messages import DeployError, say, show_command, table
 from cfn.stack import COMPLETE
+from cfn.template import KINDS, read_template
 
 if TYPE_CHECKING:
     from cfn.plan import Plan
@@ -113,8 +114,13 @@ def describe(stack: Stack) -> str:
 
 
 def describe_deletion(stack: Stack) -> str:
-    """Return what `destroy` deletes and what it keeps, as text to read before."""
-    account, names = stack.account, [part.name for part in (stack, *companions(stack)) if part.found()]
+    """Return what `destroy` deletes and what it keeps, as text to read before.
+
+    Raises:
+        DeployError: The stack is of something else.
+    """
+    stack.check_own(stack.existing(), read_template(f"ecs-{KINDS[0]}"))
+    account, names = stack.account, [part.name for part in (stack, *companions(stack))]
     where = f"{account.region} of the account {account.id}"
     return (
         f"{describe(stack)}\n\nThis deletes {' and '.join(names)} in {where}: the queues with their messages, the "
@@ -129,7 +135,7 @@ def destroy(stack: Stack) -> str:
     if group:  # an instance that ECS protects would keep the stack from going
         _empty(stack, outputs, group)
     for part in (*companions(stack), stack):
-        if part.found() and part.delete() != "DELETE_COMPLETE":
+        if part.delete() != "DELETE_COMPLETE":
             raise DeployError(
                 f"{part.name} is not deleted: aws cloudformation describe-stack-events --stack-name {part.name} says "
                 "why. Then make destroy again"

@@ -9,10 +9,12 @@ import json
 import re
 import shlex
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any
 
 from cfn.environment_file import DIRECTORY, Value, path_of, read_file
 from cfn.messages import DeployError, did_you_mean
+from cfn.template import COMPANIONS
 from runner import setting_texts
 from runner.errors import SettingsError
 from runner.settings import Settings
@@ -61,7 +63,7 @@ GUARDS = {"AWS_REGION", "AWS_ACCOUNT_ID"}
 
 _SETTINGS = {name for told in Settings.model_fields.values() for name in setting_texts.names_of(told)}
 _PATTERNS = {
-    "STACK": (re.compile(r"[A-Za-z][A-Za-z0-9-]{0,127}"), "a name of letters, digits and hyphens"),
+    "STACK": (re.compile(r"[A-Za-z][A-Za-z0-9-]{0,116}"), "a name of up to 117 letters, digits and hyphens"),
     "AWS_ACCOUNT_ID": (re.compile(r"[0-9]{12}"), "12 digits"),
     "AWS_REGION": (re.compile(r"[a-z0-9]+(-[a-z0-9]+)+"), "a region such as eu-central-1"),
     "YES": (re.compile("1?"), "1"),
@@ -102,8 +104,13 @@ class Environment:
         """What images are built for, None if it is not said."""
         return self.parameters.get("pArchitecture")
 
-    def parameters_for(self, template: Template) -> dict[str, str]:
+    def parameters_for(self, template: Template, kept: Mapping[str, str] = MappingProxyType({})) -> dict[str, str]:
         """Return the parameters to give to a template, settings among them.
+
+        Args:
+            template: The template.
+            kept: The parameters that stay as they are if they are not given. So do settings: with one of them, the
+                others that the stack has stay.
 
         Raises:
             DeployError: The template has no such parameter.
@@ -117,7 +124,7 @@ class Environment:
                 )
         if not self.settings:
             return dict(self.parameters)
-        given = self.parameters.get("pSettings")
+        given = self.parameters.get("pSettings", kept.get("pSettings"))
         return {**self.parameters, "pSettings": _compact({**_settings_of(given), **self.settings})}
 
 
@@ -159,7 +166,18 @@ def read_environment(arguments: Iterable[str], parameters: Iterable[str], direct
         {key: value.place for key, value in values.items()},
     )
     _check_settings(environment)
+    _check_stack(environment.stack)
     return environment
+
+
+def _check_stack(name: str) -> None:
+    """Refuse the name of a stack that belongs to another deployment."""
+    for ending in COMPANIONS:
+        if name.endswith(f"-{ending}"):
+            raise DeployError(
+                f"the name {name} is reserved for a stack beside {name.removesuffix(f'-{ending}')}: choose a name that "
+                f"does not end in -{ending}"
+            )
 
 
 def _from_arguments(arguments: Iterable[str]) -> dict[str, Value]:
@@ -169,6 +187,8 @@ def _from_arguments(arguments: Iterable[str]) -> dict[str, Value]:
         if not sign:
             raise DeployError(f"expected NAME=value, found {argument!r}")
         found[name] = Value(text, COMMAND_LINE)
+    if "ENV" in found and not found["ENV"].text:
+        raise DeployError("ENV is empty: give the name of an environment, or leave ENV out")
     return {name: value for name, value in found.items() if value.text or name not in ONLY_OF_THE_COMMAND_LINE}
 
 
@@ -211,10 +231,18 @@ def _tags(value: Value) -> dict[str, str]:
 
 def _settings_of(text: str | None) -> dict[str, str]:
     """Return the settings in `pSettings`."""
+    twice: list[str] = []
+
+    def members(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        twice.extend(name for number, (name, _) in enumerate(pairs) if name in dict(pairs[:number]))
+        return dict(pairs)
+
     try:
-        found = json.loads(text or "{}")
-    except ValueError as error:
+        found = json.loads(text or "{}", object_pairs_hook=members)
+    except (ValueError, RecursionError) as error:
         raise DeployError(f"pSettings is expected to be a JSON object: {error}") from None
+    if twice:
+        raise DeployError(f"pSettings has {' and '.join(twice)} twice")
     if not isinstance(found, dict) or not all(type(value) in {str, int, float} for value in found.values()):
         raise DeployError(f'pSettings is expected to be a JSON object such as {{"LOG_LEVEL": "debug"}}, not {text}')
     return {name: value if isinstance(value, str) else json.dumps(value) for name, value in found.items()}

@@ -59,7 +59,7 @@ def read_file(path: Path) -> dict[str, Value]:
         DeployError: A line is not understood, or a name occurs twice.
     """
     try:
-        lines = path.read_text(encoding="utf-8-sig").splitlines()
+        lines = path.read_text(encoding="utf-8-sig").split("\n")  # and not at other characters that a value may have
     except UnicodeDecodeError as error:
         raise DeployError(f"{shown(path)} is not UTF-8 ({error.reason} at byte {error.start})") from None
     found: dict[str, Value] = {}

@@ -55,8 +55,8 @@ ADVICE = [
     ),
     (
         r"CannotPull.*(denied|403|not authorized|AccessDenied)|not authorized to perform: ecr:",
-        "ECS may not pull the image: it must be in this account and region, or the policy of its repository must "
-        "allow the role rExecutionRole of the stack",
+        "ECS may not pull the image: it must be in this account and region, or the policy of its repository must allow "
+        "the role rExecutionRole of the stack",
     ),
     (
         r"OutOfMemoryError|OutOfMemory: |exit status 137",

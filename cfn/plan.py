@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from cfn.account import network_of
+from cfn.companion_stacks import check_companions
 from cfn.environment import worker_settings
 from cfn.image import DEFAULT_ARCHITECTURE, IN_THE_IMAGE, ROOT, local_tag, pushed_image, repository_of
 from cfn.messages import DeployError
@@ -56,15 +57,18 @@ def make_plan(account: Account, environment: Environment, kind: str) -> Plan:
         DeployError: Something is missing, or contradicts what is there.
     """
     stack, template = Stack(account, environment.stack), read_template(f"ecs-{kind}")
-    given = environment.parameters_for(template)
+    environment.parameters_for(template)
     found = stack.found()
     status = found["StackStatus"] if found else None
+    stack.check_own(found, template)
+    check_companions(stack)
     _check_status(stack, status)
     now = {}
     if found and status not in NEVER_MADE:
         now = {told["ParameterKey"]: told["ParameterValue"] for told in found.get("Parameters", [])}
         _check_kind(stack, now, kind)
     kept = {} if environment.name else {name: now[name] for name in template.parameters if name in now}
+    given = environment.parameters_for(template, kept)
     parameters = {**template.defaults, **kept, **given}
     parameters |= network_of(account, given, now)
     architecture = parameters.get("pArchitecture", DEFAULT_ARCHITECTURE)

@@ -18,10 +18,10 @@ from cfn.messages import DeployError, say, show_command
 from cfn.stack import Stack
 from cfn.template import read_template
 from runner.job.keys import output_key
-from transform import codec_of_name
+from transform import codec_of_name, parse_names
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
     from pathlib import Path
 
     from cfn.account import Account
@@ -83,9 +83,9 @@ def smoke(account: Account, environment: Environment) -> str:
 def _new_key(parameters: Mapping[str, str]) -> str:
     """Return a new key that passes the filters of a deployment; of lists the first counts."""
     stamp = f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}-{os.getpid()}"
-    prefix = parameters.get("pInputPrefix", "").split(",")[0]
-    suffix = parameters.get("pInputSuffix", "").split(",")[0] or ".json"
-    return f"{prefix}smoke/{stamp}/yelp_businesses-{stamp}{suffix}"  # OUTPUT_KEY may have only the name
+    prefix, suffix = (_first(parameters.get(name, "")) for name in ("pInputPrefix", "pInputSuffix"))
+    # OUTPUT_KEY may have only the name.
+    return f"{prefix}smoke/{stamp}/yelp_businesses-{stamp}{suffix or '.json'}"
 
 
 def _decompressed(data: bytes, key: str) -> bytes:
@@ -97,6 +97,15 @@ def _decompressed(data: bytes, key: str) -> bytes:
         stream = codec.decompressor()
         plain, data = plain + stream.decompress(data), stream.unused_data
     return plain
+
+
+def _first(names: str) -> str:
+    return parse_names(names)[0] if names.strip() else ""
+
+
+def _quoted(names: Iterable[str]) -> str:
+    """Return names as a list that an option takes, whatever characters they have."""
+    return ",".join('"{}"'.format(name.replace('"', '""')) for name in names)
 
 
 def _check_deployed(stack: Stack, meant: Mapping[str, str], environment: Environment) -> dict[str, str]:
@@ -127,7 +136,7 @@ def _expected(meant: Mapping[str, str]) -> Path:
     for name, option in _OPTIONS.items():
         value = getattr(settings, name)
         if value and name in settings.model_fields_set:
-            what += [option, ",".join(value) if isinstance(value, tuple) else str(value)]
+            what += [option, _quoted(value) if isinstance(value, tuple | list) else str(value)]
     for name, dtype in settings.schema_.items():
         what += ["--schema", f"{name}={dtype}"]
     expected = ROOT / "build" / "smoke" / "expected.json"

@@ -86,6 +86,22 @@ class Stack:
             )
         return found
 
+    def check_own(self, found: Mapping[str, Any] | None, template: Template) -> None:
+        """Refuse a stack of something else.
+
+        Args:
+            found: What CloudFormation says of it, None if it is not there.
+            template: A template that it may have been made from.
+
+        Raises:
+            DeployError: It was made from another template.
+        """
+        if found and not is_of(found, template):
+            raise DeployError(
+                f"the stack {self.name} was not made from {template.path.name}, as it has no parameter "
+                f"{template.mark}: name another one by ENV or STACK"
+            )
+
     def outputs(self) -> dict[str, str]:
         """Return its outputs."""
         return {told["OutputKey"]: told["OutputValue"] for told in self.existing().get("Outputs", [])}
@@ -207,6 +223,16 @@ class Stack:
         self.cloudformation.delete_stack(StackName=self.name)
         show_command("aws", "cloudformation", "wait", "stack-delete-complete", "--stack-name", self.name)
         return Stack(self.account, arn).wait()
+
+
+def is_of(found: Mapping[str, Any], template: Template) -> bool:
+    """Return whether a stack, as CloudFormation describes it, may be of a template, or of an earlier version of it.
+
+    A stack that was never complete may have no parameters.
+    """
+    names = {told["ParameterKey"] for told in found.get("Parameters", [])}
+    mark = template.mark
+    return mark in names or (not names and found["StackStatus"] in NEVER_MADE)
 
 
 def refusal(error: ClientError) -> str:

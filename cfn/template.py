@@ -9,6 +9,8 @@ from typing import Any
 import yaml
 
 KINDS = ("fargate", "ec2")
+COMPANIONS = "monitoring", "wake"
+"""The templates of the stacks beside that of the worker, whose names end so."""
 DIRECTORY = Path(__file__).parent
 
 
@@ -40,6 +42,11 @@ class Template:
     path: Path
     text: str
     parameters: dict[str, dict[str, Any]]
+
+    @property
+    def mark(self) -> str:
+        """A parameter that stacks of this template have had in every version, and others have not."""
+        return next(name for name in ("pCalculation", "pQueueName") if name in self.parameters)
 
     @property
     def defaults(self) -> dict[str, str]:

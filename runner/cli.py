@@ -34,13 +34,13 @@ class _WithSettings(click.Command):
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 @click.version_option(package_name="jsonl-transform", prog_name="runner")
 def cli() -> None:
-    """Transform the objects that arrive in an S3 bucket, as the messages on an SQS queue say."""
+    """Transform the objects that arrive in an S3 bucket and are announced on an SQS queue."""
 
 
 @cli.command(cls=_WithSettings)
 @click.option("--drain", is_flag=True, help="End when the queue is empty.")
 def worker(*, drain: bool) -> None:
-    """Take messages from the queue and do the jobs, until SIGTERM."""
+    """Receive messages from the queue and do their jobs, until SIGTERM."""
     from runner.worker.start import start_worker
 
     if reason := start_worker(os.environ, drain=drain):  # the log has it as well, unless LOG_LEVEL keeps it out
@@ -49,9 +49,9 @@ def worker(*, drain: bool) -> None:
 
 
 @cli.command(short_help="Check whether the worker is healthy.")
-@click.option("--max-age", default=60.0, show_default=True, help="Seconds that the worker may have been silent.")
+@click.option("--max-age", default=60.0, show_default=True, help="Maximum age of its last report in seconds.")
 def health(max_age: float) -> None:
-    """Check whether the worker beside this process is healthy: the container's health check."""
+    """Check whether the worker in this container is healthy: the container's health check."""
     from runner.health import HEALTH_FILE, check
 
     reason = check(os.environ.get("HEALTH_FILE") or HEALTH_FILE, max_age)
@@ -62,13 +62,13 @@ def health(max_age: float) -> None:
 
 @cli.command(short_help="Run the worker against a local AWS emulator.")
 @click.argument("file", required=False, type=click.Path())
-@click.option("--stay", is_flag=True, help="Leave the AWS up until Ctrl-C, for other commands.")
+@click.option("--stay", is_flag=True, help="Keep the emulator running for other commands, until Ctrl-C.")
 def demo(file: str | None, *, stay: bool) -> None:
     """Run the worker against a local AWS emulator, and show what it does.
 
-    It needs no account: the buckets and the queue are in this process, and gone when it ends. FILE is a file of JSON
-    lines, and CALCULATION in the environment says what to compute, as for `runner worker`; without them it shows a
-    sample.
+    No AWS account is needed: the buckets and the queues exist in this process only, and are gone when it ends. FILE is
+    a file of JSON lines, and the environment variable CALCULATION says what to compute, as for `runner worker`. Without
+    them, a sample is used.
     """
     from runner.demo import run_demo
 

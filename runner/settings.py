@@ -51,6 +51,7 @@ from runner.setting_types import (
 from runner.settings_variable import expand_settings
 
 _MIB = 2**20
+_TEXT = "expected text in UTF-8, without NUL"
 _REFERENCE = re.compile(r".*\.py(:\w+)?|[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*", re.DOTALL)
 
 
@@ -84,21 +85,25 @@ class Settings(BaseSettings):
     input_prefixes: KeyParts = Field(
         default=(),
         validation_alias="INPUT_PREFIX",
-        description="Objects whose keys start with none of these are ignored; if not set, keys may start with anything",
+        description="Only objects whose keys start with one of these are transformed; all if not set",
     )
     input_suffixes: KeyParts = Field(
         default=(),
         validation_alias="INPUT_SUFFIX",
-        description="Objects whose keys end with none of these are ignored; if not set, keys may end with anything",
+        description="Only objects whose keys end with one of these are transformed; all if not set",
     )
     calculation: Calculation = Field(description="What to compute")
-    where: Condition = Field(default="", description="SQL condition that a line meets to be kept; only beside SQL")
-    schema_: Types = Field(default={}, validation_alias="SCHEMA", description="Types of columns; only beside SQL")
-    reject: Rules = Field(
-        default="", description="Rules for which lines are rejected, each with its reason; only beside SQL"
+    where: Condition = Field(
+        default="", description="Condition that a line must meet to be kept; only if CALCULATION is SQL"
     )
-    drop: Names = Field(default=(), description="Members to take out of the lines; only beside SQL")
-    select: Names = Field(default=(), description="Members to keep, beside the results; only beside SQL")
+    schema_: Types = Field(
+        default={}, validation_alias="SCHEMA", description="Types of columns; only if CALCULATION is SQL"
+    )
+    reject: Rules = Field(
+        default="", description="Reject lines for which one of these is true; only if CALCULATION is SQL"
+    )
+    drop: Names = Field(default=(), description="Members to remove from the lines; only if CALCULATION is SQL")
+    select: Names = Field(default=(), description="Members to keep besides the results; only if CALCULATION is SQL")
     format_: Format | None = Field(
         default=None,
         validation_alias="FORMAT",
@@ -111,11 +116,13 @@ class Settings(BaseSettings):
         "says",
     )
     with_: Paths = Field(
-        default="", validation_alias="WITH", description="Members beside the array of EACH that each element gets"
+        default="",
+        validation_alias="WITH",
+        description="Members of the line, outside the array of EACH, to add to each element",
     )
-    output_prefix: Prefix = Field(default="output/", description="Where outputs go; none if set to nothing")
-    rejects_prefix: Prefix = Field(default="rejects/", description="Where rejected lines go")
-    checkpoint_prefix: Prefix = Field(default="checkpoints/", description="Where notes on unfinished jobs go")
+    output_prefix: Prefix = Field(default="output/", description="Prefix of outputs; none if set to an empty value")
+    rejects_prefix: Prefix = Field(default="rejects/", description="Prefix of rejected lines")
+    checkpoint_prefix: Prefix = Field(default="checkpoints/", description="Prefix of checkpoints of unfinished jobs")
     output_key: OutputKey | None = Field(
         default=None,
         description="Key of an output after OUTPUT_PREFIX; if not set, the input's key, and with several input buckets "
@@ -146,7 +153,9 @@ class Settings(BaseSettings):
         le=5 * 1024 * _MIB,
         description="Size of upload parts; larger if 10,000 would not be enough",
     )
-    range_bytes: Size = Field(default=16 * _MIB, ge=2**16, le=1024 * _MIB, description="Size of the ranges of an input")
+    range_bytes: Size = Field(
+        default=16 * _MIB, ge=2**16, le=1024 * _MIB, description="Size of the ranges that an input is read in"
+    )
     workers: Count | None = Field(
         default=None, ge=1, le=1024, description="Processes of one job; if not set, one for each core"
     )
@@ -162,7 +171,7 @@ class Settings(BaseSettings):
     backfill_share: Percentage = Field(
         default="50%",
         description="Largest share of the processes that work on messages of BACKFILL_QUEUE at a time, rounded down, "
-        "but at least one process",
+        "but one process at least",
     )
     outcome_topic: Topic | None = Field(
         default=None, description="SNS topic that receives the outcome of each object; if not set, none"
@@ -171,13 +180,13 @@ class Settings(BaseSettings):
         default=None, description="EventBridge bus that receives the outcome of each object; if not set, none"
     )
     visibility_timeout_s: WholeSeconds = Field(
-        default=120, ge=5, le=43200, description="How long a message stays invisible unless that is extended"
+        default=120, ge=5, le=43200, description="How long a message stays invisible, unless extended"
     )
     max_lease_s: WholeSeconds = Field(
         default=42000,
         ge=10,
         le=43200,
-        description="How long one receive may be extended for, SQS having a limit of 43200 s",
+        description="How long one receive may be extended; SQS allows 43200 s",
     )
     max_job_s: Seconds | None = Field(
         default=None, gt=0, description="Time after which another worker takes over a job; if not set, MAX_LEASE_S"
@@ -189,7 +198,7 @@ class Settings(BaseSettings):
         description="Attempts at a job; if not set, the queue's maxReceiveCount, or 5 without one",
     )
     retry_min_s: Seconds = Field(
-        default=15.0, ge=0, le=43200, description="Delay before the first retry, each of the next being twice as long"
+        default=15.0, ge=0, le=43200, description="Delay before the first retry; doubled for each further one"
     )
     retry_max_s: Seconds = Field(default=900.0, ge=0, le=43200, description="Longest delay before a retry")
     breaker_failures: Count = Field(
@@ -198,13 +207,15 @@ class Settings(BaseSettings):
         description="Number of objects that fail for one cause before jobs are tried one at a time",
     )
     poll_wait_s: WholeSeconds = Field(default=10, ge=0, le=20, description="How long one receive waits for a message")
-    stop_timeout_s: Seconds = Field(default=15.0, gt=0, description="How long a job has to hand itself back on SIGTERM")
+    stop_timeout_s: Seconds = Field(
+        default=15.0, gt=0, description="Time for a job to stop and requeue its message on SIGTERM"
+    )
     progress_s: Seconds = Field(default=30.0, gt=0, description="How often a running job logs how far it is")
     protect_max_s: Seconds = Field(
-        default=2880 * 60.0, ge=60, description="How long a busy task may be protected from scale-in, at most"
+        default=2880 * 60.0, ge=60, description="Longest time that a busy task is protected from scale-in"
     )
     health_file: File = Field(default=Path(HEALTH_FILE), description="File that the worker's health check reads")
-    log_level: Level = Field(default="info", description="Least level that is logged")
+    log_level: Level = Field(default="info", description="Lowest level that is logged")
     metrics_namespace: Namespace = Field(default="JsonlTransform", description="CloudWatch namespace of the metrics")
 
     @classmethod
@@ -242,6 +253,11 @@ class Settings(BaseSettings):
             given["OUTPUT_PREFIX"] = environ["OUTPUT_PREFIX"].strip()
         source = EnvSettingsSource(cls, case_sensitive=True)
         source.env_vars = given
+        wrong += [
+            f"{name}: found {setting_texts.quote_value(text)}, {_TEXT}"
+            for name, text in given.items()
+            if not _is_text(text)
+        ]
         wrong += setting_texts.contradictions(fields, given)
         try:
             settings = cls(**source())
@@ -368,6 +384,11 @@ def describe() -> list[tuple[str, str, str]]:
 def near_misses(environ: Mapping[str, str]) -> list[str]:
     """Return a sentence for each variable whose name is similar to that of a setting; values are not shown."""
     return setting_texts.near_misses(Settings.model_fields, environ)
+
+
+def _is_text(text: str) -> bool:
+    """Return whether a value is UTF-8 without NUL; bytes of the environment that are not become lone surrogates."""
+    return not re.search("[\0\ud800-\udfff]", text)
 
 
 def _is_reference(calculation: str) -> bool:

@@ -51,8 +51,8 @@ def expand_settings(fields: Fields, environ: Mapping[str, str]) -> tuple[dict[st
     if not text:
         return expanded, []
     pairs = _pairs_of(text)
-    if pairs is None:
-        return expanded, [f"{VARIABLE}: found {quote_value(text)}, {_EXAMPLE}"]
+    if isinstance(pairs, str):
+        return expanded, [f"{VARIABLE}: found {pairs}, {_EXAMPLE}"]
     known = {name: names_of(field) for field in fields.values() for name in names_of(field)}
     wrong: list[str] = []
     given: set[str] = set()
@@ -66,13 +66,15 @@ def expand_settings(fields: Fields, environ: Mapping[str, str]) -> tuple[dict[st
     return expanded, wrong
 
 
-def _pairs_of(text: str) -> list[tuple[str, Any]] | None:
-    """Return the members of a JSON object, None if the text is no such object."""
+def _pairs_of(text: str) -> list[tuple[str, Any]] | str:
+    """Return the members of a JSON object, or what the text is instead: not the text, which may have secrets."""
     try:
         found = json.loads(text, object_pairs_hook=_Members, parse_constant=str)
-    except (ValueError, RecursionError):
-        return None
-    return list(found) if isinstance(found, _Members) else None
+    except json.JSONDecodeError as error:
+        return f"text that is not JSON ({error})"
+    except (ValueError, RecursionError):  # too many digits, or too deep
+        return "JSON that cannot be read"
+    return list(found) if isinstance(found, _Members) else "JSON that is not an object"
 
 
 class _Members(list[tuple[str, Any]]):

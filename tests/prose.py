@@ -20,6 +20,7 @@ FILES = (
     "transform/native/*.[ch]",
     "runner/**/*.py",
     "cfn/*.py",
+    "cfn/environments/*.env",
     "docker/*.py",
     "docker/*.sh",
     "docker/Dockerfile",

@@ -13,6 +13,7 @@ import pytest
 
 from runner.cli import cli
 from runner.job.protocol import JobResult
+from runner.worker.breaker import BreakerState
 from tests.cfn.templates import KINDS, defaults, load, of_type
 from tests.conftest import ROOT
 from tests.test_layers import ROOMS
@@ -60,6 +61,12 @@ def first_cells(title: str) -> list[str]:
     return [quoted for row in rows[1:] for quoted in re.findall(r"`([^`]+)`", row.split(" | ")[0])]
 
 
+def items(title: str) -> list[str]:
+    """Return the quotations that the items of a section begin with, each of which is on one line, to be found."""
+    heads = re.findall(r"^- (.*?)\n\n  (?=\S)", section(title), re.MULTILINE | re.DOTALL)
+    return [quoted for head in heads for quoted in re.findall(r"`([^`\n]+)`", head)]
+
+
 def fragments(quoted: str) -> Iterator[str]:
     """Yield what is the same in all reasons of a kind."""
     for fragment in quoted.removeprefix("failing: ").split("…"):
@@ -98,7 +105,7 @@ REASONS = [
         *("Of the data or the calculation", "Of the surroundings", "Of the message"),
         *("Why a worker is not healthy", "A worker that does not start"),
     )
-    for quoted in first_cells(title)
+    for quoted in items(title)
 ]
 
 
@@ -132,15 +139,17 @@ def test_each_way_to_fail_for_good_is_on_the_page(places: tuple[str, ...], names
 
 def test_outcomes_are_all_there_are() -> None:
     rows = re.findall(r"^\| `(\w+)` \|.*\|.*\|$", section("What a worker that works says"), re.MULTILINE)
-    assert [row for row in rows if row != "setting"] == sorted({kind.value for kind in JobResult}, key=rows.index)
+    assert rows == sorted({kind.value for kind in JobResult}, key=rows.index)
 
 
 def test_events_are_logged() -> None:
     logged = {texts[0] for texts in calls_of("debug", "info", "warning", "error", "critical", "tell")}
-    events = section("What a worker that works says").partition("| event |")[2]
-    named = re.findall(r"^\| `([^`]+)` \|", events, re.MULTILINE)
+    named = items("What a worker that works says")
     assert len(named) > 5
-    assert set(named) <= logged
+    breaker = {f"breaker {state.value}" for state in BreakerState}
+    assert set(named) - {"reason"} <= logged | breaker
+    of_metrics = re.findall(r"^\| .* \| `([^`]+)` \|$", section("Numbers without an alarm"), re.MULTILINE)
+    assert set(of_metrics) <= set(named)
     filtered = set(re.findall(r"\$\.event = \"(\w+)\"", PAGE))
     assert filtered <= {kind.value for kind in JobResult} | logged
     assert "refused" in filtered & logged

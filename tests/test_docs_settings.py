@@ -1,4 +1,4 @@
-"""docs/settings.md is what the settings say of themselves."""
+"""docs/settings.md and docs/parameters.md are what the settings and the templates say of themselves."""
 
 from __future__ import annotations
 
@@ -9,12 +9,21 @@ import pytest
 from runner.errors import SettingsError
 from runner.setting_texts import names_of
 from runner.settings import Settings
+from tests import parameters_page
+from tests.cfn.templates import KINDS, load
 from tests.conftest import ROOT
 from tests.settings_page import GROUPS, PAGE, page
 
 
 def test_page_is_what_the_code_says() -> None:
     assert PAGE.read_text() == page(), "run python -m tests.settings_page"
+
+
+def test_page_of_parameters_is_what_the_templates_say() -> None:
+    written = parameters_page.PAGE.read_text()
+    assert written == parameters_page.page(), "run python -m tests.parameters_page"
+    named = set(re.findall(r"^\| `(p\w+)` \|", written, re.MULTILINE))
+    assert named == {name for kind in KINDS for name in load(kind)["Parameters"]}
 
 
 def test_page_names_each_setting_once_and_nothing_else() -> None:

@@ -47,8 +47,6 @@ class Afterwards:
 
     def apply(self) -> InputOutcome:
         """Tag or delete the input. Never raises: the output is good, whatever becomes of its input."""
-        if not self.source.is_known(self.etag):
-            return InputOutcome(InputResult.KEPT, "the event does not say which version of the input it is about")
         try:
             return self._delete() if self.settings.after == "delete" else self._tag()
         except CancelledError as error:

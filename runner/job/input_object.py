@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from runner.errors import DeniedError, ObjectDeniedError, StoreError, TagLimitError
@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 MAX_TAGS = 10
 """How many tags S3 allows for an object."""
+_OVERWRITTEN = "null"
+"""The version of objects that were written without versions. While these are suspended, all contents have it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,8 +34,11 @@ class InputObject:
     source: Store
     event: ObjectCreated
 
-    def find_version(self) -> S3Object:
-        """Return the version that the event is about.
+    def identified(self) -> ObjectCreated:
+        """Return the event with an ETag, that of the current version if the event has none.
+
+        Without it, all contents of a key would be one source: the output of one would be taken for that of the next,
+        and a checkpoint of one would be continued with the other.
 
         Raises:
             SourceChangedError: It is gone, or there is another version.
@@ -41,12 +46,16 @@ class InputObject:
         """
         event = self.event
         if event.etag is not None:
-            return S3Object(event.bucket, event.key, event.etag, event.size)
-        with _denials_of_the_object():
-            found = self.source.head(event.key)
-        if found is None or (event.version_id and found.get("VersionId", event.version_id) != event.version_id):
+            return event
+        found = self._head_if_current(None)
+        if found is None:
             raise SourceChangedError(f"s3://{event.bucket}/{event.key}: is no longer what the event speaks of")
-        return S3Object(event.bucket, event.key, found["ETag"].strip('"'), found["ContentLength"])
+        return replace(event, etag=found["ETag"].strip('"'), size=found["ContentLength"])
+
+    def find_version(self) -> S3Object:
+        """Return the version that the event is about; raises as `identified` does."""
+        event = self.identified()
+        return S3Object(event.bucket, event.key, event.etag, event.size)
 
     def is_current(self, etag: str | None) -> bool:
         """Return whether a version is the current one.
@@ -85,10 +94,6 @@ class InputObject:
             answer = self.source.call("get_object_tagging", Key=self.event.key, **version)
         return {tag["Key"]: tag["Value"] for tag in answer["TagSet"]}
 
-    def is_known(self, etag: str | None) -> bool:
-        """Return whether it is known which version was read; the argument is as that of `is_current`."""
-        return bool(etag or self.event.etag or self.event.version_id)
-
     def delete(self, etag: str | None, check: Callable[[], None]) -> bool:
         """Delete the version that was read, which becomes a delete marker in a bucket with versions.
 
@@ -125,14 +130,15 @@ class InputObject:
             check: As for `delete`.
 
         Returns:
-            False if the version is gone; in a bucket without versions, if there is another content.
+            False if the version is gone; if it is not one that stays when the object is overwritten, as in a bucket
+            without versions, if there is another content.
 
         Raises:
             TagLimitError: It has as many other tags as S3 allows.
             ObjectDeniedError, StoreError: S3 does not do it.
         """
         version_id = self.event.version_id
-        if version_id is None and not self.is_current(etag):
+        if version_id in (None, _OVERWRITTEN) and not self.is_current(etag):
             return False
         try:
             tags = self.tags(version_id)

@@ -31,6 +31,7 @@ from runner.job.claim import Claim
 from runner.job.context import JobContext
 from runner.job.control import Control
 from runner.job.identity import JobIdentity
+from runner.job.input_object import InputObject
 from runner.job.job import Job
 from runner.job.protocol import JobResult, Order, Outcome, Ready, Refused
 from runner.settings import Settings
@@ -82,6 +83,7 @@ def do(context: JobContext, order: Order, control: Control) -> Outcome:
     try:
         try:
             context.check_claim()
+            order = replace(order, event=InputObject(context.sources[order.event.bucket], order.event).identified())
             job = Job(context, JobIdentity.from_order(context, order), order, control)
             control.begin(job.identity.id)
             outcome = job.run()

@@ -23,11 +23,11 @@ if TYPE_CHECKING:
     from runner.aws.dead_letters import DeadLetter
     from runner.ops.submit import Submission
 
-_EPILOG = "It reads the settings of the worker, of which `runner worker --help` tells, but needs no CALCULATION."
+_EPILOG = "Reads the settings of the worker (`runner worker --help`), but needs no CALCULATION."
 _TELL_INTERVAL_S = 10.0
-_dry_run = click.option("--dry-run", is_flag=True, help="Only say what would be done.")
-_reason = click.option("--reason", metavar="TEXT", help="Only those whose reason has this in it, in any case.")
-_key = click.option("--key", metavar="GLOB", help="Only those about a key that fits, such as 'raw/*.jsonl'.")
+_dry_run = click.option("--dry-run", is_flag=True, help="Show what would be done, and do nothing.")
+_reason = click.option("--reason", metavar="TEXT", help="Only those whose reason contains this; ignores case.")
+_key = click.option("--key", metavar="GLOB", help="Only those whose key matches, such as 'raw/*.jsonl'.")
 _as_json = click.option("--json", "as_json", is_flag=True, help="Print as JSON.")
 
 
@@ -41,20 +41,21 @@ def _command(function: Callable[..., None]) -> click.Command:
 @click.option("--min-size", type=option_types.size, default="0", help="Minimum object size, such as 10MB.")
 @click.option("--max-size", type=option_types.size, help="Maximum object size.")
 @click.option(
-    "--since", type=option_types.time, help="Only objects written then or later: 2026-01-31, or with a time; UTC."
+    "--since",
+    type=option_types.time,
+    help="Only objects written at this time (UTC) or later: 2026-01-31, or with a time.",
 )
-@click.option("--until", type=option_types.time, help="Only objects written before that.")
+@click.option("--until", type=option_types.time, help="Only objects written before this time.")
 @click.option(
     "--resume-file",
     type=click.Path(dir_okay=False, path_type=Path),
-    help="Where to note how far it is; the same command then goes on from there.",
+    help="File to record the progress in; the same command then continues from there.",
 )
 @click.option(
     "--queue",
     "lane",
     type=click.Choice(["main", "backfill"]),
-    help="Which queue. By default the backfill queue if BACKFILL_QUEUE is set, whose messages wait until the main "
-    "queue is empty.",
+    help="Queue to put them on. By default the backfill queue if BACKFILL_QUEUE is set, or else the main one.",
 )
 @_dry_run
 def submit(
@@ -62,11 +63,11 @@ def submit(
 ) -> None:
     """Put existing objects on the backfill queue, or the main one.
 
-    They are transformed as if they had just arrived in the input bucket; those on the backfill queue only while the
-    main queue is empty, and by a share of the processes (BACKFILL_SHARE).
+    They are transformed as if they had just arrived in the input bucket. Messages on the backfill queue wait until the
+    main queue is empty, and use a share of the processes (BACKFILL_SHARE).
 
-    An object whose output by the same calculation exists already is not transformed again. Folder markers, archived
-    objects and what the worker has written are left out.
+    An object whose output by the same calculation exists is not transformed again. Folder markers, archived objects and
+    the worker's own objects are left out.
     """
     from runner.aws.message import Lane
     from runner.ops.deployment import Deployment
@@ -95,14 +96,14 @@ def submit(
 
 @_command
 @click.option("--watch", is_flag=True, help="Refresh until interrupted.")
-@click.option("--interval", type=click.FloatRange(min=0.5), default=5.0, show_default=True, help="Seconds between.")
+@click.option(
+    "--interval", type=click.FloatRange(min=0.5), default=5.0, show_default=True, help="Seconds between refreshes."
+)
 def status(*, watch: bool, interval: float, as_json: bool) -> None:
-    """Say what waits, what runs, and what has failed.
+    """Show waiting messages, running jobs with their progress, and dead letters by reason.
 
-    Of a running job it says how far it is, of dead letters the reasons.
-
-    Dead letters are looked at without being consumed: 1,000 of them at most are received, hidden from others for about
-    a minute at most, and let go of as soon as they are counted. Each look counts as a receive.
+    Up to 1,000 dead letters are received to count them, which hides them from others for a minute at most. They are
+    released as soon as they are counted, and nothing is deleted. Each look counts as a receive.
     """
     from runner.ops.deployment import Deployment
     from runner.ops.reports import status_text
@@ -125,11 +126,12 @@ def status(*, watch: bool, interval: float, as_json: bool) -> None:
 @_reason
 @_key
 def letters(reason: str | None, key: str | None, *, as_json: bool) -> None:
-    """List the dead letters: since when, about what, and why.
+    """List the dead letters with time, object and reason.
 
-    The oldest come first, those about objects of other buckets among them. They are looked at as `runner status` does.
+    The oldest come first. Letters about objects of other buckets are included. As with `runner status`, nothing is
+    deleted.
 
-    With --json, each is one line with all its attributes and the body of the message.
+    With --json, each letter is one line with all its attributes and the body of the message.
     """
     from runner.ops.deployment import Deployment
     from runner.ops.redrive import LetterFilter, list_letters
@@ -148,8 +150,8 @@ def letters(reason: str | None, key: str | None, *, as_json: bool) -> None:
 def discard(reason: str | None, key: str | None, *, dry_run: bool, as_json: bool) -> None:
     """Permanently delete dead letters.
 
-    They are gone for good, those about objects of other buckets too; inputs and outputs are not touched. Each is listed
-    as by `runner letters`: with --json as a whole, so that it can be kept.
+    Letters about objects of other buckets are included. Inputs and outputs are not touched. Each letter is listed as by
+    `runner letters`; with --json in full, so that you can keep a record.
     """
     from runner.ops.deployment import Deployment
     from runner.ops.redrive import LetterFilter, list_letters
@@ -166,17 +168,17 @@ def discard(reason: str | None, key: str | None, *, dry_run: bool, as_json: bool
 
 
 @_command
-@click.option("--all", "everything", is_flag=True, help="All of them.")
+@click.option("--all", "everything", is_flag=True, help="Select all dead letters.")
 @_reason
 @_key
 @_dry_run
 def redrive(reason: str | None, key: str | None, *, everything: bool, dry_run: bool, as_json: bool) -> None:
     """Move dead letters back to the queues that they come from.
 
-    They are tried as if for the first time; those of a backfill wait on the backfill queue again.
+    They are tried as if for the first time; letters of a backfill go to the backfill queue.
 
-    Each is sent before it is removed, so that none is lost. Those about objects of other buckets stay, and those that
-    arrive during the redrive.
+    Each letter is sent before it is deleted, so that none is lost. Letters about objects of other buckets stay, and so
+    do letters that arrive during the redrive.
     """
     from runner.ops.deployment import Deployment
     from runner.ops.redrive import LetterFilter
@@ -203,11 +205,11 @@ def redrive(reason: str | None, key: str | None, *, everything: bool, dry_run: b
 def cancel(keys: tuple[str, ...], *, dry_run: bool, as_json: bool) -> None:
     """Cancel the jobs of objects.
 
-    Objects of the input bucket are given by their keys, or as s3:// URIs; with several input buckets, as URIs.
+    KEY is a key in the input bucket, or an s3:// URI. With several input buckets it must be a URI.
 
-    A job that runs stops within seconds, without an output, and its message is acknowledged; one that waits is
-    acknowledged when a worker takes it. It is about the version of the object that is there now, and about messages
-    sent before: what is uploaded, submitted or redriven after that is transformed. An existing output stays.
+    A running job stops within seconds, without an output, and its message is acknowledged. A waiting one is
+    acknowledged when a worker receives it. This applies to the current version of the object, and to messages that were
+    sent before: what is uploaded, submitted or redriven later is transformed. An existing output stays.
     """
     from runner.errors import SettingsError
     from runner.job.cancellation import LOOK_INTERVAL_S
@@ -227,17 +229,19 @@ def cancel(keys: tuple[str, ...], *, dry_run: bool, as_json: bool) -> None:
 
 
 @_command
-@click.option("--older-than", type=option_types.age, default="2d", show_default=True, help="Such as 12h or 2d.")
+@click.option(
+    "--older-than", type=option_types.age, default="2d", show_default=True, help="Minimum age, such as 12h or 2d."
+)
 @_dry_run
 def sweep(older_than: timedelta, *, dry_run: bool, as_json: bool) -> None:
     """Remove what abandoned jobs have left.
 
-    That is, checkpoints, multipart uploads, and objects of rejected lines that no index lists.
+    These are checkpoints, multipart uploads, and objects of rejected lines that no index lists.
 
-    A job writes its checkpoint again with each part that it uploads. The age should be longer than a part takes, and
-    longer than a message may wait on the queue. If a checkpoint was removed too early, its job starts again. Rejected
-    lines stay for MAX_LEASE_S at least, the longest time that a job runs, and notes that jobs are cancelled for 14
-    days.
+    A job writes its checkpoint again with each part that it uploads. So choose an age that is longer than the upload of
+    a part, and longer than a message may wait on the queue. If a checkpoint is removed too early, its job starts again.
+    Rejected lines are kept for MAX_LEASE_S at least, the longest time that a job runs, and notes of cancelled jobs for
+    14 days.
     """
     from runner.ops.deployment import Deployment
     from runner.ops.sweep import sweep as remove

@@ -35,7 +35,8 @@ _HEALTH_INTERVAL_S = 5.0
 _AGE_INTERVAL_S = 60.0
 _MAX_PENDING = 10  # messages to be settled, beyond which no more are received
 _LAST_REQUESTS_S = 3.0
-_MAX_FAILED_RECEIVES = 8  # in a row, after which a worker that drains a queue gives up: about two minutes
+_MAX_FAILED_RECEIVES = {Lane.MAIN: 8, Lane.BACKFILL: 5}
+"""In a row, after which a worker that drains its queues gives up; with the pauses, after about two minutes."""
 _MAX_BODY_CHARACTERS = 1000
 _ANSWER_S = 1.0  # by which a receive may take longer than its wait
 _RANGES_OF_ONE_PROCESS = 4  # others would not have started before they are done; compressed ones hold more
@@ -66,8 +67,8 @@ class Worker:
         self._drain = drain
         self._tick_s = tick_s
         self._signals = 0
-        self._failed_receives = 0  # since the last that has succeeded
-        self._receive_error = ""
+        self._failed_receives = dict.fromkeys(Lane, 0)  # since the last of the same queue that has succeeded
+        self._receive_errors: dict[Lane, str] = {}
         self._reported_at = self._aged_at = -math.inf
         self._clock = context.around.clock
         self._waker = context.around.tasks.waker()
@@ -108,8 +109,9 @@ class Worker:
     @property
     def end_reason(self) -> str:
         """Why it has ended without having done its work, "" if it has; or if it was stopped while all was well."""
-        if self._drain and self._failed_receives >= _MAX_FAILED_RECEIVES:
-            return f"{self._failed_receives} receives in a row have failed: {self._receive_error}"
+        for lane, failed in self._failed_receives.items():
+            if self._drain and failed >= _MAX_FAILED_RECEIVES[lane]:
+                return f"{failed} receives in a row have failed: {self._receive_errors[lane]}"
         return self._context.breaker.reason or ""
 
     def _start(self) -> None:
@@ -152,10 +154,11 @@ class Worker:
                 breaker.denied(str(found), proof=Proof.RECEIVE)
                 denial_metric(self._context.metrics, str(found))
             if isinstance(found, RunnerError):
-                self._failed_receives, self._receive_error = self._failed_receives + 1, str(found)
+                self._failed_receives[lane] += 1
+                self._receive_errors[lane] = str(found)
                 self._context.log.error("no message could be received", error=str(found))
                 continue
-            self._failed_receives = 0
+            self._failed_receives[lane] = 0
             if lane is Lane.MAIN:
                 breaker.succeeded(Proof.RECEIVE)
             if found is not None:

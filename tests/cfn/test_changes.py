@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from itertools import pairwise
 from typing import Any
 
 import boto3
@@ -83,6 +84,24 @@ def test_table_of_parameters() -> None:
         f"  c          (none)  {('x ' * 50)[:59]}…  prod.env:3",
     ]
     assert table_of_parameters({"a": "1"}, {"a": "1"}, {}) == ""
+
+
+@pytest.mark.parametrize(
+    ("now", "then"),
+    [
+        ("x" * 100 + "a" + "z" * 100, "x" * 100 + "b" + "z" * 100),
+        ("x" * 100, "x" * 101),
+        ("a  b", "a b"),
+        ("a\nb", "a b"),
+        (" ", ""),
+    ],
+)
+def test_table_of_parameters_shows_what_differs(now: str, then: str) -> None:
+    header, row = table_of_parameters({"p": now}, {"p": then}, {"p": "place"}).splitlines()
+    columns = [header.index(name) for name in ("now", "then", "from")]
+    shown = [row[start:end].rstrip() for start, end in pairwise(columns)]
+    assert shown[0] != shown[1]
+    assert len(row) < 150
 
 
 class _CloudFormation:

@@ -150,7 +150,7 @@ def test_another_account_or_region_is_refused(account: Account, command: str) ->
 def test_nothing_is_made_before_it_is_wanted(account: Account, name: str) -> None:
     write(account, name)
     line = f"make deploy-fargate ENV={name}"
-    assert "this is not a terminal to confirm it on: give YES=1" in refused(account, line)
+    assert "this is not a terminal: give YES=1 to deploy without a question" in refused(account, line)
     terminal = pexpect.spawn(
         "bash", ["-c", line], cwd=account.clone, env=account.environment, encoding="utf-8", timeout=TERMINAL_TIMEOUT_S
     )

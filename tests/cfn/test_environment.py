@@ -54,6 +54,7 @@ def refused(*arguments: str, directory: Path = environment_file.DIRECTORY) -> st
         ("A=a#b", "a#b"),
         ("A='a #b'", "a #b"),
         ("A=größe", "größe"),
+        ("A=x\u2028C=y\x85D=z\x0cE=", "x\u2028C=y\x85D=z\x0cE="),
     ],
 )
 def test_value_is_what_stands_there(tmp_path: Path, line: str, value: str) -> None:
@@ -118,6 +119,7 @@ def test_unknown_environment_is_refused(tmp_path: Path) -> None:
         ("METRICS_NAMESPACE=x", "the alarms are for the one in the template"),
         ("PARAMETERS=pMaxTasks=5", "give each parameter on its own"),
         ("STACK=a b", "STACK (the command line) is expected to be a name"),
+        (f"STACK={'a' * 118}", "is expected to be a name of up to 117 letters"),
         ("AWS_ACCOUNT_ID=1", "expected to be 12 digits, not '1'"),
         ("AWS_REGION=Frankfurt", "expected to be a region such as eu-central-1"),
         ("YES=yes", "YES (the command line) is expected to be 1"),
@@ -127,6 +129,11 @@ def test_unknown_environment_is_refused(tmp_path: Path) -> None:
         ("pSettings=[1]", "pSettings is expected to be a JSON object such as"),
         ('pSettings={"WORKERS": true}', "pSettings is expected to be a JSON object such as"),
         ("pSettings={", "pSettings is expected to be a JSON object"),
+        (f"pSettings={'[' * 100_000}", "pSettings is expected to be a JSON object"),
+        ('pSettings={"LOG_LEVEL": "debug", "LOG_LEVEL": "info"}', "pSettings has LOG_LEVEL twice"),
+        ("ENV=", "ENV is empty"),
+        ("STACK=prod-monitoring", "the name prod-monitoring is reserved for a stack beside prod"),
+        ("STACK=jsonl-transform-wake", "does not end in -wake"),
         ('pSettings={"LOGLEVEL": "debug"}', "LOGLEVEL (pSettings) is neither"),
         ('pSettings={"WHERE": "a > 1"}', "WHERE (pSettings) has a parameter of its own: pWhere"),
         ("deploy", "expected NAME=value, found 'deploy'"),
@@ -158,6 +165,21 @@ def test_settings_of_the_worker_become_one_parameter() -> None:
     assert "LOG_LEVEL is in pSettings, and given on its own" in refused(
         'pSettings={"LOG_LEVEL":"info"}', "LOG_LEVEL=debug"
     )
+
+
+def test_settings_that_are_not_given_stay_with_the_parameters() -> None:
+    template, kept = read_template("ecs-fargate"), {"pSettings": '{"DROP":"email","LOG_LEVEL":"info"}', "pLogDays": "3"}
+    given = environment("LOG_LEVEL=debug", "SELECT=").parameters_for(template, kept)
+    assert json.loads(given["pSettings"]) == {"DROP": "email", "LOG_LEVEL": "debug", "SELECT": ""}
+    assert environment("pSettings={}", "LOG_LEVEL=debug").parameters_for(template, kept) == {
+        "pSettings": '{"LOG_LEVEL":"debug"}'
+    }
+    assert "pSettings" not in environment("pMaxTasks=2").parameters_for(template, kept)
+
+
+def test_no_environment_has_the_name_of_a_stack_beside_another(tmp_path: Path) -> None:
+    (tmp_path / "monitoring.env").write_text("")
+    assert "jsonl-transform-monitoring is reserved" in refused("ENV=monitoring", directory=tmp_path)
 
 
 def test_settings_with_which_the_worker_would_not_start_are_refused() -> None:

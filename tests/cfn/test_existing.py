@@ -13,7 +13,7 @@ import pytest
 
 from runner.settings import Settings
 from tests.cfn.cloud import ADMIN
-from tests.cfn.templates import KINDS, load
+from tests.cfn.templates import KINDS
 from tests.cfn.what_exists import make_what_exists
 from tests.cfn.workers import deployment_of, end_all, without_own_account
 from tests.conftest import ROOT
@@ -96,8 +96,6 @@ def table_of_the_page() -> dict[str, set[str]]:
 
 def test_every_row_of_the_page_is_here(kind: str) -> None:
     assert table_of_the_page() == {have: set(given) for have, (given, _) in TABLE.items()}, kind
-    page = (ROOT / "docs" / "deployment.md").read_text()
-    assert {name for name in load(kind)["Parameters"] if f"`{name}" not in page} == set()
 
 
 @pytest.mark.parametrize("have", TABLE)

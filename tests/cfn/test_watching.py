@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import io
 import json
+import re
 from typing import Any
 
 import pytest
 
 from runner.job.protocol import JobResult
-from runner.metrics import JobNumbers, Metrics, job_metrics
+from runner.metrics import JobNumbers, Metrics, denial_metric, input_metric, job_metrics, last_receive_metric
 from runner.settings import Settings
 from tests.cfn.metric_math import evaluate
 from tests.cfn.templates import KINDS, load, of_type
+from tests.conftest import ROOT
 
+WORKER = ROOT / "runner" / "worker"
 FAMILY, OUTCOME = "Family", "Outcome"
 OF_AWS = {
     "AWS/SQS": (
@@ -32,7 +35,7 @@ OF_AWS = {
 }
 """Metrics of AWS by namespace, and their dimensions."""
 
-ONCE_A_MINUTE = {"OldestMessageAge", "BreakerOpen"}
+ONCE_A_MINUTE = {"OldestMessageAge", "OldestBackfillMessageAge", "BreakerOpen"}
 """What a worker emits every minute, by family.
 
 While it has messages, the largest age in seconds since the first sending of all that it has had since it last did,
@@ -53,6 +56,20 @@ def emitted() -> tuple[str, set[str], list[set[str]]]:
     )
 
 
+def counted() -> set[str]:
+    """Return the names of what a worker counts when it happens, by family."""
+    stream = io.StringIO()
+    metrics = Metrics("JsonlTransform", stream, {"Family": "f"})
+    for name in re.findall(r'input_metric\(self._metrics, "(\w+)"', (WORKER / "job_log.py").read_text()):
+        input_metric(metrics, name, job="j", key="k")
+    denial_metric(metrics, "denied")
+    last_receive_metric(metrics, "m")
+    (untold,) = re.findall(r'emit\(\{"(\w+)"', (WORKER / "notifications.py").read_text())
+    directives = [json.loads(line)["_aws"]["CloudWatchMetrics"][0] for line in stream.getvalue().splitlines()]
+    assert all(directive["Dimensions"] == [[FAMILY]] for directive in directives)
+    return {untold, *(metric["Name"] for directive in directives for metric in directive["Metrics"])}
+
+
 def dashboard() -> list[dict[str, Any]]:
     """Return the widgets, what is filled in still being `${…}`."""
     (properties,) = of_type(load("monitoring"), "AWS::CloudWatch::Dashboard").values()
@@ -63,7 +80,7 @@ def dashboard() -> list[dict[str, Any]]:
 def check(namespace: str, name: str, dimensions: set[str]) -> None:
     """Check that there is such a metric."""
     own, names, sets = emitted()
-    if namespace == own and name in ONCE_A_MINUTE:
+    if namespace == own and name in ONCE_A_MINUTE | counted():
         assert dimensions == {FAMILY}
     elif namespace == own:
         assert name in names
@@ -100,6 +117,8 @@ def test_dashboard() -> None:
     _, names, _ = emitted()
     assert {"Jobs", "LinesIn", "LinesOut", "BytesIn", "BytesOut", "Rejects"} <= shown & names
     assert all(names <= shown for names, _ in OF_AWS.values())
+    assert {"InputsKept", "InputsNotFinished", "OutcomesNotTold", "QueueDenials", "LastReceives"} == counted() & shown
+    assert "OldestBackfillMessageAge" in shown
 
 
 def test_widgets_do_not_overlap() -> None:

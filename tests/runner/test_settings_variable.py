@@ -47,10 +47,23 @@ def test_an_empty_variable_is_not_set() -> None:
     assert settings.where == "stars > 3"
 
 
-@pytest.mark.parametrize("text", ["MAX_LINE_BYTES=1MiB", "[]", '"a"', "{", "{'DROP': 'a'}", "null", "[" * 100_000])
-def test_no_object(text: str) -> None:
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        ("MAX_LINE_BYTES=1MiB", "text that is not JSON (Expecting value: line 1 column 1"),
+        ('{"HMAC_KEY": "secret" "DROP": "a"}', "text that is not JSON (Expecting ',' delimiter: line 1 column 23"),
+        ("{'DROP': 'a'}", "text that is not JSON (Expecting property name"),
+        ('\ufeff{"DROP": "a"}', "text that is not JSON (Unexpected UTF-8 BOM"),
+        ('{"DROP": "a"} {}', "text that is not JSON (Extra data"),
+        ("{", "text that is not JSON"),
+        *((text, "JSON that is not an object") for text in ("[]", '"secret"', "null", "1e999")),
+        *((text, "JSON that cannot be read") for text in ("[" * 100_000, f'{{"MAX_ATTEMPTS": {"9" * 5000}}}')),
+    ],
+)
+def test_no_object(text: str, found: str) -> None:
     (line,) = wrong(text)
-    assert line.startswith(f"{VARIABLE}: found ")
+    assert line.startswith(f"{VARIABLE}: found {found}")
+    assert "secret" not in line
     assert line.endswith('expected a JSON object such as {"MAX_LINE_BYTES": "64MiB"}')
     assert len(line) < 250
 
@@ -134,3 +147,13 @@ def test_any_object_gives_settings_or_lines(told: dict[str, str]) -> None:
         assert lines == [line for line in lines if ", expected " in line]  # of any text
     else:
         assert settings == Settings.read({**LEAST, **told})
+
+
+@pytest.mark.parametrize("value", ["\ud83d", "a\0b"])
+@pytest.mark.parametrize("name", ["OUTPUT_PREFIX", "WHERE", "DROP", "CALCULATION"])
+def test_text_that_is_not_utf8(name: str, value: str) -> None:
+    """As an environment variable is whose bytes are not UTF-8."""
+    with pytest.raises(SettingsError, match=f"{name}: found .*, expected text in UTF-8, without NUL"):
+        Settings.read({**LEAST, name: value})
+    if name not in LEAST:
+        assert wrong({name: value})[0].endswith("expected text in UTF-8, without NUL")

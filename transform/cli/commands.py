@@ -51,7 +51,7 @@ Examples:
   transform check review_scores.py in.jsonl
 
 \b
-Exit status: 0 all good, 1 failed and nothing published, 2 wrong usage,
+Exit status: 0 success, 1 failed and nothing published, 2 wrong usage,
 3 published but some lines were rejected, 130 interrupted.
 """
 
@@ -63,7 +63,7 @@ Exit status: 0 all good, 1 failed and nothing published, 2 wrong usage,
     expose_value=False,
     is_eager=True,
     callback=lambda context, _, given: _show_version(context) if given else None,
-    help="Show the version and the level of the kernel, and exit.",
+    help="Show the version, and which functions of the kernel are used, and exit.",
 )
 def cli() -> None:
     """Transform JSON lines with polars expressions, and leave every other byte unchanged."""
@@ -92,7 +92,7 @@ def cli() -> None:
     "--workers",
     type=click.IntRange(1, 1024),
     metavar="N",
-    help="Number of threads, or processes for Python functions.  [default: the cores there are]",
+    help="Number of threads, or processes for Python functions.  [default: number of cores]",
 )
 @click.option("--summary", "summary_path", type=PathOrUri(), metavar="PATH", help="Write the summary as JSON, too.")
 @click.option("-q", "--quiet", is_flag=True, help="No progress bar and no summary.")
@@ -122,7 +122,7 @@ def run(source: str, target: str, what: "Runnable", summary_path: str | None, *,
 @click.argument("source", type=PathOrUri(), metavar="INPUT")
 @takes_calculation
 @click.option(
-    "-n", "--rows", type=click.IntRange(1), metavar="N", default=10, show_default=True, help="How many lines."
+    "-n", "--rows", type=click.IntRange(1), metavar="N", default=10, show_default=True, help="Number of lines."
 )
 def preview(source: str, what: "Runnable", rows: int) -> None:
     """Show the columns read and the results for the first lines of INPUT."""
@@ -147,7 +147,7 @@ def show_schema(source: str, change_rows: "Callable[[RowFormat], RowFormat]") ->
     report.print_schema(source, change_rows(LINES))
 
 
-@cli.command()
+@cli.command(short_help="Report problems of the calculation REF on INPUT.")
 @click.argument("reference", type=PathOrUri(), metavar="REF")
 @click.argument("source", type=PathOrUri(), metavar="INPUT")
 @click.option("-n", "--lines", type=click.IntRange(1), metavar="N", help="Take the first N lines only.")
@@ -181,9 +181,9 @@ def check(
 ) -> None:
     """Run the calculation REF on INPUT without an output, and report problems.
 
-    REF is path/file.py:name or package.module:name. Lines that are rejected, results that are not finite, or null in
-    every line, filters that drop everything, and names to drop or select that no line has are problems, for which the
-    exit status is 3.
+    REF is path/file.py:name or package.module:name. Problems are rejected lines, results that are not finite or are
+    null in every line, filters that drop every line, and names to drop or select that no line has. If there are any,
+    the exit status is 3.
     """
     if _PYTHON_FILE.fullmatch(source) and not _PYTHON_FILE.fullmatch(reference):
         raise click.UsageError(f"the calculation comes first: transform check {source} {reference}")
@@ -208,19 +208,29 @@ def check(
         sys.exit(WITH_REJECTS)
 
 
-@cli.command(short_help="Make a calculation to start from, with a test.")
+@cli.command(short_help="Create a calculation to start from, with a test.")
 @click.argument("name", type=PathOrUri(), metavar="NAME")
 @click.option(
-    "--from", "source", type=PathOrUri(), metavar="INPUT", help="What the sample is of.  [default: invented businesses]"
+    "--from",
+    "source",
+    type=PathOrUri(),
+    metavar="INPUT",
+    help="Input that the sample is taken from.  [default: invented businesses]",
 )
 @click.option(
-    "-n", "--lines", type=click.IntRange(1), metavar="N", default=100, show_default=True, help="How many lines to draw."
+    "-n",
+    "--lines",
+    type=click.IntRange(1),
+    metavar="N",
+    default=100,
+    show_default=True,
+    help="Number of lines in the sample.",
 )
 @takes_format
 def new(name: str, source: str | None, lines: int, file_format: str | None) -> None:
-    """Make a calculation to start from: NAME.py, its test, and a sample.
+    """Create a calculation to start from, with its test and a sample.
 
-    They are NAME.py, test_NAME.py and NAME.sample.jsonl; nothing that is there is overwritten.
+    The files are NAME.py, test_NAME.py and NAME.sample.jsonl. Existing files are not overwritten.
     """
     from transform.cli.scaffold import scaffold
     from transform.decode.row_format import LINES

@@ -77,10 +77,16 @@ def takes_rows(command: Callable[..., None]) -> Callable[..., None]:
 
     @takes_format
     @click.option(
-        "--each", metavar="PATH", help="The rows are the elements of the array at this path in each line, as Records."
+        "--each",
+        metavar="PATH",
+        help="Make the elements of the array at this path in each line the rows, such as Records.",
     )
     @click.option(
-        "--with", "beside", metavar="PATHS", multiple=True, help="Members beside that array that each element gets."
+        "--with",
+        "beside",
+        metavar="PATHS",
+        multiple=True,
+        help="Members of the line, outside that array, to add to each element.",
     )
     @functools.wraps(command)
     def wrapped(
@@ -205,7 +211,7 @@ def _calculation(
     for declaration in schema:
         name, equals, text = declaration.rpartition("=")
         if not equals or not name:
-            raise click.BadParameter(f"{declaration!r} is not NAME=TYPE, as stars=Float64", param_hint="--schema")
+            raise click.BadParameter(f"{declaration!r} is not NAME=TYPE, such as stars=Float64", param_hint="--schema")
         types[name] = text
     return what.with_schema(types)
 

@@ -10,7 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from transform.cli.terminal import echo
-from transform.decode.inference import SAMPLE_LINES, infer_type, take_sample
+from transform.decode.inference import PLAIN_PATH, SAMPLE_LINES, Sample, infer_type, take_sample
 from transform.decode.row_format import LINES, RowFormat
 from transform.decode.schema import Read
 from transform.engine.summary import Summary
@@ -123,7 +123,17 @@ def print_schema(source: str, rows: RowFormat = LINES) -> None:
     what = "the whole input" if sample.whole else f"the first {SAMPLE_LINES:,}"
     left_out = f"; {sample.other_lines:,} without a JSON object left out ({sample.first_error})"
     console.print()
-    console.print(_text(f"{sample.lines:,} lines sampled ({what}){left_out if sample.other_lines else ''}"))
+    lines = f"{sample.lines:,} line{'s' if sample.lines != 1 else ''} sampled ({what})"
+    console.print(_text(f"{lines}{left_out if sample.other_lines else ''}"))
+    if sample.whole and sample.lines == 1 and rows.each is None:
+        for name in _arrays_of_objects(sample):
+            console.print(_text(f"--each {name} makes the elements of `{name}` the rows"))
+
+
+def _arrays_of_objects(sample: Sample) -> list[str]:
+    """Return the names of arrays of objects that `--each` takes as they are."""
+    types = {name: member.dtype for name, member in sample.members.items() if PLAIN_PATH.fullmatch(name)}
+    return [name for name, dtype in types.items() if isinstance(dtype, pl.List) and isinstance(dtype.inner, pl.Struct)]
 
 
 def _text(text: str, style: str = "") -> Text:

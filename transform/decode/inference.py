@@ -12,7 +12,7 @@ import numpy as np
 import polars as pl
 
 from transform.decode.line_errors import LineError
-from transform.decode.members import BLOCK_BYTES, decode_used, first_names, read_members
+from transform.decode.members import BLOCK_BYTES, decode_used, first_arrays, first_names, read_members
 from transform.decode.near_names import listed_names, name_hint, near_names
 from transform.decode.row_format import LINES, RowFormat
 from transform.decode.schema import (
@@ -40,6 +40,9 @@ SAMPLE_BYTES = 32 << 20
 _MAX_BESIDE = 1000  # names that are kept for near names, for each member that is missing
 MAX_NAMES = 10_000
 """Approximate number of names that are kept to find near names among them: each takes hundreds of bytes."""
+
+PLAIN_PATH = re.compile(r"[A-Za-z_][\w.]{,99}", re.ASCII)
+"""A path that a message can show as an argument, without quotes."""
 
 _NEWLINE = re.compile(rb"\n")
 _OK, _BLANK = int(Status.OK), int(Status.BLANK)  # numpy compares numbers faster than enums
@@ -118,6 +121,7 @@ class Sample:
         other_lines: How many lines among them are not JSON objects.
         members: The members that were looked at and found, by name, in order of appearance.
         names: If only some are looked at: the names of the members of the lines, in order of appearance.
+        arrays: If only some are looked at: the arrays of objects in the first line, with the names in these.
         whole: Whether the input has no more lines.
         first_error: Why the first of the other lines is not a JSON object.
         size: How large the sample may be.
@@ -128,6 +132,7 @@ class Sample:
     other_lines: int = 0
     members: dict[str, Member] = field(default_factory=dict)
     names: dict[str, None] = field(default_factory=dict)
+    arrays: dict[Path, set[str]] = field(default_factory=dict)
     whole: bool = False
     first_error: str = ""
     size: SampleSize = SAMPLE_SIZE
@@ -141,7 +146,8 @@ class Sample:
         if not self.lines and (self.first_error or not self.whole):
             where = "the input" if self.whole else f"the first {self.size.max_bytes >> 20} MiB"
             found = self.first_error or "all are blank"
-            raise SchemaError(f"no line of {where} holds a JSON object ({found}); is this JSON lines?")
+            indented = " Indented JSON is read with --format json." if self.other_lines else ""
+            raise SchemaError(f"no line of {where} holds a JSON object ({found}); is this JSON lines?{indented}")
 
     def wanted(self) -> frozenset[str] | None:
         """Return the names of the members of the lines that are looked at, or within; None for all."""
@@ -321,6 +327,8 @@ def _add_lines(sample: Sample, chunk: Chunk, max_line_bytes: int) -> bool:
             sample.add(read_members(line, sample.wanted() if is_long else None).values)
             if is_long:
                 sample.add_names(first_names(line))
+            if sample.lines == 1 and sample.reads is not None:
+                sample.arrays = first_arrays(line)
         except LineError as error:
             sample.other_lines += 1
             sample.first_error = sample.first_error or str(error)
@@ -411,12 +419,13 @@ def infer_type(name: str, read: Read, sample: Sample) -> pl.DataType:
     if member.too_deep:
         raise too_deep(name)
     if set(kinds) not in _ONE_KIND or member.dtype is None:
-        counts = " and ".join(f"{count} {kind}{'s' if count > 1 else ''}" for kind, count in member.kinds.most_common())
+        each = [f"{count} {kind}{'s' if count > 1 else ''}" for kind, count in member.kinds.most_common()]
+        counts = " and ".join(filter(None, (", ".join(each[:-1]), each[-1])))
         if len(kinds) == 1:
             counts += ", but what they contain has no common type"
         raise SchemaError(
             f"column `{name}` is of mixed kinds {seen}: {counts}. D{_how_to_declare(name)[1:]}; "
-            "lines where it holds something else are then rejected. (json is the type of the text of any value.)",
+            "lines where it has another type are then rejected. The type json accepts any value, as its JSON text.",
             column=name,
         )
     if read.elements == frozenset():
@@ -456,7 +465,11 @@ def _describe_absent(name: str, path: Path, member: Member, sample: Sample, seen
             f'dot: write "{name}" in double quotes in SQL, and pl.col({name!r}) in Python.'
         )
     if member.reached <= 0 and not member.within:
-        advice = name_hint(path[0], sample.names) or (_how_to_say(name) if len(path) == 1 else "")
+        advice = (
+            _how_to_take_rows(path[0], sample.arrays)
+            or name_hint(path[0], sample.names)
+            or (_how_to_say(name) if len(path) == 1 else "")
+        )
         there = listed_names(sample.names, "The lines have")
         return f"there is no column `{path[0]}` {seen}.{advice}{there} {later}"
     if member.reached > 0:
@@ -475,8 +488,20 @@ def _describe_absent(name: str, path: Path, member: Member, sample: Sample, seen
     return f"`{inside}` is no object {seen}, but {kind}. {later}"
 
 
+def _how_to_take_rows(name: str, arrays: Mapping[Path, set[str]]) -> str:
+    """Return that the name is one of the members of the elements of an array, "" if it is not."""
+    for path, names in arrays.items():
+        each = ".".join(path)
+        if name in names and PLAIN_PATH.fullmatch(each):
+            return (
+                f" The objects in the array `{each}` have it: make them the rows with --each {each}, or "
+                f".each('{each}') in Python (in the worker's settings: EACH={each})."
+            )
+    return ""
+
+
 def _how_to_say(name: str) -> str:
-    return f" If a text is meant, it is '{name}' in SQL, and pl.lit({name!r}) in Python."
+    return f" If you mean a text, write '{name}' in SQL, and pl.lit({name!r}) in Python."
 
 
 def _how_to_declare(name: str) -> str:

@@ -31,6 +31,9 @@ MAX_DEPTH = 512
 BLOCK_BYTES = 256 << 10
 """How much of a long line is looked at at a time: what is found out about each byte takes many times its size."""
 
+_MAX_ARRAY_DEPTH = 6
+"""How deep the elements of an array that is suggested as the rows are nested at most."""
+
 _ANY_OBJECT = msgspec.json.Decoder(dict[str, msgspec.Raw])
 _ARRAY = msgspec.json.Decoder(list[msgspec.Raw])
 # A pair, or in the group a lone one, behind an even number of backslashes, so that no backslash is taken for an escape.
@@ -121,6 +124,41 @@ def first_names(line: bytes) -> Iterator[str]:
                 yield msgspec.json.decode(found[1], type=str)
             except msgspec.DecodeError:  # a lone surrogate
                 continue
+
+
+def first_arrays(line: bytes) -> dict[Path, set[str]]:
+    """Return the arrays of objects within the first `BLOCK_BYTES` of a line, each with the names in its first object.
+
+    Args:
+        line: The bytes of a line that is one JSON object.
+
+    Example:
+        >>> first_arrays(b'{"Records":[{"a":1,"b":{"c":2}},{"d":3}]}')[("Records",)] == {"a", "b"}
+        True
+    """
+    arrays: dict[Path, set[str]] = {}
+    opened: list[tuple[bytes, str]] = []  # each with the name of the member that it is
+    elements: dict[int, set[str]] = {}  # the names in an element, by how many brackets are open in it
+    name = ""
+    for found in _TOKEN.finditer(line, 0, BLOCK_BYTES):
+        token = found[0]
+        if token in b"{[":
+            opened.append((token, name))
+            depth, name = len(opened), ""
+            elements.pop(depth, None)
+            if 3 <= depth <= _MAX_ARRAY_DEPTH and b"".join(kind for kind, _ in opened) == b"[{".rjust(depth, b"{"):
+                path = tuple(step for _, step in opened[1:-1])
+                if path not in arrays:
+                    arrays[path] = elements[depth] = set()
+        elif token in b"}]" and opened:
+            opened.pop()
+        elif found[1] is not None:
+            try:
+                name = msgspec.json.decode(found[1], type=str)
+            except msgspec.DecodeError:  # a lone surrogate
+                continue
+            elements.get(len(opened), set()).add(name)
+    return arrays
 
 
 _TOKEN = re.compile(rb'("(?:[^"\\]|\\.)*+")[ \t\r\n]*+:|"(?:[^"\\]|\\.)*+"|"|[{}\[\]]')

@@ -38,6 +38,13 @@ def keep_versions(jobs: Jobs) -> None:
     )
 
 
+def suspend_versions(jobs: Jobs) -> None:
+    keep_versions(jobs)
+    jobs.deployment.s3.put_bucket_versioning(
+        Bucket=jobs.deployment.input, VersioningConfiguration={"Status": "Suspended"}
+    )
+
+
 def put(jobs: Jobs, content: bytes = SMALL, tagging: str = "") -> ObjectCreated:
     """Put the input; return its event, with its version if the bucket has them."""
     options = {"Tagging": tagging} if tagging else {}
@@ -184,16 +191,28 @@ def test_the_input_of_a_job_that_was_cancelled_after_it_was_done_stays(jobs: Job
     assert "cancelled by an operator" in outcome.input.reason
 
 
-def test_an_event_that_names_no_version_deletes_only_what_was_read(jobs: Jobs) -> None:
-    event = replace(put(jobs), etag=None)
-    outcome = jobs.do(event, AFTER="delete")
-    assert (outcome.kind, outcome.input) == (JobResult.DONE, DELETED)
+@pytest.mark.parametrize("version", [None, "null"])
+@pytest.mark.parametrize("after", ["delete", "tag"])
+def test_a_content_whose_output_was_not_published_is_left_alone(jobs: Jobs, version: str | None, after: str) -> None:
+    """Given contents of one key that have no versions, or all the same one."""
+    suspend_versions(jobs)
+    event = replace(put(jobs), version_id=version)
+    assert jobs.do(event).kind is JobResult.DONE
+    put(jobs, lines(5))
+    outcome = jobs.do(event, again=True, AFTER=after)
+    assert (outcome.kind, outcome.input) == (JobResult.DUPLICATE, GONE)
+    assert (exists(jobs), tags_of(jobs)) == (True, [])
+
+
+@pytest.mark.parametrize("version", [None, "null"])
+def test_an_event_that_names_no_content_is_about_the_current_one(jobs: Jobs, version: str | None) -> None:
+    suspend_versions(jobs)
+    event = replace(put(jobs), etag=None, size=None, version_id=version)
+    assert jobs.do(event, AFTER="tag").input == TAGGED
     put(jobs, lines(5))
     outcome = jobs.do(event, again=True, AFTER="delete")
-    assert outcome.input is not None
-    assert (outcome.kind, outcome.input.kind) == (JobResult.DUPLICATE, InputResult.KEPT)
-    assert "which version" in outcome.input.reason
-    assert exists(jobs)
+    assert (outcome.kind, outcome.input, jobs.output()) == (JobResult.DONE, DELETED, transformed(5))
+    assert jobs.do(event, again=True, AFTER="delete").kind is JobResult.SUPERSEDED
 
 
 def test_nothing_is_deleted_when_the_lease_is_over(jobs: Jobs) -> None:

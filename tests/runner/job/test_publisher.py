@@ -315,6 +315,19 @@ def test_an_event_without_an_etag_replaces_an_output(case: Case) -> None:
     assert case.jobs.output == case.expected
 
 
+def test_an_event_without_an_etag_does_not_continue_the_job_of_another_content() -> None:
+    """Given a content of the same size, whose line ends are at the same places."""
+    jobs = MemoryJobs(part_bytes=100)
+    one, two = (b'{"a":%d,"p":"%s"}\n' % (number, b"x" * 1000) * 9000 for number in (1, 2))
+    jobs.s3.put(KEY, one)
+    event = jobs.event(etag=False)
+    with pytest.raises(Killed):
+        jobs.do(event, control=Free(lives=2))
+    jobs.s3.put(KEY, two)
+    assert jobs.do(event, again=True).kind is JobResult.DONE
+    assert jobs.output == two.replace(b"}", b',"b":3}')
+
+
 # What S3 answers
 
 

@@ -311,6 +311,18 @@ def test_a_backfill_that_is_denied_stops_only_a_worker_that_drains(drain: bool) 
     assert whole.done() == {"new", "old"}
 
 
+@pytest.mark.parametrize("lane", Lane)
+def test_a_worker_that_drains_gives_up_if_one_of_its_queues_is_gone(lane: Lane) -> None:
+    whole = WholeWorker(2, drain=True, **BACKFILL)
+    gone = whole.queue if lane is Lane.MAIN else whole.backfill
+    gone.receive_errors = [QueueError("there is no such queue")] * 10_000
+    whole.queue.put("new")
+    with whole:
+        assert whole.join() == 1
+    assert "there is no such queue" in whole.worker.end_reason
+    assert gone.receives[-1] - gone.receives[0] >= 60
+
+
 def test_a_probe_takes_a_main_message_first_and_otherwise_one_of_the_backfill() -> None:
     whole = WholeWorker(2, **BACKFILL)
     denied = Outcome(JobResult.DENIED, "put_object")

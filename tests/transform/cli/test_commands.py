@@ -105,7 +105,7 @@ def test_help_shows_examples_and_exit_statuses(run: Any) -> None:
         "run - - ",
     ):
         assert part in text
-    assert re.search(r"0 all good, 1 failed .*2 wrong usage.*3 published.*130 interrupted", text, re.DOTALL)
+    assert re.search(r"0 success, 1 failed .*2 wrong usage.*3 published.*130 interrupted", text, re.DOTALL)
 
 
 def test_help_of_run_names_every_option(run: Any) -> None:
@@ -417,12 +417,12 @@ MISTAKES: dict[str, tuple[Sequence[str], str]] = {
     "incomplete URI": (["s3://", "-e", "a AS b"], "s3://: expected s3://BUCKET/KEY"),
     "absent member of an object": (
         ["nested.jsonl", "-e", "o.p.zipp AS b"],
-        "there is no member `zipp` in `o.p` in the input (1 line). Did you mean `zip`? If it comes later, declare its "
-        "type: --schema o.p.zipp=TYPE, or .with_schema({'o.p.zipp': pl.TYPE})",
+        "there is no member `zipp` in `o.p` in the input (1 line). Did you mean `zip`? It has: `zip`. "
+        "If it comes later, declare its type: --schema o.p.zipp=TYPE, or .with_schema({'o.p.zipp': pl.TYPE})",
     ),
     "text in double quotes": (
         ["in.jsonl", "-w", 'state = "paid"'],
-        "there is no column `paid` in the input (1 line). If a text is meant, it is 'paid' in SQL, and pl.lit('paid')",
+        "there is no column `paid` in the input (1 line). If you mean a text, write 'paid' in SQL, and pl.lit('paid')",
     ),
     "date without a format": (
         ["in.jsonl", "-e", "CAST(state AS DATE) AS b"],
@@ -492,7 +492,7 @@ WRONG_USAGE: dict[str, tuple[Sequence[str], str]] = {
     "rule with a file": ([*RUN, "--reject", "a > 1", "-c", "x.py"], "--calculation"),
     "condition with a file": ([*RUN, "-w", "a > 1", "-c", "x.py"], "--calculation"),
     "on-error": ([*RUN, *INT, "--on-error", "stop"], "'stop' is not one of 'reject', 'fail'"),
-    "schema without type": ([*RUN, "-e", "a AS b", "--schema", "a"], "'a' is not NAME=TYPE, as stars=Float64"),
+    "schema without type": ([*RUN, "-e", "a AS b", "--schema", "a"], "'a' is not NAME=TYPE, such as stars=Float64"),
     "schema without name": ([*RUN, "-e", "a AS b", "--schema", "=Int8"], "'=Int8' is not NAME=TYPE"),
     "preview of nothing": (["preview", "good.jsonl", "-e", "a AS b", "-n", "0"], "0 is not in the range x>=1"),
     **{
@@ -759,9 +759,7 @@ def test_an_indented_file_is_no_json_lines(here: Path, run: Any, subcommand: str
     result = run(subcommand, "in.json", *args)
     assert (result.returncode, result.stdout) == (FAILED, b"")
     assert result.stderr.count(b"\n") == 1
-    assert (b"is this JSON lines?" if subcommand == "schema" else b"indented JSON is read with --format json") in (
-        result.stderr
-    )
+    assert b"ndented JSON is read with --format json" in result.stderr
 
 
 def schema_table(stdout: bytes) -> dict[str, dict[str, str]]:
@@ -810,6 +808,16 @@ def test_schema_shows_the_types_that_a_run_infers(here: Path, run: Any) -> None:
     assert run("run", SAMPLE, "out.jsonl", "-q", "--summary", "s.json", *expressions).returncode == OK
     inferred = json.loads((here / "s.json").read_bytes())["schema"]
     assert {name: row["type"] for name, row in shown.items()} == {name: row["type"] for name, row in inferred.items()}
+
+
+def test_schema_of_one_line_says_which_array_can_be_the_rows(here: Path, run: Any) -> None:
+    (here / "in.json").write_bytes(lines('{"Records":[{"a":1}],"tags":["b"],"odd-name":[{"c":1}]}'))
+    said = run("schema", "in.json").stdout.decode().splitlines()
+    assert said[-2:] == [
+        "1 line sampled (the whole input)",
+        "--each Records makes the elements of `Records` the rows",
+    ]
+    assert "--each" not in run("schema", "in.json", "--each", "Records").stdout.decode()
 
 
 def test_schema_looks_at_the_first_thousand_lines(run: Any) -> None:

@@ -89,7 +89,7 @@ def test_line_break_in_a_name_makes_no_line(tmp_path: Path) -> None:
     source.write_text(json.dumps({"a\nno problems": 1, "b\u2028": 2, "c\x85": 3}))
     told = printed("schema", str(source)).split("\n")
     assert [line.split("  ")[0] for line in told[1:4]] == [r"a\nno problems", r"b\u2028", r"c\x85"]
-    assert told[4:] == ["", "1 lines sampled (the whole input)", ""]
+    assert told[4:] == ["", "1 line sampled (the whole input)", ""]
 
 
 def test_json_for_programs_keeps_its_meaning(tmp_path: Path) -> None:

@@ -604,6 +604,27 @@ def test_the_members_that_are_there_are_named() -> None:
     assert " It has: `b`, `c`. If it comes later" in inside
 
 
+@pytest.mark.parametrize(
+    ("line", "path"),
+    [
+        ('{"Records":[{"v":1},{"w":2}]}', "Records"),
+        ('{"odd":["[{",1],"at":{"none":[],"hits":[{"w":[{"v":0}],"v":1}]},"v2":{"v":3}}', "at.hits"),
+    ],
+)
+def test_an_array_whose_objects_have_the_column_is_suggested_as_the_rows(line: str, path: str) -> None:
+    message = refusal(lines(line), COPY, SchemaError)
+    assert f" The objects in the array `{path}` have it: make them the rows with --each {path}, or " in message
+    assert attempt(lines(line), COPY.each(path)).values()[0] == 1
+
+
+@pytest.mark.parametrize(
+    "line",
+    ['{"a":[{"w":1},{"v":1}]}', '{"a":[{"w":{"v":1}}]}', '{"a":{"v":1}}', '{"a":[[{"v":1}]]}', '{"a-b":[{"v":1}]}'],
+)
+def test_no_array_is_suggested_whose_first_object_does_not_have_the_column(line: str) -> None:
+    assert "--each" not in refusal(lines(line), COPY, SchemaError)
+
+
 @pytest.mark.parametrize("start", ["", '"a\\\\\\"b":"}{\\"c\\":",'])
 def test_the_members_of_a_long_line_are_named(start: str) -> None:
     """Given a file of CloudTrail, which is one line; of its end no name is known."""
@@ -629,17 +650,17 @@ def test_column_of_nothing_but_nulls_is_an_error() -> None:
     ("values", "counts"),
     [
         ([1, "x"], "1 integer and 1 string"),
-        (["x", 1, 2.5, 2], "2 integers and 1 string and 1 float"),
+        (["x", 1, 2.5, 2], "2 integers, 1 string and 1 float"),
         ([True, 1], "1 boolean and 1 integer"),
-        ([[1], {"x": 1}, None], "1 array and 1 object and 1 null"),
+        ([[1], {"x": 1}, None], "1 array, 1 object and 1 null"),
         (["x", "y", ["z"]], "2 strings and 1 array"),
     ],
 )
 def test_column_of_mixed_kinds_is_an_error_that_counts_them(values: list[object], counts: str) -> None:
     message = refusal(column(values), COPY, SchemaError)
     assert message.startswith(f"column `v` is of mixed kinds in the input ({len(values)} lines): {counts}.")
-    assert "lines where it holds something else are then rejected" in message
-    assert "json is the type of the text of any value" in message
+    assert "lines where it has another type are then rejected" in message
+    assert "The type json accepts any value" in message
 
 
 @pytest.mark.parametrize("values", [[[1], ["x"]], [[1, "x"]], [{"x": 1}, {"x": "1"}], [[[1]], [1]], [[True, 1]]])
