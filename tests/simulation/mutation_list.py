@@ -420,7 +420,7 @@ BY_TESTS = (
         DISPOSAL,
         "        if outcome.kind is JobResult.DENIED and outcome.of_object:\n            disposal = Disposal.RETRY",
         "        if False:\n            disposal = Disposal.RETRY",
-        test="tests/runner/worker/test_settlement.py",
+        test="tests/runner/worker/test_disposal.py",
     ),
     Mutation(
         "copy a message and do not delete it",
