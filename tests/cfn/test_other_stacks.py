@@ -36,7 +36,7 @@ class CloudFormation:
     def describe_stacks(self, StackName: str) -> dict[str, Any]:  # noqa: N803 # as boto3 has it
         if StackName not in self.stacks:
             told = {"Error": {"Code": "ValidationError", "Message": f"Stack with id {StackName} does not exist"}}
-            raise ClientError(told, "DescribeStacks")  # type: ignore[arg-type]
+            raise ClientError(told, "DescribeStacks")
         parameters = [{"ParameterKey": name, "ParameterValue": "x"} for name in self.stacks[StackName]]
         return {"Stacks": [{"StackId": StackName, "StackStatus": self.status, "Parameters": parameters}]}
 
