@@ -52,17 +52,16 @@ def _have_a_task(stack: Stack) -> None:
 
     A new service begins with one, too. With none, ECS has nothing to start, and takes any version for a good one.
     """
-    cluster, service = stack.resource("rECSCluster"), stack.resource("rECSService")
-    if not (cluster and service):
-        return
-    ecs = stack.account.client("ecs")
     with suppress(ClientError):
-        (told,) = ecs.describe_services(cluster=cluster, services=[service])["services"]
-        if told["desiredCount"] == 0:
-            show_command(
-                *("aws", "ecs", "update-service", "--cluster", cluster, "--service", service, "--desired-count", "1")
-            )
-            ecs.update_service(cluster=cluster, service=service, desiredCount=1)
+        service = stack.service()
+        if service is not None and service["desiredCount"] == 0:
+            _set_tasks(stack, service["clusterArn"], service["serviceArn"], 1)
+
+
+def _set_tasks(stack: Stack, cluster: str, service: str, count: int) -> None:
+    command = ("aws", "ecs", "update-service", "--cluster", cluster, "--service", service)
+    show_command(*command, "--desired-count", str(count))
+    stack.account.client("ecs").update_service(cluster=cluster, service=service, desiredCount=count)
 
 
 def _runs_what_is_meant(stack: Stack) -> bool:
@@ -70,11 +69,8 @@ def _runs_what_is_meant(stack: Stack) -> bool:
 
     CloudFormation has called such an update complete: https://github.com/aws/containers-roadmap/issues/1205.
     """
-    cluster, service, meant = (stack.resource(name) for name in ("rECSCluster", "rECSService", "rTaskDefinition"))
-    if not (cluster and service and meant):
-        return True
-    (told,) = stack.account.client("ecs").describe_services(cluster=cluster, services=[service])["services"]
-    return str(told["taskDefinition"]) == meant
+    service, meant = stack.service(), stack.resource("rTaskDefinition")
+    return service is None or meant is None or service["taskDefinition"] == meant
 
 
 def _failure(plan: Plan, status: str, evidence: Evidence) -> str:
@@ -99,12 +95,10 @@ def describe(stack: Stack) -> str:
     found = stack.existing()
     outputs = {told["OutputKey"]: told["OutputValue"] for told in found.get("Outputs", [])}
     lines = [f"{stack.name}: {found['StackStatus']}", table(sorted(outputs.items()))]
-    if "oService" in outputs:
-        cluster, service = outputs["oCluster"], outputs["oService"]
-        (told,) = stack.account.client("ecs").describe_services(cluster=cluster, services=[service])["services"]
-        lines.append(
-            f"tasks: {told['desiredCount']} desired, {told['pendingCount']} pending, {told['runningCount']} running"
-        )
+    service = stack.service() if "oService" in outputs else None  # a stack that was taken back has none
+    if service is not None:
+        desired, pending, running = (service[f"{kind}Count"] for kind in ("desired", "pending", "running"))
+        lines.append(f"tasks: {desired} desired, {pending} pending, {running} running")
     sqs = stack.account.client("sqs")
     for name, what in QUEUES.items():
         if name in outputs:
@@ -147,13 +141,8 @@ def destroy(stack: Stack) -> str:
 def _empty(stack: Stack, outputs: dict[str, str], group: str) -> None:
     """Take the instances away, which CloudFormation does not do."""
     if "oService" in outputs:
-        where = {"cluster": outputs["oCluster"], "service": outputs["oService"]}
-        show_command(
-            *("aws", "ecs", "update-service", "--cluster", where["cluster"], "--service", where["service"]),
-            *("--desired-count", "0"),
-        )
         with suppress(ClientError):
-            stack.account.client("ecs").update_service(**where, desiredCount=0)
+            _set_tasks(stack, outputs["oCluster"], outputs["oService"], 0)
     show_command(
         "aws", "autoscaling", "delete-auto-scaling-group", "--auto-scaling-group-name", group, "--force-delete"
     )

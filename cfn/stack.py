@@ -113,6 +113,14 @@ class Stack:
             return told["StackResourceDetail"].get("PhysicalResourceId") or None
         return None
 
+    def service(self) -> dict[str, Any] | None:
+        """Return what ECS says of its service, None if it is not there."""
+        cluster, service = self.resource("rECSCluster"), self.resource("rECSService")
+        if not (cluster and service):
+            return None
+        found = self.account.client("ecs").describe_services(cluster=cluster, services=[service])["services"]
+        return dict(found[0]) if found else None
+
     def propose(
         self, template: Template, parameters: Mapping[str, str], tags: Mapping[str, str] | None
     ) -> ChangeSet | None:
