@@ -12,11 +12,9 @@ from typing import TYPE_CHECKING
 from botocore.exceptions import ClientError
 
 from cfn.changes import table_of_parameters
-from cfn.deployment import IN_THE_IMAGE
 from cfn.environment import worker_settings
-from cfn.errors import DeployError
-from cfn.image import DEFAULT_ARCHITECTURE, ROOT, local_tag
-from cfn.said import say, show_command
+from cfn.image import DEFAULT_ARCHITECTURE, IN_THE_IMAGE, ROOT, local_tag
+from cfn.messages import DeployError, say, show_command
 from cfn.stack import Stack
 from cfn.template import read_template
 from runner.job.keys import output_key

@@ -11,7 +11,7 @@ from cfn import environment_file
 from cfn.account import connect
 from cfn.environment import ONLY_OF_THE_COMMAND_LINE, Environment, read_environment, worker_settings
 from cfn.environment_file import read_file
-from cfn.errors import DeployError
+from cfn.messages import DeployError
 from cfn.template import KINDS, read_template
 from tests.cfn.templates import load
 
