@@ -10,7 +10,7 @@ import pytest
 from runner.job.protocol import JobResult, Outcome
 from runner.worker.breaker import LONGEST_DELAY_S, BreakerState
 from runner.worker.settlement import Settlement
-from tests.support.fakes import SENT_MS, Surroundings, make_message
+from tests.support.fakes import SENT_MS, Surroundings, make_event, make_message
 from tests.support.settled import (
     ACKNOWLEDGED,
     DENIED,
@@ -314,3 +314,24 @@ def test_an_old_message_whose_job_gets_on_goes_on() -> None:
 @pytest.mark.parametrize("kind", [*ACKNOWLEDGED, JobResult.RETRY])
 def test_age_matters_to_copies_only(kind: JobResult) -> None:
     assert Settled().settle(kind, **OLD)[0] in {"delete", "release"}
+
+
+def test_objects_of_several_buckets_with_one_key_are_several_objects() -> None:
+    settled = Settled(BREAKER_FAILURES="3", s3InputBucket="incoming,second,third")
+    for bucket in ("incoming", "second", "third"):
+        event = replace(EVENT, bucket=bucket)
+        outcome = Outcome(JobResult.FAILED, f"no column in {EVENT.key}", unfit=True)
+        assert settled.around.breaker.state is BreakerState.CLOSED
+        settled.settlement.settle(make_message(), outcome, event=event)
+    assert settled.around.breaker.state is BreakerState.OPEN
+
+
+def test_a_denial_is_not_that_of_an_object_with_the_same_key_in_another_bucket() -> None:
+    settled = Settled(s3InputBucket="incoming,second")
+    settled.settlement.settle(make_message(), Outcome(JobResult.DENIED, "denied"), event=EVENT)
+    settled.settlement.settle(make_message(2), DONE, event=make_event(2))
+    assert settled.around.breaker.denies_only(EVENT.name)
+    settled.settlement.settle(
+        make_message(3), Outcome(JobResult.DENIED, "denied"), event=replace(EVENT, bucket="second")
+    )
+    assert settled.around.breaker.state is BreakerState.OPEN

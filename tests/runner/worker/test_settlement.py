@@ -222,24 +222,3 @@ def test_a_message_is_put_back_as_if_it_had_not_been_received(progress: int | No
     settled.settlement.requeue(make_message(attempts=2, progress=before), progress=progress)
     assert settled.around.queue.only == ("requeue", {"attempts": 2, "progress": covered})
     assert settled.around.channels.events == []
-
-
-def test_objects_of_several_buckets_with_one_key_are_several_objects() -> None:
-    settled = Settled(BREAKER_FAILURES="3", s3InputBucket="incoming,second,third")
-    for bucket in ("incoming", "second", "third"):
-        event = replace(EVENT, bucket=bucket)
-        outcome = Outcome(JobResult.FAILED, f"no column in {EVENT.key}", unfit=True)
-        assert settled.around.breaker.state is BreakerState.CLOSED
-        settled.settlement.settle(make_message(), outcome, event=event)
-    assert settled.around.breaker.state is BreakerState.OPEN
-
-
-def test_a_denial_is_not_that_of_an_object_with_the_same_key_in_another_bucket() -> None:
-    settled = Settled(s3InputBucket="incoming,second")
-    settled.settlement.settle(make_message(), Outcome(JobResult.DENIED, "denied"), event=EVENT)
-    settled.settlement.settle(make_message(2), DONE, event=make_event(2))
-    assert settled.around.breaker.denies_only(EVENT.name)
-    settled.settlement.settle(
-        make_message(3), Outcome(JobResult.DENIED, "denied"), event=replace(EVENT, bucket="second")
-    )
-    assert settled.around.breaker.state is BreakerState.OPEN
