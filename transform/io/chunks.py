@@ -85,6 +85,16 @@ class Places:
     elements: "npt.NDArray[np.int64] | None" = None
     lines_read: int = 0
 
+    def first(self, rows: int) -> "Places":
+        """Return the places of the first rows."""
+        return replace(
+            self,
+            offsets=self.offsets[:rows],
+            unfit=tuple(one for one in self.unfit if one.row < rows),
+            lines=None if self.lines is None else self.lines[:rows],
+            elements=None if self.elements is None else self.elements[:rows],
+        )
+
 
 @dataclass(frozen=True, slots=True)
 class Chunk:
