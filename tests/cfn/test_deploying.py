@@ -198,8 +198,8 @@ def test_stack_is_deleted_by_its_name_only(account: Account, name: str) -> None:
     write(account, name)
     done(account, f"make deploy-fargate ENV={name} YES=1")
     stack = f"jsonl-transform-{name}"
-    assert f"make destroy CONFIRM={stack}" in refused(account, f"make destroy ENV={name}")
-    assert f"make destroy CONFIRM={stack}" in refused(account, f"make destroy ENV={name} YES=1")
+    assert f"give CONFIRM={stack}" in refused(account, f"make destroy ENV={name}")
+    assert f"give CONFIRM={stack}" in refused(account, f"make destroy ENV={name} YES=1")
     assert "nothing was deleted" in refused(account, f"make destroy ENV={name} CONFIRM=jsonl-transform")
     line = f"make destroy ENV={name}"
     for typed, gone in (("y", False), (stack, True)):
