@@ -1,6 +1,6 @@
 """The templates of the stack, and the program that deploys them: `python -m cfn`, which the Makefile calls.
 
-What to deploy comes from the command line and a file per environment (`environment`). An `account` is where, `image`
-what runs, `stack` what CloudFormation has of it, `changes` what a deployment would do, `failures` why one went wrong,
-and `smoke` compares an output. Nothing here is part of the packages or the image.
+`environment` says what to deploy, from the command line and a file; `plan` adds what is there; `changes` shows what
+would change; `deployment` carries it out, and `failures` says why that failed. `smoke` compares an output with what was
+meant. Nothing here is part of the packages or the image.
 """

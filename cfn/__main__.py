@@ -2,27 +2,37 @@
 
 from __future__ import annotations
 
+import os
 import sys
+from typing import TYPE_CHECKING
 
 import click
 from botocore.exceptions import BotoCoreError, ClientError
 
-from cfn import deployment, image, smoke, status
-from cfn.account import connect
-from cfn.beside import deploy_beside, intention
+from cfn import changes, deployment, image, smoke
+from cfn.account import Account, connect
+from cfn.companion_stacks import deploy_companions, describe_change
 from cfn.environment import Environment, read_environment
-from cfn.errors import DeployError
-from cfn.said import say
+from cfn.failures import with_advice
+from cfn.messages import DeployError, print_result, say
+from cfn.plan import make_plan
 from cfn.stack import Stack, refusal
 from cfn.template import KINDS, read_template
 
-_TEMPLATES = [*(f"ecs-{kind}" for kind in KINDS)]
+if TYPE_CHECKING:
+    from cfn.plan import Plan
+    from cfn.stack import ChangeSet
+
 _REFUSED = 2
 
 
 def _environment(arguments: tuple[str, ...]) -> Environment:
-    names = {name for template in _TEMPLATES for name in read_template(template).parameters}
+    names = {name for kind in KINDS for name in read_template(f"ecs-{kind}").parameters}
     return read_environment(arguments, names)
+
+
+def _connect(environment: Environment) -> Account:
+    return connect(environment, os.environ)
 
 
 class _Commands(click.Group):
@@ -32,9 +42,9 @@ class _Commands(click.Group):
         try:
             return super().invoke(ctx)
         except DeployError as error:
-            say(str(deployment.refused(error)))
+            say(str(with_advice(error)))
         except ClientError as error:
-            say(str(deployment.refused(DeployError(refusal(error)))))
+            say(str(with_advice(DeployError(refusal(error)))))
         except BotoCoreError as error:
             say(f"AWS cannot be asked: {error}")
         sys.exit(_REFUSED)
@@ -60,7 +70,7 @@ def build_image(values: tuple[str, ...]) -> None:
 def push(values: tuple[str, ...]) -> None:
     """Build the image and push it to ECR."""
     environment = _environment(values)
-    image.push(connect(environment), environment)
+    image.push(_connect(environment), environment)
 
 
 @cli.command()
@@ -70,24 +80,16 @@ def deploy(kind: str, values: tuple[str, ...]) -> None:
     """Deploy or update the worker, after showing what would change."""
     environment = _environment(values)
     _need_an_answer(environment)
-    plan = deployment.make_plan(connect(environment), environment, kind)
-    change_set = deployment.propose(plan)
-    if change_set or intention(plan.stack, environment):
-        loses_data = deployment.show(plan, change_set)
-        try:
-            agreed = _agreed(plan.stack.name, environment, loses_data=loses_data)
-        except click.Abort:  # Ctrl+C, which is a no
-            agreed = False
-        if not agreed:
-            if change_set:
-                plan.stack.discard(change_set)
-            raise DeployError("Nothing was changed.")
+    plan = make_plan(_connect(environment), environment, kind)
+    change_set = plan.stack.propose(plan.template, plan.parameters, environment.tags)
+    if change_set or describe_change(plan.stack, environment):
+        _confirm(plan, change_set)
     else:
         say(f"{plan.stack.name} is already what is meant: nothing changes.")
     if change_set:
         deployment.carry_out(plan, change_set)
-    deploy_beside(plan.stack, environment, plan.parameters)
-    click.echo(status.describe(plan.stack))
+    deploy_companions(plan.stack, environment, plan.parameters)
+    print_result(deployment.describe(plan.stack))
 
 
 @cli.command("status")
@@ -95,7 +97,7 @@ def deploy(kind: str, values: tuple[str, ...]) -> None:
 def show_status(values: tuple[str, ...]) -> None:
     """Show a deployment: its buckets, tasks and queues."""
     environment = _environment(values)
-    click.echo(status.describe(Stack(connect(environment), environment.stack)))
+    print_result(deployment.describe(Stack(_connect(environment), environment.stack)))
 
 
 @cli.command("smoke")
@@ -103,7 +105,7 @@ def show_status(values: tuple[str, ...]) -> None:
 def run_smoke(values: tuple[str, ...]) -> None:
     """Upload the sample, wait for the output and compare it with what should be deployed."""
     environment = _environment(values)
-    click.echo(smoke.smoke(connect(environment), environment))
+    print_result(smoke.smoke(_connect(environment), environment))
 
 
 @cli.command()
@@ -119,11 +121,11 @@ def destroy(values: tuple[str, ...]) -> None:
         )
     if confirmed not in {None, name}:
         raise DeployError(f"CONFIRM is {confirmed}, and the stack is {name}: nothing was deleted")
-    stack = Stack(connect(environment), name)
-    say(status.what_goes(stack))
+    stack = Stack(_connect(environment), name)
+    say(deployment.describe_deletion(stack))
     if not _typed(name, environment):
         raise DeployError("Nothing was deleted.")
-    click.echo(status.destroy(stack))
+    print_result(deployment.destroy(stack))
 
 
 def _need_an_answer(environment: Environment) -> None:
@@ -132,6 +134,23 @@ def _need_an_answer(environment: Environment) -> None:
         raise DeployError(
             "make asks before it changes anything, and this is not a terminal: give YES=1 to deploy without a question"
         )
+
+
+def _confirm(plan: Plan, change_set: ChangeSet | None) -> None:
+    """Show what would change, and ask about it.
+
+    Raises:
+        DeployError: The answer is no.
+    """
+    loses_data = changes.show(plan, change_set)
+    try:
+        agreed = _agreed(plan.stack.name, plan.environment, loses_data=loses_data)
+    except click.Abort:  # Ctrl+C, which is a no
+        agreed = False
+    if not agreed:
+        if change_set:
+            plan.stack.discard(change_set)
+        raise DeployError("Nothing was changed.")
 
 
 def _agreed(name: str, environment: Environment, *, loses_data: bool) -> bool:

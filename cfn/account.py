@@ -1,8 +1,7 @@
-"""Where a deployment is: the account and the region, with the clients for both."""
+"""Where a deployment is: the account and the region, with the clients for both, and the network in them."""
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -10,13 +9,14 @@ import boto3
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 
-from cfn.errors import DeployError
+from cfn.messages import DeployError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from cfn.environment import Environment
 
+DEFAULT_VPC = "default"
 REGION_VARIABLES = ("AWS_REGION", "AWS_DEFAULT_REGION")
 _PATIENT = Config(retries={"mode": "standard", "max_attempts": 10})
 
@@ -45,8 +45,12 @@ class Account:
         return self._clients[service]
 
 
-def connect(environment: Environment, environ: Mapping[str, str] = os.environ) -> Account:
+def connect(environment: Environment, environ: Mapping[str, str]) -> Account:
     """Return the account of an environment, after a request that shows whose it is.
+
+    Args:
+        environment: What to deploy, and where.
+        environ: The environment of the process.
 
     Raises:
         DeployError: The region or the account is not known, or is another than the environment's.
@@ -85,3 +89,44 @@ def _region(environment: Environment, environ: Mapping[str, str]) -> str | None:
                 f"unset {name}, or export the same region"
             )
     return given or next(iter(exported.values()), None)
+
+
+def network_of(account: Account, given: Mapping[str, str], now: Mapping[str, str]) -> dict[str, str]:
+    """Return the network, as parameters of a template.
+
+    Args:
+        account: Where the network is.
+        given: The parameters that were given; `default` as the VPC means the default one.
+        now: Those of the stack.
+
+    Raises:
+        DeployError: None is given, or there is no default one.
+    """
+    vpc, subnets = given.get("pVPCId"), given.get("pSubnetIds")
+    if not vpc and not subnets and now:
+        return {name: now[name] for name in ("pVPCId", "pSubnetIds")}
+    if not vpc and now and subnets:
+        vpc = now["pVPCId"]
+    if not vpc:
+        raise DeployError(
+            "VPC is not set: the VPC to work in, as in make deploy-fargate VPC=vpc-… SUBNETS=subnet-…,subnet-…; or "
+            "VPC=default for the one that came with the account"
+        )
+    if vpc == DEFAULT_VPC:
+        vpc, default_subnets = _default_network(account)
+        subnets = subnets or default_subnets
+    if not subnets:
+        raise DeployError(f"SUBNETS is not set: two or more subnets of {vpc}, with commas between them")
+    return {"pVPCId": vpc, "pSubnetIds": subnets}
+
+
+def _default_network(account: Account) -> tuple[str, str]:
+    """Return the default VPC and its default subnets."""
+    ec2 = account.client("ec2")
+    vpcs = ec2.describe_vpcs(Filters=[{"Name": "is-default", "Values": ["true"]}])["Vpcs"]
+    if not vpcs:
+        raise DeployError(f"there is no default VPC in {account.region} of {account.id}: give VPC and SUBNETS")
+    vpc = str(vpcs[0]["VpcId"])
+    filters = [{"Name": "vpc-id", "Values": [vpc]}, {"Name": "default-for-az", "Values": ["true"]}]
+    found = ec2.describe_subnets(Filters=filters)["Subnets"]
+    return vpc, ",".join(sorted(subnet["SubnetId"] for subnet in found))

@@ -1,14 +1,19 @@
-"""What a deployment would change, as it is shown before it is asked about."""
+"""What a deployment would change, as it is shown before it is confirmed."""
 
 from __future__ import annotations
 
+import ast
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
-from cfn.said import table
+from cfn.companion_stacks import describe_change
+from cfn.image import DEFAULT_ARCHITECTURE, IN_THE_IMAGE, ROOT, local_tag
+from cfn.messages import say, table
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from cfn.plan import Plan
     from cfn.stack import ChangeSet
 
 _HOLDS = {
@@ -20,6 +25,60 @@ _HOLDS = {
 _REPLACED = {"True": "yes", "Conditional": "perhaps", "False": "no"}
 _PERHAPS = "may be replaced"
 _SHOWN_CHARACTERS = 60
+_SHOWN_LINES = 12  # of a calculation
+
+
+def show(plan: Plan, change_set: ChangeSet | None) -> bool:
+    """Print what would be deployed and changed; return whether data would be lost."""
+    account, name = plan.stack.account, plan.environment.name
+    say()
+    say(f"account      {account.id} ({account.caller})")
+    say(f"region       {account.region}")
+    say(f"stack        {plan.stack.name}, {'new' if plan.creates else 'an update'}, from {plan.template.path.name}")
+    if name:
+        say(f"environment  {name}")
+    say(f"image        {plan.parameters['pDockerImage']}")
+    say(f"calculation  {_calculation(plan)}")
+    if plan.environment.tags is not None:
+        say(f"tags         {' '.join(f'{key}={value}' for key, value in plan.environment.tags.items())}")
+    before = plan.template.defaults if plan.creates else plan.now
+    changed = table_of_parameters(before, plan.parameters, plan.environment.places)
+    what = "Parameters that are not the default" if plan.creates else "Parameters that change"
+    say(f"\n{what}:\n{changed}" if changed else "\nNo parameter changes.")
+    say(f"\nChanges:\n{table_of_changes(change_set)}" if change_set else "\nNothing else changes in this stack.")
+    say(f"{describe_change(plan.stack, plan.environment)}\n")
+    warnings = warnings_about(change_set) if change_set else []
+    for text, _ in warnings:
+        say(f"WARNING: {text}")
+    return any(lost for _, lost in warnings)
+
+
+def _calculation(plan: Plan) -> str:
+    text = plan.parameters["pCalculation"]
+    if not text.startswith(IN_THE_IMAGE):
+        where = plan.parameters.get("pWhere")
+        return f"{text}{f'   where {where}' if where else ''}"
+    path = ROOT / "docker" / (text.partition(".py")[0] + ".py").removeprefix(IN_THE_IMAGE)
+    if not path.is_file() or not plan.parameters["pDockerImage"].endswith(f":{_tag(plan)}"):
+        return f"{text} of that image, which is not of this clone"
+    lines = _code(path.read_text(encoding="utf-8"))
+    shown = "\n".join(f"    {line}" for line in lines[:_SHOWN_LINES])
+    more = len(lines) - _SHOWN_LINES
+    return f"docker/{path.name}\n{shown}" + (f"\n    … ({more} more lines)" if more > 0 else "")
+
+
+def _code(text: str) -> list[str]:
+    """Return the lines of a module without its docstring and imports, from the first that says what is computed."""
+    with suppress(SyntaxError):
+        for statement in ast.parse(text).body:
+            constant = isinstance(statement, ast.Expr) and isinstance(statement.value, ast.Constant)
+            if not (constant or isinstance(statement, ast.Import | ast.ImportFrom)):
+                return text.splitlines()[statement.lineno - 1 :]
+    return text.splitlines()
+
+
+def _tag(plan: Plan) -> str:
+    return local_tag(plan.environment, plan.parameters.get("pArchitecture", DEFAULT_ARCHITECTURE))
 
 
 def table_of_changes(change_set: ChangeSet) -> str:

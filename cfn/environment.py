@@ -12,9 +12,9 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
-from cfn.beside import NAMES
 from cfn.environment_file import DIRECTORY, Value, path_of, read_file
-from cfn.errors import DeployError, did_you_mean
+from cfn.messages import DeployError, did_you_mean
+from cfn.template import COMPANIONS
 from runner import setting_texts
 from runner.errors import SettingsError
 from runner.settings import Settings
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 DEFAULT_STACK = "jsonl-transform"
 COMMAND_LINE = "the command line"
 
-OF_THE_STACK = {
+NOT_TO_BE_SET = {
     "SQS_BATCH_QUEUE": "the stack makes it, or pQueueArn names it",
     "BACKFILL_QUEUE": "the stack makes it",
     "HMAC_KEY": "a key is no parameter; pHmacKeyArn names the secret that has it",
@@ -48,12 +48,12 @@ OF_THE_STACK = {
     "PARAMETERS": "give each parameter on its own, as in make deploy-fargate pMaxTasks=50",
 }
 """Names that are not to be set, and why."""
-SHORT = {
+ALIASES = {
     "VPC": "pVPCId",
     "SUBNETS": "pSubnetIds",
     "IMAGE": "pDockerImage",
     "ARCHITECTURE": "pArchitecture",
-    **{name: parameter for name, parameter in PARAMETERS.items() if name not in OF_THE_STACK},
+    **{name: parameter for name, parameter in PARAMETERS.items() if name not in NOT_TO_BE_SET},
 }
 """Other names of parameters, most of which are those of settings."""
 OF_THE_FILE = {"STACK", "AWS_REGION", "AWS_ACCOUNT_ID", "AWS_PROFILE", "TAGS", "REPOSITORY", "BASE", "pWakeAtOnce"}
@@ -172,7 +172,7 @@ def read_environment(arguments: Iterable[str], parameters: Iterable[str], direct
 
 def _check_stack(name: str) -> None:
     """Refuse the name of a stack that belongs to another deployment."""
-    for ending in NAMES:
+    for ending in COMPANIONS:
         if name.endswith(f"-{ending}"):
             raise DeployError(
                 f"the name {name} is reserved for a stack beside {name.removesuffix(f'-{ending}')}: choose a name that "
@@ -186,6 +186,8 @@ def _from_arguments(arguments: Iterable[str]) -> dict[str, Value]:
         name, sign, text = argument.partition("=")
         if not sign:
             raise DeployError(f"expected NAME=value, found {argument!r}")
+        if re.search("[\ud800-\udfff]", argument):
+            raise DeployError(f"{name} is not UTF-8: {text!r}")
         found[name] = Value(text, COMMAND_LINE)
     if "ENV" in found and not found["ENV"].text:
         raise DeployError("ENV is empty: give the name of an environment, or leave ENV out")
@@ -193,15 +195,15 @@ def _from_arguments(arguments: Iterable[str]) -> dict[str, Value]:
 
 
 def _check_name(name: str, value: Value, parameters: set[str], options: set[str]) -> None:
-    if name in OF_THE_STACK:
-        raise DeployError(f"{name} ({value.place}) is not to be set: {OF_THE_STACK[name]}")
-    if name in options or name in SHORT or name in parameters or name in _SETTINGS:
+    if name in NOT_TO_BE_SET:
+        raise DeployError(f"{name} ({value.place}) is not to be set: {NOT_TO_BE_SET[name]}")
+    if name in options or name in ALIASES or name in parameters or name in _SETTINGS:
         return
     if name in ONLY_OF_THE_COMMAND_LINE:
         raise DeployError(
             f"{name} ({value.place}) belongs on the command line of make: a file should not answer for you"
         )
-    known = [*options, *SHORT, *parameters, *(_SETTINGS - OF_THE_STACK.keys())]
+    known = [*options, *ALIASES, *parameters, *(_SETTINGS - NOT_TO_BE_SET.keys())]
     raise DeployError(
         f"{name} ({value.place}) is neither a parameter of the templates nor a setting of the worker nor a variable of "
         f"these commands.{did_you_mean(name, known)} docs/deployment.md lists them"
@@ -212,7 +214,7 @@ def _in_full(values: Mapping[str, Value]) -> dict[str, Value]:
     """Return the values with the full names of parameters."""
     found: dict[str, Value] = {}
     for name, value in values.items():
-        full = SHORT.get(name, name)
+        full = ALIASES.get(name, name)
         if full in found:
             raise DeployError(f"{full} is given twice, under two names: {found[full].place} and {value.place}")
         found[full] = value
@@ -260,7 +262,7 @@ def worker_settings(parameters: Mapping[str, str]) -> Settings:
     """
     inputs = parameters.get("pInputBucket") or "input"
     made_up = {"S3_INPUT_BUCKET": inputs, "S3_OUTPUT_BUCKET": "output", "SQS_BATCH_QUEUE": "queue"}
-    told = {name: parameters[full] for name, full in SHORT.items() if name in _SETTINGS and full in parameters}
+    told = {name: parameters[full] for name, full in ALIASES.items() if name in _SETTINGS and full in parameters}
     try:
         return Settings.read({**_settings_of(parameters.get("pSettings")), **told, **made_up})
     except SettingsError as error:
@@ -270,7 +272,7 @@ def worker_settings(parameters: Mapping[str, str]) -> Settings:
 def _check_settings(environment: Environment) -> None:
     for name, text in _settings_of(environment.parameters.get("pSettings")).items():
         _check_name(name, Value(text, "pSettings"), set(), set())
-        if name in SHORT:
-            raise DeployError(f"{name} (pSettings) has a parameter of its own: {SHORT[name]}")
+        if name in ALIASES:
+            raise DeployError(f"{name} (pSettings) has a parameter of its own: {ALIASES[name]}")
         if environment.settings.get(name, text) != text:
             raise DeployError(f"{name} is in pSettings, and given on its own ({environment.places[name]})")

@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from cfn.errors import DeployError, did_you_mean
+from cfn.messages import DeployError, did_you_mean
 
 DIRECTORY = Path(__file__).parent / "environments"
 ENDING = ".env"

@@ -10,8 +10,7 @@ import subprocess
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cfn.errors import DeployError
-from cfn.said import show_command
+from cfn.messages import DeployError, show_command
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -20,6 +19,8 @@ if TYPE_CHECKING:
     from cfn.environment import Environment
 
 ROOT = Path(__file__).parents[1]
+IN_THE_IMAGE = "/app/"
+"""Where the files of docker/ are."""
 DEFAULT_REPOSITORY = "jsonl-transform"
 DEFAULT_ARCHITECTURE = "X86_64"
 _PLATFORMS = {"X86_64": "linux/amd64", "ARM64": "linux/arm64"}

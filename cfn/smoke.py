@@ -12,11 +12,9 @@ from typing import TYPE_CHECKING
 from botocore.exceptions import ClientError
 
 from cfn.changes import table_of_parameters
-from cfn.deployment import IN_THE_IMAGE
 from cfn.environment import worker_settings
-from cfn.errors import DeployError
-from cfn.image import DEFAULT_ARCHITECTURE, ROOT, local_tag
-from cfn.said import say, show_command
+from cfn.image import DEFAULT_ARCHITECTURE, IN_THE_IMAGE, ROOT, local_tag
+from cfn.messages import DeployError, say, show_command
 from cfn.stack import Stack
 from cfn.template import read_template
 from runner.job.keys import output_key
@@ -69,8 +67,10 @@ def smoke(account: Account, environment: Environment) -> str:
     key, s3 = _new_key(keys), account.client("s3")
     show_command("aws", "s3", "cp", "--only-show-errors", SAMPLE, f"s3://{buckets[0]}/{key}")
     s3.upload_file(str(ROOT / SAMPLE), buckets[0], key)
-    modified = s3.head_object(Bucket=buckets[0], Key=key)["LastModified"]
-    target = output_key(worker_settings(keys), str(buckets[0]), key, modified)
+    settings, modified = worker_settings(keys), None
+    if settings.key_template.has_date:  # otherwise not needed, and with pAfter=delete the input may be gone
+        modified = s3.head_object(Bucket=buckets[0], Key=key)["LastModified"]
+    target = output_key(settings, str(buckets[0]), key, modified)
     found = _decompressed(_wait_for(account, str(buckets[1]), target, int(options.get("WAIT_S") or WAIT_S)), target)
     kept = expected.with_name("found.json")
     kept.write_bytes(found)
@@ -86,8 +86,7 @@ def _new_key(parameters: Mapping[str, str]) -> str:
     """Return a new key that passes the filters of a deployment; of lists the first counts."""
     stamp = f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}-{os.getpid()}"
     prefix, suffix = (_first(parameters.get(name, "")) for name in ("pInputPrefix", "pInputSuffix"))
-    # OUTPUT_KEY may have only the name.
-    return f"{prefix}smoke/{stamp}/yelp_businesses-{stamp}{suffix or '.json'}"
+    return f"{prefix}smoke/{stamp}/yelp_businesses-{stamp}{suffix or '.json'}"  # OUTPUT_KEY may have only the name
 
 
 def _decompressed(data: bytes, key: str) -> bytes:

@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from botocore.exceptions import ClientError
 
-from cfn.errors import DeployError
-from cfn.said import show_command
+from cfn.messages import DeployError, say, show_command
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -114,35 +113,37 @@ class Stack:
             return told["StackResourceDetail"].get("PhysicalResourceId") or None
         return None
 
+    def service(self) -> dict[str, Any] | None:
+        """Return what ECS says of its service, None if it is not there."""
+        cluster, service = self.resource("rECSCluster"), self.resource("rECSService")
+        if not (cluster and service):
+            return None
+        found = self.account.client("ecs").describe_services(cluster=cluster, services=[service])["services"]
+        return dict(found[0]) if found else None
+
     def propose(
-        self, template: Template, parameters: Mapping[str, str], tags: Mapping[str, str] | None, *, creates: bool
+        self, template: Template, parameters: Mapping[str, str], tags: Mapping[str, str] | None
     ) -> ChangeSet | None:
-        """Return a new change set, None if it would change nothing.
+        """Return a new change set, None if it would change nothing. A stack that was never complete is deleted first.
 
         Args:
             template: The template.
             parameters: Its parameters.
             tags: The tags of the stack; None keeps them.
-            creates: Whether the stack is new.
 
         Raises:
             DeployError: CloudFormation refuses it.
         """
+        creates = self._delete_if_never_made()
         given = [{"ParameterKey": key, "ParameterValue": value} for key, value in parameters.items()]
-        told = [] if tags is None else [{"Key": key, "Value": value} for key, value in tags.items()]
+        tagged = [] if tags is None else [{"Key": key, "Value": value} for key, value in tags.items()]
         kind, name = "CREATE" if creates else "UPDATE", f"deploy-{int(time.time())}"
         show_command(
             *("aws", "cloudformation", "create-change-set", "--stack-name", self.name, "--change-set-name", name),
-            *(
-                "--change-set-type",
-                kind,
-                "--capabilities",
-                CAPABILITY,
-                "--template-body",
-                f"file://cfn/{template.path.name}",
-            ),
+            *("--change-set-type", kind, "--capabilities", CAPABILITY),
+            *("--template-body", f"file://cfn/{template.path.name}"),
             *("--parameters", json.dumps(given, ensure_ascii=False)),
-            *(["--tags", json.dumps(told, ensure_ascii=False)] if tags is not None else []),
+            *(["--tags", json.dumps(tagged, ensure_ascii=False)] if tags is not None else []),
         )
         try:
             made = self.cloudformation.create_change_set(
@@ -152,12 +153,21 @@ class Stack:
                 Capabilities=[CAPABILITY],
                 TemplateBody=template.text,
                 Parameters=given,
-                **({} if tags is None else {"Tags": told}),
+                **({} if tags is None else {"Tags": tagged}),
             )
         except ClientError as error:
             self._forget_if_new(creates=creates)
             raise DeployError(refusal(error)) from None
         return self._described(made["Id"], creates=creates)
+
+    def _delete_if_never_made(self) -> bool:
+        """Delete what a first deployment that failed has left; return whether the stack does not exist."""
+        found = self.found()
+        if found is None or found["StackStatus"] not in NEVER_MADE:
+            return found is None
+        say(f"The stack {self.name} was never complete and holds nothing, so it is deleted first.")
+        self.delete()
+        return True
 
     def _described(self, arn: str, *, creates: bool) -> ChangeSet | None:
         found = self._wait_for_change_set(arn)
@@ -217,7 +227,7 @@ class Stack:
     def delete(self) -> str:
         """Delete it, wait for that, and return the status."""
         show_command("aws", "cloudformation", "delete-stack", "--stack-name", self.name)
-        arn = str(self.existing()["StackId"]) if self.found() else self.name
+        arn = str((self.found() or {}).get("StackId", self.name))
         self.cloudformation.delete_stack(StackName=self.name)
         show_command("aws", "cloudformation", "wait", "stack-delete-complete", "--stack-name", self.name)
         return Stack(self.account, arn).wait()

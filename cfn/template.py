@@ -9,6 +9,8 @@ from typing import Any
 import yaml
 
 KINDS = ("fargate", "ec2")
+COMPANIONS = "monitoring", "wake"
+"""The templates of the stacks beside that of the worker, whose names end so."""
 DIRECTORY = Path(__file__).parent
 
 

@@ -1,6 +1,6 @@
 """All configuration of the worker, as one validated object that does not change.
 
-The environment enters here, once, when `read_settings` is called. The field of a setting is the only place that defines
+The environment enters here, once, when `Settings.read` is called. The field of a setting is the only place that defines
 its names, its meaning and its values; messages about wrong values and the reference page are derived from the fields.
 """
 
@@ -362,9 +362,6 @@ class Settings(BaseSettings):
         if value < info.data.get(field, value):
             raise ValueError(f"expected at least {field.upper()}, which is {info.data[field]:g}")
         return value
-
-
-read_settings = Settings.read
 
 
 def with_settings_as_variables(environ: Mapping[str, str]) -> dict[str, str]:

@@ -8,7 +8,7 @@ import pytest
 
 from runner.errors import SettingsError
 from runner.setting_texts import names_of
-from runner.settings import Settings, read_settings
+from runner.settings import Settings
 from tests import parameters_page
 from tests.cfn.templates import KINDS, load
 from tests.conftest import ROOT
@@ -41,19 +41,19 @@ def test_older_names_are_still_read(older: str) -> None:
     names = next(names for field in Settings.model_fields.values() if older in (names := names_of(field)))
     given = {"S3_INPUT_BUCKET": "in-bucket", "S3_OUTPUT_BUCKET": "out-bucket", "SQS_BATCH_QUEUE": "jobs"}
     given = {name: text for name, text in given.items() if name not in names} | {"CALCULATION": "a AS b"}
-    settings = read_settings(given | {older: "eu-north-1"})
+    settings = Settings.read(given | {older: "eu-north-1"})
     assert {"eu-north-1", ("eu-north-1",)} & {*map(str, dict(settings).values()), settings.input_buckets}
 
 
 def test_what_the_page_says_of_empty_and_double_variables() -> None:
     given = {"S3_INPUT_BUCKET": "in-bucket", "S3_OUTPUT_BUCKET": "out-bucket", "SQS_BATCH_QUEUE": "jobs"}
     given |= {"CALCULATION": "a AS b"}
-    settings = read_settings(given | {"OUTPUT_PREFIX": "", "REJECTS_PREFIX": ""})
+    settings = Settings.read(given | {"OUTPUT_PREFIX": "", "REJECTS_PREFIX": ""})
     assert (settings.output_prefix, settings.rejects_prefix) == ("", "rejects/")
-    assert read_settings(given | {"s3InputBucket": "in-bucket"}).input_buckets == ("in-bucket",)
+    assert Settings.read(given | {"s3InputBucket": "in-bucket"}).input_buckets == ("in-bucket",)
     with pytest.raises(SettingsError, match="S3_INPUT_BUCKET and s3InputBucket"):
-        read_settings(given | {"s3InputBucket": "another"})
-    assert read_settings(given | {"AWSRegion": "eu-west-1", "AWS_REGION": "eu-north-1"}).region == "eu-west-1"
+        Settings.read(given | {"s3InputBucket": "another"})
+    assert Settings.read(given | {"AWSRegion": "eu-west-1", "AWS_REGION": "eu-north-1"}).region == "eu-west-1"
 
 
 def test_readme_leads_to_the_page() -> None:

@@ -24,8 +24,12 @@ ROOT = Path(__file__).parents[1]
 ROOMS = {
     "transform": ("cli", "api", "explore", "engine", "expressions", "decode", "native", "io", "base"),
     "runner": ("cli", "ops", "worker", "job", "aws", "base"),
+    "cfn": (
+        *("__main__", "smoke", "deployment", "changes", "plan", "companion_stacks", "failures", "image", "stack"),
+        *("account", "environment", "environment_file", "template", "messages"),
+    ),
 }
-"""From the top to the bottom: a room imports itself and what is below it. A folder is a room."""
+"""From the top to the bottom: a room imports itself and what is below it. A folder is a room; in cfn/ each file is."""
 
 OUTSIDE_FOLDERS = {
     "transform": {
@@ -42,6 +46,7 @@ OUTSIDE_FOLDERS = {
             *("setting_texts", "setting_types", "settings", "settings_variable"),
         },
     },
+    "cfn": {},
 }
 """The rooms of the files that lie beside the folders; `__init__` of a package names what is public, from any room."""
 
@@ -53,8 +58,9 @@ def modules_of(package: str) -> dict[str, Path]:
     return dict(zip(names, files, strict=True))
 
 
-SOURCES = modules_of("transform") | modules_of("runner")
-MODULES = sorted(SOURCES.keys() - {"transform", "runner", "transform.__main__"})
+SOURCES = {name: file for package in ROOMS for name, file in modules_of(package).items()}
+MODULES = sorted(SOURCES.keys() - {*ROOMS, "transform.__main__"})
+OF_CFN = [name for name in MODULES if name.startswith("cfn.")]
 OF_RUNNER = [name for name in MODULES if name.startswith("runner.")]
 OF_TRANSFORM = [name for name in MODULES if name.startswith("transform.")]
 
@@ -155,10 +161,22 @@ def test_files_do_import_one_another() -> None:
     assert {"runner.worker.crew", "runner.worker.settlement", "runner.worker.intake"} <= loop
 
 
-def test_the_worker_uses_of_the_engine_what_that_exports() -> None:
-    for name in OF_RUNNER:
+def test_only_what_the_engine_exports_is_used_outside_it() -> None:
+    for name in OF_RUNNER + OF_CFN:
         used = {imported for imported in names_imported(ast.walk(tree(name))) if imported.startswith("transform.")}
         assert used <= {f"transform.{public}" for public in transform.__all__}, name
+
+
+def test_the_program_that_deploys_uses_settings_and_keys_of_the_worker_only() -> None:
+    for name in OF_CFN:
+        used = names_imported(ast.walk(tree(name)))
+        of_runner = {imported for imported in used & SOURCES.keys() if imported.startswith("runner.")}
+        assert {room_of(module) for module in of_runner - {"runner.job", "runner.job.keys"}} <= {"base"}, name
+
+
+def test_the_packages_do_without_the_program_that_deploys() -> None:
+    for name in {*MODULES} - {*OF_CFN}:
+        assert not names_imported(ast.walk(tree(name))) & {"cfn", "tests"}, name
 
 
 def test_packages_that_have_no_business_in_the_engine_are_not_imported() -> None:
@@ -303,7 +321,7 @@ def test_name_that_is_not_public_is_no_attribute() -> None:
         _ = transform.Claculation
 
 
-PRINTS = {"transform.cli.terminal", "runner.ops.terminal"}
+PRINTS = {"transform.cli.terminal", "runner.ops.terminal", "cfn.messages"}
 """These make control characters visible."""
 ALSO_PRINTS = {
     "runner.demo": {"click.secho"},  # titles

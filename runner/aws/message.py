@@ -71,6 +71,10 @@ class Message:
         """Whether it is a copy of a message that was received before."""
         return self.owner not in ("", self.id)
 
+    def age_s(self, now: float) -> float:
+        """Return how long ago the original was sent, given the time in seconds since the epoch."""
+        return now - self.first_sent / 1000
+
 
 def read_message(raw: Mapping[str, Any], lane: Lane = Lane.MAIN) -> Message:
     """Return the message that SQS describes; one that was moved back from the dead letters has no attempts."""

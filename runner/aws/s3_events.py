@@ -61,6 +61,11 @@ class ObjectCreated:
     sequencer: str | None
     time: datetime | None
 
+    @property
+    def name(self) -> str:
+        """The bucket and the key, with `/` between them: of several input buckets, two may have the same key."""
+        return f"{self.bucket}/{self.key}"
+
     def to_body(self) -> str:
         """Return an S3 notification, for which `parse` returns exactly this event unless it is of a folder marker.
 

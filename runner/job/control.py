@@ -79,12 +79,12 @@ class Control:
 
     def tell(self, done: int, total: int | None) -> None:
         """Send how far the job has come, if the last time was long enough ago, or if it has started again."""
-        begun_anew = done < self._position[0]
-        if begun_anew:  # its last checkpoint is of no use any more, and must not count as progress
+        has_restarted = done < self._position[0]
+        if has_restarted:  # its last checkpoint is of no use any more, and must not count as progress
             self._offset = 0
         self._position = done, total
         now = self._clock.monotonic()
-        if begun_anew or now - self._told >= _TELL_INTERVAL_S:
+        if has_restarted or now - self._told >= _TELL_INTERVAL_S:
             self._told = now
             self.send(ProgressUpdate(self._job, self._offset, done, total))
 

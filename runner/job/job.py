@@ -1,34 +1,27 @@
 """A job: it transforms an object of the input bucket into its output, from the last checkpoint if there is one.
 
-`run` looks at the checkpoint and the current output, then makes one or more attempts. An attempt is one pass over the
-input: `_transform` is its loop, which sends parts and notes them in the checkpoint; `publish` ends it.
+`run` looks at the checkpoint and the current output, then makes one or more attempts. An `Attempt` is one pass over the
+input, whose output is then published.
 """
 
 from __future__ import annotations
 
-from contextlib import contextmanager, suppress
-from dataclasses import dataclass, replace
-from functools import partial
+from contextlib import suppress
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from runner.errors import CancelledError, FencedError, NoUploadError, RunnerError, StartAgainError, StoreError
+from runner.errors import CancelledError, FencedError, RunnerError, StartAgainError, StoreError
 from runner.job.afterwards import Afterwards
-from runner.job.cancellation import Cancellation
-from runner.job.checkpoint import Checkpoint, CheckpointHeartbeat, ProgressLog
+from runner.job.attempt import Attempt
+from runner.job.checkpoint import CheckpointHeartbeat
 from runner.job.identity import PublishDecision
-from runner.job.input_object import InputObject
-from runner.job.keys import output_key, sharing_of
 from runner.job.protocol import JobResult, Outcome
-from runner.job.publish import Publisher
-from runner.job.rejects import RejectObjects
-from runner.job.upload import MAX_PARTS_IN_FLIGHT, Target, Upload
+from runner.job.resources import JobResources
 from transform import (
     AccessDeniedError,
     DamagedError,
-    S3Object,
     SourceChangedError,
     State,
-    Stream,
     TransformError,
     UnavailableError,
     WidenError,
@@ -36,13 +29,16 @@ from transform import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from contextlib import AbstractContextManager
 
     from runner.job.context import JobContext
     from runner.job.control import Control
-    from runner.job.identity import JobIdentity, Origin
+    from runner.job.identity import JobIdentity
     from runner.job.progress import JobProgress
     from runner.job.protocol import Order
+    from runner.job.publish import Published
+    from runner.job.rejects import RejectObjects
+    from transform import S3Object, Stream
 
 _MAX_STARTS = 5
 _CANCELLED_LATELY_S = 1.0
@@ -55,23 +51,6 @@ _RESULTS = {
     PublishDecision.DUPLICATE: JobResult.DUPLICATE,
     PublishDecision.STALE: JobResult.STALE,
 }
-
-
-@dataclass(frozen=True, slots=True)
-class _Attempt:
-    """One pass over the input.
-
-    Attributes:
-        version: The version of the input that is read.
-        upload: The upload of the output.
-        rejects: The objects of rejected lines.
-        publisher: Publishes the output.
-    """
-
-    version: S3Object
-    upload: Upload
-    rejects: RejectObjects
-    publisher: Publisher
 
 
 class Job:
@@ -88,21 +67,19 @@ class Job:
     """
 
     def __init__(self, context: JobContext, identity: JobIdentity, order: Order, control: Control) -> None:
-        settings = context.settings
         self.identity = identity
         self._context = context
         self._order = order
         self._control = control
-        self._cancellation = Cancellation(context.cancellations, identity.cancellation_key, order.first_sent)
-        self._checkpoint = Checkpoint(context.store, identity.checkpoint_key, context.around)
-        self._progress = ProgressLog(
-            self._checkpoint, order.owner, settings.visibility_timeout_s, identity.about, context.around.clock
-        )
-        self._input = InputObject(context.sources[order.event.bucket], order.event)
+        self._resources = resources = JobResources.open(context, identity, order, control)
+        self._cancellation = resources.cancellation
+        self._checkpoint = resources.checkpoint
+        self._progress = resources.progress
+        self._input = resources.input
         key = identity.output_key
-        self._publisher = None if key is None else self._publisher_at(key)
+        self._publisher = None if key is None else resources.publisher_at(key)
         self._found: JobProgress | None = None
-        self._attempt: _Attempt | None = None
+        self._attempt: Attempt | None = None
         self._starts = 0
         self._is_duplicate = False  # when the output was last looked at
         self._has_output = False  # that has to stay, when the attempt failed
@@ -142,9 +119,9 @@ class Job:
     def published_outcome(self) -> Outcome | None:
         """Return the outcome of the job if there is an output of its input that has to stay; otherwise None."""
         published = self._published()
-        if published is None or published[0] is PublishDecision.TAKEN:
+        if published is None or published.decision is PublishDecision.TAKEN:
             return None
-        return self._outcome_of(*published)
+        return self._outcome_of(published)
 
     def _outcome_before(self) -> Outcome | None:
         """Return the outcome if there is nothing to do, or the output key is that of another input; otherwise None."""
@@ -152,14 +129,16 @@ class Job:
             modified = self._input.find_modified()
             if modified is None:  # the input has changed, as the job will find
                 return None
-            self._publisher = self._publisher_at(self._output_key(self.identity.origin.with_modified(modified)))
+            key = self._resources.output_key(self.identity.origin.with_modified(modified))
+            self._publisher = self._resources.publisher_at(key)
         published = self._published()
-        if published is None or (published[0] is PublishDecision.TAKEN and not self._input.is_current(None)):
+        is_taken = published is not None and published.decision is PublishDecision.TAKEN
+        if published is None or (is_taken and not self._input.is_current(None)):
             return None
-        return self._outcome_of(*published)
+        return self._outcome_of(published)
 
-    def _published(self) -> tuple[PublishDecision, str] | None:
-        """Return the decision about an output that has to stay, by any worker; None without one.
+    def _published(self) -> Published | None:
+        """Return the output that has to stay, by any worker; None without one.
 
         A job that is new and small does not know the key of its output, if that has a date, before its input is opened.
         """
@@ -168,19 +147,8 @@ class Job:
             published = attempt.publisher.published(attempt.upload.origin, attempt.version.etag)
         elif self._publisher is not None:
             published = self._publisher.published(self.identity.origin)
-        self._is_duplicate = published is not None and published[0] is PublishDecision.DUPLICATE
+        self._is_duplicate = published is not None and published.decision is PublishDecision.DUPLICATE
         return published
-
-    def _publisher_at(self, key: str) -> Publisher:
-        context = self._context
-        sharing = sharing_of(context.settings, self._order.event.key, key)
-        return Publisher(context.store, key, self._input, self._control.check_lease, context.around, sharing)
-
-    def _output_key(self, origin: Origin) -> str:
-        """Return the key of the output, given its origin with the time of the input."""
-        event = self._order.event
-        known = self.identity.output_key
-        return known or output_key(self._context.settings, event.bucket, event.key, origin.modified_at)
 
     def finish_input(self, outcome: Outcome) -> Outcome:
         """Do with the input what AFTER asks for, if the outcome is that the output exists; return the outcome with it.
@@ -239,7 +207,7 @@ class Job:
     @property
     def _rejects(self) -> RejectObjects:
         """The objects of rejected lines of the last attempt, of this worker or an earlier one."""
-        return self._attempt.rejects if self._attempt is not None else self._reject_objects(self._found)
+        return self._attempt.rejects if self._attempt is not None else self._resources.reject_objects(self._found)
 
     @property
     def _unfinished_upload(self) -> str | None:
@@ -302,9 +270,9 @@ class Job:
     def _run_attempt(self, state: State, progress: JobProgress | None) -> Outcome:
         version = self._input.find_version()
         with self._open_stream(version, state) as stream:
-            attempt = self._attempt = self._begin_attempt(version, stream, progress)
+            attempt = self._begin_attempt(version, stream, progress)
             try:
-                self._transform(stream, attempt)
+                attempt.transform(stream)
                 self._cancellation.check(_CANCELLED_LATELY_S)
             except _NOT_FINAL:
                 raise
@@ -318,25 +286,32 @@ class Job:
         self._control.check()
         self._finish_rejects(stream, attempt, "published")
         self._control.check()
-        decision, etag = attempt.publisher.publish(attempt.upload.origin, attempt.upload, version.etag or "")
-        is_refused = decision in (PublishDecision.STALE, PublishDecision.TAKEN)
+        published = attempt.publisher.publish(attempt.upload.origin, attempt.upload, version.etag or "")
+        is_refused = published.decision in (PublishDecision.STALE, PublishDecision.TAKEN)
         if is_refused:
             attempt.rejects.retract()
         self._clean_up()
         if is_refused or attempt.rejects.has_doubles:
             with suppress(StoreError):  # the job is done; `runner sweep` deletes them
                 attempt.rejects.discard(self._checkpoint.exists)
-        return self._outcome_of(decision, etag, stream)
+        return self._outcome_of(published, stream)
 
-    def _finish_rejects(self, stream: Stream, attempt: _Attempt, outcome: str) -> None:
+    def _begin_attempt(self, version: S3Object, stream: Stream, progress: JobProgress | None) -> Attempt:
+        self._starts += 1
+        earlier, attempt = self._attempt, Attempt.begin(self._resources, version, stream, progress)
+        if earlier is not None:
+            attempt.rejects.replace(earlier.rejects)
+        self._attempt = attempt
+        return attempt
+
+    def _finish_rejects(self, stream: Stream, attempt: Attempt, outcome: str) -> None:
         # A job that is tried for the first time has nothing to delete, and needs no listing.
         tidy = self._order.tried_before or self._found is not None or self._starts > 1
         attempt.rejects.finish(stream.summary, self._progress.about(outcome), tidy=tidy)
 
-    @contextmanager
-    def _open_stream(self, version: S3Object, state: State) -> Iterator[Stream]:
+    def _open_stream(self, version: S3Object, state: State) -> AbstractContextManager[Stream]:
         settings = self._context.settings
-        with self._context.calculation.stream(
+        return self._context.calculation.stream(
             version,
             state,
             open_input=self._context.around.open_input,
@@ -346,104 +321,7 @@ class Job:
             max_inflation=settings.max_inflation,
             workers=self._order.workers,
             range_bytes=settings.range_bytes,
-        ) as stream:
-            yield stream
-
-    def _begin_attempt(self, version: S3Object, stream: Stream, progress: JobProgress | None) -> _Attempt:
-        """Return a new attempt, or one that continues an upload.
-
-        The metadata of a multipart upload are those with which it was created. If the same content was uploaded again,
-        the checkpoint may be that of the earlier event. Its upload would be published with the sequencer of that event,
-        as if it was older than it is: a newer event begins a new upload. An older event, or one that cannot be
-        compared, continues the upload, and takes its origin: what is decided is decided on what the metadata will say.
-
-        The properties of the input may have changed since, without a change of its content. An upload keeps the content
-        type, tags and so on with which it was created, but the format of its parts has to stay the same.
-
-        Raises:
-            StartAgainError: The upload of the checkpoint is that of an older event, or compressed in another format.
-        """
-        self._starts += 1
-        context, identity = self._context, self.identity
-        origin = identity.origin.with_modified(stream.headers.get("LastModified"))
-        if progress is not None:
-            noted = progress.origin(origin)
-            if origin.is_newer_than(noted):
-                raise StartAgainError("the upload is that of an earlier event about the same content")
-            key = self._output_key(noted if noted.modified else origin)
-            if progress.output not in ("", key):
-                raise StartAgainError("the upload is that of another output key")
-            origin = noted
-        else:
-            key = self._output_key(origin)
-        self._progress.output = f"s3://{context.store.bucket}/{key}"
-        target = Target.from_input(context, self._input, key, stream.headers, origin)
-        upload_id, parts = (progress.upload, progress.parts) if progress else (None, ())
-        chosen = context.max_parts_in_flight
-        in_flight = max(self._order.workers, MAX_PARTS_IN_FLIGHT) if chosen is None else chosen
-        upload = Upload(target, upload_id, parts, in_flight, context.around.tasks)
-        if progress is not None and upload.codec != progress.codec:
-            raise StartAgainError(f"the parts of the upload are compressed by {progress.codec}, not {upload.codec}")
-        rejects = self._reject_objects(progress)
-        if not rejects.are_there():
-            raise StartAgainError("rejected lines that the checkpoint names are gone")
-        if self._attempt is not None:
-            rejects.replace(self._attempt.rejects)
-        return _Attempt(version, upload, rejects, self._publisher_at(key))
-
-    def _reject_objects(self, progress: JobProgress | None) -> RejectObjects:
-        context = self._context
-        return RejectObjects(
-            context.store,
-            self.identity.rejects_folder,
-            context.around.chance.token(),
-            context.around.clock,
-            self._control.check_lease,
-            names=progress.rejects if progress else (),
-            size=progress.reject_bytes if progress else 0,
-            max_bytes=context.max_reject_bytes,
         )
-
-    def _transform(self, stream: Stream, attempt: _Attempt) -> None:
-        upload, rejects = attempt.upload, attempt.rejects
-        try:
-            for part in stream:
-                self._control.check()
-                self._cancellation.check()
-                self._progress.note_position(stream)
-                if upload.is_full(self._progress.position):
-                    self._create_upload(upload, stream.state)
-                    rejects.flush()
-                    names = rejects.names_for_checkpoint()
-                    upload.send_part(partial(self._note_part, upload, stream.state, names, rejects.size))
-                for data in part.output:
-                    upload.write(data)
-                for lines in part.rejects:
-                    rejects.write(lines, stream.summary)
-                self._control.tell(*stream.position)
-            upload.finish()
-        except NoUploadError as error:  # it was aborted by `runner sweep`, or by another worker
-            raise StartAgainError(str(error)) from error
-        finally:
-            upload.wait()
-
-    def _create_upload(self, upload: Upload, state: State) -> None:
-        """Create the upload on first use and note it at once, or it would stay open if this process was killed."""
-        if upload.id is not None:
-            return
-        upload.create()
-        try:
-            self._control.check()
-            self._progress.note(upload, State(widened=state.widened))
-        except RunnerError:
-            upload.abort()
-            raise
-
-    def _note_part(self, upload: Upload, state: State, rejects: tuple[str, ...], reject_bytes: int) -> None:
-        """Note that the output up to a state is uploaded, if this worker still has the job."""
-        self._control.check_lease()
-        self._progress.note(upload, state, rejects, reject_bytes)
-        self._control.note_checkpoint(state.summary.bytes_in)
 
     def _abandon_upload(self, state: State) -> None:
         """Abort the upload if this worker still has the job; the next attempt makes its output again, from `state`."""
@@ -458,17 +336,17 @@ class Job:
             self._progress.take_over(replace(found, parts=(), state=state, rejects=(), reject_bytes=0))
             self._abort_upload_of(found)
 
-    def _outcome_of(self, decision: PublishDecision, etag: str, stream: Stream | None = None) -> Outcome:
+    def _outcome_of(self, published: Published, stream: Stream | None = None) -> Outcome:
         publisher = self._publisher if self._attempt is None else self._attempt.publisher
-        if publisher is not None and decision is PublishDecision.TAKEN:
-            reason = publisher.describe_taken(etag)
+        if publisher is not None and published.decision is PublishDecision.TAKEN:
+            reason = publisher.describe_taken(published.taken_by)
             return Outcome(JobResult.FAILED, reason, job=self.identity.id, digest=self.identity.digest, of_object=True)
         return Outcome(
-            _RESULTS[decision],
+            _RESULTS[published.decision],
             summary=stream.summary.to_dict() if stream is not None else {},
             job=self.identity.id,
             digest=self.identity.digest,
-            etag=etag,
-            output="" if publisher is None or decision is PublishDecision.STALE else publisher.key,
+            etag=published.etag,
+            output="" if publisher is None or published.decision is PublishDecision.STALE else publisher.key,
             rejects=self.rejects_prefix,
         )

@@ -40,6 +40,21 @@ _FIRST_WAIT_S = 0.1  # after a conflict; each wait is up to twice as long as the
 
 
 @dataclass(frozen=True, slots=True)
+class Published:
+    """What there is at the key of the output.
+
+    Attributes:
+        decision: `PUBLISH` if it was published now, otherwise why it was not.
+        etag: The ETag of the output if its origin is that of the job, otherwise "".
+        taken_by: The hash of the input that the output is from, if that is another one, "" if it is not known.
+    """
+
+    decision: PublishDecision
+    etag: str = ""
+    taken_by: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Existing:
     """The existing output, and what it means for a new one.
 
@@ -61,11 +76,10 @@ class Existing:
         return {"IfMatch": self.etag} if self.etag else {"IfNoneMatch": "*"}
 
     @property
-    def result(self) -> tuple[PublishDecision, str]:
-        """The decision, and the ETag of the output if it is a duplicate, or the hash of its input if it is taken."""
-        if self.decision is PublishDecision.TAKEN:
-            return self.decision, self.taken_by
-        return self.decision, self.etag if self.decision is PublishDecision.DUPLICATE else ""
+    def result(self) -> Published:
+        """What the job ends with if the output stays."""
+        is_own = self.decision is PublishDecision.DUPLICATE
+        return Published(self.decision, self.etag if is_own else "", self.taken_by)
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,8 +102,8 @@ class Publisher:
     around: Surroundings
     sharing: Sharing = Sharing.EXCLUSIVE
 
-    def published(self, origin: Origin, etag: str | None = None) -> tuple[PublishDecision, str] | None:
-        """Return the decision if there is an output that has to stay, as `publish` returns it; otherwise None.
+    def published(self, origin: Origin, etag: str | None = None) -> Published | None:
+        """Return the output if it has to stay, as `publish` returns it; otherwise None.
 
         Args:
             origin: The origin of the output that would be published.
@@ -100,8 +114,8 @@ class Publisher:
             return None
         return None if found.decision is PublishDecision.PUBLISH else found.result
 
-    def publish(self, origin: Origin, upload: Upload, etag: str) -> tuple[PublishDecision, str]:
-        """Publish an output, unless there is one that should stay.
+    def publish(self, origin: Origin, upload: Upload, etag: str) -> Published:
+        """Publish an output, unless there is one that should stay; return what there is then.
 
         It does not rely on what was seen when the job began. If an earlier content was published again since, it has
         the same ETag as before, so a condition on what was seen long ago could hold although there were newer outputs.
@@ -111,10 +125,6 @@ class Publisher:
             origin: The origin of the output.
             upload: The output.
             etag: The ETag of the version of the input that was read, without quotes.
-
-        Returns:
-            `PUBLISH` if it was published, otherwise the decision not to; and the ETag of the output if its origin is
-            this, or the hash of its input, "" if that is not known, if it is of another one.
 
         Raises:
             StartAgainError: The output must be made again.
@@ -144,7 +154,7 @@ class Publisher:
                 return self._settled(origin, etag, error)
             else:
                 upload.forget()
-                return PublishDecision.PUBLISH, published
+                return Published(PublishDecision.PUBLISH, published)
             seen = self._judged(origin, etag)
         raise AssertionError
 
@@ -156,14 +166,14 @@ class Publisher:
             " OUTPUT_KEY so that each input has an output key of its own"
         )
 
-    def _settled(self, origin: Origin, etag: str, error: StoreError) -> tuple[PublishDecision, str]:
+    def _settled(self, origin: Origin, etag: str, error: StoreError) -> Published:
         """Return the result after a request to publish has failed: if only its answer was lost, there is the output.
 
         The output may also be that of another worker with the same job. So the upload is not forgotten: it may be open.
         """
         seen = self._judged(origin, etag)
         if seen.decision is PublishDecision.DUPLICATE:
-            return PublishDecision.PUBLISH, seen.etag
+            return Published(PublishDecision.PUBLISH, seen.etag)
         if seen.decision in (PublishDecision.STALE, PublishDecision.TAKEN):
             return seen.result
         raise (StartAgainError(str(error)) if isinstance(error, NoUploadError) else error) from error

@@ -26,7 +26,7 @@ After a probe that has cost its message nothing the next one comes after the fir
 
 _MAX_CAUSES = 100
 _MAX_AVOIDED = 10  # objects by one probe
-_MAX_KEYS = 100  # that are remembered; the oldest are forgotten first
+_MAX_NAMES = 100  # that are remembered; the oldest are forgotten first
 
 
 class BreakerState(Enum):
@@ -78,9 +78,9 @@ class Breaker:
         self._clock = around.clock
         self._chance = around.chance
         self._lock = around.tasks.condition()
-        self._keys_by_cause: OrderedDict[str, set[str]] = OrderedDict()
-        self._failed_keys: OrderedDict[str, None] = OrderedDict()
-        self._denied_keys: OrderedDict[str, None] = OrderedDict()  # whose denials have opened it
+        self._names_by_cause: OrderedDict[str, set[str]] = OrderedDict()
+        self._failed_names: OrderedDict[str, None] = OrderedDict()
+        self._denied_names: OrderedDict[str, None] = OrderedDict()  # whose denials have opened it
         self._denied_alone: OrderedDict[str, None] = OrderedDict()  # of these, those after which others succeeded
         self._avoided: set[str] = set()  # by the present probe
         self._needs = Proof.JOB
@@ -103,54 +103,55 @@ class Breaker:
         with self._lock:
             if proof is Proof.JOB:
                 self.is_proven |= transformed
-                self._keys_by_cause.clear()
-                self._failed_keys.clear()
-                for key in self._denied_keys:
-                    _remember(self._denied_alone, key)
-                self._denied_keys.clear()
+                self._names_by_cause.clear()
+                self._failed_names.clear()
+                for name in self._denied_names:
+                    _remember(self._denied_alone, name)
+                self._denied_names.clear()
             if self.state is not BreakerState.CLOSED and proof in (Proof.JOB, self._needs):
                 self._delay_s = FIRST_DELAY_S
                 self._change(BreakerState.CLOSED, None)
 
-    def failed(self, reason: str, key: str, *, counted: bool = True) -> None:
+    def failed(self, reason: str, name: str, *, key: str = "", counted: bool = True) -> None:
         """Note the failure of a job, which may be the fault of its object or of the deployment.
 
         Reasons that differ only in numbers and in the object's key are one cause.
 
         Args:
             reason: Why it has failed.
-            key: The key of its object.
+            name: The bucket and key of its object, or another name that no other failure has.
+            key: The key alone, as the reason has it.
             counted: Whether it counts against its message. A probe that does not costs nothing but time, so that the
                 next one, on another object, comes soon.
         """
         with self._lock:
-            cause = cause_of(reason, key)
-            keys = self._keys_by_cause.setdefault(cause, set())
-            self._keys_by_cause.move_to_end(cause)
-            if len(self._keys_by_cause) > _MAX_CAUSES:
-                self._keys_by_cause.popitem(last=False)
-            if len(keys) < self._failures:
-                keys.add(key)
-            _remember(self._failed_keys, key)
+            cause = cause_of(reason, key or name)
+            names = self._names_by_cause.setdefault(cause, set())
+            self._names_by_cause.move_to_end(cause)
+            if len(self._names_by_cause) > _MAX_CAUSES:
+                self._names_by_cause.popitem(last=False)
+            if len(names) < self._failures:
+                names.add(name)
+            _remember(self._failed_names, name)
             if self.state is BreakerState.PROBING:
                 # Once a job has succeeded, only objects that may not be read come here: most likely a sender's, with
                 # a key of their own. Each probe counts against its message, and the good ones behind them wait.
                 self._open(reason, Proof.JOB, soon=not counted or self.is_proven)
-            elif len(keys) >= self._failures:
-                self._open(f"jobs on {len(keys)} objects have failed for one cause: {reason}", Proof.JOB)
+            elif len(names) >= self._failures:
+                self._open(f"jobs on {len(names)} objects have failed for one cause: {reason}", Proof.JOB)
 
-    def denied(self, reason: str, *, key: str = "", proof: Proof = Proof.JOB) -> None:
+    def denied(self, reason: str, *, name: str = "", proof: Proof = Proof.JOB) -> None:
         """Note that AWS refuses something that every job needs.
 
         Args:
             reason: What is denied.
-            key: The key of the object whose job was denied it, "" without one.
+            name: The bucket and key of the object whose job was denied it, "" without one.
             proof: What shows that it is denied no longer.
         """
         with self._lock:
-            if key:
-                _remember(self._failed_keys, key)
-                _remember(self._denied_keys, key)
+            if name:
+                _remember(self._failed_names, name)
+                _remember(self._denied_names, name)
             self._open(f"access denied: {reason}", proof)
 
     def broken(self, reason: str) -> None:
@@ -158,10 +159,10 @@ class Breaker:
         with self._lock:
             self._open(reason, Proof.START)
 
-    def denies_only(self, key: str) -> bool:
+    def denies_only(self, name: str) -> bool:
         """Return whether jobs of other objects have succeeded since a job of this one was denied something."""
         with self._lock:
-            return key in self._denied_alone
+            return name in self._denied_alone
 
     # Probes
 
@@ -179,18 +180,18 @@ class Breaker:
             if self.state is BreakerState.PROBING:
                 self._open(str(self.reason), self._needs)
 
-    def avoids(self, key: str) -> bool:
+    def avoids(self, name: str) -> bool:
         """Return whether a probe should use another object, because the jobs of this one have failed already.
 
         An object that comes again in the same probe is used: there are hardly any others.
         """
         with self._lock:
             avoided = self._avoided
-            if self.state is not BreakerState.PROBING or key not in self._failed_keys:
+            if self.state is not BreakerState.PROBING or name not in self._failed_names:
                 return False
-            if key in avoided or len(avoided) == _MAX_AVOIDED:
+            if name in avoided or len(avoided) == _MAX_AVOIDED:
                 return False
-            avoided.add(key)
+            avoided.add(name)
             return True
 
     def _open(self, reason: str, proof: Proof, *, soon: bool = False) -> None:
@@ -228,8 +229,8 @@ def tells(log: FilteringBoundLogger, metrics: Metrics) -> Callable[[BreakerState
     return tell
 
 
-def _remember(keys: OrderedDict[str, None], key: str) -> None:
-    keys[key] = None
-    keys.move_to_end(key)
-    if len(keys) > _MAX_KEYS:
-        keys.popitem(last=False)
+def _remember(names: OrderedDict[str, None], name: str) -> None:
+    names[name] = None
+    names.move_to_end(name)
+    if len(names) > _MAX_NAMES:
+        names.popitem(last=False)

@@ -8,14 +8,13 @@ an outcome, which settles its message.
 
 from __future__ import annotations
 
-import math
-from dataclasses import dataclass, field, replace
-from enum import Enum
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from runner.aws.message import Lane
 from runner.errors import SettingsError
-from runner.job.protocol import JobResult, Order, Outcome, ProgressUpdate, Ready, Refused
+from runner.job.protocol import JobResult, Outcome, ProgressUpdate, Ready, Refused
+from runner.worker.active_job import ActiveJob, JobState
 from runner.worker.breaker import BreakerState, Proof
 from runner.worker.job_child import JobChild, environ_of_jobs
 
@@ -23,7 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from runner.aws.s3_events import ObjectCreated
-    from runner.machine import Clock, Condition, Processes, Wakeable
+    from runner.machine import Processes, Wakeable
     from runner.worker.context import WorkerContext
     from runner.worker.leases import Lease
     from runner.worker.settlement import Settlement
@@ -36,129 +35,6 @@ _MAX_START_S = 120.0
 It takes seconds to load polars and a calculation and to look at the buckets. A module of the calculation that waits for
 something, for example, would wait without end. If S3 does not answer for so long, the next process asks again.
 """
-
-
-class JobState(Enum):
-    """State of a job that this worker has taken on."""
-
-    WAITING = "waiting"
-    """For a process."""
-    RUNNING = "running"
-    """A process does it."""
-    STOPPING = "stopping"
-    """Its process was asked to stop."""
-
-
-@dataclass(slots=True)
-class ActiveJob:
-    """A job that this worker has taken on. Only its own methods change its state.
-
-    The thread of the heartbeat calls `extend`, the main thread everything else.
-
-    Attributes:
-        event: The object.
-        lease: On its message.
-        large: Whether one process is too little for it.
-        clock: Tells the time; all times are those of its monotonic clock.
-        sending: Held while something is sent to its process, which never waits for the process.
-        state: Whether it waits, runs or is to stop.
-        child: The process that does it, None while it waits.
-        slots: For how many processes it counts; 0 while it waits.
-        started: When it was given to a process last, or else taken on.
-        deaths: How many processes have died of it.
-        progress: What its process has reported last, None before the first report.
-        logged: When its progress was logged last, and the bytes that it was at.
-        stop_by: When it is killed if it has not stopped by itself.
-        stop_counts: Whether being stopped counts as an attempt, unless it has made progress.
-    """
-
-    event: ObjectCreated
-    lease: Lease
-    large: bool
-    clock: Clock = field(repr=False)
-    sending: Condition = field(repr=False)
-    state: JobState = field(default=JobState.WAITING, init=False)
-    child: JobChild | None = field(default=None, init=False)
-    slots: int = field(default=0, init=False)
-    started: float = field(init=False)
-    deaths: int = field(default=0, init=False)
-    progress: ProgressUpdate | None = field(default=None, init=False)
-    logged: tuple[float, int] = field(default=(0.0, 0), init=False)
-    stop_by: float = field(default=math.inf, init=False)
-    stop_counts: bool = field(default=False, init=False)
-
-    def __post_init__(self) -> None:
-        self.started = self.clock.monotonic()
-
-    @property
-    def lane(self) -> Lane:
-        """The queue that its message belongs to."""
-        return self.lease.message.lane
-
-    @property
-    def log_fields(self) -> dict[str, str | None]:
-        """The fields that identify it in the log."""
-        job = self.progress.job if self.progress else None
-        return {"job": job, "key": self.event.key, "message": self.lease.message.id}
-
-    @property
-    def offset(self) -> int | None:
-        """How far its last checkpoint has come, in bytes of the input; None if not known.
-
-        A process that has not read anything yet may not have looked for the checkpoint.
-        """
-        progress = self.progress
-        return None if progress is None or not (progress.offset or progress.done) else progress.offset
-
-    @property
-    def seconds(self) -> float:
-        """How long its process has worked on it."""
-        return self.clock.monotonic() - self.started
-
-    def start(self, child: JobChild, workers: int) -> None:
-        """WAITING → RUNNING: give it to a process, which may use a number of workers."""
-        message = self.lease.message
-        tried = bool(message.attempts or message.progress or message.is_copy or self.deaths)
-        with self.sending:
-            until = self.lease.usable_until
-            order = Order(self.event, message.sent, workers, tried, message.first_sent, message.owner, until)
-            self.state, self.child, self.started = JobState.RUNNING, child, self.clock.monotonic()
-            self.logged, self.slots = (self.started, self.logged[1]), workers
-            child.order(order)
-
-    def extend(self) -> None:
-        """Tell its process that the lease was renewed; the main thread, which may be held up, is not needed for it."""
-        with self.sending:
-            if self.child is not None:
-                self.child.extend(self.lease.usable_until)
-
-    def stop(self, timeout_s: float, *, counts: bool) -> None:
-        """RUNNING → STOPPING: ask its process to stop; does nothing in the other states.
-
-        Args:
-            timeout_s: After how many seconds it is killed.
-            counts: Whether this counts as an attempt, unless it has made progress.
-        """
-        if self.state is JobState.RUNNING and self.child is not None:
-            self.state, self.stop_by, self.stop_counts = JobState.STOPPING, self.clock.monotonic() + timeout_s, counts
-            with self.sending:
-                self.child.stop()
-
-    def part(self) -> JobChild | None:
-        """Return its process, which receives nothing more about this job."""
-        with self.sending:
-            child, self.child = self.child, None
-        return child
-
-    def note_death(self) -> None:
-        """RUNNING or STOPPING → WAITING: its process has died."""
-        self.part()
-        self.state, self.slots, self.deaths = JobState.WAITING, 0, self.deaths + 1
-
-    @property
-    def has_to_be_killed(self) -> bool:
-        """Whether it was asked to stop and has not done so in time."""
-        return self.state is JobState.STOPPING and self.clock.monotonic() > self.stop_by
 
 
 class Crew:
@@ -305,7 +181,7 @@ class Crew:
     def kill(self) -> None:
         """Kill all processes."""
         for job in self.jobs:
-            job.part()
+            job.detach()
         for child in self._children:
             child.kill()
         self._children.clear()
@@ -337,7 +213,7 @@ class Crew:
         job.lease.drop()  # a renewal may hang
 
     def _kill_child_of(self, job: ActiveJob) -> None:
-        child = job.part()
+        child = job.detach()
         if child is not None:
             self._children.remove(child)
             child.kill()
@@ -378,14 +254,14 @@ class Crew:
             if ready is waker:
                 waker.clear()
             else:
-                self._hear(by_connection[ready])
+                self._handle_message(by_connection[ready])
         self._end_starts_that_hang()
 
-    def _hear(self, child: JobChild) -> None:
+    def _handle_message(self, child: JobChild) -> None:
         job = next((job for job in self.jobs if job.child is child), None)
         match child.receive():
             case None:
-                self._bury(child, job)
+                self._remove_dead(child, job)
             case Refused(reason):
                 if not self._proven:
                     raise SettingsError(reason)
@@ -400,7 +276,7 @@ class Crew:
                 if is_first:
                     self._context.log.info("begun", **job.log_fields, bytes=job.event.size)
 
-    def _bury(self, child: JobChild, job: ActiveJob | None) -> None:
+    def _remove_dead(self, child: JobChild, job: ActiveJob | None) -> None:
         """Remove a process that has died; its job is tried once more, in another process."""
         self._children.remove(child)
         stopping = job is not None and job.state is JobState.STOPPING
@@ -446,6 +322,6 @@ class Crew:
 
     def _forget(self, job: ActiveJob) -> None:
         self.jobs.remove(job)
-        job.part()
+        job.detach()
         if not self.jobs:
             self._context.protection.idle()

@@ -16,7 +16,7 @@ POLL_WAIT_S instead of one.
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from runner.aws.message import Lane
 from runner.errors import RunnerError
@@ -32,8 +32,19 @@ _BACKFILL_WAIT_S = 1  # a receive that waits asks all servers of SQS, so that an
 _MOMENT_S = 1.0
 _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 10.0, 900.0
 
-Received = tuple["Message | RunnerError | None", float, Lane]
-"""A message, None for a receive without one, or an error; when that was, by the monotonic clock; and which queue."""
+
+class Received(NamedTuple):
+    """What a receive has ended with.
+
+    Attributes:
+        found: A message, None for a receive without one, or an error.
+        at: When it has ended, by the monotonic clock.
+        lane: Which queue was asked.
+    """
+
+    found: Message | RunnerError | None
+    at: float
+    lane: Lane
 
 
 class Intake:
@@ -103,9 +114,9 @@ class Intake:
         """Return the results since the last call."""
         taken: list[Received] = []
         for lane, receiver in self._receivers.items():
-            for found, received in receiver.take():
-                self._note(lane, found, received)
-                taken.append((found, received, lane))
+            for found, at in receiver.take():
+                self._note(lane, found, at)
+                taken.append(Received(found, at, lane))
         return taken
 
     def close(self) -> None:
@@ -129,11 +140,11 @@ class Intake:
         is_just_found = self._clock.monotonic() - self._emptied_at <= _MOMENT_S
         return self._is_empty[Lane.MAIN] and (self._receivers[Lane.MAIN].asked or is_just_found)
 
-    def _note(self, lane: Lane, found: Message | RunnerError | None, received: float) -> None:
+    def _note(self, lane: Lane, found: Message | RunnerError | None, at: float) -> None:
         self._is_empty[lane] = found is None
         if lane is Lane.MAIN:
             if found is None:
-                self._emptied_at = received
+                self._emptied_at = at
             self._is_empty = {**dict.fromkeys(self._is_empty, False), Lane.MAIN: found is None}  # look there again
         elif isinstance(found, RunnerError):
             self._paused_until = self._clock.monotonic() + self._pause_s

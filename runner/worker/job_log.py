@@ -55,7 +55,7 @@ class JobLog:
             bytes_in=done.get("bytes_in", 0),
             bytes_out=done.get("bytes_out", 0),
             seconds=seconds,
-            message_age_s=self._clock.time() - message.first_sent / 1000,
+            message_age_s=message.age_s(self._clock.time()),
             retries=message.attempts,
             is_backfill=message.lane is Lane.BACKFILL,
         )

@@ -179,7 +179,7 @@ class Worker:
             return
         if outside:
             ignored_metric(self._context.metrics, len(outside))
-        if len(jobs) == 1 and self._context.breaker.avoids(jobs[0].key):
+        if len(jobs) == 1 and self._context.breaker.avoids(jobs[0].name):
             self._settlement.requeue(message, delayed=True, lease=lease)
         elif len(jobs) == 1:
             self._crew.take_on(jobs[0], lease, large=self._is_large(jobs[0]))

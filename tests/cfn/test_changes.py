@@ -6,10 +6,14 @@ from datetime import UTC, datetime
 from itertools import pairwise
 from typing import Any
 
+import boto3
 import pytest
+from botocore.exceptions import ClientError
 
+from cfn.account import Account
 from cfn.changes import table_of_changes, table_of_parameters, warnings_about
-from cfn.stack import ChangeSet
+from cfn.stack import ChangeSet, Stack
+from cfn.template import read_template
 
 NOW = datetime(2026, 11, 28, tzinfo=UTC)
 
@@ -98,3 +102,36 @@ def test_table_of_parameters_shows_what_differs(now: str, then: str) -> None:
     shown = [row[start:end].rstrip() for start, end in pairwise(columns)]
     assert shown[0] != shown[1]
     assert len(row) < 150
+
+
+class _CloudFormation:
+    """Has one stack, whose only change set was never answered, and takes another."""
+
+    def __init__(self) -> None:
+        self.status = "REVIEW_IN_PROGRESS"
+        self.types: list[str] = []
+
+    def describe_stacks(self, **given: str) -> dict[str, Any]:
+        if self.status == "DELETE_COMPLETE" and given["StackName"] != "arn":
+            raise ClientError({"Error": {"Code": "ValidationError", "Message": "x does not exist"}}, "DescribeStacks")
+        return {"Stacks": [{"StackId": "arn", "StackStatus": self.status}]}
+
+    def delete_stack(self, **_: str) -> None:
+        self.status = "DELETE_COMPLETE"
+
+    def create_change_set(self, **given: Any) -> dict[str, str]:
+        assert self.status == "DELETE_COMPLETE"
+        self.types.append(given["ChangeSetType"])
+        return {"Id": "change"}
+
+    def describe_change_set(self, **_: str) -> dict[str, Any]:
+        return {"Status": "CREATE_COMPLETE", "Changes": [], "CreationTime": datetime.now(UTC)}
+
+
+def test_stack_of_a_change_set_without_an_answer_is_deployed_again() -> None:
+    cloud = _CloudFormation()
+    account = Account("0", "eu-central-1", "arn", boto3.Session(), {"cloudformation": cloud})
+    change_set = Stack(account, "x").propose(read_template("monitoring"), {}, None)
+    assert change_set is not None
+    assert change_set.creates
+    assert cloud.types == ["CREATE"]

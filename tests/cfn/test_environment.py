@@ -11,7 +11,7 @@ from cfn import environment_file
 from cfn.account import connect
 from cfn.environment import ONLY_OF_THE_COMMAND_LINE, Environment, read_environment, worker_settings
 from cfn.environment_file import read_file
-from cfn.errors import DeployError
+from cfn.messages import DeployError
 from cfn.template import KINDS, read_template
 from tests.cfn.templates import load
 
@@ -132,6 +132,7 @@ def test_unknown_environment_is_refused(tmp_path: Path) -> None:
         (f"pSettings={'[' * 100_000}", "pSettings is expected to be a JSON object"),
         ('pSettings={"LOG_LEVEL": "debug", "LOG_LEVEL": "info"}', "pSettings has LOG_LEVEL twice"),
         ("ENV=", "ENV is empty"),
+        ("TAGS=a=\udcff", r"TAGS is not UTF-8: 'a=\udcff'"),
         ("STACK=prod-monitoring", "the name prod-monitoring is reserved for a stack beside prod"),
         ("STACK=jsonl-transform-wake", "does not end in -wake"),
         ('pSettings={"LOGLEVEL": "debug"}', "LOGLEVEL (pSettings) is neither"),

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from cfn.advice import advice_about
+from cfn.failures import advice_about
 from tests.cfn.cloud import without_what_is_unknown
 from tests.cfn.stack import Stack
 from tests.cfn.templates import load

@@ -10,12 +10,12 @@ import pytest
 from botocore.exceptions import ClientError
 
 from cfn.account import Account
-from cfn.beside import all_beside, check_beside
-from cfn.deployment import make_plan
+from cfn.companion_stacks import check_companions, companions
+from cfn.deployment import describe_deletion
 from cfn.environment import read_environment
-from cfn.errors import DeployError
+from cfn.messages import DeployError
+from cfn.plan import make_plan
 from cfn.stack import Stack
-from cfn.status import what_goes
 from cfn.template import KINDS, read_template
 
 PARAMETERS = {name for kind in KINDS for name in read_template(f"ecs-{kind}").parameters}
@@ -36,7 +36,7 @@ class CloudFormation:
     def describe_stacks(self, StackName: str) -> dict[str, Any]:  # noqa: N803 # as boto3 has it
         if StackName not in self.stacks:
             told = {"Error": {"Code": "ValidationError", "Message": f"Stack with id {StackName} does not exist"}}
-            raise ClientError(told, "DescribeStacks")  # type: ignore[arg-type]
+            raise ClientError(told, "DescribeStacks")
         parameters = [{"ParameterKey": name, "ParameterValue": "x"} for name in self.stacks[StackName]]
         return {"Stacks": [{"StackId": StackName, "StackStatus": self.status, "Parameters": parameters}]}
 
@@ -62,26 +62,26 @@ def test_a_stack_of_something_else_is_not_updated(there: list[str]) -> None:
 
 def test_a_stack_of_something_else_is_not_deleted() -> None:
     with pytest.raises(DeployError, match="the stack data was not made from"):
-        what_goes(stack_in("data", data=["pVpc"]))
+        describe_deletion(stack_in("data", data=["pVpc"]))
 
 
 @pytest.mark.parametrize("name", ["monitoring", "wake"])
 @pytest.mark.parametrize("update", [False, True])
-def test_nothing_is_deployed_over_a_stack_that_happens_to_be_beside(name: str, update: bool) -> None:
+def test_nothing_is_deployed_over_a_stack_that_happens_to_have_such_a_name(name: str, update: bool) -> None:
     own = {"data": parameters_of("ecs-fargate")} if update else {}
     stack = stack_in("data", **own, **{f"data_{name}": ["pEmail"]})
     with pytest.raises(DeployError, match=f"there is a stack data-{name} that was not made from {name}.yaml"):
         make_plan(stack.account, read_environment(["STACK=data", "VPC=vpc-1", "YES=1"], PARAMETERS), "fargate")
-    assert all_beside(stack) == [], "so that nothing of it is deleted"
+    assert companions(stack) == [], "so that nothing of it is deleted"
 
 
-def test_the_own_stacks_beside_it_are_known() -> None:
+def test_own_companions_are_known() -> None:
     stack = stack_in("data", data_monitoring=parameters_of("monitoring"), data_wake=parameters_of("wake"))
-    check_beside(stack)
-    assert [one.name for one in all_beside(stack)] == ["data-wake", "data-monitoring"]
+    check_companions(stack)
+    assert [one.name for one in companions(stack)] == ["data-wake", "data-monitoring"]
 
 
 def test_a_stack_that_was_never_complete_may_have_no_parameters() -> None:
     stack = stack_in("data", data_monitoring=[])
     stack.cloudformation.status = "REVIEW_IN_PROGRESS"
-    check_beside(stack)
+    check_companions(stack)

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from runner.errors import SettingsError
-from runner.settings import Settings, describe, near_misses, read_settings
+from runner.settings import Settings, describe, near_misses
 
 LEAST = {
     "S3_INPUT_BUCKET": "incoming",
@@ -25,12 +25,12 @@ NAMES = [name for name, _, _ in describe()]
 def wrong(**variables: str) -> list[str]:
     """The lines on what is wrong with these variables, beside good ones."""
     with pytest.raises(SettingsError) as caught:
-        read_settings({**LEAST, **variables})
+        Settings.read({**LEAST, **variables})
     return str(caught.value).splitlines()
 
 
 def test_least_environment_gives_the_defaults() -> None:
-    settings = read_settings(LEAST)
+    settings = Settings.read(LEAST)
     assert (settings.input_buckets, settings.output_bucket, settings.queue) == (("incoming",), "outgoing", "jobs")
     assert (settings.region, settings.where, settings.drop, settings.select) == (None, "", (), ())
     assert settings.schema_ == {}
@@ -47,7 +47,7 @@ def test_least_environment_gives_the_defaults() -> None:
 
 
 def test_names_of_the_sample_work() -> None:
-    settings = read_settings(
+    settings = Settings.read(
         {
             "s3InputBucket": "incoming",
             "s3OutputBucket": "outgoing",
@@ -63,34 +63,34 @@ def test_names_of_the_sample_work() -> None:
 
 
 def test_old_and_new_name_may_agree_but_not_differ() -> None:
-    assert read_settings({**LEAST, "s3InputBucket": "incoming"}).input_buckets == ("incoming",)
+    assert Settings.read({**LEAST, "s3InputBucket": "incoming"}).input_buckets == ("incoming",)
     (line,) = wrong(s3InputBucket="another")
     assert line.startswith("S3_INPUT_BUCKET and s3InputBucket: found S3_INPUT_BUCKET='incoming', s3InputBucket='an")
 
 
 def test_region_is_the_first_of_three() -> None:
     regions = {"AWS_REGION": "eu-west-1", "AWS_DEFAULT_REGION": "us-east-1"}
-    assert read_settings({**LEAST, **regions}).region == "eu-west-1"
-    assert read_settings({**LEAST, **regions, "AWSRegion": "eu-north-1"}).region == "eu-north-1"
-    assert read_settings({**LEAST, "AWS_DEFAULT_REGION": "us-east-1"}).region == "us-east-1"
+    assert Settings.read({**LEAST, **regions}).region == "eu-west-1"
+    assert Settings.read({**LEAST, **regions, "AWSRegion": "eu-north-1"}).region == "eu-north-1"
+    assert Settings.read({**LEAST, "AWS_DEFAULT_REGION": "us-east-1"}).region == "us-east-1"
 
 
 def test_case_of_a_name_matters() -> None:
-    assert read_settings({**LEAST, "workers": "7"}).workers is None
+    assert Settings.read({**LEAST, "workers": "7"}).workers is None
 
 
 def test_own_environment_of_the_process_is_not_looked_at(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("WORKERS", "7")
     monkeypatch.setenv("S3_INPUT_BUCKET", "x")
-    assert read_settings(LEAST) == read_settings(LEAST | {"WORKERS": ""})
-    assert read_settings(LEAST).workers is None
-    assert read_settings(os.environ | LEAST).workers == 7
+    assert Settings.read(LEAST) == Settings.read(LEAST | {"WORKERS": ""})
+    assert Settings.read(LEAST).workers is None
+    assert Settings.read(os.environ | LEAST).workers == 7
     with pytest.raises(SettingsError, match=r"^S3_INPUT_BUCKET: not set"):
-        read_settings({name: value for name, value in LEAST.items() if name != "S3_INPUT_BUCKET"})
+        Settings.read({name: value for name, value in LEAST.items() if name != "S3_INPUT_BUCKET"})
 
 
 def test_settings_do_not_change() -> None:
-    settings = read_settings({**LEAST, "SCHEMA": "stars=Float64"})
+    settings = Settings.read({**LEAST, "SCHEMA": "stars=Float64"})
     with pytest.raises(ValueError, match="frozen"):
         settings.workers = 2
     with pytest.raises(TypeError):
@@ -99,7 +99,7 @@ def test_settings_do_not_change() -> None:
 
 def test_settings_can_be_made_by_their_fields() -> None:
     settings = Settings(input_buckets=("incoming",), output_bucket="outgoing", queue="jobs", calculation="a AS b")
-    assert settings == read_settings({**LEAST, "CALCULATION": "a AS b"})
+    assert settings == Settings.read({**LEAST, "CALCULATION": "a AS b"})
 
 
 @pytest.mark.parametrize("name", [name for name in NAMES if name != "OUTPUT_PREFIX"])
@@ -107,23 +107,23 @@ def test_empty_is_not_set(name: str) -> None:
     if name in LEAST:
         assert wrong(**{name: " "})[0].startswith(f"{name}: not set, expected ")
     else:
-        assert read_settings({**LEAST, name: ""}) == read_settings(LEAST)
+        assert Settings.read({**LEAST, name: ""}) == Settings.read(LEAST)
 
 
 @pytest.mark.parametrize("text", ["calculation.py", "/opt/my dir/calc.py:scores", "package.module:name", "module:name"])
 def test_reference(text: str) -> None:
-    assert read_settings({**LEAST, "CALCULATION": text}).is_reference
+    assert Settings.read({**LEAST, "CALCULATION": text}).is_reference
 
 
 @pytest.mark.parametrize(
     "text", ["a * b AS c", "a", "a.b", "lower(city) AS city", "a::int AS b", "'x:y' AS z", 'a AS "b:c"', "x AS py"]
 )
 def test_sql(text: str) -> None:
-    assert not read_settings({**LEAST, "CALCULATION": text}).is_reference
+    assert not Settings.read({**LEAST, "CALCULATION": text}).is_reference
 
 
 def test_what_goes_beside_sql() -> None:
-    settings = read_settings(
+    settings = Settings.read(
         {
             **LEAST,
             "WHERE": "is_open = 1",
@@ -144,7 +144,7 @@ def test_what_goes_beside_sql() -> None:
 
 
 def test_names_are_those_that_the_command_takes() -> None:
-    settings = read_settings({**LEAST, "DROP": ' "a,b" , "say ""hi""", e-mail ', "SELECT": '" x "'})
+    settings = Settings.read({**LEAST, "DROP": ' "a,b" , "say ""hi""", e-mail ', "SELECT": '" x "'})
     assert (settings.drop, settings.select) == (("a,b", 'say "hi"', "e-mail"), (" x ",))
     expected = 'expected names separated by commas, a name with a comma or a quote in double quotes, as "a,b"'
     assert wrong(DROP='a, "b', SELECT=" ,") == [
@@ -172,7 +172,7 @@ def test_what_goes_beside_sql_does_not_go_beside_a_reference() -> None:
     [("64KiB", 2**16), ("1MB", 10**6), ("70000", 70000), ("1.5 mib", 3 * 2**19), ("100k", 10**5), ("0.5g", 5 * 10**8)],
 )
 def test_sizes(text: str, size: int) -> None:
-    assert read_settings({**LEAST, "RANGE_BYTES": text}).range_bytes == size
+    assert Settings.read({**LEAST, "RANGE_BYTES": text}).range_bytes == size
 
 
 @pytest.mark.parametrize(
@@ -218,21 +218,21 @@ def test_wrong_value(name: str, value: str, expected: str) -> None:
     ],
 )
 def test_queues(queue: str) -> None:
-    assert read_settings({**LEAST, "SQS_BATCH_QUEUE": queue}).queue == queue
+    assert Settings.read({**LEAST, "SQS_BATCH_QUEUE": queue}).queue == queue
 
 
 @pytest.mark.parametrize(("text", "kept"), [("0", "0"), ("5%", "5%"), ("0.5%", "0.5%"), ("100%", "100%")])
 def test_max_rejects(text: str, kept: str) -> None:
-    assert read_settings({**LEAST, "MAX_REJECTS": text}).max_rejects == kept
+    assert Settings.read({**LEAST, "MAX_REJECTS": text}).max_rejects == kept
 
 
 def test_words_in_any_case() -> None:
-    settings = read_settings({**LEAST, "LOG_LEVEL": "DEBUG", "ON_ERROR": "Fail"})
+    settings = Settings.read({**LEAST, "LOG_LEVEL": "DEBUG", "ON_ERROR": "Fail"})
     assert (settings.log_level, settings.on_error) == ("debug", "fail")
 
 
 def test_short_times_for_tests() -> None:
-    settings = read_settings({**LEAST, "RETRY_MIN_S": "0.05", "RETRY_MAX_S": ".1", "PROGRESS_S": "0.2"})
+    settings = Settings.read({**LEAST, "RETRY_MIN_S": "0.05", "RETRY_MAX_S": ".1", "PROGRESS_S": "0.2"})
     assert (settings.retry_min_s, settings.retry_max_s, settings.progress_s) == (0.05, 0.1, 0.2)
 
 
@@ -292,13 +292,13 @@ def test_prefix_with_a_slash_at_the_start(name: str) -> None:
 
 
 def test_output_prefix_may_be_nothing_between_two_buckets() -> None:
-    settings = read_settings({**LEAST, "OUTPUT_PREFIX": ""})
+    settings = Settings.read({**LEAST, "OUTPUT_PREFIX": ""})
     assert settings.output_prefix == ""
     assert (settings.rejects_prefix, settings.checkpoint_prefix) == ("rejects/", "checkpoints/")
 
 
 def test_one_bucket_needs_prefixes_of_their_own() -> None:
-    assert read_settings(ONE_BUCKET).output_prefix == "output/"
+    assert Settings.read(ONE_BUCKET).output_prefix == "output/"
     assert wrong(**ONE_BUCKET, OUTPUT_PREFIX="") == [
         "OUTPUT_PREFIX: found '', expected a prefix, as incoming is the input bucket, too: "
         "each output would be a new input"
@@ -309,7 +309,7 @@ def test_one_bucket_needs_prefixes_of_their_own() -> None:
 
 
 def test_several_input_buckets() -> None:
-    settings = read_settings({**LEAST, "S3_INPUT_BUCKET": " incoming, second ,incoming"})
+    settings = Settings.read({**LEAST, "S3_INPUT_BUCKET": " incoming, second ,incoming"})
     assert settings.input_buckets == ("incoming", "second")
     assert settings.key_template.fill("second", "a/b", None) == "second/a/b"
     assert not settings.keeps_keys
@@ -322,7 +322,7 @@ def test_several_input_buckets() -> None:
 @pytest.mark.parametrize("template", [None, "{key}", "{dir}{name}"])
 def test_the_default_of_output_keys(template: str | None) -> None:
     given = {} if template is None else {"OUTPUT_KEY": template}
-    settings = read_settings(LEAST | given)
+    settings = Settings.read(LEAST | given)
     assert settings.key_template.fill("incoming", "a/b", None) == "a/b"
     assert settings.keeps_keys == (template != "{dir}{name}")
 
@@ -335,13 +335,13 @@ def test_output_key_that_is_no_template() -> None:
     assert wrong(OUTPUT_PREFIX="", OUTPUT_KEY="rejects/{key}") == [
         "OUTPUT_KEY: found 'rejects/{key}', expected no output below REJECTS_PREFIX, which is 'rejects/'"
     ]
-    assert read_settings({**LEAST, "OUTPUT_KEY": "rejects/{key}"}).output_key == "rejects/{key}"
+    assert Settings.read({**LEAST, "OUTPUT_KEY": "rejects/{key}"}).output_key == "rejects/{key}"
 
 
 def test_prefixes_and_suffixes_of_inputs() -> None:
-    settings = read_settings({**LEAST, "INPUT_PREFIX": 'raw/, "a,b/"', "INPUT_SUFFIX": ".jsonl"})
+    settings = Settings.read({**LEAST, "INPUT_PREFIX": 'raw/, "a,b/"', "INPUT_SUFFIX": ".jsonl"})
     assert (settings.input_prefixes, settings.input_suffixes) == (("raw/", "a,b/"), (".jsonl",))
-    assert read_settings(LEAST).input_prefixes == ()
+    assert Settings.read(LEAST).input_prefixes == ()
 
 
 def test_what_the_worker_writes_is_never_an_input() -> None:
@@ -349,12 +349,12 @@ def test_what_the_worker_writes_is_never_an_input() -> None:
         "REJECTS_PREFIX: not set, rejects/ by default, expected INPUT_PREFIX to have nothing below it, as incoming is "
         "the input bucket, too, and what the worker has written is never an input; it has 'rejects/x'"
     ]
-    assert read_settings({**LEAST, "INPUT_PREFIX": "rejects/"}).input_prefixes == ("rejects/",)
+    assert Settings.read({**LEAST, "INPUT_PREFIX": "rejects/"}).input_prefixes == ("rejects/",)
 
 
 def test_all_that_is_wrong_is_said_at_once() -> None:
     with pytest.raises(SettingsError) as caught:
-        read_settings({"s3InputBucket": "s3://in", "CALCULATION": "calc.py", "WHERE": "a", "WORKERS": "many"})
+        Settings.read({"s3InputBucket": "s3://in", "CALCULATION": "calc.py", "WHERE": "a", "WORKERS": "many"})
     assert str(caught.value).splitlines() == [
         f"s3InputBucket: found 's3://in', expected {BUCKETS}",
         "S3_OUTPUT_BUCKET: not set, expected the name of a bucket, without s3:// or a key",
@@ -373,7 +373,7 @@ def test_message_hides_secrets_and_stays_short() -> None:
 
 def test_error_has_no_cause_to_be_shown() -> None:
     with pytest.raises(SettingsError) as caught:
-        read_settings({})
+        Settings.read({})
     assert caught.value.__cause__ is None
     assert caught.value.__context__ is None
 
@@ -420,7 +420,7 @@ def test_description_covers_every_setting() -> None:
 
 def test_defaults_are_what_the_description_says() -> None:
     said = {name: default for name, default, _ in describe() if default not in ("required", "")}
-    assert read_settings({**LEAST, **said}) == read_settings(LEAST)
+    assert Settings.read({**LEAST, **said}) == Settings.read(LEAST)
 
 
 GOOD_OR_NOT = st.one_of(
@@ -435,7 +435,7 @@ GOOD_OR_NOT = st.one_of(
 def test_any_environment_gives_settings_or_a_line_for_each_wrong_one(variables: dict[str, str]) -> None:
     for environ in (variables, {**LEAST, **variables}):
         try:
-            settings = read_settings(environ)
+            settings = Settings.read(environ)
         except SettingsError as error:
             for line in str(error).split("\n"):
                 assert re.fullmatch(
@@ -453,5 +453,5 @@ def test_any_environment_gives_settings_or_a_line_for_each_wrong_one(variables: 
 @given(st.dictionaries(st.text(max_size=20), st.text(max_size=5)))
 def test_variables_of_others_change_nothing(others: dict[str, str]) -> None:
     theirs = {name: value for name, value in others.items() if name not in {*NAMES, *OLD_NAMES}}
-    assert read_settings({**theirs, **LEAST}) == read_settings(LEAST)
+    assert Settings.read({**theirs, **LEAST}) == Settings.read(LEAST)
     assert isinstance(near_misses(theirs), list)

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from runner.errors import SettingsError
 from runner.ops.deployment import _OF_THE_CALCULATION
-from runner.settings import describe, read_settings, with_settings_as_variables
+from runner.settings import Settings, describe, with_settings_as_variables
 from runner.settings_variable import NEEDS_ITS_OWN_VARIABLE, PARAMETERS, VARIABLE
 from tests.cfn.templates import KINDS, container_of, everything_in, load
 
@@ -24,7 +24,7 @@ def wrong(settings: object, **variables: str) -> list[str]:
     """The lines on what is wrong with SETTINGS, beside these variables."""
     text = settings if isinstance(settings, str) else json.dumps(settings)
     with pytest.raises(SettingsError) as caught:
-        read_settings({**LEAST, **variables, VARIABLE: text})
+        Settings.read({**LEAST, **variables, VARIABLE: text})
     return str(caught.value).splitlines()
 
 
@@ -34,16 +34,16 @@ def test_each_is_read_as_if_it_were_a_variable() -> None:
     words = {"ON_ERROR": "fail", "FORMAT": "json", "REJECT": "stars < 0: negative", "OUTPUT_PREFIX": ""}
     told = {"MAX_LINE_BYTES": "64MiB", **names, **numbers, **words}
     variables = {name: str(value) for name, value in told.items()}
-    assert read_settings({**LEAST, VARIABLE: json.dumps(told)}) == read_settings({**LEAST, **variables})
+    assert Settings.read({**LEAST, VARIABLE: json.dumps(told)}) == Settings.read({**LEAST, **variables})
 
 
 @pytest.mark.parametrize("empty", ["", " ", "{}", " { } "])
 def test_nothing_is_nothing(empty: str) -> None:
-    assert read_settings({**LEAST, VARIABLE: empty}) == read_settings(LEAST)
+    assert Settings.read({**LEAST, VARIABLE: empty}) == Settings.read(LEAST)
 
 
 def test_an_empty_variable_is_not_set() -> None:
-    settings = read_settings({**LEAST, "WHERE": "", "OUTPUT_KEY": "", VARIABLE: '{"WHERE": "stars > 3"}'})
+    settings = Settings.read({**LEAST, "WHERE": "", "OUTPUT_KEY": "", VARIABLE: '{"WHERE": "stars > 3"}'})
     assert settings.where == "stars > 3"
 
 
@@ -141,12 +141,12 @@ def test_parameters_are_those_of_the_templates(kind: str) -> None:
 @given(st.dictionaries(st.sampled_from([name for name, _, _ in describe()]) | st.text(max_size=9), st.text(max_size=9)))
 def test_any_object_gives_settings_or_lines(told: dict[str, str]) -> None:
     try:
-        settings = read_settings({**LEAST, VARIABLE: json.dumps(told)})
+        settings = Settings.read({**LEAST, VARIABLE: json.dumps(told)})
     except SettingsError as error:
         lines = str(error).split("\n")
         assert lines == [line for line in lines if ", expected " in line]  # of any text
     else:
-        assert settings == read_settings({**LEAST, **told})
+        assert settings == Settings.read({**LEAST, **told})
 
 
 @pytest.mark.parametrize("value", ["\ud83d", "a\0b"])
@@ -154,6 +154,6 @@ def test_any_object_gives_settings_or_lines(told: dict[str, str]) -> None:
 def test_text_that_is_not_utf8(name: str, value: str) -> None:
     """As an environment variable is whose bytes are not UTF-8."""
     with pytest.raises(SettingsError, match=f"{name}: found .*, expected text in UTF-8, without NUL"):
-        read_settings({**LEAST, name: value})
+        Settings.read({**LEAST, name: value})
     if name not in LEAST:
         assert wrong({name: value})[0].endswith("expected text in UTF-8, without NUL")

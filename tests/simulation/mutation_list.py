@@ -8,9 +8,10 @@ PUBLISH, IDENTITY, JOB = "runner/job/publish.py", "runner/job/identity.py", "run
 CHECKPOINT, REJECTS, CONTROL = "runner/job/checkpoint.py", "runner/job/rejects.py", "runner/job/control.py"
 WRITER, BUCKET, QUEUE = "transform/io/s3_writer.py", "runner/aws/bucket.py", "runner/aws/queue.py"
 SETTLEMENT, LEASES, CREW = "runner/worker/settlement.py", "runner/worker/leases.py", "runner/worker/crew.py"
+DISPOSAL = "runner/worker/disposal.py"
 BREAKER, LOOP, ECS = "runner/worker/breaker.py", "runner/worker/loop.py", "runner/aws/ecs.py"
 LETTERS, CANCELLATION = "runner/aws/dead_letters.py", "runner/job/cancellation.py"
-UPLOAD, INPUT = "runner/job/upload.py", "runner/job/input_object.py"
+UPLOAD, INPUT, ATTEMPT = "runner/job/upload.py", "runner/job/input_object.py", "runner/job/attempt.py"
 INTAKE, CONTEXT = "runner/worker/intake.py", "runner/worker/context.py"
 
 BY_SIMULATION = (
@@ -31,8 +32,8 @@ BY_SIMULATION = (
     Mutation(
         "wait for a job process that hangs at its start",
         CREW,
-        "                self._hear(by_connection[ready])\n        self._end_starts_that_hang()\n",
-        "                self._hear(by_connection[ready])\n",
+        "                self._handle_message(by_connection[ready])\n        self._end_starts_that_hang()\n",
+        "                self._handle_message(by_connection[ready])\n",
         seeds=900,
     ),
     Mutation(
@@ -142,14 +143,14 @@ BY_SIMULATION = (
     ),
     Mutation(
         "forget the rejected lines up to the checkpoint",
-        JOB,
+        ATTEMPT,
         "names = rejects.names_for_checkpoint()",
         "names = ()",
         seeds=900,
     ),
     Mutation(
         "note a part before its rejected lines are written",
-        JOB,
+        ATTEMPT,
         "                    rejects.flush()\n                    names",
         "                    names",
         seeds=900,
@@ -184,7 +185,7 @@ BY_SIMULATION = (
     ),
     Mutation(
         "acknowledge a job that has failed for now",
-        SETTLEMENT,
+        DISPOSAL,
         "JobResult.RETRY: Disposal.RETRY,",
         "JobResult.RETRY: Disposal.DELETE,",
         seeds=900,
@@ -262,9 +263,9 @@ BY_SIMULATION = (
     Mutation(
         "delete an input before its output is published",
         JOB,
-        "        decision, etag = attempt.publisher.publish(",
+        "        published = attempt.publisher.publish(",
         "        self._input.delete(version.etag, self._control.check_lease)\n"
-        "        decision, etag = attempt.publisher.publish(",
+        "        published = attempt.publisher.publish(",
         seeds=100,
     ),
     Mutation(
@@ -292,8 +293,8 @@ BY_SIMULATION = (
     ),
     Mutation(
         "acknowledge a message whose input was not deleted",
-        SETTLEMENT,
-        "if outcome.input is not None and outcome.input.may_succeed and attempts < self._max_attempts(message):",
+        DISPOSAL,
+        "if outcome.input is not None and outcome.input.may_succeed and attempts < self.max_attempts(message):",
         "if False:",
         seeds=600,
         start=500,
@@ -347,7 +348,7 @@ BY_TESTS = (
     Mutation(
         "take back the index of rejected lines of an output",
         REJECTS,
-        "self._index, self._may_retract = written, rank_before < len(_OUTCOMES) - 1",
+        "self._index, self._may_retract = written, is_own or rank_before < len(_OUTCOMES) - 1",
         "self._index, self._may_retract = written, True",
         test="tests/runner/job/test_reject_objects.py",
     ),
@@ -374,7 +375,7 @@ BY_TESTS = (
     ),
     Mutation(
         "continue an upload under another output key",
-        JOB,
+        ATTEMPT,
         'if progress.output not in ("", key):',
         "if False:",
         test="tests/runner/job/test_output_keys.py",
@@ -416,10 +417,10 @@ BY_TESTS = (
     ),
     Mutation(
         "let one denied object count against nobody",
-        SETTLEMENT,
+        DISPOSAL,
         "        if outcome.kind is JobResult.DENIED and outcome.of_object:\n            disposal = Disposal.RETRY",
         "        if False:\n            disposal = Disposal.RETRY",
-        test="tests/runner/worker/test_settlement.py",
+        test="tests/runner/worker/test_disposal.py",
     ),
     Mutation(
         "copy a message and do not delete it",
@@ -430,14 +431,14 @@ BY_TESTS = (
     ),
     Mutation(
         "acknowledge a job that another worker does",
-        SETTLEMENT,
+        DISPOSAL,
         "JobResult.BUSY: Disposal.LOOK_LATER,",
         "JobResult.BUSY: Disposal.DELETE,",
         test="tests/runner/worker/test_settlement.py",
     ),
     Mutation(
         "publish the upload of an earlier event",
-        JOB,
+        ATTEMPT,
         "if origin.is_newer_than(noted):",
         "if False:",
         test="tests/runner/job/test_publisher.py",

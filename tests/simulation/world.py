@@ -268,7 +268,7 @@ class World:
     def _has_jobs(self) -> bool:
         """Return whether a worker has a job, or a message to settle, although the queue is empty."""
         workers = [one.worker for one in self.workers if one.worker is not None]
-        return any(worker._crew.jobs or worker._settlement._pending for worker in workers)
+        return any(worker._crew.jobs or worker._settlement._requests._pending for worker in workers)
 
     def _is_frozen(self, now: float) -> bool:
         return any(

@@ -11,7 +11,7 @@ from runner.worker.settlement import Settlement
 from tests.support.fakes import Children, FakeChild, Surroundings, make_event, make_message
 
 if TYPE_CHECKING:
-    from runner.worker.crew import ActiveJob
+    from runner.worker.active_job import ActiveJob
 
 SETTINGS = {"VISIBILITY_TIMEOUT_S": "120", "MAX_LEASE_S": "1200", "STOP_TIMEOUT_S": "15", "PROGRESS_S": "30"}
 LONGEST_S = 1200 - 120

@@ -24,7 +24,8 @@ from tests.support.typed import typed
 from tests.transform.test_reference import REJECTED
 from transform import Calculation, Summary, TransformError
 from transform.decode.schema import Json
-from transform.io.chunks import cut, read_chunks, read_range
+from transform.io.chunks import read_chunks
+from transform.io.ranges import cut, read_range
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -312,7 +313,7 @@ def run_by_ranges(data: bytes, calculation: Calculation, range_bytes: int, max_l
         plan, _ = calculation.spec_for("").prepare(chunks, max_line_bytes, {})
         parts = [
             [replace(piece, output=(memoryview(b"".join(piece.output)),)) for piece in map(plan.transform, chunks)]
-            for part in reversed(list(cut(len(data), range_bytes)))
+            for part in reversed(list(cut(0, len(data), lambda: range_bytes)))
             for chunks in [read_range(Bytes(data), part, 64, max_line_bytes)]
         ]
     except TransformError:

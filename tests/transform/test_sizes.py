@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from runner.errors import SettingsError
 from runner.ops import options
 from runner.setting_types import read_size
-from runner.settings import read_settings
+from runner.settings import Settings
 from transform.sizes import (
     format_duration,
     format_estimate,
@@ -76,10 +76,10 @@ def test_settings_refuse_what_the_command_may_accept(text: str) -> None:
         "SQSBatchQueue": "queue",
         "CALCULATION": "a AS b",
     }
-    assert read_settings({**env, "RANGE_BYTES": "0.0001 gb"}).range_bytes == 100_000
+    assert Settings.read({**env, "RANGE_BYTES": "0.0001 gb"}).range_bytes == 100_000
     if text:
         with pytest.raises(SettingsError, match=r"^RANGE_BYTES: found .*, expected a size such as 64KiB, 10MB or 5000"):
-            read_settings({**env, "RANGE_BYTES": text})
+            Settings.read({**env, "RANGE_BYTES": text})
     with pytest.raises(ValueError, match=r"^$"):
         read_size(text)
 

@@ -16,7 +16,7 @@ from typing import Self, overload
 import msgspec
 import numpy as np
 
-from transform.io.chunks import LONG_LINE_HEAD_BYTES, Places, UnfitRow
+from transform.io.chunks import LONG_LINE_HEAD_BYTES, LongLine, Places, UnfitRow
 from transform.io.object_checksum import PieceChecksum
 from transform.native.binding import Bytes, Positions, number_rejects
 from transform.native.wanted import SLACK
@@ -298,6 +298,12 @@ class ChunkResult:
     near: Mapping[str, Sequence[str]] = field(default_factory=dict)
     checksum: PieceChecksum | None = None
     lines_read: int | None = None
+
+    @classmethod
+    def of_long_line(cls, line: LongLine, max_line_bytes: int) -> Self:
+        """Return the result of a line over the limit, which is rejected."""
+        reject = reject_long(0, line.offset, line.head, line.length, max_line_bytes)
+        return cls((), Rejects.of((reject,)), 1, 0, 0, 0, {}, line.stop)
 
     def placed(self, places: Places | None) -> "ChunkResult":
         """Return the result of a chunk of rows that have places."""

@@ -99,8 +99,7 @@ class FunctionPlan:
     def transform(self, chunk: Chunk | LongLine) -> ChunkResult:
         """Return what a chunk becomes."""
         if isinstance(chunk, LongLine):
-            reject = reject_long(0, chunk.offset, chunk.head, chunk.length, self.max_line_bytes)
-            return ChunkResult((), Rejects.of((reject,)), 1, 0, 0, 0, {}, chunk.stop)
+            return ChunkResult.of_long_line(chunk, self.max_line_bytes)
         output, rejects, blank, dropped = list[bytes](), list[Reject](), 0, 0
         lines = bytes(chunk.data).split(b"\n")
         terminated = lines[-1] == b""

@@ -12,7 +12,8 @@ from transform.decode.line_errors import CUT_KIND
 from transform.decode.rejects import Reject, Rejects
 from transform.engine.summary import Summary
 from transform.errors import OptionError, RejectedError
-from transform.io.chunks import CHUNK_BYTES, MAX_LINE_BYTES, RANGE_BYTES
+from transform.io.chunks import CHUNK_BYTES, MAX_LINE_BYTES
+from transform.io.ranges import RANGE_BYTES
 from transform.sizes import count_option, size_option
 
 Progress = Callable[[int, int | None], None]

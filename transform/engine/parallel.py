@@ -9,15 +9,9 @@ from typing import TYPE_CHECKING
 from transform.decode.rejects import ChunkResult
 from transform.engine.options import EngineOptions
 from transform.engine.threads import GROWTH, Threads, Transforms
-from transform.io.chunks import (
-    MIN_RANGES,
-    Chunk,
-    LongLine,
-    Range,
-    cut_from,
-    is_blank,
-)
+from transform.io.chunks import Chunk, LongLine, is_blank
 from transform.io.object_checksum import PieceChecksum, checksum_of
+from transform.io.ranges import MIN_RANGES, Range, cut
 from transform.io.s3 import is_uri
 from transform.io.sources import Position, Reader
 
@@ -163,7 +157,7 @@ def _results(threads: Threads, reader: Reader, chunks: _Chunks, options: EngineO
 
     def ranges() -> Iterator[Range]:
         can_grow = not (is_object or options.fixed_chunks)
-        yield from cut_from(
+        yield from cut(
             chunks.stop, size, lambda: GROWTH * range_bytes if can_grow and threads.writes_little else range_bytes
         )
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 import polars as pl
 
 from transform.decode.decoder import Decoded, Decoder
-from transform.decode.rejects import ChunkResult, Rejects, reject_long
+from transform.decode.rejects import ChunkResult, Rejects
 from transform.decode.schema import Column, Path
 from transform.engine.named_members import NamesFound, find_columns, find_names
 from transform.engine.projection import Projection
@@ -168,8 +168,7 @@ class ExpressionPlan:
     def transform(self, chunk: Chunk | LongLine) -> ChunkResult:
         """Return what a chunk becomes: all stages that a row passes through."""
         if isinstance(chunk, LongLine):
-            reject = reject_long(0, chunk.offset, chunk.head, chunk.length, self.max_line_bytes)
-            return ChunkResult((), Rejects.of((reject,)), 1, 0, 0, 0, {}, chunk.stop)
+            return ChunkResult.of_long_line(chunk, self.max_line_bytes)
         return self.splice(self.evaluate(chunk))
 
     def decode(self, chunk: Chunk) -> Decoded:

@@ -15,17 +15,8 @@ from typing import Protocol, Self
 
 from transform import _process
 from transform.decode.rejects import ChunkResult
-from transform.io.chunks import (
-    LOOK_BYTES,
-    Chunk,
-    LongLine,
-    RandomAccess,
-    Range,
-    copy_chunk,
-    new_buffer,
-    prefetch_range,
-    read_range,
-)
+from transform.io.chunks import Chunk, LongLine, copy_chunk, new_buffer
+from transform.io.ranges import LOOK_BYTES, RandomAccess, Range, prefetch_range, read_range
 from transform.io.sources import InputVersion, open_version
 
 AHEAD = 2

@@ -46,10 +46,11 @@ class FirstLines:
             else:
                 ends = np.flatnonzero(np.frombuffer(chunk.data, np.uint8) == ord("\n"))
                 cut = len(chunk.data) if len(ends) < left else int(ends[left - 1]) + 1
-                more = cut < len(chunk.data)
-                yield replace(chunk, data=chunk.data[:cut])
-                if more:
+                if cut < len(chunk.data):
+                    places = None if chunk.places is None else chunk.places.first(left)
+                    yield replace(chunk, data=chunk.data[:cut], places=places)
                     return
+                yield chunk
                 left -= len(ends)
         self.whole = True
 

@@ -90,9 +90,7 @@ def _encoded(value: pl.Expr, dtype: Any, name: str) -> pl.Expr:
         return value.cast(pl.String).fill_null("null")
     if isinstance(dtype, pl.Struct) and (not dtype.fields or _has(dtype, pl.Decimal)):
         fields = [
-            pl.concat_str(
-                pl.lit(msgspec.json.encode(f.name).decode() + ":"), _encoded(value.struct.field(f.name), f.dtype, name)
-            )
+            pl.concat_str(pl.lit(member_prefix(f.name)), _encoded(value.struct.field(f.name), f.dtype, name))
             for f in dtype.fields
         ]
         text = pl.concat_str(pl.lit("{"), pl.concat_str(*fields, separator=",") if fields else pl.lit(""), pl.lit("}"))
@@ -224,12 +222,7 @@ class Evaluator:
         conditions_of = [(self._filter_hashes, predicate) for predicate in filters]
         conditions_of += [(self._rule_hashes, predicate) for predicate in predicates]
         for (steps, predicate), text in zip(conditions_of, shown, strict=True):
-            found = _with_hashes(empty, steps).select(predicate).dtypes[0]
-            if found not in (pl.Boolean, pl.Null):
-                raise CalculationError(
-                    f"{text} gives {found}, not true or false: write a comparison, as in `a = 1`, in Python "
-                    "pl.col('a') == 1"
-                )
+            _check_condition(_with_hashes(empty, steps).select(predicate).dtypes[0], text)
         self._written = {name: written(name, dtype) for name, dtype in self.types.items()}
         self._all_floats = bool(self.types) and all(isinstance(dtype, pl.Float64) for dtype in self.types.values())
         self._with_floats = [name for name, dtype in self.types.items() if has_floats(dtype)]
@@ -418,6 +411,14 @@ def _check_types(found: Mapping[str, pl.DataType], planned: Mapping[str, pl.Data
                 f"the result `{name}` is {found[name]} on some lines, where polars had planned {dtype}. Convert its "
                 "parts to one type, with CAST(… AS …) or in Python .cast(…)"
             )
+
+
+def _check_condition(dtype: pl.DataType, text: str) -> None:
+    """Raise if a filter or a rule is neither true nor false."""
+    if dtype not in (pl.Boolean, pl.Null):
+        raise CalculationError(
+            f"{text} gives {dtype}, not true or false: write a comparison, as in `a = 1`, in Python pl.col('a') == 1"
+        )
 
 
 def _refuse(frame: pl.DataFrame, overflow: Overflow) -> None:

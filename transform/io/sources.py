@@ -19,10 +19,11 @@ from typing import Any, Protocol, TypeVar, cast
 from transform import _process
 from transform.errors import InputError, SourceChangedError
 from transform.io import s3
-from transform.io.chunks import RandomAccess, ReadInto, fill, put_back
+from transform.io.chunks import ReadInto, fill, put_back
 from transform.io.compression import HEAD_BYTES, MAGIC_BYTES, Codec, Inflater, Labels
 from transform.io.conflicts import located, mode_at
 from transform.io.object_checksum import ObjectChecksum
+from transform.io.ranges import RandomAccess
 from transform.io.s3 import S3Object
 from transform.io.s3_reader import ObjectReader
 from transform.io.source_info import SourceInfo

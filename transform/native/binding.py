@@ -247,10 +247,28 @@ def scan(view: memoryview, wanted: Wanted, kernel: Kernel | None = None, lines: 
         raise ValueError(f"a chunk of {size} bytes is too long")
     if lines is None:
         lines = int(functions.count_lines(data.ctypes.data, size))
+    found = _new_scan(data, lines, wanted)
+    arrays = (found.bounds, found.stops, found.status, found.closes, found.empty, found.starts, found.ends)
+    pointers = ctypes.c_void_p * wanted.count
+    by_node = (
+        pointers(*(_pointer(found.values.get(node)) for node in range(wanted.count))),
+        pointers(*(_pointer(found.valid.get(node)) for node in range(wanted.count))),
+    )
+    places = (*map(_pointer, arrays), *(ctypes.addressof(one) for one in by_node), _pointer(found.listed))
+    max_cuts = 0 if found.cuts is None else len(found.cuts)
+    structure = _Found(*places, _pointer(found.cuts), _pointer(found.cut_bounds), lines, max_cuts)
+    scratch, spans = np.empty(wanted.scratch_bytes, np.uint8), np.empty(3 * wanted.count, np.uint32)
+    count = functions.scan(data.ctypes.data, size, wanted.structure(scratch), structure, spans.ctypes.data)
+    last = int(found.stops[-1]) + 1 if lines else 0
+    assert count == lines and last >= size, (count, lines, last, size)  # noqa: S101, PT018 - they were counted right
+    return found
+
+
+def _new_scan(data: Bytes, lines: int, wanted: Wanted) -> Scan:
+    """Return the arrays for what the kernel finds, without content."""
     values = {node: np.empty(lines, _DTYPES[way]) for node, way in wanted.ways.items() if way in _DTYPES}
-    valid = {node: np.empty(lines, np.uint8) for node in values}
-    max_cuts = size // 7 + 1 if wanted.cuts else 0  # no shorter line than `{"":1}\n`, or pair of members, has a cut
-    found = Scan(
+    max_cuts = len(data) // 7 + 1  # no shorter line than `{"":1}\n`, or pair of members, has a cut
+    return Scan(
         data=data,
         bounds=np.empty(lines + 1, np.int64),
         stops=np.empty(lines, np.int64),
@@ -260,24 +278,11 @@ def scan(view: memoryview, wanted: Wanted, kernel: Kernel | None = None, lines: 
         starts=np.empty((wanted.count, lines), np.uint32),
         ends=np.empty((wanted.count, lines), np.uint32),
         values=values,
-        valid=valid,
+        valid={node: np.empty(lines, np.uint8) for node in values},
         listed=np.empty((lines, wanted.words), np.uint64),
         cuts=np.empty((max_cuts, 2), np.uint32) if wanted.cuts else None,
         cut_bounds=np.empty(lines + 1, np.int64) if wanted.cuts else None,
     )
-    arrays = (found.bounds, found.stops, found.status, found.closes, found.empty, found.starts, found.ends)
-    pointers = ctypes.c_void_p * wanted.count
-    by_node = (
-        pointers(*(_pointer(values.get(node)) for node in range(wanted.count))),
-        pointers(*(_pointer(valid.get(node)) for node in range(wanted.count))),
-    )
-    places = (*map(_pointer, arrays), *(ctypes.addressof(one) for one in by_node), _pointer(found.listed))
-    structure = _Found(*places, _pointer(found.cuts), _pointer(found.cut_bounds), lines, max_cuts)
-    scratch, spans = np.empty(wanted.scratch_bytes, np.uint8), np.empty(3 * wanted.count, np.uint32)
-    count = functions.scan(data.ctypes.data, size, wanted.structure(scratch), structure, spans.ctypes.data)
-    last = int(found.stops[-1]) + 1 if lines else 0
-    assert count == lines and last >= size, (count, lines, last, size)  # noqa: S101, PT018 - they were counted right
-    return found
 
 
 def strings(data: Bytes, starts: Spans, ends: Spans, kernel: Kernel | None = None) -> tuple[Bytes, Positions]:
@@ -289,14 +294,7 @@ def strings(data: Bytes, starts: Spans, ends: Spans, kernel: Kernel | None = Non
         ends: Where it stops.
         kernel: The functions; by default those for this processor.
     """
-    there = starts != MISSING
-    size = int((ends[there] - starts[there]).sum(dtype=np.int64))
-    text, offsets = np.empty(size + SLACK, np.uint8), np.empty(len(starts) + 1, np.int64)
-    found = (kernel or default_kernel()).strings(
-        data.ctypes.data, starts.ctypes.data, ends.ctypes.data, len(starts), text.ctypes.data, offsets.ctypes.data
-    )
-    assert 0 <= found <= size  # noqa: S101 - lines with wrong escapes are not OK
-    return text[:found], offsets
+    return _gather((kernel or default_kernel()).strings, data, starts, ends)
 
 
 def texts(data: Bytes, starts: Spans, ends: Spans, kernel: Kernel | None = None) -> tuple[Bytes, Positions]:
@@ -308,12 +306,18 @@ def texts(data: Bytes, starts: Spans, ends: Spans, kernel: Kernel | None = None)
         ends: Where it stops.
         kernel: The functions; by default those for this processor.
     """
+    return _gather((kernel or default_kernel()).texts, data, starts, ends)
+
+
+def _gather(gather: Any, data: Bytes, starts: Spans, ends: Spans) -> tuple[Bytes, Positions]:
+    """Return what a function of the kernel makes of values, one after the other, and where each starts."""
     there = starts != MISSING
     size = int((ends[there] - starts[there]).sum(dtype=np.int64))
     text, offsets = np.empty(size + SLACK, np.uint8), np.empty(len(starts) + 1, np.int64)
-    found = (kernel or default_kernel()).texts(
+    found = gather(
         data.ctypes.data, starts.ctypes.data, ends.ctypes.data, len(starts), text.ctypes.data, offsets.ctypes.data
     )
+    assert 0 <= found <= size  # noqa: S101 - lines with wrong escapes are not OK
     return text[:found], offsets
 
 

@@ -2,7 +2,7 @@
 
 import ctypes
 import enum
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -56,6 +56,22 @@ def _hash(parent: int, name: bytes) -> int:
     return (found ^ found >> 32) & 2**32 - 1
 
 
+def _hash_table(parent: Sequence[int], names: Sequence[bytes]) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.int32]]:
+    """Return the first node in each slot of a table of hashes, and the node that follows each in its slot; -1 for none.
+
+    Args:
+        parent: The node that each node is in.
+        names: The name of each.
+    """
+    count = len(parent)
+    size = 1 << (2 * count).bit_length()
+    first, following = np.full(size, -1, np.int32), np.full(count, -1, np.int32)
+    for node in range(1, count):
+        slot = _hash(parent[node], names[node]) & (size - 1)
+        following[node], first[slot] = first[slot], node
+    return first, following
+
+
 class Wanted:
     """The members of lines that a calculation needs.
 
@@ -90,11 +106,7 @@ class Wanted:
         count = len(parent)
         names = [b"", *(_encoded(path[-1]) for path in self.nodes if path)]
         stops = np.cumsum([len(name) for name in names])
-        size = 1 << (2 * count).bit_length()
-        first, following = np.full(size, -1, np.int32), np.full(count, -1, np.int32)
-        for node in range(1, count):
-            slot = _hash(parent[node], names[node]) & (size - 1)
-            following[node], first[slot] = first[slot], node
+        first, following = _hash_table(parent, names)
         kept: list[npt.NDArray[Any]] = [
             first,
             following,
@@ -121,7 +133,7 @@ class Wanted:
         self._sizes = sum({1 << len(name) % 64 for name in names[1:]})
         pointers = [array.ctypes.data for array in kept]
         flags = self.words, self.cuts, others_stay
-        self._structure = WantedStructure(count, size - 1, *pointers, *flags, None, self._longest, self._sizes)
+        self._structure = WantedStructure(count, len(first) - 1, *pointers, *flags, None, self._longest, self._sizes)
 
     def _number(self, tree: dict[str, Any], path: MemberPath, parent: list[int], last: list[int]) -> None:
         """Number the nodes of a tree so that those of each subtree follow each other."""

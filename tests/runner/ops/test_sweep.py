@@ -149,7 +149,8 @@ def test_what_is_swept_is_told(deployment: Deployment) -> None:
     said = operate(deployment, "sweep", "--older-than", "0s").stdout.splitlines()
     assert said[0].startswith("upload of 20")
     assert (said[0].endswith(": output/a"), said[1]) == (True, "1 removed")
-    assert "'soon' is not an age such as 90s" in operate(deployment, "sweep", "--older-than", "soon", exit_status=2).stderr
+    refused = operate(deployment, "sweep", "--older-than", "soon", exit_status=2)
+    assert "'soon' is not an age such as 90s" in refused.stderr
 
 
 def test_a_denial_is_told(deployment: Deployment, proxy: Proxy) -> None:

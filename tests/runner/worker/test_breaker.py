@@ -102,9 +102,9 @@ def test_what_it_remembers_is_bounded() -> None:
     breaker = Breaker(3)
     for number in range(1000):
         breaker.failed(f"cause {chr(0x4E00 + number)}", f"in/{number}")
-        breaker.denied("put_object", key=f"in/{number}")
+        breaker.denied("put_object", name=f"in/{number}")
     breaker.succeeded()
-    known = (breaker._keys_by_cause, breaker._failed_keys, breaker._denied_keys, breaker._denied_alone)
+    known = (breaker._names_by_cause, breaker._failed_names, breaker._denied_names, breaker._denied_alone)
     assert max(len(one) for one in known) <= 100
 
 
@@ -253,7 +253,7 @@ def test_of_several_troubles_only_a_job_proves_the_end() -> None:
 
 def test_a_denial_is_the_objects_once_others_have_succeeded() -> None:
     breaker = Breaker(3)
-    breaker.denied("put_object", key="in/a")
+    breaker.denied("put_object", name="in/a")
     assert not breaker.denies_only("in/a")
     breaker.succeeded()
     assert (breaker.denies_only("in/a"), breaker.denies_only("in/b")) == (True, False)

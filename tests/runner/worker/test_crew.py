@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from runner.job.protocol import JobResult, LeaseExtension, Order, Outcome, ProgressUpdate, Ready, Stop
-from runner.worker.crew import JobState
+from runner.worker.active_job import JobState
 from tests.support.crew import LONGEST_S, Site
 from tests.support.fakes import FakeChild
 

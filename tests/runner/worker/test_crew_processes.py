@@ -9,7 +9,7 @@ import pytest
 from runner.aws.surroundings import REAL
 from runner.errors import SettingsError
 from runner.job.protocol import JobResult, Outcome, ProgressUpdate, Ready, Refused
-from runner.worker.crew import JobState
+from runner.worker.active_job import JobState
 from tests.support.fakes import FakeChild
 
 if TYPE_CHECKING:

@@ -13,8 +13,8 @@ from runner.aws.message import Lane
 from runner.errors import DeniedError, QueueError
 from runner.job.protocol import JobResult, Outcome
 from runner.settings import Settings
+from runner.worker.active_job import JobState
 from runner.worker.breaker import BreakerState
-from runner.worker.crew import JobState
 from runner.worker.intake import Intake
 from runner.worker.settlement import Settlement
 from tests.support.fakes import LEAST, FakeChild, Surroundings, make_event, make_message
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from runner.errors import RunnerError
-    from runner.worker.crew import ActiveJob
+    from runner.worker.active_job import ActiveJob
     from tests.support.crew import Site
 
     MakeSite = Callable[..., Site]

@@ -10,7 +10,7 @@ from runner.aws.message import Lane
 from runner.aws.queue import CopiedError
 from runner.errors import LeaseLostError, QueueError
 from runner.job.protocol import JobResult, Outcome
-from runner.worker.crew import JobState
+from runner.worker.active_job import JobState
 from runner.worker.loop import Worker
 from tests.support.fakes import Surroundings, make_event, make_message
 from tests.support.whole_worker import WholeWorker

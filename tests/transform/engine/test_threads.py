@@ -16,8 +16,9 @@ from transform.decode.rejects import NO_REJECTS, ChunkResult
 from transform.engine.options import EngineOptions
 from transform.engine.run import run
 from transform.engine.threads import AHEAD, Threads
-from transform.io.chunks import Chunk, LongLine, Range, cut_from
+from transform.io.chunks import Chunk, LongLine
 from transform.io.compression import CODECS
+from transform.io.ranges import cut
 from transform.io.sources import InputVersion, open_source
 
 if TYPE_CHECKING:
@@ -228,16 +229,9 @@ def test_what_was_opened_for_ranges_is_closed_however_it_ends(used: int, tmp_pat
     counting.allowed.set()
     before = open_files()
     with Threads(counting.transform, 2, 25, 100) as threads:
-        found = list(islice(threads.results([], version, cut_from(0, 1000, lambda: 25)), used))
+        found = list(islice(threads.results([], version, cut(0, 1000, lambda: 25)), used))
         assert (
             b"".join(bytes(result.output[0]) for result in found)
             == source.read_bytes()[: len(found) and found[-1].stop]
         )
     assert open_files() == before
-
-
-def test_ranges_are_cut_from_where_the_last_chunk_ended() -> None:
-    assert list(cut_from(7, 30, lambda: 10)) == [Range(7, 17), Range(17, 27), Range(27, 30)]
-    assert list(cut_from(30, 30, lambda: 10)) == []
-    sizes = iter((5, 10, 5, 100))
-    assert list(cut_from(0, 30, lambda: next(sizes))) == [Range(0, 5), Range(5, 15), Range(15, 20), Range(20, 30)]

@@ -32,7 +32,8 @@ from transform._process import defer_interrupts
 from transform.decode.rejects import NO_REJECTS, ChunkResult
 from transform.engine.threads import AHEAD, Threads
 from transform.io import s3_reader
-from transform.io.chunks import Chunk, LongLine, Range, cut, prefetch_range, read_range
+from transform.io.chunks import Chunk, LongLine
+from transform.io.ranges import Range, cut, prefetch_range, read_range
 from transform.io.s3 import filesystem, is_uri
 from transform.io.s3_reader import READ_OPTIONS, Answer, Block, BlockFetcher, ObjectReader, ReadOptions
 from transform.io.sources import InputVersion, Position, open_source, open_version, reopenable
@@ -209,7 +210,7 @@ def test_a_version_that_is_known_is_not_asked_for_before_it_is_read(place: Objec
 def test_ranges_that_others_share_take_a_request_each(place: ObjectPlace, proxy: Proxy) -> None:
     content = lines(400)
     place.put(content)
-    parts = list(cut(len(content), READ_BYTES))
+    parts = list(cut(0, len(content), lambda: READ_BYTES))
     assert len(parts) > 5
     found = b""
     readers = [of_version(place, len(content)) for _ in range(2)]
@@ -227,7 +228,7 @@ def test_ranges_that_others_share_take_a_request_each(place: ObjectPlace, proxy:
 def test_a_range_that_is_expected_is_read_before_anybody_asks_and_once(place: ObjectPlace, proxy: Proxy) -> None:
     content = lines(400)
     place.put(content)
-    parts = list(cut(len(content), READ_BYTES))
+    parts = list(cut(0, len(content), lambda: READ_BYTES))
     found = b""
     with closing(of_version(place, len(content))) as anywhere:
         for number, part in enumerate(parts):
@@ -247,7 +248,7 @@ def test_a_range_that_is_expected_is_read_before_anybody_asks_and_once(place: Ob
 def test_the_next_ranges_are_read_before_the_first_one_is_done(place: ObjectPlace, proxy: Proxy) -> None:
     content = lines(400)
     place.put(content)
-    parts = list(cut(len(content), READ_BYTES))[:4]
+    parts = list(cut(0, len(content), lambda: READ_BYTES))[:4]
     version = InputVersion(place.target, (version_of(place).etag, len(content)))
     done = threading.Event()
 

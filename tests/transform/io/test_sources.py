@@ -19,8 +19,8 @@ import pytest
 from tests.conftest import ROOT, command_line, environment_with
 from tests.support.example import ARGUMENTS, CALCULATION, lines, transformed, wait_until
 from transform import InputError, SourceChangedError
-from transform.io.chunks import cut
 from transform.io.compression import codec_of_name
+from transform.io.ranges import cut
 from transform.io.sources import InputVersion, Position, Reader, StoredInput, open_source, open_version, reopenable
 
 if TYPE_CHECKING:
@@ -453,7 +453,7 @@ def test_a_version_that_is_gone_is_not_opened(change: Callable[[Path], None], so
 
 def test_pieces_that_others_read_are_counted_as_read(source: Path) -> None:
     with open_source(source) as reader:
-        positions = [(reader.position, part.stop) for part in reader.follow(cut(len(CONTENT), 1000))]
+        positions = [(reader.position, part.stop) for part in reader.follow(cut(0, len(CONTENT), lambda: 1000))]
         assert all(position == stop for position, stop in positions)
         reader.check_whole()
 

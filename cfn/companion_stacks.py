@@ -1,4 +1,4 @@
-"""The stacks beside that of the worker: its alarms, and what starts its first task at once.
+"""The companions of the stack of the worker: its alarms, and what starts its first task at once.
 
 Their parameters are outputs and parameters of the other stack. They hold no data.
 """
@@ -7,39 +7,39 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from cfn.errors import DeployError
 from cfn.failures import Evidence
-from cfn.stack import COMPLETE, NEVER_MADE, Stack, is_of
-from cfn.template import read_template
+from cfn.messages import DeployError
+from cfn.stack import COMPLETE, Stack, is_of
+from cfn.template import COMPANIONS, read_template
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from cfn.environment import Environment
 
-MONITORING, WAKE = NAMES = "monitoring", "wake"
+MONITORING, WAKE = COMPANIONS
 WAKE_AT_ONCE = "pWakeAtOnce"
 
 
-def beside(stack: Stack, name: str) -> Stack:
-    """Return a stack beside another one."""
+def companion(stack: Stack, name: str) -> Stack:
+    """Return a companion of a stack, which may not exist yet."""
     return Stack(stack.account, f"{stack.name}-{name}")
 
 
-def all_beside(stack: Stack) -> list[Stack]:
-    """Return all stacks that are beside another one; not those of something else that happen to have such a name."""
-    known = [(name, beside(stack, name)) for name in (WAKE, MONITORING)]
+def companions(stack: Stack) -> list[Stack]:
+    """Return all companions of a stack that exist; not stacks of something else that happen to have such a name."""
+    known = [(name, companion(stack, name)) for name in (WAKE, MONITORING)]
     return [one for name, one in known if (found := one.found()) and is_of(found, read_template(name))]
 
 
-def check_beside(stack: Stack) -> None:
-    """Refuse to deploy beside a stack what would replace a stack of something else.
+def check_companions(stack: Stack) -> None:
+    """Refuse to deploy companions of a stack that would replace a stack of something else.
 
     Raises:
         DeployError: There is such a stack.
     """
-    for name in NAMES:
-        one = beside(stack, name)
+    for name in COMPANIONS:
+        one = companion(stack, name)
         found = one.found()
         if found and not is_of(found, read_template(name)):
             raise DeployError(
@@ -49,24 +49,24 @@ def check_beside(stack: Stack) -> None:
 
 
 def wakes(stack: Stack, environment: Environment) -> bool:
-    """Return whether the first task is to be started at once; without a file and a word about it, as it is now."""
+    """Return whether the first task is to be started at once; as it is now if there is no file and it is not given."""
     given = environment.options.get(WAKE_AT_ONCE)
     if given is None and not environment.name:
-        return beside(stack, WAKE).found() is not None
+        return companion(stack, WAKE).found() is not None
     return given == "true"
 
 
-def intention(stack: Stack, environment: Environment) -> str:
-    """Return in words what becomes of the stack that starts the first task; "" if it is there or not, as it is now."""
-    there, name = beside(stack, WAKE).found() is not None, beside(stack, WAKE).name
-    wanted = wakes(stack, environment)
-    if wanted == there:
+def describe_change(stack: Stack, environment: Environment) -> str:
+    """Return as text that the stack that starts the first task is created or deleted; "" if neither."""
+    wake, wanted = companion(stack, WAKE), wakes(stack, environment)
+    if wanted == (wake.found() is not None):
         return ""
-    return f"{name} {'is created: it looks at the queues each minute' if wanted else 'is deleted'} ({WAKE_AT_ONCE})"
+    what = "is created: it looks at the queues each minute" if wanted else "is deleted"
+    return f"{wake.name} {what} ({WAKE_AT_ONCE})"
 
 
-def deploy_beside(stack: Stack, environment: Environment, parameters: Mapping[str, str]) -> None:
-    """Deploy the stacks that are wanted beside another one, and delete the one that is not.
+def deploy_companions(stack: Stack, environment: Environment, parameters: Mapping[str, str]) -> None:
+    """Deploy the companions of a stack that are wanted, and delete the one that is not.
 
     Raises:
         DeployError: One of them was taken back.
@@ -74,19 +74,15 @@ def deploy_beside(stack: Stack, environment: Environment, parameters: Mapping[st
     _deploy(stack, MONITORING, environment, parameters)
     if wakes(stack, environment):
         _deploy(stack, WAKE, environment, parameters)
-    elif beside(stack, WAKE).found():
-        beside(stack, WAKE).delete()
+    elif companion(stack, WAKE).found():
+        companion(stack, WAKE).delete()
 
 
 def _deploy(stack: Stack, name: str, environment: Environment, parameters: Mapping[str, str]) -> None:
-    template, one, outputs = read_template(name), beside(stack, name), stack.outputs()
+    template, one, outputs = read_template(name), companion(stack, name), stack.outputs()
     known = {**parameters, **{f"p{key[1:]}": value for key, value in outputs.items()}}
     given = {key: known[key] for key in template.parameters if key in known}
-    found = one.found()
-    creates = found is None or found["StackStatus"] in NEVER_MADE
-    if creates and found:
-        one.delete()
-    change_set = one.propose(template, given, environment.tags, creates=creates)
+    change_set = one.propose(template, given, environment.tags)
     if change_set is None:
         return
     evidence = Evidence(one, change_set.made)
