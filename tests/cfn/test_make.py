@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 from typing import TYPE_CHECKING
@@ -41,12 +42,19 @@ def clone(tmp_path: Path) -> Path:
     return tmp_path
 
 
+def run(command: list[str], clone: Path) -> subprocess.CompletedProcess[str]:
+    """Run make, which must not know that it may be within another one."""
+    outer = {"MAKEFLAGS", "MAKELEVEL", "MFLAGS", "MAKEOVERRIDES"}
+    environ = {name: value for name, value in os.environ.items() if name not in outer}
+    return subprocess.run(command, cwd=clone, env=environ, capture_output=True, text=True, check=False)
+
+
 @pytest.mark.parametrize("target", ["image", "push", "deploy-fargate", "deploy-ec2", "status", "smoke", "destroy"])
 @pytest.mark.parametrize("name", ["WHERE", "TAGS", "pWhere"])
 def test_values_are_what_they_are(clone: Path, target: str, name: str) -> None:
     for value in VALUES:
         command = ["make", "--old-file", ".venv/installed", target, f"{name}={value}"]
-        done = subprocess.run(command, cwd=clone, capture_output=True, text=True, check=False)
+        done = run(command, clone)
         assert (done.returncode, done.stderr) == (0, "")
         assert done.stdout.splitlines()[-1] == f"{name}={value}"
     assert not (clone / "made").exists()
@@ -54,6 +62,6 @@ def test_values_are_what_they_are(clone: Path, target: str, name: str) -> None:
 
 def test_a_value_of_several_lines_is_refused(clone: Path) -> None:
     command = ["make", "--old-file", ".venv/installed", "status", "WHERE=a\nYES=1"]
-    done = subprocess.run(command, cwd=clone, capture_output=True, text=True, check=False)
+    done = run(command, clone)
     assert done.returncode == 2
     assert "WHERE has more than one line" in done.stderr
