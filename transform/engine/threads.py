@@ -70,8 +70,8 @@ class Threads:
 
     Attributes:
         chunk_bytes: As above.
-        writes_little: Whether the last result was less than half of its input, so that twice as much of a range can be
-            read at a time in the same memory.
+        writes_little: Whether the last result, with its rejected lines, was less than half of its input, so that twice
+            as much of a range can be read at a time in the same memory.
     """
 
     def __init__(
@@ -128,7 +128,7 @@ class Threads:
                 results = self._pending[0].results.result()
             self._pending.popleft().opened.close()
             for result in results:
-                written = sum(map(len, result.output))
+                written = sum(map(len, result.output)) + len(result.rejects.texts)
                 self.writes_little = 2 * written < result.stop - self._stop if self._stop >= 0 else False
                 self._stop = result.stop
                 yield result

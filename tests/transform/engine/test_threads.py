@@ -91,6 +91,16 @@ def test_ranges_are_larger_while_little_is_written(workers: int, tmp_path: Path)
     assert max(step for start, step in steps if start < begins or start > ends + ahead) < 1100
 
 
+def test_ranges_are_no_larger_while_lines_are_rejected(tmp_path: Path) -> None:
+    source, stops = tmp_path / "in", [0]
+    source.write_bytes(numbered(100) + b'{"pad":"%b","a":"x"}\n' % (b"x" * 80) * 600)
+    options = EngineOptions(
+        workers=2, chunk_bytes=700, range_bytes=900, progress=lambda done, _size: stops.append(done)
+    )
+    run(CALCULATION.spec_for(source), source, tmp_path / "out", None, options)
+    assert max(stop - start for start, stop in pairwise(stops) if start > len(numbered(100)) + 9000) < 1100
+
+
 def test_a_pipe_is_read_here_and_transformed_in_threads(tmp_path: Path) -> None:
     content = numbered(3000)
     (tmp_path / "in").write_bytes(content)
