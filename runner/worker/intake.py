@@ -4,8 +4,8 @@ The main queue is polled whenever a process is free, by long polls while it is e
 thread of its own, only if
 
 - the last receive of the main queue has returned nothing, and
-- another one waits there meanwhile, or has returned this very moment: with one process, polls take turns, as each of
-  them keeps a process free for what it may bring.
+- another one has followed it at once and waits there meanwhile, or is still to follow it this very moment: with one
+  process, polls take turns, as each of them keeps a process free for what it may bring.
 
 So a main message is received as soon as it arrives, unless all processes are busy. After each main message, and where
 polls take turns, one short poll says whether the main queue is empty. It may miss a message that has just arrived, as
@@ -72,6 +72,7 @@ class Intake:
         }
         self._is_empty = dict.fromkeys(queues, False)  # by the last receive of each
         self._emptied_at = -math.inf  # when the main queue was found empty; not used twice
+        self._answered_at = -math.inf  # when the last receive of the main queue has ended
         self._pause_s, self._paused_until = _FIRST_PAUSE_S, -math.inf  # of the backfill queue, after errors
 
     @property
@@ -106,6 +107,8 @@ class Intake:
             self._receivers[Lane.BACKFILL].ask(_BACKFILL_WAIT_S)
             wants_backfill, room = False, room - 1
         if room > 0:
+            if not main.asked and self._clock.monotonic() - self._answered_at > _MOMENT_S:
+                self._is_empty[Lane.MAIN] = False  # all processes were busy since; a message may have come
             could_now = wants_backfill and (room_for_backfill > 0 or not self._is_empty[Lane.MAIN])
             main.ask(0 if could_now else self._wait_s)
         self._emptied_at = -math.inf
@@ -143,6 +146,7 @@ class Intake:
     def _note(self, lane: Lane, found: Message | RunnerError | None, at: float) -> None:
         self._is_empty[lane] = found is None
         if lane is Lane.MAIN:
+            self._answered_at = at
             if found is None:
                 self._emptied_at = at
             self._is_empty = {**dict.fromkeys(self._is_empty, False), Lane.MAIN: found is None}  # look there again

@@ -191,6 +191,21 @@ def test_with_one_process_the_queues_take_turns() -> None:
         assert asked.ask(0, 0) == {}
 
 
+def test_an_empty_answer_from_before_all_processes_were_busy_does_not_count() -> None:
+    asked = Asked()
+    asked.ask(2, 1)
+    asked.answer(Lane.MAIN, None)
+    asked.ask(2, 1)
+    asked.message(Lane.BACKFILL)
+    asked.answer(Lane.MAIN, None)
+    assert asked.ask(0, 0) == {}
+    asked.around.clock.now += 5
+    for _ in range(2):
+        assert asked.ask(2, 1) == {"main": 0}, "a message may have come since"
+    asked.answer(Lane.MAIN, None)
+    assert asked.ask(2, 1) == {"main": 10, "backfill": 1}
+
+
 def test_a_worker_without_work_makes_two_receives_in_each_wait() -> None:
     asked = Asked()
     asked.ask(2, 1)
