@@ -95,7 +95,7 @@ class RejectObjects:
         self._buffer = bytearray()
         self.names = [*names]
         self._in_checkpoint = {*self.names}  # objects that a checkpoint may name
-        self._is_continued = bool(self.names)
+        self._continued = frozenset(self.names)
         self.size = size
         self._replaced: set[str] = set()
         self._doubles: set[str] = set()  # objects with the same lines as those that the index names
@@ -116,7 +116,7 @@ class RejectObjects:
 
     def are_there(self) -> bool:
         """Return whether all objects exist that the checkpoint names."""
-        return not self._is_continued or self._exist(self.names)
+        return not self._continued or self._exist(self.names)
 
     def replace(self, earlier: RejectObjects) -> None:
         """Note that the objects of an earlier start of the same attempt may be deleted at the end, however young."""
@@ -189,6 +189,9 @@ class RejectObjects:
     def discard(self, has_checkpoint: Callable[[], bool]) -> None:
         """Delete the objects of this attempt, and those replaced, unless the index or a checkpoint names them.
 
+        Without an index, all objects of the attempts that it has continued are: the request for their index may still
+        take effect, and `runner sweep` deletes it if none of its objects exists.
+
         Args:
             has_checkpoint: Tells whether there is a checkpoint; not called if there are no objects.
         """
@@ -196,7 +199,10 @@ class RejectObjects:
             in_checkpoint = self._in_checkpoint if has_checkpoint() else set()
             found = self._store.read(self.folder + INDEX_NAME)
             kept = {*self._objects_of(found[0] if found else b"")} | in_checkpoint
-            self._delete({*self.names, *self._doubles} - kept)
+            names = {*self.names, *self._doubles}
+            if found is None:
+                names |= self._written_beside(self._continued)
+            self._delete(names - kept)
             self.names = [name for name in self.names if name in kept]
             self._doubles &= kept
 
@@ -284,6 +290,14 @@ class RejectObjects:
         """Return whether all objects of these names exist."""
         found = {one["Key"].removeprefix(self.folder) for one in list_objects(self._store, self.folder)}
         return found.issuperset(names)
+
+    def _written_beside(self, names: Iterable[str]) -> set[str]:
+        """Return the names of the objects of the writers that have written some objects."""
+        writers = {name.partition("-")[2] for name in names} - {""}
+        if not writers:
+            return set()
+        found = {one["Key"].removeprefix(self.folder) for one in list_objects(self._store, self.folder)}
+        return {name for name in found if _OBJECT_NAME.fullmatch(name) and name.partition("-")[2] in writers}
 
     def _keep_index(self, index: bytes, etag: str) -> None:
         """Note an index that names other objects than those of this attempt, and which a reader may rely on."""

@@ -4,10 +4,13 @@ A small job has one process, and as many of them run at a time as there are proc
 itself. Jobs of a backfill have a share of the processes at most, of which a large one has what is free; a large job of
 the main queue that runs beside it has the rest. A job waits for a process, runs, and may be asked to stop; it ends with
 an outcome, which settles its message.
+
+While jobs are short, one more is taken on than there are processes, so that none of them waits for an answer of SQS.
 """
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -28,6 +31,8 @@ if TYPE_CHECKING:
     from runner.worker.settlement import Settlement
 
 _MAX_DEATHS = 2
+_SHORT_S = 2.0
+"""How long the last job and those at work have taken at most if one more is taken on; it is requeued after that."""
 _MAX_FAILED_STARTS = 5  # in a row: S3 may be away for a moment when a process starts
 _MAX_START_S = 120.0
 """Within which a process must be ready; the health check of the templates grants a new task as long.
@@ -67,6 +72,7 @@ class Crew:
         self._clock = context.around.clock
         self._children: list[JobChild] = []
         self._failed_starts = 0
+        self._last_s = math.inf  # how long the last job has taken
         self._proven = False  # whether a process could ever take orders
         self.jobs: list[ActiveJob] = []
 
@@ -78,8 +84,10 @@ class Crew:
         return any(child.ready for child in self._children)
 
     def room(self, lane: Lane = Lane.MAIN) -> int:
-        """Return how many more small jobs of a queue could begin now."""
-        return 0 if any(job.state is JobState.WAITING for job in self.jobs) else self._free(lane)
+        """Return how many more small jobs of a queue could begin now, or of the main queue soon."""
+        if any(job.state is JobState.WAITING for job in self.jobs):
+            return 0
+        return self._free(lane) + (lane is Lane.MAIN and self._ends_soon())
 
     def take_on(self, event: ObjectCreated, lease: Lease, *, large: bool) -> None:
         """Add a job, which waits until `start_jobs` finds room for it."""
@@ -106,7 +114,7 @@ class Crew:
     def _give_up_what_was_overtaken(self) -> None:
         """Requeue jobs of a backfill whose processes a large main job has, which may take hours."""
         waiting = [job for job in self.jobs if job.state is JobState.WAITING and job.lane is Lane.BACKFILL]
-        if waiting and not self._free(Lane.MAIN):
+        if waiting and not self._free(Lane.MAIN) and not self._ends_soon():
             for job in waiting:
                 self.give_up(job)
 
@@ -130,6 +138,16 @@ class Crew:
         if lane is Lane.BACKFILL:
             free = min(free, self._max_backfill - sum(job.slots for job in self.jobs if job.lane is lane))
         return max(free, 0)
+
+    def _ends_soon(self) -> bool:
+        """Return whether some process is likely to be free soon.
+
+        If a job ended its worker, SQS would count that as a receive of the message that waits here, too; so none is taken
+        on beside one that was tried before.
+        """
+        return self._last_s <= _SHORT_S and all(
+            not job.large and job.seconds <= _SHORT_S and not job.lease.message.attempts for job in self.jobs
+        )
 
     def _slots_for(self, job: ActiveJob, reserved: int) -> int:
         """Return how many processes a job may have now, 0 if it has to wait.
@@ -164,6 +182,8 @@ class Crew:
                 self._supervise(job)
             elif is_open:
                 self.give_up(job, delayed=True)
+            elif not (job.large or job.deaths or self._free(job.lane)) and job.seconds > _SHORT_S:
+                self.give_up(job)  # another worker may have a process for it
 
     def stop_all(self) -> None:
         """Give up the jobs that wait, and ask the others to stop."""
@@ -310,6 +330,7 @@ class Crew:
             self._context.breaker.broken(f"job processes do not start any more: {reason}")
 
     def _end(self, job: ActiveJob, outcome: Outcome) -> None:
+        self._last_s = job.seconds
         self._forget(job)
         self._settlement.settle(
             job.lease.message,

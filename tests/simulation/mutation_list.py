@@ -362,7 +362,7 @@ BY_TESTS = (
     Mutation(
         "name rejected lines that are gone",
         REJECTS,
-        "return not self._is_continued or self._exist(self.names)",
+        "return not self._continued or self._exist(self.names)",
         "return True",
         test="tests/runner/job/test_reject_objects.py",
     ),

@@ -373,10 +373,16 @@ def test_a_job_whose_input_changes_leaves_no_rejects() -> None:
     event = jobs.event()
     with pytest.raises(Killed):
         jobs.do(again=True, control=Free(lives=2))
-    assert jobs.s3.keys("rejects/")
+    written = jobs.s3.keys("rejects/")[0]
+    after_the_checkpoint, of_another = (
+        written.replace("00000001-", "00000099-"),
+        folder_of(jobs) + "00000001-other.jsonl",
+    )
+    for key in (after_the_checkpoint, of_another):
+        jobs.s3.put(key, b"{}\n", OUTPUT)
     jobs.s3.put(KEY, BAD)
     assert jobs.do(event, again=True).kind is JobResult.SUPERSEDED
-    assert (jobs.s3.keys("rejects/"), jobs.left()) == ([], [])
+    assert (jobs.s3.keys("rejects/"), jobs.left()) == ([of_another], [])
 
 
 @pytest.mark.parametrize("part", [0, 1, 2, 3])

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from runner.aws.message import Lane
 from runner.job.protocol import JobResult, LeaseExtension, Order, Outcome, ProgressUpdate, Ready, Stop
 from runner.worker.active_job import JobState
 from tests.support.crew import LONGEST_S, Site
@@ -94,6 +95,57 @@ def test_a_large_job_waits_for_the_others_and_then_has_all_cores(make_site: Make
     assert isinstance(large.child, FakeChild)
     assert large.child.told()[-1].workers == 3
     assert not site.crew.room(), "nothing runs beside it"
+
+
+def make_busy(make_site: MakeSite, *, last_s: float = 1.0, **settings: str) -> Site:
+    """Make a crew of one process, whose last job has taken a number of seconds."""
+    site = make_site(1, **settings)
+    _, child = site.begin()
+    site.wait(last_s)
+    child.say(Outcome(JobResult.DONE))
+    site.listen()
+    return site
+
+
+def test_one_more_is_taken_on_while_jobs_are_short(make_site: MakeSite) -> None:
+    site = make_busy(make_site)
+    assert (site.crew.room(), site.crew.room(Lane.BACKFILL)) == (2, 1)
+    _, child = site.begin()
+    assert (site.crew.room(), site.crew.room(Lane.BACKFILL)) == (1, 0)
+    ahead = site.take_on()
+    site.start_jobs()
+    assert (ahead.state, site.crew.room()) == (WAITING, 0)
+    child.say(Outcome(JobResult.DONE))
+    site.listen()
+    site.start_jobs()
+    assert (ahead.state, ahead.child) == (RUNNING, child)
+    assert site.names() == [("delete", "m1"), ("delete", "m2")]
+
+
+def test_none_is_taken_on_ahead_of_jobs_that_may_take_long(make_site: MakeSite) -> None:
+    assert make_busy(make_site, last_s=3).crew.room() == 1
+    for options in ({"large": True}, {"attempts": 1}):
+        site = make_busy(make_site)
+        site.begin(**options)
+        assert site.crew.room() == 0, options
+    site = make_busy(make_site)
+    site.begin()
+    site.wait(3)
+    assert site.crew.room() == 0, "this one does"
+    site = make_site(1)
+    site.begin()
+    assert site.crew.room() == 0, "nothing is known of the first"
+
+
+def test_a_job_that_was_taken_on_ahead_is_soon_left_to_another_worker(make_site: MakeSite) -> None:
+    site = make_busy(make_site)
+    running, _ = site.begin()
+    site.take_on()
+    site.wait(2)
+    assert len(site.crew.jobs) == 2
+    site.wait(0.1)
+    assert site.crew.jobs == [running]
+    assert ("requeue", "m3") in site.names()
 
 
 def test_a_small_job_waits_for_a_large_one(make_site: MakeSite) -> None:
@@ -278,7 +330,7 @@ def test_the_time_that_a_job_has_waited_here_counts(make_site: MakeSite) -> None
     """SQS counts from the receive, not from when its process begins."""
     site = make_site(1, MAX_JOB_S="100000")
     _, first = site.begin()
-    job = site.take_on()
+    job = site.take_on(large=True)
     site.wait(LONGEST_S - 10)
     first.say(Outcome(JobResult.DONE))
     site.listen()
@@ -379,7 +431,7 @@ def test_what_waits_is_given_back_after_a_delay(make_site: MakeSite) -> None:
 def test_a_job_that_waits_is_not_given_up_without_a_reason(make_site: MakeSite) -> None:
     site = make_site(1)
     site.begin()
-    waiting = site.take_on()
+    waiting = site.take_on(large=True)
     site.wait(500)
     assert (waiting.state, site.names()) == (WAITING, [])
 
