@@ -142,8 +142,8 @@ class Crew:
     def _ends_soon(self) -> bool:
         """Return whether some process is likely to be free soon.
 
-        If a job ended its worker, SQS would count that as a receive of the message that waits here, too; so none is taken
-        on beside one that was tried before.
+        If a job ended its worker, SQS would count that as a receive of the message that waits here, too; so none is
+        taken on beside one that was tried before.
         """
         return self._last_s <= _SHORT_S and all(
             not job.large and job.seconds <= _SHORT_S and not job.lease.message.attempts for job in self.jobs
