@@ -138,8 +138,11 @@ class InputObject:
             ObjectDeniedError, StoreError: S3 does not do it.
         """
         version_id = self.event.version_id
-        if version_id in (None, _OVERWRITTEN) and not self.is_current(etag):
-            return False
+        if version_id in (None, _OVERWRITTEN):
+            found = self._head_if_current(etag)
+            if found is None:
+                return False
+            version_id = version_id or found.get("VersionId")  # it may be overwritten now
         try:
             tags = self.tags(version_id)
             if tags.get(name) == value:

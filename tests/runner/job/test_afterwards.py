@@ -306,11 +306,13 @@ def test_an_output_does_not_get_the_tag(jobs: Jobs) -> None:
         jobs.deployment.s3.delete_object(Bucket=jobs.deployment.output, Key=OUTPUT)
 
 
-def test_exactly_the_version_that_was_read_is_tagged(jobs: Jobs, proxy: Proxy) -> None:
+@pytest.mark.parametrize("told", [True, False])
+def test_exactly_the_version_that_was_read_is_tagged(jobs: Jobs, proxy: Proxy, told: bool) -> None:
+    """Even if the event does not tell which one it is about."""
     keep_versions(jobs)
     event = put(jobs)
     proxy.rule = before("PutObjectTagging", lambda: put(jobs, lines(5)))
-    assert jobs.do(event, AFTER="tag").input == TAGGED
+    assert jobs.do(event if told else replace(event, version_id=None), AFTER="tag").input == TAGGED
     assert (tags_of(jobs, event.version_id), tags_of(jobs)) == ([MARK], [])
 
 
