@@ -28,12 +28,12 @@ install: .venv/installed ## Create .venv with the locked versions
 .venv/installed: requirements.lock pyproject.toml $(KERNEL)
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed; say which with: make PYTHON=python3.12")'
 	$(PYTHON) -m venv .venv
-	@echo 'The packages are fetched and installed, which takes some minutes without output.'
+	@echo 'Installing the packages takes some minutes, without output.'
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-build-isolation --no-deps -e .
 	@touch $@
 
-# Apart from the rest, as it pins older versions of what that needs.
+# In an environment of its own, as it pins older versions of packages that the others need.
 .venv-checkov/installed: requirements-checkov.lock
 	$(PYTHON) -m venv .venv-checkov
 	.venv-checkov/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-checkov.lock

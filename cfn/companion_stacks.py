@@ -69,7 +69,7 @@ def deploy_companions(stack: Stack, environment: Environment, parameters: Mappin
     """Deploy the companions of a stack that are wanted, and delete the one that is not.
 
     Raises:
-        DeployError: One of them was taken back.
+        DeployError: One of them was rolled back.
     """
     _deploy(stack, MONITORING, environment, parameters)
     if wakes(stack, environment):

@@ -1,4 +1,4 @@
-"""A deployment: it is carried out from a plan, described as it is now, and deleted."""
+"""Carries out the plan of a deployment, describes a deployment, and deletes it."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ _SERVICE_TYPES = {"AWS::ECS::Service", "AWS::ECS::TaskDefinition"}
 
 
 def carry_out(plan: Plan, change_set: ChangeSet) -> None:
-    """Make the change, and check that it is there.
+    """Execute the change set of a plan, and check that the service runs the new version.
 
     Raises:
-        DeployError: It was taken back; the message says what to do.
+        DeployError: The deployment was rolled back; the message says what to do.
     """
     evidence = Evidence(plan.stack, datetime.now(UTC))
     if not plan.creates and any(change["ResourceType"] in _SERVICE_TYPES for change in change_set.changes):
@@ -38,19 +38,19 @@ def carry_out(plan: Plan, change_set: ChangeSet) -> None:
         status = plan.stack.wait(evidence.look)
     except KeyboardInterrupt:
         raise DeployError(
-            f"\nThe deployment of {plan.stack.name} goes on: make status shows it. To take it back: aws cloudformation "
+            f"\nThe deployment of {plan.stack.name} goes on: make status shows it. To cancel it: aws cloudformation "
             f"cancel-update-stack --stack-name {plan.stack.name}"
         ) from None
     if status not in COMPLETE:
         raise DeployError(_failure(plan, status, evidence))
     if not _runs_what_is_meant(plan.stack):
-        raise DeployError(_failure(plan, "taken back by ECS", evidence))
+        raise DeployError(_failure(plan, "rolled back by ECS", evidence))
 
 
 def _have_a_task(stack: Stack) -> None:
-    """Have a task run during the update, so that it shows whether the new version starts; scaling ends it later.
+    """Start a task before the update, so that it shows whether the new version starts; scaling ends it later.
 
-    A new service begins with one, too. With none, ECS has nothing to start, and takes any version for a good one.
+    A new service begins with one, too. Without a task, ECS starts nothing, and accepts any version.
     """
     with suppress(ClientError):
         service = stack.service()
@@ -65,24 +65,24 @@ def _set_tasks(stack: Stack, cluster: str, service: str, count: int) -> None:
 
 
 def _runs_what_is_meant(stack: Stack) -> bool:
-    """Return whether the service has the task definition of the stack, which ECS may have taken back by itself.
+    """Return whether the service has the task definition of the stack, which ECS may have rolled back by itself.
 
-    CloudFormation has called such an update complete: https://github.com/aws/containers-roadmap/issues/1205.
+    CloudFormation has reported such updates as complete: https://github.com/aws/containers-roadmap/issues/1205.
     """
     service, meant = stack.service(), stack.resource("rTaskDefinition")
     return service is None or meant is None or service["taskDefinition"] == meant
 
 
 def _failure(plan: Plan, status: str, evidence: Evidence) -> str:
-    """Return the message about a deployment that was taken back."""
+    """Return the message about a deployment that was rolled back."""
     name = plan.stack.name
     lines = [f"\nThe deployment of {name} has failed ({status})."]
     if plan.creates:
-        lines.append("Nothing of it is left but the stack's name, which the next deployment takes over.")
+        lines.append("Only the name of the stack is left; the next deployment reuses it.")
     elif status == "UPDATE_ROLLBACK_FAILED":
-        lines.append("Taking it back has failed as well: see its events.")
+        lines.append("The rollback has failed as well: see the events of the stack.")
     else:
-        lines.append("The version before is deployed, as it was.")
+        lines.append("The previous version keeps running.")
     found = evidence.advice()
     lines += [f"What to do: {text}." for text in found]
     if not found:
@@ -95,7 +95,7 @@ def describe(stack: Stack) -> str:
     found = stack.existing()
     outputs = {told["OutputKey"]: told["OutputValue"] for told in found.get("Outputs", [])}
     lines = [f"{stack.name}: {found['StackStatus']}", table(sorted(outputs.items()))]
-    service = stack.service() if "oService" in outputs else None  # a stack that was taken back has none
+    service = stack.service() if "oService" in outputs else None  # a stack that was rolled back has none
     if service is not None:
         desired, pending, running = (service[f"{kind}Count"] for kind in ("desired", "pending", "running"))
         lines.append(f"tasks: {desired} desired, {pending} pending, {running} running")

@@ -1,7 +1,7 @@
-"""Why a deployment fails: what CloudFormation, ECS and the worker say of it, and what to do about that.
+"""Finds out why a deployment fails, from CloudFormation, ECS and the worker's log, and says what to do.
 
-A stack that is taken back loses its service and its logs, and ECS forgets a task after an hour. So everything is looked
-at while the deployment runs, and printed as it is found.
+A stack that is rolled back loses its service and its logs, and ECS forgets a task after an hour. So all of them are
+read while the deployment runs, and what they say is printed at once.
 """
 
 from __future__ import annotations

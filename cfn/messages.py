@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 class DeployError(Exception):
-    """Nothing was changed, or what was changed was taken back; the message says why and what to do."""
+    """Nothing was changed, or the change was rolled back; the message says why and what to do."""
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:

@@ -87,7 +87,7 @@ def _check_status(stack: Stack, status: str | None) -> None:
         raise DeployError(f"the stack {stack.name} is being changed already ({status}): wait until that is over")
     if status == "UPDATE_ROLLBACK_FAILED":
         raise DeployError(
-            f"the stack {stack.name} could not be taken back ({status}): correct what its events name, then `aws "
+            f"the stack {stack.name} could not be rolled back ({status}): correct what its events name, then `aws "
             f"cloudformation continue-update-rollback --stack-name {stack.name}`"
         )
     if status == "DELETE_FAILED":

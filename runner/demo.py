@@ -51,8 +51,8 @@ _SAMPLE_NEXT = """\
 CALCULATION='your * expression AS result' {runner} demo YOUR.jsonl
 {runner} worker --help"""
 _OWN_NEXT = (
-    "All of this is gone when the demo ends; `{transform} run {file} OUTPUT` with the same calculation makes the same "
-    "output here."
+    "The emulator and its output are gone when the demo ends. To get the same output as a file, use the same "
+    "calculation:\n{transform} run {file} {output} {option} {calculation}"
 )
 
 _STAYING = """\
@@ -132,7 +132,10 @@ def _choose_example(file: str | None, calculation: str | None) -> _Example:
     path = Path(file)
     if not path.is_file():
         raise RunnerError(f"{file}: no such file")
-    return _Example(path, f"raw/{path.name}", calculation, _OWN_NEXT.format(file=file, **_programs()))
+    option = "-c" if Settings.read({**_SETTINGS, "CALCULATION": calculation}).is_reference else "-e"
+    quoted = {"file": file, "output": f"output-{path.name}", "calculation": calculation}
+    words = {name: shlex.quote(word) for name, word in quoted.items()}
+    return _Example(path, f"raw/{path.name}", calculation, _OWN_NEXT.format(**words, option=option, **_programs()))
 
 
 def _programs() -> dict[str, str]:
@@ -168,7 +171,7 @@ def _show(example: _Example, endpoint: str) -> int:
     output = s3.get_object(Bucket=_BUCKETS[1], Key=place)
     _say(f"s3://{_BUCKETS[0]}/{key} begins with", head)
     _say(f"s3://{_BUCKETS[1]}/{place} begins with", _head(output["Body"].read(_HEAD_BYTES)))
-    _say("and tells where it is from", json.dumps(output["Metadata"], indent=1))
+    _say("Its metadata say what it was made from", json.dumps(output["Metadata"], indent=1))
     for found in s3.list_objects_v2(Bucket=_BUCKETS[1], Prefix=f"rejects/{key}/").get("Contents", []):
         if found["Key"].endswith("index.json"):
             index = json.load(s3.get_object(Bucket=_BUCKETS[1], Key=found["Key"])["Body"])

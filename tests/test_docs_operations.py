@@ -102,7 +102,7 @@ def test_files_of_every_room_are_read() -> None:
 REASONS = [
     quoted
     for title in (
-        *("Of the data or the calculation", "Of the surroundings", "Of the message"),
+        *("The data or the calculation", "AWS or the task", "The message"),
         *("Why a worker is not healthy", "A worker that does not start"),
     )
     for quoted in items(title)
@@ -138,16 +138,19 @@ def test_each_way_to_fail_for_good_is_on_the_page(places: tuple[str, ...], names
 
 
 def test_outcomes_are_all_there_are() -> None:
-    rows = re.findall(r"^\| `(\w+)` \|.*\|.*\|$", section("What a worker that works says"), re.MULTILINE)
+    rows = re.findall(r"^\| `(\w+)` \|.*\|.*\|$", section("What a healthy worker logs"), re.MULTILINE)
     assert rows == sorted({kind.value for kind in JobResult}, key=rows.index)
 
 
 def test_events_are_logged() -> None:
     logged = {texts[0] for texts in calls_of("debug", "info", "warning", "error", "critical", "tell")}
-    named = items("What a worker that works says")
+    named = items("What a healthy worker logs")
     assert len(named) > 5
     breaker = {f"breaker {state.value}" for state in BreakerState}
     assert set(named) - {"reason"} <= logged | breaker
+    problems = {texts[0] for texts in calls_of("warning", "error", "critical", places=("runner",))}
+    assert len(problems) > 10
+    assert problems <= set(named), "an operator who sees it in the log searches the page for it"
     of_metrics = re.findall(r"^\| .* \| `([^`]+)` \|$", section("Numbers without an alarm"), re.MULTILINE)
     assert set(of_metrics) <= set(named)
     filtered = set(re.findall(r"\$\.event = \"(\w+)\"", PAGE))

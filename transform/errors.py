@@ -162,7 +162,7 @@ class OutputError(TransformError):
         >>> from transform import Calculation
         >>> Calculation.from_sql("a AS b").run(io.BytesIO(b'{"a":1}'), "absent/out.jsonl")
         Traceback (most recent call last):
-        transform.errors.OutputError: absent/out.jsonl: no such file or directory
+        transform.errors.OutputError: absent/out.jsonl: there is no directory absent
     """
 
 

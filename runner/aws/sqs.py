@@ -103,7 +103,7 @@ def find_queue(client: Any, name: str, what: str) -> tuple[str, dict[str, str]]:
     except ClientError as error:
         if names_no_queue(error.response):
             raise SettingsError(
-                f"there is no {what} {name} in {client.meta.region_name}, or none that you may know of"
+                f"there is no {what} {name} in {client.meta.region_name}, or you have no permission to see it"
                 f" ({text_of(error.response)}): check its name, account and region"
             ) from error
         refusal = to_error(error.response, error.operation_name, name)

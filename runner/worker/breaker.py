@@ -93,7 +93,7 @@ class Breaker:
     # What happens
 
     def succeeded(self, proof: Proof = Proof.JOB, *, transformed: bool = True) -> None:
-        """Note a success. That of a job closes the breaker, any other one only if it was open for want of that.
+        """Note a success. That of a job closes the breaker, any other one only if it was open because of that.
 
         Args:
             proof: What has succeeded.

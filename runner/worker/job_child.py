@@ -109,7 +109,7 @@ class JobChild:
         if status >= 0:
             return f"a job process ended with status {status}"
         name = signal.Signals(-status).name
-        why = ", most likely for want of memory: give the task more, or set WORKERS lower" if name == "SIGKILL" else ""
+        why = ", most likely because memory ran out: give the task more, or lower WORKERS" if name == "SIGKILL" else ""
         return f"a job process was killed by {name}{why}"
 
     def _send(self, message: Any) -> None:

@@ -76,7 +76,7 @@ class Cloud:
         return {"pVPCId": vpc, "pSubnetIds": ",".join(subnets)}
 
     def create(self, name: str, template: Mapping[str, Any], **given: str) -> Stack:
-        """Create a stack in that network, and wait until it is there or has been taken back."""
+        """Create a stack in that network, and wait until it is there or was rolled back."""
         usual = {**self.network, "pDockerImage": IMAGE}
         parameters = {**{name: value for name, value in usual.items() if name in template["Parameters"]}, **given}
         created = self.client("cloudformation").create_stack(

@@ -1,6 +1,6 @@
 """A deployment that goes wrong ends with what to do, and the version before stays.
 
-The stack is really taken back by the emulator, because of a resource that it cannot make. What ECS and CloudFormation
+The emulator really rolls the stack back, because of a resource that it cannot make. What ECS and CloudFormation
 say of an image that does not start comes from a proxy, in their words; what the worker says comes from a worker.
 """
 
@@ -73,7 +73,7 @@ def script(account: Account) -> Iterator[Script]:
 
 @pytest.fixture
 def broken(account: Account, script: Script) -> Iterator[None]:
-    """A template whose deployment is taken back, after the service."""
+    """A template whose deployment is rolled back, after the service."""
     path = account.clone / "cfn" / "ecs-fargate.yaml"
     good = path.read_text()
     template = without_what_is_unknown(load("fargate"))
@@ -137,7 +137,7 @@ def fails(account: Account, line: str) -> str:
     status, said = account.attempt(line)
     assert status == 2, said
     assert f"The deployment of {STACK} has failed (UPDATE_ROLLBACK_COMPLETE)" in said
-    assert "The version before is deployed, as it was." in said
+    assert "The previous version keeps running." in said
     (service,) = ecs.describe_services(**where)["services"]
     (old,) = ecs.describe_task_definition(taskDefinition=before)["taskDefinition"]["containerDefinitions"]
     (new,) = ecs.describe_task_definition(taskDefinition=service["taskDefinition"])["taskDefinition"][
@@ -226,7 +226,7 @@ def test_update_that_ecs_has_taken_back_is_no_success(account: Account, script: 
     status, said = account.attempt("make deploy-fargate YES=1 pLogDays=3 pMaxRejects=7")
     script.service_runs = None
     assert status == 2, said
-    assert "has failed (taken back by ECS)" in said
+    assert "has failed (rolled back by ECS)" in said
     assert "the task has no route to AWS" in said
 
 

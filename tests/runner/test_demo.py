@@ -56,6 +56,7 @@ def test_a_file_and_a_calculation_of_ones_own(here: Path, name: str) -> None:
     assert f"s3://demo-output/output/raw/{name} begins with" in result.stdout
     assert '{"name":"Café","stars":4,"twice":8}' in result.stdout
     assert "line 2 (offset 27): not valid JSON" in result.stdout
+    assert f"run {name} output-{name} -c calc.py\n" in result.stdout
 
 
 def test_a_calculation_that_does_not_fit_is_a_dead_letter(here: Path) -> None:

@@ -294,7 +294,7 @@ def test_each_permission_of_an_operator_is_needed(operated: Deployment, strict: 
     if kind == "rejects":
         let_leases_end(operated)
     said = operate(operated, *command(operated, NEEDED_BY[kind, action]), exit_status=1).stderr
-    assert re.search("denied|not authorized|Forbidden|may know of", said), said
+    assert re.search("denied|not authorized|Forbidden|no permission to see", said), said
 
 
 @pytest.mark.parametrize("after", ["tag", "delete"])

@@ -317,7 +317,7 @@ def test_a_job_whose_process_is_killed_is_tried_once_more(deployment: Deployment
     holding.released.set()
     assert worker.end() == 0
     (died,) = worker.of("a job process has died")
-    assert "killed by SIGKILL, most likely for want of memory" in died["reason"]
+    assert "killed by SIGKILL, most likely because memory ran out" in died["reason"]
     assert died["key"] == "in"
     assert [(line["event"], line["attempts"]) for line in worker.log if "attempts" in line] == [("done", 0)]
     assert deployment.output_of("in") == transformed(10)

@@ -238,15 +238,19 @@ def new(name: str, source: str | None, lines: int, file_format: str | None, each
     from transform.cli.scaffold import scaffold
     from transform.decode.row_format import LINES
 
+    rows, option = LINES.with_format(file_format or "lines"), "--each"
     try:
-        made = scaffold(Path(name), source, lines, LINES.with_format(file_format or "lines"), each)
+        if each:
+            rows.with_each(each)
+        option = "NAME"
+        made = scaffold(Path(name), source, lines, rows, each)
     except OptionError as error:
-        raise click.BadParameter(str(error), param_hint="NAME or --each") from None
+        raise click.BadParameter(str(error), param_hint=option) from None
     echo(f"{made.calculation}  says what to compute")
     echo(f"{made.test}  tests it: pytest {made.test}")
     left_out = f"; {made.left_out:,} that are no JSON objects were left out" if made.left_out else ""
-    rows = "rows" if each else "lines"
-    echo(f"{made.sample}  has {made.lines:,} {rows} to try it on{left_out}")
+    unit = "rows" if each else "lines"
+    echo(f"{made.sample}  has {made.lines:,} {unit} to try it on{left_out}")
     echo("", f"Next: transform preview {made.sample} -c {made.calculation}")
 
 

@@ -20,6 +20,7 @@ from transform.errors import InputError, OptionError, OutputError, TransformErro
 from transform.explore.check import check
 from transform.io.chunks import Chunk
 from transform.io.conflicts import mode_at
+from transform.io.outputs import to_output_error
 from transform.io.sources import Source, open_source
 from transform.loading import load
 from transform.terminal_text import printable
@@ -30,7 +31,7 @@ _TAKEN = {*sys.stdlib_module_names, *keyword.kwlist, "polars", "transform", "pyt
 _CALCULATION = '''\
 """What to compute: `transform run INPUT OUTPUT -c {name}.py` runs it.
 
-Each result replaces the member of its name in a line, or is appended; nothing else of the line changes.
+Each result replaces the member of its name in a line, or is appended; nothing else in the line changes.
 """
 
 import polars as pl
@@ -124,7 +125,8 @@ def scaffold(
     path = path.with_suffix("") if path.suffix == ".py" else path
     name = path.name
     if not name.isidentifier() or name in _TAKEN:
-        why = "another module has that name" if name.isidentifier() else "a Python file cannot have that name"
+        is_name = name.isidentifier() and not keyword.iskeyword(name)
+        why = "another module has that name" if is_name else "a Python module cannot have that name"
         raise OptionError(f"`{name}`: {why}; take one such as review_scores")
     made = [path.with_name(f"{name}.py"), path.with_name(f"test_{name}.py"), path.with_name(f"{name}.sample.jsonl")]
     for file in made:
@@ -272,4 +274,4 @@ def _write(path: Path, content: bytes) -> None:
         with path.open("xb") as file:
             file.write(content)
     except OSError as error:
-        raise OutputError(f"{path}: {(error.strerror or str(error)).lower()}") from None
+        raise to_output_error(str(path), error) from None

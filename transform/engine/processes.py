@@ -166,7 +166,7 @@ class _Worker:
         if status >= 0:
             return WorkerError(f"a worker process ended with status {status}")
         name = signal.Signals(-status).name
-        why = ", most likely for want of memory: give it more, or use fewer workers" if name == "SIGKILL" else ""
+        why = ", most likely because memory ran out: give it more, or use fewer workers" if name == "SIGKILL" else ""
         return WorkerError(f"a worker process was killed by {name}{why}")
 
 

@@ -243,4 +243,12 @@ def _translate_errors(name: str) -> Iterator[None]:
     except BrokenPipeError:
         raise OutputError(f"{name}: the reader closed the pipe; the output is incomplete") from None
     except OSError as error:
-        raise OutputError(f"{name}: {(error.strerror or str(error)).lower()}") from error
+        raise to_output_error(name, error) from error
+
+
+def to_output_error(name: str, error: OSError) -> OutputError:
+    """Return the error of a file that cannot be written; a directory that does not exist is named."""
+    directory = os.path.dirname(name) or "."
+    if isinstance(error, FileNotFoundError) and not os.path.isdir(directory):
+        return OutputError(f"{name}: there is no directory {directory}")
+    return OutputError(f"{name}: {(error.strerror or str(error)).lower()}")

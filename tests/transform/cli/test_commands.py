@@ -616,7 +616,7 @@ def test_output_in_a_directory_that_is_not_there_fails_before_anything_is_publis
 ) -> None:
     result = run("run", *args, *INT)
     assert result.returncode == FAILED
-    assert re.fullmatch(r"transform: absent/\S+: no such file or directory\n", result.stderr.decode())
+    assert re.fullmatch(r"transform: absent/\S+: there is no directory absent\n", result.stderr.decode())
     assert sorted(path.name for path in here.iterdir()) == ["bad.jsonl", "good.jsonl"]
 
 

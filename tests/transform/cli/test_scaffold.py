@@ -110,11 +110,11 @@ def test_nothing_is_overwritten(tmp_path: Path, command: Command, there: str) ->
     ("arguments", "status", "message"),
     [
         (["json"], USAGE, "`json`: another module has that name; take one such as review_scores"),
-        (["class"], USAGE, "`class`: another module has that name"),
-        (["a-b"], USAGE, "`a-b`: a Python file cannot have that name"),
+        (["class"], USAGE, "`class`: a Python module cannot have that name"),
+        (["a-b"], USAGE, "Invalid value for NAME: `a-b`: a Python module cannot have that name"),
         (["a", "--from", "none.jsonl"], FAILED, "none.jsonl: no such file"),
         (["a", "--from", "bad.jsonl"], FAILED, "bad.jsonl: there is no line that is a JSON object"),
-        (["nowhere/a"], FAILED, "nowhere/a.sample.jsonl: no such file or directory"),
+        (["nowhere/a"], FAILED, "nowhere/a.sample.jsonl: there is no directory nowhere"),
     ],
 )
 def test_what_cannot_be_made_is_told(

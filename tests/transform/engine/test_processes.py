@@ -254,7 +254,7 @@ def test_a_worker_that_is_killed_is_named_and_nothing_is_published(tmp_path: Pat
                 if "transform.engine.processes" in " ".join(child.cmdline()):  # the tests' S3 server is a child, too
                     child.kill()
 
-    with pytest.raises(WorkerError, match=r"killed by SIGKILL, most likely for want of memory"):
+    with pytest.raises(WorkerError, match=r"killed by SIGKILL, most likely because memory ran out"):
         CALCULATION.run(source, target, workers=2, range_bytes=RANGE_BYTES, chunk_bytes=1000, progress=kill)
     assert target.read_bytes() == b"old"
     assert sorted(path.name for path in tmp_path.iterdir()) == ["in.jsonl", "out"]
