@@ -36,7 +36,7 @@ def _connect(environment: Environment) -> Account:
 
 
 class _Commands(click.Group):
-    """Turns what was found wrong into a message, and an exit status."""
+    """Turns an error into a message and an exit status."""
 
     def invoke(self, ctx: click.Context) -> object:
         try:
@@ -46,7 +46,7 @@ class _Commands(click.Group):
         except ClientError as error:
             say(str(with_advice(DeployError(refusal(error)))))
         except BotoCoreError as error:
-            say(f"AWS cannot be asked: {error}")
+            say(f"AWS cannot be reached: {error}")
         sys.exit(_REFUSED)
 
 
@@ -85,7 +85,7 @@ def deploy(kind: str, values: tuple[str, ...]) -> None:
     if change_set or describe_change(plan.stack, environment):
         _confirm(plan, change_set)
     else:
-        say(f"{plan.stack.name} is already what is meant: nothing changes.")
+        say(f"{plan.stack.name} is up to date: nothing changes.")
     if change_set:
         deployment.carry_out(plan, change_set)
     deploy_companions(plan.stack, environment, plan.parameters)
@@ -129,7 +129,7 @@ def destroy(values: tuple[str, ...]) -> None:
 
 
 def _need_an_answer(environment: Environment) -> None:
-    """Refuse at once what could not be asked about later."""
+    """Refuse to start if the question cannot be asked later: without a terminal, and without YES or CONFIRM."""
     if not environment.options.get("YES") and not environment.options.get("CONFIRM") and not sys.stdin.isatty():
         raise DeployError(
             "make asks before it changes anything, and this is not a terminal: give YES=1 to deploy without a question"
@@ -154,7 +154,7 @@ def _confirm(plan: Plan, change_set: ChangeSet | None) -> None:
 
 
 def _agreed(name: str, environment: Environment, *, loses_data: bool) -> bool:
-    """Return whether the change is wanted; what loses data takes the name of the stack, as its deletion does."""
+    """Return whether the user agrees; a change that loses data needs the name of the stack, as its deletion does."""
     if loses_data:
         if environment.options.get("CONFIRM") is None and not sys.stdin.isatty():
             say(f"YES=1 is not enough for a change that loses data: CONFIRM={name}")

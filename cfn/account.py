@@ -1,4 +1,4 @@
-"""Where a deployment is: the account and the region, with the clients for both, and the network in them."""
+"""The account and region of a deployment, with clients for them, and the network."""
 
 from __future__ import annotations
 
@@ -46,14 +46,14 @@ class Account:
 
 
 def connect(environment: Environment, environ: Mapping[str, str]) -> Account:
-    """Return the account of an environment, after a request that shows whose it is.
+    """Return the account of an environment, after asking AWS which account the credentials belong to.
 
     Args:
         environment: What to deploy, and where.
         environ: The environment of the process.
 
     Raises:
-        DeployError: The region or the account is not known, or is another than the environment's.
+        DeployError: The region or the account is not known, or is not that of the environment.
     """
     region = _region(environment, environ)
     try:
@@ -79,7 +79,7 @@ def connect(environment: Environment, environ: Mapping[str, str]) -> Account:
 
 
 def _region(environment: Environment, environ: Mapping[str, str]) -> str | None:
-    """Return the region that is given, by the environment or else by the variables of AWS's tools."""
+    """Return the region that is given, by the environment or otherwise by the variables of AWS's tools."""
     given = environment.options.get("AWS_REGION")
     exported = {name: environ[name] for name in REGION_VARIABLES if environ.get(name)}
     for name, region in exported.items():
@@ -96,11 +96,11 @@ def network_of(account: Account, given: Mapping[str, str], now: Mapping[str, str
 
     Args:
         account: Where the network is.
-        given: The parameters that were given; `default` as the VPC means the default one.
-        now: Those of the stack.
+        given: The parameters that were given; `default` as the VPC means the default VPC.
+        now: The parameters of the stack.
 
     Raises:
-        DeployError: None is given, or there is no default one.
+        DeployError: No network is given, or there is no default VPC.
     """
     vpc, subnets = given.get("pVPCId"), given.get("pSubnetIds")
     if not vpc and not subnets and now:

@@ -1,4 +1,4 @@
-"""What a deployment would change, as it is shown before it is confirmed."""
+"""Shows what a deployment would change, before the user confirms it."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _HOLDS = {
     "AWS::SQS::Queue": ("the messages in it are lost: `runner submit` queues the objects again", True),
     "AWS::Logs::LogGroup": ("the logs in it are lost", True),
 }
-"""What becomes of what a resource holds if it is replaced or removed, and whether that is lost."""
+"""What happens to the data in a resource that is replaced or removed, and whether they are lost."""
 _REPLACED = {"True": "yes", "Conditional": "perhaps", "False": "no"}
 _PERHAPS = "may be replaced"
 _SHOWN_CHARACTERS = 60
@@ -60,7 +60,7 @@ def _calculation(plan: Plan) -> str:
         return f"{text}{f'   where {where}' if where else ''}"
     path = ROOT / "docker" / (text.partition(".py")[0] + ".py").removeprefix(IN_THE_IMAGE)
     if not path.is_file() or not plan.parameters["pDockerImage"].endswith(f":{_tag(plan)}"):
-        return f"{text} of that image, which is not of this clone"
+        return f"{text} in that image, which was not built from this clone"
     lines = _code(path.read_text(encoding="utf-8"))
     shown = "\n".join(f"    {line}" for line in lines[:_SHOWN_LINES])
     more = len(lines) - _SHOWN_LINES
@@ -68,7 +68,7 @@ def _calculation(plan: Plan) -> str:
 
 
 def _code(text: str) -> list[str]:
-    """Return the lines of a module without its docstring and imports, from the first that says what is computed."""
+    """Return the lines of a module without its docstring and imports, from the first that computes something."""
     with suppress(SyntaxError):
         for statement in ast.parse(text).body:
             constant = isinstance(statement, ast.Expr) and isinstance(statement.value, ast.Constant)

@@ -1,6 +1,6 @@
-"""The companions of the stack of the worker: its alarms, and what starts its first task at once.
+"""The companions of the worker's stack: a stack of alarms, and one that starts the first task at once.
 
-Their parameters are outputs and parameters of the other stack. They hold no data.
+Their parameters are outputs and parameters of the worker's stack. They hold no data.
 """
 
 from __future__ import annotations
@@ -27,13 +27,13 @@ def companion(stack: Stack, name: str) -> Stack:
 
 
 def companions(stack: Stack) -> list[Stack]:
-    """Return all companions of a stack that exist; not stacks of something else that happen to have such a name."""
+    """Return all companions of a stack that exist; other stacks with such a name are left out."""
     known = [(name, companion(stack, name)) for name in (WAKE, MONITORING)]
     return [one for name, one in known if (found := one.found()) and is_of(found, read_template(name))]
 
 
 def check_companions(stack: Stack) -> None:
-    """Refuse to deploy companions of a stack that would replace a stack of something else.
+    """Refuse to deploy if a companion would replace a stack that was not made from its template.
 
     Raises:
         DeployError: There is such a stack.
@@ -49,7 +49,7 @@ def check_companions(stack: Stack) -> None:
 
 
 def wakes(stack: Stack, environment: Environment) -> bool:
-    """Return whether the first task is to be started at once; as it is now if there is no file and it is not given."""
+    """Return whether the first task is to be started at once; if not given, and without a file, as the stack has it."""
     given = environment.options.get(WAKE_AT_ONCE)
     if given is None and not environment.name:
         return companion(stack, WAKE).found() is not None

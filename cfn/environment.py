@@ -1,6 +1,6 @@
 """What to deploy, and where: one validated value, from the command line and the file of an environment.
 
-Of the environment of the process only what AWS's own tools read counts: the profile, credentials and the region.
+Of the exported variables, only those that AWS's own tools read are used: profile, credentials and region.
 """
 
 from __future__ import annotations
@@ -30,20 +30,20 @@ DEFAULT_STACK = "jsonl-transform"
 COMMAND_LINE = "the command line"
 
 NOT_TO_BE_SET = {
-    "SQS_BATCH_QUEUE": "the stack makes it, or pQueueArn names it",
-    "BACKFILL_QUEUE": "the stack makes it",
-    "HMAC_KEY": "a key is no parameter; pHmacKeyArn names the secret that has it",
+    "SQS_BATCH_QUEUE": "the stack creates the queue, or pQueueArn names it",
+    "BACKFILL_QUEUE": "the stack creates the queue",
+    "HMAC_KEY": "give pHmacKeyArn instead, the ARN of the secret that has the key",
     "SETTINGS": "give each setting on its own, or pSettings",
-    "AWSRegion": "it is AWS_REGION here",
-    "AWS_DEFAULT_REGION": "it is AWS_REGION here",
-    "s3InputBucket": "it is pInputBucket here",
-    "s3OutputBucket": "it is pOutputBucket here",
-    "SQSBatchQueue": "the stack makes it, or pQueueArn names it",
-    "DEAD_LETTER_QUEUE": "the stack makes it, or pDeadLetterQueueArn names it",
-    "REJECTS_PREFIX": "the role of the worker is for rejects/ only",
-    "CHECKPOINT_PREFIX": "the role of the worker is for checkpoints/ only",
+    "AWSRegion": "give AWS_REGION instead",
+    "AWS_DEFAULT_REGION": "give AWS_REGION instead",
+    "s3InputBucket": "give pInputBucket instead",
+    "s3OutputBucket": "give pOutputBucket instead",
+    "SQSBatchQueue": "the stack creates the queue, or pQueueArn names it",
+    "DEAD_LETTER_QUEUE": "the stack creates the queue, or pDeadLetterQueueArn names it",
+    "REJECTS_PREFIX": "the worker's role allows rejects/ only",
+    "CHECKPOINT_PREFIX": "the worker's role allows checkpoints/ only",
     "WORKERS": "it follows from pCpu",
-    "METRICS_NAMESPACE": "the alarms are for the one in the template",
+    "METRICS_NAMESPACE": "the alarms watch the one in the template",
     "HEALTH_FILE": "the root file system is read-only except for /tmp",
     "PARAMETERS": "give each parameter on its own, as in make deploy-fargate pMaxTasks=50",
 }
@@ -59,7 +59,7 @@ ALIASES = {
 OF_THE_FILE = {"STACK", "AWS_REGION", "AWS_ACCOUNT_ID", "AWS_PROFILE", "TAGS", "REPOSITORY", "BASE", "pWakeAtOnce"}
 ONLY_OF_THE_COMMAND_LINE = {"ENV", "YES", "CONFIRM", "ENGINE", "BUCKET", "OUTPUT_BUCKET", "WAIT_S"}
 GUARDS = {"AWS_REGION", "AWS_ACCOUNT_ID"}
-"""What the command line may not say otherwise than the file."""
+"""Variables whose values in the file the command line may not override."""
 
 _SETTINGS = {name for told in Settings.model_fields.values() for name in setting_texts.names_of(told)}
 _PATTERNS = {
@@ -83,7 +83,7 @@ class Environment:
         options: What is for the commands, such as `STACK`.
         parameters: Parameters of the template that were given, in full and without settings.
         settings: Settings of the worker that have no parameter.
-        tags: Of the stack; None if there is no word of them.
+        tags: Tags of the stack; None if not given.
         places: Where each value was found, by its name.
     """
 

@@ -1,4 +1,4 @@
-"""The file of an environment: a line for each value, as NAME=value, which stands for itself and nothing else."""
+"""The file of an environment: one NAME=value a line, whose value is taken as it is."""
 
 from __future__ import annotations
 

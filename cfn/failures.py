@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 LOG_LINES = 12
 _TASKS_AT_ONCE = 100
 _CONSEQUENCES = ("Resource creation cancelled", "Resource update cancelled", "Resource creation Initiated")
-"""What CloudFormation says of resources that only another one has stopped."""
+"""What CloudFormation says of resources that failed only because another one did."""
 _NOT_A_FAILURE = {"UserInitiated", "SpotInterruption", "TerminationNotice"}
 _BY_ECS = "ServiceSchedulerInitiated"
 """Why a task was stopped that did not fail, unless it is for its health."""
@@ -69,8 +69,7 @@ ADVICE = [
     ),
     (
         r"failed container health checks",
-        "the worker runs, but says that it is not healthy: the log says why (`breaker open`, `denied`). See "
-        "docs/operations.md",
+        "the worker runs, but is not healthy: the log says why (`breaker open`, `denied`). See docs/operations.md",
     ),
     (
         r"unable to place a task|RESOURCE:|no container instance met",
@@ -102,11 +101,11 @@ events of a service, and of CloudFormation.
 
 @dataclass
 class Evidence:
-    """What has gone wrong with a stack since a moment.
+    """What has gone wrong with a stack since a given time.
 
     Attributes:
         stack: The stack.
-        since: The moment.
+        since: The time.
         texts: What was found, in order.
     """
 
@@ -116,7 +115,7 @@ class Evidence:
     _seen: set[str] = field(default_factory=set)
 
     def look(self) -> None:
-        """Look once more, and print what is new. What may not be looked at is left out."""
+        """Look again, and print what is new; what AWS denies is left out."""
         with suppress(ClientError):
             self._look_at_events()
         cluster, service = self.stack.resource("rECSCluster"), self.stack.resource("rECSService")

@@ -1,6 +1,6 @@
-"""What the program prints: its one error, sentences, tables, and the plain commands that do what it does.
+"""The error that the program raises, and what it prints: text, tables, and the plain commands that do the same.
 
-Texts of AWS, logs and files are other people's, so control characters in them are made visible.
+Texts from AWS, logs and files are not trusted, so control characters in them are made visible.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
 
 
 def say(text: str = "") -> None:
-    """Print lines about what is going on, on standard error."""
+    """Print lines on standard error."""
     print(printable(text, keep="\n"), file=sys.stderr, flush=True)
 
 

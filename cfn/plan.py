@@ -49,12 +49,12 @@ class Plan:
 
 
 def make_plan(account: Account, environment: Environment, kind: str) -> Plan:
-    """Return what a deployment would make, a file and the command line being the whole truth where there is a file.
+    """Return the plan of a deployment.
 
-    Without a file, parameters that are not given stay as they are.
+    With the file of an environment, parameters that are not given get their defaults; without, they stay as they are.
 
     Raises:
-        DeployError: Something is missing, or contradicts what is there.
+        DeployError: Something is missing, or contradicts the stack.
     """
     stack, template = Stack(account, environment.stack), read_template(f"ecs-{kind}")
     environment.parameters_for(template)
@@ -98,7 +98,7 @@ def _check_kind(stack: Stack, now: Mapping[str, str], kind: str) -> None:
     there = "ec2" if _INSTANCE_TYPE in now else "fargate"
     if there != kind:
         raise DeployError(
-            f"the stack {stack.name} is one of make deploy-{there}: deploy that, or name another stack by ENV or STACK"
+            f"the stack {stack.name} was made by make deploy-{there}: use that, or name another stack with ENV or STACK"
         )
 
 

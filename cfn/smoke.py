@@ -1,4 +1,4 @@
-"""A test of a deployment: the sample is uploaded, and its output compared with what was meant to be deployed."""
+"""Tests a deployment: uploads the sample, and compares its output with that of `transform run`."""
 
 from __future__ import annotations
 
@@ -50,10 +50,10 @@ _OPTIONS = {
 
 
 def smoke(account: Account, environment: Environment) -> str:
-    """Upload the sample, wait for its output, and compare it; return what was found good.
+    """Upload the sample, wait for its output, and compare it; return a sentence about the success.
 
     Raises:
-        DeployError: Something else is deployed than was meant, or the output does not come, or is another.
+        DeployError: The stack differs from what the command line and file say, or the output is missing or differs.
     """
     options, stack = environment.options, Stack(account, environment.stack)
     buckets = (options.get("BUCKET"), options.get("OUTPUT_BUCKET"))
@@ -76,14 +76,14 @@ def smoke(account: Account, environment: Environment) -> str:
     kept.write_bytes(found)
     if found != expected.read_bytes():
         raise DeployError(
-            f"s3://{buckets[1]}/{target} is not what was meant: compare {expected.relative_to(ROOT)} with "
+            f"s3://{buckets[1]}/{target} is not the expected output: compare {expected.relative_to(ROOT)} with "
             f"{kept.relative_to(ROOT)}"
         )
-    return f"good: s3://{buckets[1]}/{target} is what `transform run` makes of {SAMPLE}"
+    return f"good: s3://{buckets[1]}/{target} is the same as the output of `transform run` for {SAMPLE}"
 
 
 def _new_key(parameters: Mapping[str, str]) -> str:
-    """Return a new key that passes the filters of a deployment; of lists the first counts."""
+    """Return a new key that passes the filters of a deployment, by the first value of each list."""
     stamp = f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}-{os.getpid()}"
     prefix, suffix = (_first(parameters.get(name, "")) for name in ("pInputPrefix", "pInputSuffix"))
     return f"{prefix}smoke/{stamp}/yelp_businesses-{stamp}{suffix or '.json'}"  # OUTPUT_KEY may have only the name

@@ -1,4 +1,4 @@
-"""A stack: what CloudFormation has of it, its change sets, and how long a change of it takes."""
+"""A stack: its description by CloudFormation, its change sets, and waiting for its changes."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ class Stack:
         return self.account.client("cloudformation")
 
     def found(self) -> dict[str, Any] | None:
-        """Return what CloudFormation says of it, None if it is not there."""
+        """Return its description by CloudFormation, None if it does not exist."""
         try:
             (found,) = self.cloudformation.describe_stacks(StackName=self.name)["Stacks"]
         except ClientError as error:
@@ -73,10 +73,10 @@ class Stack:
         return dict(found)
 
     def existing(self) -> dict[str, Any]:
-        """Return what CloudFormation says of it.
+        """Return its description by CloudFormation.
 
         Raises:
-            DeployError: It is not there.
+            DeployError: It does not exist.
         """
         found = self.found()
         if found is None or found["StackStatus"] == "REVIEW_IN_PROGRESS":
@@ -87,7 +87,7 @@ class Stack:
         return found
 
     def check_own(self, found: Mapping[str, Any] | None, template: Template) -> None:
-        """Refuse a stack of something else.
+        """Refuse a stack that was made from another template.
 
         Args:
             found: What CloudFormation says of it, None if it is not there.

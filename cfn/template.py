@@ -1,4 +1,4 @@
-"""A template, as far as the program needs it: its text, and its parameters with their defaults."""
+"""A template: its text, and its parameters with their defaults."""
 
 from __future__ import annotations
 

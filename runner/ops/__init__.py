@@ -1,5 +1,5 @@
 """The operators' commands: status, submit, letters, redrive, discard, cancel, sweep.
 
-`commands` has the commands with their options and texts; the other files do the work. No other room but the command
-line uses this one.
+`commands` has the commands with their options and texts; the other files do the work. Only the command line uses this
+folder.
 """

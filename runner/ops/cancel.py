@@ -1,4 +1,4 @@
-"""Cancels jobs: writes a note about the current version of an input, which its jobs look for."""
+"""Cancels jobs: writes an object that names the current version of an input; the jobs of the input look for it."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class Cancelled:
         source: The URI of the input.
         etag: The ETag of its current version, None if there is no such object, and so nothing to cancel.
         running: Number of its jobs that have a checkpoint, and so have begun.
-        published: Whether its output was published before, which stays.
+        published: Whether an output was published before; it stays.
     """
 
     source: str

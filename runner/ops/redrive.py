@@ -74,7 +74,7 @@ def redrive(
         letters: The dead-letter queue; by default all of the deployment.
 
     Raises:
-        DeniedError, QueueError: SQS refuses; what was moved until then is moved.
+        DeniedError, QueueError: SQS refuses; the letters moved before stay moved.
     """
     done = Redriven()
     for one in deployment.dead_letters() if letters is None else [letters]:

@@ -1,4 +1,4 @@
-"""The status of a deployment: what waits, what runs and how far it has come, what has failed and why.
+"""The status of a deployment: waiting messages, running jobs with their progress, and dead letters by cause.
 
 Running jobs are known from their checkpoints, which other commands read from here as well.
 """

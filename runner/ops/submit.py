@@ -1,10 +1,10 @@
 """Puts existing objects of the input buckets on a queue, as if they had just arrived.
 
-Each object gets the event that S3 would send, but without a sequencer, which only S3 can give. The worker then goes by
-the time of the object, so that these events can come before, between or after those of S3.
+Each object gets the event that S3 would send, but without a sequencer, which only S3 can give. The worker then
+compares the times of the objects, so these events may arrive before, between or after those of S3.
 
-A `Submission` lists the objects and sends the events; a `ResumeFile` notes how far it has come, so that it can go on
-from there after an interruption.
+A `Submission` lists the objects and sends the events; a `ResumeFile` records its progress, so that it can continue
+after an interruption.
 """
 
 from __future__ import annotations

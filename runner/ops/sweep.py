@@ -3,14 +3,14 @@
 Checkpoints are removed first, each on condition that it has not changed. A worker that has resumed the job meanwhile
 either has changed the checkpoint, and keeps it with its upload, or is fenced off and starts again.
 
-Objects of rejected lines count only if the index beside them lists them. Others are of jobs that were never continued,
-for example because another calculation was deployed. The index is written at the end of a job, so the folder of a job
-that has a checkpoint, or a young object, is left alone. Young is what a running job without a checkpoint may have
-written: such a job runs for MAX_LEASE_S at most. Checkpoints are read before the folders are listed: a job that ends in
-between has its index by then, and a job that begins in between has no old objects.
+Objects of rejected lines are valid only if the index beside them lists them. Others belong to jobs that were never
+continued, for example because another calculation was deployed. The index is written at the end of a job, so the folder
+of a job is left alone if the job has a checkpoint, or if an object in it is young: a running job without a checkpoint
+may have written it, as such a job runs for MAX_LEASE_S at most. Checkpoints are read before the folders are listed: a
+job that ends in between has its index by then, and a job that begins in between has no old objects.
 
-An index counts only if one of the objects exists that it lists. It may have taken effect after its worker had died, and
-after another one had given the job up and deleted the objects.
+An index is valid only if one of the objects that it lists exists. S3 may have written it after its worker had died, and
+after another worker had given up the job and deleted the objects.
 """
 
 from __future__ import annotations

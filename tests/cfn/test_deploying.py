@@ -280,7 +280,7 @@ def test_the_other_kind_of_stack_is_refused(account: Account, name: str) -> None
     write(account, name)
     done(account, f"make deploy-fargate ENV={name} YES=1")
     said = refused(account, f"make deploy-ec2 ENV={name} YES=1")
-    assert f"jsonl-transform-{name} is one of make deploy-fargate" in said
+    assert f"jsonl-transform-{name} was made by make deploy-fargate" in said
 
 
 def test_ec2(account: Account, name: str) -> None:

@@ -261,7 +261,7 @@ def test_update_begins_with_a_task_that_shows_whether_it_starts(account: Account
         ("ResourceInitializationError: ... unable to retrieve secret from asm: AccessDeniedException", "pHmacKeyArn"),
         ("OutOfMemoryError: Container killed due to memory usage", "raise pMemory"),
         ("  worker: exit status 137", "raise pMemory"),
-        ("Task failed container health checks", "says that it is not healthy"),
+        ("Task failed container health checks", "the worker runs, but is not healthy"),
         (
             "(service x) was unable to place a task because no container instance met all of its requirements.",
             "no instance",

@@ -248,7 +248,7 @@ def _translate_errors(name: str) -> Iterator[None]:
 
 def to_output_error(name: str, error: OSError) -> OutputError:
     """Return the error of a file that cannot be written; a directory that does not exist is named."""
-    directory = os.path.dirname(name) or "."
-    if isinstance(error, FileNotFoundError) and not os.path.isdir(directory):
+    directory = Path(name).parent
+    if isinstance(error, FileNotFoundError) and not directory.is_dir():
         return OutputError(f"{name}: there is no directory {directory}")
     return OutputError(f"{name}: {(error.strerror or str(error)).lower()}")
