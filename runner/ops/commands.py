@@ -158,7 +158,7 @@ def discard(reason: str | None, key: str | None, *, dry_run: bool, as_json: bool
     from runner.ops.redrive import discard as throw_away
 
     if reason is None and key is None:
-        raise click.UsageError("say which: --reason TEXT, --key GLOB or both of them")
+        raise click.UsageError("select letters with --reason TEXT, --key GLOB or both")
     count, do = 0, list_letters if dry_run else throw_away
     for letter in do(Deployment.open(os.environ), LetterFilter(reason, key)):
         _tell_letter(letter, as_json=as_json)
@@ -186,7 +186,7 @@ def redrive(reason: str | None, key: str | None, *, everything: bool, dry_run: b
     from runner.ops.reports import causes_text
 
     if everything == (reason is not None or key is not None):
-        raise click.UsageError("say which: --reason TEXT, --key GLOB or both of them, or --all")
+        raise click.UsageError("select either --all letters, or some with --reason TEXT, --key GLOB or both")
     done = move_back(Deployment.open(os.environ), LetterFilter(reason, key), dry_run=dry_run)
     text = [
         *causes_text("would be moved" if dry_run else "moved back to the queue", done.moved),

@@ -60,11 +60,12 @@ def _progress(job: JobStatus) -> str:
 def tally_text(done: Tally, lane: Lane, *, dry_run: bool) -> Iterator[str]:
     """Yield the lines on what was submitted to a queue."""
     if dry_run and done.samples:
-        yield "The first of them:" if done.objects > len(done.samples) else "These:"
+        yield "The first objects:" if done.objects > len(done.samples) else "The objects:"
         yield from (f"  {uri}" for uri in done.samples)
     put = "would be put" if dry_run else "put"
     queue = "backfill queue" if lane is Lane.BACKFILL else "queue"
-    yield f"{done.objects:,} objects of {format_size(done.bytes, fixed=True)} {put} on the {queue}"
+    unit = "object" if done.objects == 1 else "objects"
+    yield f"{done.objects:,} {unit} of {format_size(done.bytes, fixed=True)} {put} on the {queue}"
     yield from (f"  {count:,} left out: {reason}" for reason, count in sorted(done.left_out.items()))
 
 
@@ -86,12 +87,12 @@ def cancelled_text(cancelled: Iterable[Cancelled], look_s: float, *, dry_run: bo
     """Yield the lines on what was cancelled, and on what that does and does not do."""
     for one in cancelled:
         if one.etag is None:
-            yield f"{one.source}: there is no such object, so nothing to cancel; a job of an earlier one ends by itself"
+            yield f"{one.source}: there is no such object; jobs of an object that was deleted end by themselves"
             continue
         if one.running:
-            begun = f"has begun, and stops within about {look_s:.0f} s; what it has uploaded is removed"
+            jobs = f"Its job has begun: it stops within about {look_s:.0f} s, and its uploaded parts are removed"
         else:
-            begun = f"has no checkpoint: if it runs it stops within about {look_s:.0f} s, if it waits it never begins"
-        yield f"{one.source}: {'would be ' if dry_run else ''}cancelled. Its job {begun}"
+            jobs = f"No checkpoint: a running job stops within about {look_s:.0f} s, a waiting one never starts"
+        yield f"{one.source}: {'would be ' if dry_run else ''}cancelled. {jobs}"
         if one.published:
-            yield "  An output of it was published before, and stays"
+            yield "  An output was published before; it stays"

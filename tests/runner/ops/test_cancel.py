@@ -184,7 +184,7 @@ def test_an_output_that_stands_stays(jobs: Jobs) -> None:
     assert jobs.do().kind is JobResult.DONE
     told = cancelled(jobs.deployment)
     assert told["published"]
-    assert "An output of it was published before, and stays" in operate(jobs.deployment, "cancel", KEY).stdout
+    assert "An output was published before; it stays" in operate(jobs.deployment, "cancel", KEY).stdout
     assert jobs.do(again=True).kind is JobResult.DUPLICATE
     assert jobs.do(again=True, CALCULATION="a + 2 AS b").kind is JobResult.CANCELLED
     assert jobs.output() == transformed(10)

@@ -182,7 +182,7 @@ def test_none_is_lost_when_it_is_broken_off(dead: Deployment, operation: str) ->
 
 def test_one_has_to_say_which(deployment: Deployment) -> None:
     said = operate(deployment, "redrive", exit_status=2).stderr
-    assert "say which: --reason TEXT, --key GLOB or both of them, or --all" in said
+    assert "select either --all letters, or some with --reason TEXT, --key GLOB or both" in said
     operate(deployment, "redrive", "--all", "--reason", "no", exit_status=2)
     assert operate(deployment, "redrive", "--all").stdout == "There are no dead letters\n"
 

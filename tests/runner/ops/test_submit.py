@@ -129,7 +129,7 @@ def test_nothing_is_sent_by_a_dry_run(deployment: Deployment, tmp_path: Path) ->
         deployment.put(f"{number:02}", b"{}")
     place = tmp_path / "place"
     said = operate(deployment, "submit", all_of(deployment), "--dry-run", "--resume-file", str(place)).stdout
-    assert said.splitlines()[0] == "The first of them:"
+    assert said.splitlines()[0] == "The first objects:"
     assert said.splitlines()[-1] == "15 objects of 30 B would be put on the queue"
     assert said.count("s3://") == 10
     assert keys(deployment) == []
