@@ -242,10 +242,10 @@ def test_rejects_up_to_there_are_kept(jobs: Jobs, proxy: Proxy) -> None:
 def test_what_is_not_there_is_told(deployment: Deployment) -> None:
     deployment.put("a", b"{}")
     said = operate(deployment, "cancel", "a", "--dry-run").stdout
-    assert f"s3://{deployment.input}/a: would be cancelled. Its job has no checkpoint" in said
+    assert f"s3://{deployment.input}/a: would be cancelled. No checkpoint: a running job" in said
     assert deployment.stored_keys() == []
     said = operate(deployment, "cancel", "a", f"s3://{deployment.input}/b", exit_status=1).stdout
-    assert f"s3://{deployment.input}/a: cancelled. Its job has no checkpoint" in said
+    assert f"s3://{deployment.input}/a: cancelled. No checkpoint: a running job" in said
     assert f"s3://{deployment.input}/b: there is no such object" in said
     said = operate(deployment, "cancel", "s3://another/a", exit_status=1).stderr
     assert f"expected a key, or s3://{deployment.input}/KEY" in said
