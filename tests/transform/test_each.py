@@ -221,10 +221,16 @@ def test_rows_are_in_the_digest_and_travel_with_the_calculation() -> None:
     assert pickle.loads(pickle.dumps(plain.each("r", "a"))).digest == plain.each("r", "a").digest
 
 
-@pytest.mark.parametrize("path", ["", "a,b", "a..b", '"a', "a.", 'a"b"', 5])
+@pytest.mark.parametrize("path", ["", "a,b", "a..b", '"a', "a.", 'a"b"', "a\udcff", '"\ud83d"', 5, None, ["a"]])
 def test_paths_that_are_none_are_refused(path: Any) -> None:
     with pytest.raises(OptionError, match="path"):
         LINES.with_each(path)
+
+
+@pytest.mark.parametrize("beside", ["a,", ",", '"a', "a.\udcff", 5, None, ["a"], ("a",), b"a"])
+def test_members_that_are_none_are_refused(beside: Any) -> None:
+    with pytest.raises(OptionError, match="expected paths of members"):
+        LINES.with_each("r", beside)
 
 
 def test_two_members_of_one_name_are_refused() -> None:

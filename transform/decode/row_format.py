@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Self
 
 from transform.errors import OptionError
 from transform.io.chunks import CHUNK_BYTES, MAX_LINE_BYTES, Chunk, LongLine, ReadInto, read_chunks
+from transform.terminal_text import has_lone_surrogate
 
 if TYPE_CHECKING:
     from transform.decode.elements import Elements
@@ -53,7 +54,8 @@ class RowFormat:
         Raises:
             OptionError: A path is invalid, or two of the members have one name.
         """
-        paths, members = parse_paths(path), parse_paths(beside) if beside.strip() else []
+        nothing = isinstance(beside, str) and not beside.strip()
+        paths, members = parse_paths(path), [] if nothing else parse_paths(beside)
         if len(paths) != 1:
             raise OptionError(f"each is the path of one array, such as Records, not {path!r:.80}")
         names = [member[-1] for member in members]
@@ -139,7 +141,8 @@ def parse_paths(text: str) -> list[Path]:
     names: tuple[str, ...] = ()
     position = 0
     while True:
-        name = _NAME.match(text, position) if isinstance(text, str) else None
+        is_text = isinstance(text, str) and not has_lone_surrogate(text)
+        name = _NAME.match(text, position) if is_text else None
         if name is None or not (name["quoted"] is not None or name["plain"]):
             raise OptionError(f"expected paths of members such as Records or detail.items, not {text!r:.80}")
         names += (name["plain"] if name["quoted"] is None else name["quoted"].replace('""', '"'),)

@@ -10,6 +10,7 @@ from transform.errors import CalculationError
 from transform.expressions import sql
 from transform.expressions.origins import COLUMNS
 from transform.expressions.sql_tokens import pieces, shown
+from transform.terminal_text import has_lone_surrogate
 
 _CLOCK = re.compile(r"\b(now|current_date|current_time|current_timestamp|localtime|localtimestamp)\b", re.IGNORECASE)
 _MOMENT = re.compile(r"\b(\d{4}-\d\d-\d\d[ T]\d\d:\d\d:\d\d\.\d{6})|\b(\d{10}\.\d+)\b")
@@ -30,6 +31,8 @@ def name_results(exprs: Sequence[object], named: Mapping[str, object]) -> dict[s
     results: dict[str, pl.Expr] = {}
     pairs = [(None, value) for value in exprs] + [(str(name), value) for name, value in named.items()]
     for keyword, value in pairs:
+        if keyword is not None and has_lone_surrogate(keyword):
+            raise CalculationError(f"the name of a result is not valid Unicode: {keyword!r:.80}")
         expr = to_expression(value, literal=keyword is not None)
         name = keyword if keyword is not None else _own_name(expr)
         if name in results:
@@ -51,6 +54,8 @@ def to_expression(value: object, *, literal: bool = False) -> pl.Expr:
     if isinstance(value, pl.Expr):
         expr = value
     elif isinstance(value, str):
+        if has_lone_surrogate(value):
+            raise CalculationError(f"the name of a column is not valid Unicode: {value!r:.80}")
         expr = pl.col(value)
     elif literal and (value is None or isinstance(value, bool | int | float)):
         expr = pl.lit(value)
@@ -101,6 +106,8 @@ def parse_sql(text: str) -> list[pl.Expr]:
         CalculationError: polars does not understand the text, it calls a function that is not taken, or it reads the
             clock.
     """
+    if has_lone_surrogate(text):
+        raise CalculationError(f"the SQL {text!r:.80} is not valid Unicode")
     exprs: list[pl.Expr] = []
     cut = list(pieces(text))
     for place, piece in enumerate(cut, 1):

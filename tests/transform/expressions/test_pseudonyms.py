@@ -21,6 +21,7 @@ from transform import Calculation, CalculationError, CalculationsByPrefix, hmac_
 from transform.expressions.pseudonyms import KEY_VARIABLE, fingerprint, read_key
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
 KEY, OTHER = "0123456789abcdef" * 2, "é" * 40
@@ -193,8 +194,13 @@ def test_what_cannot_be_hashed_is_refused(text: str, value: object) -> None:
 def test_elements_of_lists_are_refused() -> None:
     with pytest.raises(CalculationError, match="elements of lists cannot be hashed"):
         rows([{"v": ["a"]}], Calculation(h=pl.col("v").list.eval(sha256(pl.element()))))
-    with pytest.raises(CalculationError, match="takes an expression or the name of a column"):
-        sha256(3)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("function", [sha256, hmac_sha256, mask])
+@pytest.mark.parametrize("value", [3, None, True, b"s", ["s"], pl.Series(["s"]), "\ud83d"])
+def test_they_take_an_expression_or_a_name(function: Callable[[Any], pl.Expr], value: Any) -> None:
+    with pytest.raises(CalculationError, match=f"{function.__name__} takes an expression or the name of a column"):
+        function(value)
 
 
 @pytest.mark.parametrize("text", ["SHA256(s)", "HMAC_SHA256(s)", "MASK(s)"])
