@@ -245,7 +245,7 @@ def new(name: str, source: str | None, lines: int, file_format: str | None, each
     echo(f"{made.calculation}  says what to compute")
     echo(f"{made.test}  tests it: pytest {made.test}")
     left_out = f"; {made.left_out:,} that are no JSON objects were left out" if made.left_out else ""
-    rows = "rows" if each else "lines"
+    rows = ("row" if each else "line") + "s" * (made.lines != 1)
     echo(f"{made.sample}  has {made.lines:,} {rows} to try it on{left_out}")
     echo("", f"Next: transform preview {made.sample} -c {made.calculation}")
 

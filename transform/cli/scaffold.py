@@ -192,12 +192,12 @@ def _elements_of(
         raise OptionError("--each needs --from, as the invented businesses have no array")
     lines, taken, left_out = [], list[bytes](), 0
     for line in _lines_of(source, max_rows, rows)[0]:
-        inside = [_OBJECT.decode(line)]  # the objects on the way to the array
         try:
+            inside = [_OBJECT.decode(line)]  # the objects on the way to the array
             for step in where[:-1]:
                 inside.append(_OBJECT.decode(inside[-1][step]))
             elements = _ARRAY.decode(inside[-1][where[-1]])
-        except (KeyError, msgspec.DecodeError):
+        except (KeyError, msgspec.DecodeError):  # there is no array, or a lone surrogate in the line
             continue
         objects = [text for text in map(bytes, elements) if text.startswith(b"{")]
         left_out += len(elements) - len(objects)
