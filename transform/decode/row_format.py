@@ -68,6 +68,12 @@ class RowFormat:
         """Whether a row ends with its line, so that rows can be found from any offset on."""
         return self.format == "lines"
 
+    def describe(self) -> list[tuple[str, str]]:
+        """Return the options that differ from their defaults, by name, as the command takes them."""
+        options = [("format", self.format if not self.in_lines else "")]
+        options += [("each", spelled(self.each) if self.each else ""), ("with", ", ".join(map(spelled, self.beside)))]
+        return [(name, text) for name, text in options if text]
+
     def digest_parts(self) -> list[bytes]:
         """Return what the digest of a calculation has of it: nothing if rows are lines."""
         return [] if self == LINES else [f"rows {self.format} {self.each} {self.beside}".encode()]
@@ -78,7 +84,7 @@ class RowFormat:
             return None
         from transform.decode.elements import Elements  # noqa: PLC0415 - it imports numpy
 
-        return Elements(self.each, self.beside, max_line_bytes)
+        return Elements(self.each, self.beside, max_line_bytes, spelled(self.each))
 
     def expanded(
         self, chunks: Iterable[Chunk | LongLine], max_line_bytes: int = MAX_LINE_BYTES
@@ -122,6 +128,19 @@ class RowFormat:
 
 LINES = RowFormat()
 _NAME = re.compile(r'\s*+(?:"(?P<quoted>(?:[^"]|"")*+)"|(?P<plain>[^".,]*?))\s*+(?P<end>[.,]|\Z)')
+
+
+def spelled(path: Path) -> str:
+    """Return a path as `parse_paths` takes it.
+
+    Example:
+        >>> spelled(("detail", "a.b"))
+        'detail."a.b"'
+    """
+    return ".".join(
+        '"{}"'.format(name.replace('"', '""')) if not name or name.strip() != name or set(name) & set('.,"') else name
+        for name in path
+    )
 
 
 def parse_paths(text: str) -> list[Path]:

@@ -9,6 +9,7 @@ import polars as pl
 from transform.errors import CalculationError
 from transform.expressions import sql
 from transform.expressions.origins import COLUMNS
+from transform.expressions.pseudonyms import as_text
 from transform.expressions.sql_tokens import pieces, shown
 from transform.terminal_text import has_lone_surrogate
 
@@ -72,7 +73,8 @@ def to_expression(value: object, *, literal: bool = False) -> pl.Expr:
         several = False  # unknown without the columns, as for a selector
     if several:
         raise CalculationError(
-            f"`{expr}` stands for several columns, or for columns by their place; name one column in each expression"
+            f"`{as_text(expr)}` stands for several columns, or for columns by their place; name one column in each "
+            "expression"
         )
     _refuse_moment(expr)
     return expr
@@ -90,11 +92,11 @@ def _own_name(expr: pl.Expr) -> str:
         name = expr.meta.output_name()
         unnamed = expr.meta.undo_aliases().meta.eq(expr)
     except pl.exceptions.PolarsError as error:
-        raise CalculationError(f"`{expr}`: {first_line(error)}") from None
+        raise CalculationError(f"`{as_text(expr)}`: {first_line(error)}") from None
     if unnamed and (not expr.meta.is_column() or name in COLUMNS):
         raise CalculationError(
-            f"`{expr}` needs a name for its result: write it with AS in SQL, as a keyword or with .alias(…) in "
-            f"Python. (polars alone would name it `{name}` and replace that member.)"
+            f"`{as_text(expr)}` needs a name for its result: write it with AS in SQL, as a keyword or with .alias(…) "
+            f"in Python. (polars alone would name it `{name}` and replace that member.)"
         )
     return name
 
@@ -171,7 +173,7 @@ def shown_pieces(texts: Sequence[str]) -> list[str]:
 def in_sql(message: str, exprs: Sequence[pl.Expr], written: Sequence[str]) -> str:
     """Return a message with the SQL of expressions as it was written."""
     for expr, text in zip(exprs, written, strict=False):
-        message = message.replace(f"`{expr}`", f"`{text}`")
+        message = message.replace(f"`{as_text(expr)}`", f"`{text}`")
     return message
 
 

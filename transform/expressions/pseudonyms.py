@@ -93,6 +93,11 @@ def _to_expression(value: pl.Expr | str, function: str) -> pl.Expr:
     return pl.col(value)
 
 
+def as_text(expr: pl.Expr) -> str:
+    """Return an expression as messages show it, which is how polars does, except for hashes."""
+    return str(expr).replace(f'"{MARK}".str.concat_horizontal', "hash")
+
+
 def uses_key(exprs: Iterable[pl.Expr]) -> bool:
     """Return whether any of the expressions needs the key."""
     content = [expr.meta.serialize() for expr in exprs]

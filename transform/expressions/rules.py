@@ -36,7 +36,9 @@ class Rule:
     @property
     def text(self) -> str:
         """The condition as messages show it."""
-        return self.sql or str(self.predicate)
+        from transform.expressions.pseudonyms import as_text  # noqa: PLC0415 - it imports polars
+
+        return self.sql or as_text(self.predicate)
 
 
 def checked_reason(reason: object, condition: str) -> str:

@@ -17,7 +17,16 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tests.transform.native.test_hashes import HMAC_SHA256, SHA256
-from transform import Calculation, CalculationError, CalculationsByPrefix, hmac_sha256, load, mask, sha256
+from transform import (
+    Calculation,
+    CalculationError,
+    CalculationsByPrefix,
+    TransformError,
+    hmac_sha256,
+    load,
+    mask,
+    sha256,
+)
 from transform.expressions.pseudonyms import KEY_VARIABLE, fingerprint, read_key
 
 if TYPE_CHECKING:
@@ -207,6 +216,23 @@ def test_they_take_an_expression_or_a_name(function: Callable[[Any], pl.Expr], v
 def test_a_result_needs_a_name(text: str) -> None:
     with pytest.raises(CalculationError, match="needs a name"):
         Calculation.from_sql(text)
+
+
+def test_no_message_shows_how_a_hash_is_marked() -> None:
+    calculation = Calculation(h=sha256("s")).filter(hmac_sha256("s") != "").reject(sha256("s") == "")
+    shown = [str(calculation), calculation._repr_html_()]
+    for make in (
+        lambda: Calculation(sha256("s")),
+        lambda: Calculation(h=sha256(pl.all())),
+        lambda: rows([{"s": ["a"]}], Calculation(h=pl.col("s").list.eval(sha256(pl.element())))),
+        lambda: rows([{"s": "a"}], Calculation(h=1).filter(sha256("s"))),
+        lambda: rows([{"s": "a"}], Calculation(h=1).reject(sha256("s") != "")),
+    ):
+        with pytest.raises(TransformError) as caught:
+            make()
+        shown.append(str(caught.value))
+    for text in shown:
+        assert ("the hash of" in text, "concat" in text, "hash([" in text) == (False, False, True), text
 
 
 def test_null_is_null() -> None:
