@@ -18,8 +18,10 @@ same time, or much later if the same content is uploaded again, while the output
   again from the beginning.
 
 What an attempt has left that was killed is deleted at the end of the next one, after its index was written, unless it
-is younger than the index. An object that a frozen worker writes after that stays, without being named by the index: the
-lease is checked before each request, so it is one at most. `runner sweep` deletes it.
+is younger than the index. Without an index only those of its own earlier start are deleted: an attempt that was
+cancelled before it had rejected a line cannot know whether another worker does the same job. An object that a frozen
+worker writes after that stays, without being named by the index: the lease is checked before each request, so it is one
+at most. `runner sweep` deletes it.
 """
 
 from __future__ import annotations
@@ -27,7 +29,7 @@ from __future__ import annotations
 import json
 import re
 from dataclasses import asdict
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from runner.aws.bucket import list_objects
@@ -36,6 +38,7 @@ from transform import format_exact_size
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
+    from datetime import datetime
 
     from runner.aws.bucket import Store
     from runner.machine import Clock
@@ -90,7 +93,6 @@ class RejectObjects:
         self._writer = writer[:_WRITER_CHARACTERS]
         self._clock = clock
         self._begun = clock.monotonic()
-        self._begun_at = datetime.fromtimestamp(int(clock.time()), UTC)  # whole seconds, as S3 has them
         self._check = check
         self._buffer = bytearray()
         self.names = [*names]
@@ -159,30 +161,29 @@ class RejectObjects:
                 f"the last {summary.rejects_left_out} of {summary.rejected} rejected lines were counted, but not kept: "
                 f"a job keeps {format_exact_size(self._max_bytes)} of them at most"
             )
-        has_index = bool(self.names or summary.rejects_left_out)
-        if has_index:
+        if self.names or summary.rejects_left_out:
             self._write_index(summary, about)
-        if tidy:
-            self._tidy(has_index=has_index)
+            if tidy:
+                self._tidy()
+        elif self._replaced and self._store.read(self.folder + INDEX_NAME) is None:
+            self._check()
+            self._delete(self._replaced)
 
-    def _tidy(self, *, has_index: bool) -> None:
-        """Delete objects of an earlier start, and those older than the index or, without one, than this attempt.
+    def _tidy(self) -> None:
+        """Delete objects of an earlier start, and those older than the index.
 
         Younger ones may be of a worker that has begun the same job since. They are left to `runner sweep`. Those of the
         second of the index are deleted as well: a worker that writes them finds the index, and leaves it as it is.
         """
         self._check()
         found = [*list_objects(self._store, self.folder)]
-        kept, last = {*self.names, *self._doubles}, self._begun_at - timedelta(seconds=1)
-        if has_index:
-            indexed = [one["LastModified"] for one in found if one["ETag"] == self._index]
-            if not indexed:  # another worker has replaced it
-                return
-            last = indexed[0]
-            kept.add(INDEX_NAME)
+        indexed = [one["LastModified"] for one in found if one["ETag"] == self._index]
+        if not indexed:  # another worker has replaced it
+            return
+        kept = {*self.names, *self._doubles, INDEX_NAME}
         for one in found:
             name = one["Key"].removeprefix(self.folder)
-            if name not in kept and (one["LastModified"] <= last or name in self._replaced):
+            if name not in kept and (one["LastModified"] <= indexed[0] or name in self._replaced):
                 self._check()
                 self._store.delete(one["Key"])
 

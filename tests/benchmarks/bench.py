@@ -167,7 +167,8 @@ def main(
     operations = () if shares else chosen_operations(only)
     choice = Choice(operations, memory, starting, queue, shares, **numbers)
     results: Row = {}
-    compileall.compile_dir(ROOT / "transform", quiet=1)  # as the libraries beside it were when they were installed
+    for package in ("transform", "runner"):
+        compileall.compile_dir(ROOT / package, quiet=1)  # as the libraries beside it were when they were installed
     try:
         run_parts(choice, results)
     except (NoRoomError, UnexpectedExitError, DisagreementError) as error:
