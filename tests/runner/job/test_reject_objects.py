@@ -306,8 +306,8 @@ def test_without_the_lease_nothing_is_written_or_deleted() -> None:
     objects(s3, "other", b"1\n")
     frozen = RejectObjects(Store(OUTPUT, s3), FOLDER, "frozen", s3.clock, lost)
     before = len(s3.requests)
+    frozen.finish(Summary(), ABOUT, tidy=True)
     for tidy in (False, True):
-        frozen.finish(Summary(), ABOUT, tidy=True)
         frozen.write(b"1\n", Summary())
         with pytest.raises(StoppedError):
             frozen.finish(Summary(rejected=1), ABOUT, tidy=tidy)
@@ -517,19 +517,49 @@ def test_a_job_that_has_published_is_done_although_it_cannot_delete_its_doubles(
     assert len(refused) == 1
 
 
+@pytest.mark.parametrize("pause_s", [0, 60])
 @pytest.mark.parametrize("starts", [2, 3])
-def test_an_index_in_the_place_of_that_of_an_earlier_start_is_retracted(starts: int) -> None:
+def test_an_index_in_the_place_of_that_of_an_earlier_start_is_retracted(starts: int, pause_s: float) -> None:
     """The output was refused with 409 after its index had been written, and the next start finds a newer output."""
     s3 = MemoryS3()
     mine = objects(s3, "start1", b"1\n")
     mine.finish(Summary(rejected=1), ABOUT, tidy=False)
     for number in range(2, starts + 1):
-        s3.clock.now += 60
+        s3.clock.now += pause_s
         earlier, mine = mine, objects(s3, f"start{number}", b"1\n")
         mine.replace(earlier)
         mine.finish(Summary(rejected=1), ABOUT, tidy=True)
     mine.retract()
     mine.discard(bool)
+    assert s3.keys(FOLDER) == []
+
+
+@pytest.mark.parametrize("starts", [2, 3])
+@pytest.mark.parametrize("end", ["superseded", "cancelled"])
+def test_an_index_is_retracted_if_the_next_start_ends_before_it_has_rejected_a_line(starts: int, end: str) -> None:
+    """The output was refused with 409 after its index had been written, because the input had been overwritten."""
+    s3 = MemoryS3()
+    mine = objects(s3, "start1", b"1\n")
+    mine.finish(Summary(rejected=1), ABOUT, tidy=False)
+    for number in range(2, starts + 1):
+        earlier, mine = mine, objects(s3, f"start{number}")
+        mine.replace(earlier)
+    if end == "cancelled":
+        mine.finish(Summary(), {**ABOUT, "outcome": end}, tidy=True)
+    else:
+        mine.retract()
+        mine.discard(bool)
+    assert s3.keys(FOLDER) == []
+
+
+def test_what_an_earlier_start_has_put_into_a_checkpoint_stays_while_there_is_one() -> None:
+    s3 = MemoryS3()
+    earlier, mine = objects(s3, "start1", b"1\n"), objects(s3, "start2")
+    assert earlier.names_for_checkpoint()
+    mine.replace(earlier)
+    mine.discard(lambda: True)
+    assert s3.keys(FOLDER) == [f"{FOLDER}00000001-start1.jsonl"]
+    mine.discard(lambda: False)
     assert s3.keys(FOLDER) == []
 
 
