@@ -14,7 +14,7 @@ from runner.job.protocol import JobResult
 from runner.job.rejects import RejectObjects
 from tests.support.jobs import Free, Killed
 from tests.support.memory import INPUT, KEY, OUTPUT, OUTPUT_KEY, MemoryJobs, MemoryS3, refusal
-from transform import Summary
+from transform import SourceChangedError, Summary
 
 FOLDER = "rejects/in/a/job/"
 ABOUT = {"job": "job", "outcome": "published"}
@@ -491,6 +491,28 @@ def test_a_job_whose_input_changes_after_another_worker_has_published_leaves_the
     jobs.s3.before = before
     assert jobs.do(event).kind is JobResult.DUPLICATE
     check_index(jobs.s3, folder)
+
+
+def test_a_job_whose_input_changes_after_it_has_started_again_leaves_no_rejects() -> None:
+    jobs = MemoryJobs()
+    jobs.s3.put(KEY, LARGE)
+    event = jobs.event()
+    starts: list[int] = []
+
+    def before(operation: str, _arguments: dict[str, Any]) -> None:
+        if operation == "complete_multipart_upload":
+            starts.append(len([key for key in jobs.s3.keys("rejects/") if key.endswith("index.json")]))
+            raise refusal(409, "ConditionalRequestConflict")
+
+    def read() -> None:
+        if starts:
+            jobs.s3.put(KEY, b"")
+            raise SourceChangedError(f"s3://{INPUT}/{KEY}: is not what was read before")
+
+    jobs.s3.before = before
+    assert jobs.do(event, control=Free(check=read)).kind is JobResult.SUPERSEDED
+    assert starts == [1], "its index was written"
+    assert (jobs.s3.keys("rejects/"), jobs.left()) == ([], [])
 
 
 def test_a_job_that_has_published_is_done_although_it_cannot_delete_its_doubles() -> None:
