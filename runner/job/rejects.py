@@ -170,7 +170,7 @@ class RejectObjects:
             self._check()
             self.retract()
             if self._store.read(self.folder + INDEX_NAME) is None:
-                self._delete(self._replaced)
+                self._delete(self._replaced, self._check)
 
     def _tidy(self) -> None:
         """Delete objects of an earlier start, and those older than the index.
@@ -323,8 +323,9 @@ class RejectObjects:
         names = [key.removeprefix(self.folder) for key in found if key.startswith(self.folder)]
         return [name for name in names if _OBJECT_NAME.fullmatch(name)]
 
-    def _delete(self, names: Iterable[str]) -> None:
+    def _delete(self, names: Iterable[str], check: Callable[[], None] = lambda: None) -> None:
         for name in sorted(names):
+            check()
             self._store.delete(self.folder + name)
 
 

@@ -297,6 +297,22 @@ def test_an_index_that_replaces_another_is_recognised_if_its_answer_was_lost(age
     assert check_index(s3) == [b"1\n"]
 
 
+def test_the_lease_is_checked_before_each_object_of_an_earlier_start_is_deleted() -> None:
+    s3, checks = MemoryS3(), list[int]()
+
+    def check() -> None:
+        checks.append(len(s3.keys(FOLDER)))
+        if checks[-1] == 2:
+            raise StoppedError("the lease has run out")
+
+    earlier = objects(s3, "early", b"1\n", b"2\n", b"3\n")
+    mine = objects(s3, "mine", check=check)
+    mine.replace(earlier)
+    with pytest.raises(StoppedError):
+        mine.finish(Summary(), {**ABOUT, "outcome": "cancelled"}, tidy=True)
+    assert s3.keys(FOLDER) == [f"{FOLDER}00000002-early.jsonl", f"{FOLDER}00000003-early.jsonl"]
+
+
 def test_without_the_lease_nothing_is_written_or_deleted() -> None:
     s3 = MemoryS3()
 
