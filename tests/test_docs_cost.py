@@ -27,6 +27,13 @@ def rows() -> dict[str, list[float]]:
     return {way: [number(cell) for cell in cells.split(" | ")] for way, cells in found}
 
 
+def s3_rows() -> dict[str, list[float]]:
+    """Return the same numbers of each way from S3 to S3."""
+    table = PAGE.partition("| from S3 to S3 |")[2].partition("\n\n")[0]
+    cells = [line.strip("| ").split(" | ") for line in table.splitlines()[2:]]
+    return {way: [number(cell) for cell in numbers] for way, *numbers in cells}
+
+
 def dollars_per_vcpu_hour() -> float:
     per_vcpu, per_gb = (number(text) for text in re.findall(r"\$0\.04048|\$0\.004445", PAGE)[:2])
     return per_vcpu + GIB_PER_VCPU * per_gb
@@ -40,10 +47,17 @@ def test_seconds_are_those_that_were_measured() -> None:
         assert seconds == pytest.approx(measured[way], rel=LIKE_MEASURED), f"docs/cost.md: {way} takes {measured[way]}"
 
 
+def test_seconds_from_s3_to_s3_are_those_that_were_measured() -> None:
+    measured = {row["what"].removesuffix(", S3 to S3"): row["cpu_s"] for row in RESULTS["queue"]}
+    assert len(s3_rows()) == 3
+    for way, (seconds, *_) in s3_rows().items():
+        assert seconds == pytest.approx(measured[way], rel=LIKE_MEASURED), f"docs/cost.md: {way} takes {measured[way]}"
+
+
 def test_the_rest_follows_from_them() -> None:
     price = dollars_per_vcpu_hour()
     assert f"${price:.5f}" in PAGE
-    for seconds, per_tb, hours, dollars in rows().values():
+    for seconds, per_tb, hours, dollars in [*rows().values(), *s3_rows().values()]:
         assert per_tb == pytest.approx(seconds * TB / 2e9, rel=0.02)
         assert hours == pytest.approx(per_tb / 3600, rel=0.01)
         assert dollars == pytest.approx(hours * price, abs=0.005)
@@ -51,9 +65,10 @@ def test_the_rest_follows_from_them() -> None:
 
 def test_readme_says_the_same() -> None:
     readme = " ".join((ROOT / "README.md").read_text().split())
-    _, per_tb, hours, dollars = rows()["transform"]
-    said = f"takes about {per_tb:,.0f} vCPU-seconds from file to file: {hours:.1f} vCPU-hours or **${dollars:.2f}**"
+    _, per_tb, hours, dollars = s3_rows()["worker"]
+    said = f"takes about {per_tb:,.0f} vCPU-seconds from S3 to S3: {hours:.2f} vCPU-hours or **${dollars:.2f}**"
     assert said in readme
+    assert f"from file to file it takes {rows()['transform'][1]:,.0f} vCPU-seconds" in readme
 
 
 def test_readme_says_what_was_measured() -> None:

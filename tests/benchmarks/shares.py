@@ -66,10 +66,12 @@ class Clocks:
     def wrap_all(self) -> None:
         """Put clocks around all functions that release the interpreter lock for long."""
         kernel = binding.load()
-        names = ("count_lines", "scan", "strings", "emit", "find_faults")
+        names = ("count_lines", "scan", "strings", "texts", "emit", "find_faults")
         functions: dict[str, Any] = {name: self.timed(OUTSIDE, getattr(kernel, name)) for name in names}
         timed = replace(kernel, **functions)
-        setattr(binding, "_functions", lambda: timed)  # noqa: B010 - which the type checker refuses
+        if not callable(binding.default_kernel):  # or the clocks would be around nothing
+            raise TypeError("binding.default_kernel")
+        setattr(binding, "default_kernel", lambda: timed)  # noqa: B010 - which the type checker refuses
         self.wrap(OUTSIDE, type(pl.LazyFrame()._ldf), "collect")
         self.wrap(OUTSIDE, type(pl.Series()._s), "cast")
         self.wrap(OUTSIDE, os, "preadv")
