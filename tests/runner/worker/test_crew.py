@@ -154,7 +154,7 @@ def test_a_message_that_was_asked_for_before_is_left_to_another_worker_at_once(
     """A receive may take 20 s, and another job may have begun meanwhile."""
     site = make_busy(make_site)
     running, _ = site.begin(**options)
-    site.clock.now += 3 if "ago_s" in options else 0
+    site.clock.now += 5 if "ago_s" in options else 0
     site.take_on()
     site.wait(0)
     assert site.crew.jobs == [running]
