@@ -21,6 +21,7 @@ from transform.expressions.parse import (
     shown_pieces,
     to_expression,
 )
+from transform.expressions.pseudonyms import as_text
 from transform.expressions.rules import Rule, checked_reason, parse_rules
 from transform.runnable import Runnable
 
@@ -175,7 +176,7 @@ class Calculation(Runnable):
             ['line 2 (offset 12): negative stars']
         """
         expr = to_expression(predicate)
-        return self.with_rules([Rule(expr, checked_reason(reason, str(expr)))])
+        return self.with_rules([Rule(expr, checked_reason(reason, as_text(expr)))])
 
     def with_rules(self, rules: Iterable[Rule]) -> Self:
         """Return the calculation that also rejects the lines that rules say."""

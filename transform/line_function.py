@@ -1,5 +1,6 @@
 """A plain Python function, called line by line: slow, for calculations that already exist as a function."""
 
+import json
 import pickle
 from collections.abc import Callable
 
@@ -110,10 +111,10 @@ class LineFunction(Runnable):
                 result = plan.transform(chunk)
                 seen.count(result)
                 output = b"".join(result.output)
-                found += [msgspec.json.decode(line) for line in output.split(b"\n") if line]
+                found += [_decoded(line) for line in output.split(b"\n") if line]
                 if len(found) >= rows:
                     break
-        report_rejected(seen, rejected)
+        report_rejected(seen, rejected, in_lines=self._rows.in_lines)
         return pl.DataFrame(found[:rows], infer_schema_length=None, strict=False)
 
     @property
@@ -133,6 +134,15 @@ class LineFunction(Runnable):
 
         name = getattr(self._function, "__name__", str(self._function))
         return html.render("LineFunction", html.Table([("function", html.Code(name)), ("runs", "line by line")]))
+
+
+def _decoded(line: bytes) -> object:
+    """Return the value of a line; lone surrogates, which polars cannot hold, become question marks."""
+    try:
+        return msgspec.json.decode(line)
+    except msgspec.DecodeError:
+        text = json.dumps(json.loads(line), ensure_ascii=False)
+        return msgspec.json.decode(text.encode(errors="replace"))
 
 
 def _unpickled(

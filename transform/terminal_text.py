@@ -4,6 +4,7 @@ Names and values in the input, keys of objects and texts of messages are other p
 could move the cursor, change its title, or show text in another order than it has.
 """
 
+import re
 import shutil
 import sys
 import textwrap
@@ -28,6 +29,21 @@ def printable(text: str, keep: str = "") -> str:
     if text.isprintable():
         return text
     return "".join(one if _is_shown(one) or one in keep else one.encode("unicode_escape").decode() for one in text)
+
+
+def has_lone_surrogate(text: str) -> bool:
+    r"""Return whether a text has half of a surrogate pair, so that it is not Unicode and has no UTF-8.
+
+    Python makes such characters of bytes of an argument that are not UTF-8, and of escapes such as `"\ud83d"` in JSON.
+
+    Example:
+        >>> has_lone_surrogate("caf\udce9"), has_lone_surrogate("café")
+        (True, False)
+    """
+    return _LONE_SURROGATE.search(text) is not None
+
+
+_LONE_SURROGATE = re.compile("[\ud800-\udfff]")
 
 
 def printable_json(text: str) -> str:

@@ -123,6 +123,7 @@ class RejectObjects:
     def replace(self, earlier: RejectObjects) -> None:
         """Note that the objects of an earlier start of the same attempt may be deleted at the end, however young."""
         self._replaced |= {*earlier.names, *earlier._replaced, *earlier._doubles}
+        self._in_checkpoint |= earlier._in_checkpoint
         self._earlier_index = earlier._index if earlier._may_retract else earlier._earlier_index
 
     def write(self, lines: bytes, summary: Summary) -> None:
@@ -165,9 +166,11 @@ class RejectObjects:
             self._write_index(summary, about)
             if tidy:
                 self._tidy()
-        elif self._replaced and self._store.read(self.folder + INDEX_NAME) is None:
+        elif self._replaced:
             self._check()
-            self._delete(self._replaced)
+            self.retract()
+            if self._store.read(self.folder + INDEX_NAME) is None:
+                self._delete(self._replaced, self._check)
 
     def _tidy(self) -> None:
         """Delete objects of an earlier start, and those older than the index.
@@ -196,11 +199,11 @@ class RejectObjects:
         Args:
             has_checkpoint: Tells whether there is a checkpoint; not called if there are no objects.
         """
-        if self.names or self._doubles:
+        if self.names or self._doubles or self._replaced:
             in_checkpoint = self._in_checkpoint if has_checkpoint() else set()
             found = self._store.read(self.folder + INDEX_NAME)
             kept = {*self._objects_of(found[0] if found else b"")} | in_checkpoint
-            names = {*self.names, *self._doubles}
+            names = {*self.names, *self._doubles, *self._replaced}
             if found is None:
                 names |= self._written_beside(self._continued)
             self._delete(names - kept)
@@ -208,14 +211,15 @@ class RejectObjects:
             self._doubles &= kept
 
     def retract(self) -> None:
-        """Delete the index of this attempt; not its objects.
+        """Delete the index of this attempt, or of an earlier start of it; not its objects.
 
         It stays if it has replaced that of a published output, as it has the same lines, or if another one has replaced
         it.
         """
-        if self._index is not None and self._may_retract:
-            self._store.delete_if(self.folder + INDEX_NAME, self._index)
-            self._index = None
+        index = self._earlier_index if self._index is None else self._index if self._may_retract else None
+        if index is not None:
+            self._store.delete_if(self.folder + INDEX_NAME, index)
+            self._index = self._earlier_index = None
 
     def _write_index(self, summary: Summary, about: Mapping[str, str]) -> None:
         """Write the index.
@@ -250,10 +254,11 @@ class RejectObjects:
             written, found = self._put_index(index, etag, may_fail=tries_left > 0)
             if written:
                 break
+        is_own = etag is not None and etag == self._earlier_index
         if is_taken:
             self._keep_index(json.dumps(index).encode(), written)
+            self._may_retract = is_own
             return
-        is_own = etag is not None and etag == self._earlier_index
         self._index, self._may_retract = written, is_own or rank_before < len(_OUTCOMES) - 1
         replaced = {*self._objects_of(before)} - {*self.names}
         self._doubles |= replaced
@@ -318,8 +323,9 @@ class RejectObjects:
         names = [key.removeprefix(self.folder) for key in found if key.startswith(self.folder)]
         return [name for name in names if _OBJECT_NAME.fullmatch(name)]
 
-    def _delete(self, names: Iterable[str]) -> None:
+    def _delete(self, names: Iterable[str], check: Callable[[], None] = lambda: None) -> None:
         for name in sorted(names):
+            check()
             self._store.delete(self.folder + name)
 
 

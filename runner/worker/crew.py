@@ -114,7 +114,7 @@ class Crew:
     def _give_up_what_was_overtaken(self) -> None:
         """Requeue jobs of a backfill whose processes a large main job has, which may take hours."""
         waiting = [job for job in self.jobs if job.state is JobState.WAITING and job.lane is Lane.BACKFILL]
-        if waiting and not self._free(Lane.MAIN) and not self._ends_soon():
+        if waiting and not self._free(Lane.MAIN):
             for job in waiting:
                 self.give_up(job)
 
@@ -139,15 +139,22 @@ class Crew:
             free = min(free, self._max_backfill - sum(job.slots for job in self.jobs if job.lane is lane))
         return max(free, 0)
 
-    def _ends_soon(self) -> bool:
-        """Return whether some process is likely to be free soon.
+    def _ends_soon(self, limit_s: float = _SHORT_S) -> bool:
+        """Return whether some process is likely to be free soon: no job at work has taken longer than a limit.
 
         If a job ended its worker, SQS would count that as a receive of the message that waits here, too; so none is
-        taken on beside one that was tried before.
+        taken on beside one that was tried before, here or elsewhere.
         """
-        return self._last_s <= _SHORT_S and all(
-            not job.large and job.seconds <= _SHORT_S and not job.lease.message.attempts for job in self.jobs
+        at_work = [job for job in self.jobs if job.state is not JobState.WAITING]
+        return self._last_s <= _SHORT_S and not any(
+            job.large or job.seconds > limit_s or job.deaths or job.lease.message.attempts for job in at_work
         )
+
+    def _waits_in_vain(self, job: ActiveJob) -> bool:
+        """Return whether a job waits that another worker may have a process for: it was received ahead."""
+        if job.deaths or self._free(job.lane):
+            return False
+        return job.seconds > _SHORT_S or not self._ends_soon(2 * _SHORT_S)  # the receive may have taken long
 
     def _slots_for(self, job: ActiveJob, reserved: int) -> int:
         """Return how many processes a job may have now, 0 if it has to wait.
@@ -182,8 +189,8 @@ class Crew:
                 self._supervise(job)
             elif is_open:
                 self.give_up(job, delayed=True)
-            elif not (job.large or job.deaths or self._free(job.lane)) and job.seconds > _SHORT_S:
-                self.give_up(job)  # another worker may have a process for it
+            elif self._waits_in_vain(job):
+                self.give_up(job)
 
     def stop_all(self) -> None:
         """Give up the jobs that wait, and ask the others to stop."""

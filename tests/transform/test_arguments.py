@@ -158,6 +158,8 @@ NO_SOURCES: list[tuple[Any, str]] = [
     (io.StringIO("{}"), "is a text stream; open it in binary mode"),
     ("", "is not the name of a file or an object: ''"),
     ("a\0b", r"is not the name of a file or an object: 'a\x00b'"),
+    ("a\ud83d", r"is not the name of a file or an object: 'a\ud83d'"),
+    ("s3://bucket/a\udcff", r"is not the name of a file or an object: 's3://bucket/a\udcff'"),
     (Place(b"in.jsonl"), "is a path in bytes: b'in.jsonl'; os.fsdecode(…) makes text of it"),
     (Place("s3:/bucket/key"), "give it as text: 's3://bucket/key'"),
 ]

@@ -147,6 +147,15 @@ def test_what_is_no_expression_is_refused(value: object) -> None:
         Calculation(a).filter(value)
 
 
+@pytest.mark.parametrize("name", ["\ud83d", "caf\udce9"])
+def test_names_that_are_not_unicode_are_refused(name: str) -> None:
+    for use in (Calculation, Calculation(a).filter, Calculation(a).reject):
+        with pytest.raises(CalculationError, match=r"^the name of a column is not valid Unicode: '.*'$"):
+            use(name)
+    with pytest.raises(CalculationError, match=r"^the name of a result is not valid Unicode: '.*'$"):
+        Calculation(**{name: a})
+
+
 def test_function_in_place_of_an_expression_is_named_as_what_it_can_be() -> None:
     with pytest.raises(CalculationError, match=r"; a function that takes a whole line is LineFunction\(function\)$"):
         Calculation(x=lambda line: line)

@@ -18,7 +18,7 @@ from tests.support.kernels import levels
 from tests.support.rows_reference import is_object
 from tests.support.tuned import Tuned
 from transform import Calculation, LineFunction, OptionError, Runnable, State, read_rejects
-from transform.decode.row_format import LINES, parse_paths
+from transform.decode.row_format import LINES, parse_paths, spelled
 from transform.explore.check import check
 from transform.native.binding import MISSING, with_slack
 from transform.native.each import Beside, Source, write_elements
@@ -221,10 +221,16 @@ def test_rows_are_in_the_digest_and_travel_with_the_calculation() -> None:
     assert pickle.loads(pickle.dumps(plain.each("r", "a"))).digest == plain.each("r", "a").digest
 
 
-@pytest.mark.parametrize("path", ["", "a,b", "a..b", '"a', "a.", 'a"b"', 5])
+@pytest.mark.parametrize("path", ["", "a,b", "a..b", '"a', "a.", 'a"b"', "a\udcff", '"\ud83d"', 5, None, ["a"]])
 def test_paths_that_are_none_are_refused(path: Any) -> None:
     with pytest.raises(OptionError, match="path"):
         LINES.with_each(path)
+
+
+@pytest.mark.parametrize("beside", ["a,", ",", '"a', "a.\udcff", 5, None, ["a"], ("a",), b"a"])
+def test_members_that_are_none_are_refused(beside: Any) -> None:
+    with pytest.raises(OptionError, match="expected paths of members"):
+        LINES.with_each("r", beside)
 
 
 def test_two_members_of_one_name_are_refused() -> None:
@@ -232,8 +238,27 @@ def test_two_members_of_one_name_are_refused() -> None:
         LINES.with_each("r", "a.id, id")
 
 
+def test_a_calculation_shows_its_rows() -> None:
+    shown = str(Calculation(a=1).with_format("json").each('d."a.b"', 'x, "", "y"""'))
+    assert shown.splitlines()[-3:] == ["  format json", '  each d."a.b"', '  with x, "", "y"""']
+    assert "each" not in str(Calculation(a=1))
+    assert "<code>Records</code>" in Calculation(a=1).each("Records")._repr_html_()
+
+
+def test_the_reason_spells_the_path_as_the_option_does(tmp_path: Path) -> None:
+    text = b'{"d":{"a.b":[{}]}}\n{"d":{"a":{"b":[]}}}\n{"d":{"a.b":7}}\n'
+    (tmp_path / "in.jsonl").write_bytes(text)
+    summary = Calculation(a=1).each('d."a.b"').run(tmp_path / "in.jsonl", tmp_path / "out.jsonl")
+    assert [kind.partition(",")[0] for kind in summary.reject_reasons] == [
+        'there is no member `d."a.b"`',
+        '`d."a.b"` is no array',
+    ]
+
+
 def test_paths() -> None:
-    assert parse_paths(' a . "b.c" ,"d ""e""", f g') == [("a", "b.c"), ('d "e"',), ("f g",)]
+    found = parse_paths(' a . "b.c" ,"d ""e""", f g')
+    assert found == [("a", "b.c"), ('d "e"',), ("f g",)]
+    assert parse_paths(", ".join(map(spelled, found))) == found
 
 
 def test_other_ways_to_look_at_an_input(tmp_path: Path) -> None:

@@ -203,3 +203,16 @@ def test_command(tmp_path: Path, command: Command) -> None:
     assert b"all 6 lines of in.json: 5 in the output" in done.stdout
     done = command("run", "in.json", "out.jsonl", "-e", "a AS b")
     assert b"--format json" in done.stderr
+
+
+def test_who_reads_json_is_not_told_to_read_json(command: Command, tmp_path: Path) -> None:
+    (tmp_path / "in.json").write_bytes(b"[1, 2]")
+    for name in ("run", "preview"):
+        target = ["-"] if name == "run" else []
+        done = command(name, "in.json", *target, "-e", "1 AS a", "--format", "json")
+        assert (b"every line was rejected" in done.stderr, b"--format" in done.stderr) == (True, False), name
+    with pytest.raises(RejectedError) as caught:
+        LineFunction(lambda line: line).with_format("json").preview(tmp_path / "in.json")
+    assert "--format" not in str(caught.value)
+    (tmp_path / "in.json").write_bytes(b"1\n2\n")
+    assert b"indented JSON is read with --format json" in command("run", "in.json", "-", "-e", "1 AS a").stderr

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 from typing import TYPE_CHECKING, Any
 
@@ -109,6 +110,13 @@ def test_all_workers_take_part(workers: int, tmp_path: Path) -> None:
     assert target.read_bytes() == other.read_bytes()
     assert (tmp_path / "out.rejects.jsonl").read_bytes() == (tmp_path / "other.rejects.jsonl").read_bytes()
     assert alone.reject_reasons == together.reject_reasons
+
+
+def test_preview_shows_lone_surrogates_as_question_marks() -> None:
+    rows = LineFunction(lambda line: line).preview(
+        io.BytesIO(b'{"a":"x\\ud83d","b":{"\\udc00":[1.50]}}\n{"a":"\xc3\xa9"}')
+    )
+    assert rows.rows() == [("x?", {"?": [1.5]}), ("é", None)]
 
 
 def test_preview_shows_the_objects(tmp_path: Path) -> None:

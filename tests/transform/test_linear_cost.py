@@ -67,6 +67,16 @@ def test_five_times_the_lines_take_about_five_times_the_time(name: str) -> None:
     assert cpu_seconds(lambda: run(TIMES * FEW)) < 2 * TIMES * cpu_seconds(lambda: run(FEW))
 
 
+def test_the_elements_of_a_line_are_joined_in_proportion_to_their_number() -> None:
+    some = Rejects.of([Reject(0, number, "a kind", "a reason", b"x" * 900, None) for number in range(100)])
+    part = ChunkResult((memoryview(b"x"),), some, 100, 0, 0, 0, {"a": 1}, 100)
+
+    def joined(count: int) -> None:
+        assert len(ChunkResult.joined([part] * count).rejects) == 100 * count
+
+    assert cpu_seconds(lambda: joined(200 * TIMES)) < 2 * TIMES * cpu_seconds(lambda: joined(200))
+
+
 def test_an_integer_beyond_the_range_is_found_without_a_series_for_each_row(monkeypatch: pytest.MonkeyPatch) -> None:
     made: list[int] = []
     make = columns.to_series

@@ -235,21 +235,20 @@ def new(name: str, source: str | None, lines: int, file_format: str | None, each
 
     The files are NAME.py, test_NAME.py and NAME.sample.jsonl. Existing files are not overwritten.
     """
-    from transform.cli.scaffold import scaffold
+    from transform.cli.scaffold import check_name, scaffold
     from transform.decode.row_format import LINES
 
-    rows, option = LINES.with_format(file_format or "lines"), "--each"
+    rows, option = LINES.with_format(file_format or "lines"), "NAME"
     try:
-        if each:
-            rows.with_each(each)
-        option = "NAME"
+        check_name(Path(name))
+        option = "--from or --each"
         made = scaffold(Path(name), source, lines, rows, each)
     except OptionError as error:
         raise click.BadParameter(str(error), param_hint=option) from None
     echo(f"{made.calculation}  says what to compute")
     echo(f"{made.test}  tests it: pytest {made.test}")
     left_out = f"; {made.left_out:,} that are no JSON objects were left out" if made.left_out else ""
-    unit = "rows" if each else "lines"
+    unit = ("row" if each else "line") + "s" * (made.lines != 1)
     echo(f"{made.sample}  has {made.lines:,} {unit} to try it on{left_out}")
     echo("", f"Next: transform preview {made.sample} -c {made.calculation}")
 

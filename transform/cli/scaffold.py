@@ -105,6 +105,20 @@ class _Idea:
         return f"({self.expression}).alias({_quoted(self.result)})"
 
 
+def check_name(path: Path) -> str:
+    """Return the name of the module that a calculation will be, without `.py`.
+
+    Raises:
+        OptionError: A Python module cannot have the name, or another one has it.
+    """
+    name = path.stem if path.suffix == ".py" else path.name
+    if not name.isidentifier() or name in _TAKEN:
+        is_name = name.isidentifier() and not keyword.iskeyword(name)
+        why = "another module has that name" if is_name else "a Python module cannot have that name"
+        raise OptionError(f"`{name}`: {why}; take one such as review_scores")
+    return name
+
+
 def scaffold(
     path: Path, source: Source | None = None, lines: int = SAMPLE_LINES, rows: RowFormat = LINES, each: str = ""
 ) -> Scaffold:
@@ -118,16 +132,11 @@ def scaffold(
         each: If the rows are the elements of an array in each line: the path of the array.
 
     Raises:
-        OptionError: A Python file cannot have the name, or the path is invalid.
+        OptionError: A Python module cannot have the name, or the path of the array is invalid.
         OutputError: One of the files exists, or cannot be written.
         InputError: The source cannot be read, or has no lines.
     """
-    path = path.with_suffix("") if path.suffix == ".py" else path
-    name = path.name
-    if not name.isidentifier() or name in _TAKEN:
-        is_name = name.isidentifier() and not keyword.iskeyword(name)
-        why = "another module has that name" if is_name else "a Python module cannot have that name"
-        raise OptionError(f"`{name}`: {why}; take one such as review_scores")
+    name = check_name(path)
     made = [path.with_name(f"{name}.py"), path.with_name(f"test_{name}.py"), path.with_name(f"{name}.sample.jsonl")]
     for file in made:
         if mode_at(file) is not None:
@@ -194,12 +203,12 @@ def _elements_of(
         raise OptionError("--each needs --from, as the invented businesses have no array")
     lines, taken, left_out = [], list[bytes](), 0
     for line in _lines_of(source, max_rows, rows)[0]:
-        inside = [_OBJECT.decode(line)]  # the objects on the way to the array
         try:
+            inside = [_OBJECT.decode(line)]  # the objects on the way to the array
             for step in where[:-1]:
                 inside.append(_OBJECT.decode(inside[-1][step]))
             elements = _ARRAY.decode(inside[-1][where[-1]])
-        except (KeyError, msgspec.DecodeError):
+        except (KeyError, msgspec.DecodeError):  # there is no array, or a lone surrogate in the line
             continue
         objects = [text for text in map(bytes, elements) if text.startswith(b"{")]
         left_out += len(elements) - len(objects)

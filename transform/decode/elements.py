@@ -29,6 +29,7 @@ class Elements:
         path: The path of the array.
         beside: The paths of members of the line that each of its elements gets, by the last name of each.
         max_line_bytes: A longer line is rejected.
+        shown: The path as messages show it.
 
     Example:
         >>> chunk = Chunk(memoryview(b'{"a":[{"b":1},{"b":2}],"c":3}\n'), 0)
@@ -36,9 +37,9 @@ class Elements:
         [b'{"c":3,"b":1}\n{"c":3,"b":2}\n']
     """
 
-    def __init__(self, path: Path, beside: Sequence[Path] = (), max_line_bytes: int = 1 << 32) -> None:
+    def __init__(self, path: Path, beside: Sequence[Path] = (), max_line_bytes: int = 1 << 32, shown: str = "") -> None:
         self._path = path
-        self._shown = ".".join(path)
+        self._shown = shown or ".".join(path)
         self._beside = {one: msgspec.json.encode(one[-1]) + b":" for one in beside}
         members = {str(number): one for number, one in enumerate((path, *beside))}
         self._decoder = Decoder({}, max_line_bytes=max_line_bytes, unchanged=members)

@@ -127,6 +127,26 @@ class Rejects(Sequence[Reject]):
         lines, offsets, kind, starts, stops = (np.concatenate(pair)[order] for pair in pairs)
         return Rejects(lines, offsets, tuple(names), kind, np.concatenate((self.texts, other.texts)), starts, stops)
 
+    @classmethod
+    def joined(cls, parts: Sequence["Rejects"]) -> "Rejects":
+        """Return the lines of consecutive parts of a chunk, which `merged` would copy once for each part."""
+        some = [part for part in parts if len(part)]
+        if len(some) < 2:
+            return some[0] if some else NO_REJECTS
+        names = {
+            name: number for number, name in enumerate(dict.fromkeys(name for part in some for name in part.names))
+        }
+        sizes = np.cumsum([0, *(len(part.texts) for part in some)]).tolist()
+        return cls(
+            np.concatenate([part.lines for part in some]),
+            np.concatenate([part.offsets for part in some]),
+            tuple(names),
+            np.concatenate([np.array([names[name] for name in part.names])[part.kinds] for part in some]),
+            np.concatenate([part.texts for part in some]),
+            np.concatenate([part.starts + size for part, size in zip(some, sizes, strict=False)]),
+            np.concatenate([part.stops + size for part, size in zip(some, sizes, strict=False)]),
+        )
+
     def replaced(self, unfit: Sequence[UnfitRow], offsets: Positions) -> "Rejects":
         """Return these lines, with the reasons and bytes of rows that are unfit; these lines are among them.
 
@@ -311,18 +331,24 @@ class ChunkResult:
             return self
         return replace(self, rejects=self.rejects.placed(places), lines_read=places.lines_read)
 
-    def joined(self, other: "ChunkResult") -> "ChunkResult":
-        """Return the result of a chunk of which these are parts, the other one the next."""
+    @classmethod
+    def joined(cls, parts: Sequence["ChunkResult"]) -> "ChunkResult":
+        """Return the result of a chunk of which these are the parts, in order."""
+        nonfinite, inexact, near = Counter[str](), Counter[str](), dict[str, Sequence[str]]()
+        for part in parts:
+            nonfinite.update(part.nonfinite)
+            inexact.update(part.inexact)
+            near = {**part.near, **near}
         return replace(
-            other,
-            output=(*self.output, *other.output),
-            rejects=self.rejects.merged(other.rejects),
-            lines=self.lines + other.lines,
-            kept=self.kept + other.kept,
-            filtered=self.filtered + other.filtered,
-            blank=self.blank + other.blank,
-            nonfinite=dict(Counter(self.nonfinite) + Counter(other.nonfinite)),
-            inexact=dict(Counter(self.inexact) + Counter(other.inexact)),
-            seen=self.seen | other.seen,
-            near={**other.near, **self.near},
+            parts[-1],
+            output=tuple(data for part in parts for data in part.output),
+            rejects=Rejects.joined([part.rejects for part in parts]),
+            lines=sum(part.lines for part in parts),
+            kept=sum(part.kept for part in parts),
+            filtered=sum(part.filtered for part in parts),
+            blank=sum(part.blank for part in parts),
+            nonfinite=dict(nonfinite),
+            inexact=dict(inexact),
+            seen=frozenset().union(*(part.seen for part in parts)),
+            near=near,
         )

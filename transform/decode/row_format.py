@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Self
 
 from transform.errors import OptionError
 from transform.io.chunks import CHUNK_BYTES, MAX_LINE_BYTES, Chunk, LongLine, ReadInto, read_chunks
+from transform.terminal_text import has_lone_surrogate
 
 if TYPE_CHECKING:
     from transform.decode.elements import Elements
@@ -53,7 +54,8 @@ class RowFormat:
         Raises:
             OptionError: A path is invalid, or two of the members have one name.
         """
-        paths, members = parse_paths(path), parse_paths(beside) if beside.strip() else []
+        nothing = isinstance(beside, str) and not beside.strip()
+        paths, members = parse_paths(path), [] if nothing else parse_paths(beside)
         if len(paths) != 1:
             raise OptionError(f"each is the path of one array, such as Records, not {path!r:.80}")
         names = [member[-1] for member in members]
@@ -66,6 +68,12 @@ class RowFormat:
         """Whether a row ends with its line, so that rows can be found from any offset on."""
         return self.format == "lines"
 
+    def describe(self) -> list[tuple[str, str]]:
+        """Return the options that differ from their defaults, by name, as the command takes them."""
+        options = [("format", self.format if not self.in_lines else "")]
+        options += [("each", spelled(self.each) if self.each else ""), ("with", ", ".join(map(spelled, self.beside)))]
+        return [(name, text) for name, text in options if text]
+
     def digest_parts(self) -> list[bytes]:
         """Return what the digest of a calculation has of it: nothing if rows are lines."""
         return [] if self == LINES else [f"rows {self.format} {self.each} {self.beside}".encode()]
@@ -76,7 +84,7 @@ class RowFormat:
             return None
         from transform.decode.elements import Elements  # noqa: PLC0415 - it imports numpy
 
-        return Elements(self.each, self.beside, max_line_bytes)
+        return Elements(self.each, self.beside, max_line_bytes, spelled(self.each))
 
     def expanded(
         self, chunks: Iterable[Chunk | LongLine], max_line_bytes: int = MAX_LINE_BYTES
@@ -122,6 +130,19 @@ LINES = RowFormat()
 _NAME = re.compile(r'\s*+(?:"(?P<quoted>(?:[^"]|"")*+)"|(?P<plain>[^".,]*?))\s*+(?P<end>[.,]|\Z)')
 
 
+def spelled(path: Path) -> str:
+    """Return a path as `parse_paths` takes it.
+
+    Example:
+        >>> spelled(("detail", "a.b"))
+        'detail."a.b"'
+    """
+    return ".".join(
+        '"{}"'.format(name.replace('"', '""')) if not name or name.strip() != name or set(name) & set('.,"') else name
+        for name in path
+    )
+
+
 def parse_paths(text: str) -> list[Path]:
     """Return the paths of members in a text, which are separated by commas, and the names in each by points.
 
@@ -139,7 +160,8 @@ def parse_paths(text: str) -> list[Path]:
     names: tuple[str, ...] = ()
     position = 0
     while True:
-        name = _NAME.match(text, position) if isinstance(text, str) else None
+        is_text = isinstance(text, str) and not has_lone_surrogate(text)
+        name = _NAME.match(text, position) if is_text else None
         if name is None or not (name["quoted"] is not None or name["plain"]):
             raise OptionError(f"expected paths of members such as Records or detail.items, not {text!r:.80}")
         names += (name["plain"] if name["quoted"] is None else name["quoted"].replace('""', '"'),)

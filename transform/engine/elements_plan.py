@@ -1,6 +1,5 @@
 """A plan for the elements of arrays in lines, made of the plan for these elements as lines."""
 
-from functools import reduce
 from typing import Protocol
 
 from transform.decode.rejects import ChunkResult
@@ -47,4 +46,4 @@ class ElementsPlan:
     def transform(self, chunk: Chunk | LongLine) -> ChunkResult:
         """Return what a chunk becomes."""
         assert self._elements is not None  # noqa: S101 - else there would be no such plan
-        return reduce(ChunkResult.joined, map(self._plan.transform, self._elements.chunks(chunk)))
+        return ChunkResult.joined([*map(self._plan.transform, self._elements.chunks(chunk))])

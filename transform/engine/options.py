@@ -97,12 +97,17 @@ class Policy:
             message = f"{summary.describe_place(reject)} was rejected, and {limit}: {reject.reason}"
             raise RejectedError(message, line=line, offset=reject.offset, reason=reject.reason)
 
-    def check_all(self, summary: Summary) -> None:
-        """Raise RejectedError if too many lines were rejected; to be called once all are counted."""
+    def check_all(self, summary: Summary, *, in_lines: bool = True) -> None:
+        """Raise RejectedError if too many lines were rejected; to be called once all are counted.
+
+        Args:
+            summary: The counts.
+            in_lines: Whether a row ends with its line, so that another format may be what is missing.
+        """
         lines = summary.lines_in - summary.blank
         reasons = "; ".join(f"{reason.count} × {kind}" for kind, reason in summary.reject_reasons.items())
         if summary.rejected and summary.rejected == lines:
-            hint = _NO_LINES if summary.reject_reasons.keys() <= _NO_OBJECTS else ""
+            hint = _NO_LINES if in_lines and summary.reject_reasons.keys() <= _NO_OBJECTS else ""
             raise _rejected_error(f"every line was rejected ({reasons}){hint}", summary)
         if self.max_share is not None and summary.rejected > self.max_share * lines:
             limit = f"{float(100 * self.max_share):g}%"

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Self
 
 from transform.errors import CalculationError, OptionError
+from transform.terminal_text import has_lone_surrogate
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +68,7 @@ def _checked(names: Iterable[object]) -> frozenset[str]:
                 f"expected the names of members, got {type(name).__name__}: {name!r:.80}; write them one by one, as in "
                 '.drop("a", "b")'
             )
-        if _LONE_SURROGATE.search(name):
+        if has_lone_surrogate(name):
             raise CalculationError(f"expected the names of members, got {name!r:.80}, which is not valid Unicode")
         found.append(name)
     return frozenset(found)
@@ -105,4 +106,3 @@ def parse_names(text: str) -> list[str]:
 
 _ITEM = re.compile(r"""\s*+(?:"(?P<quoted>(?:[^"]|"")*+)"\s*+|(?P<plain>[^,"]*+))(?=,|\Z)""")
 _EXPECTED = 'expected names separated by commas, a name with a comma or a quote in double quotes, as "a,b"'
-_LONE_SURROGATE = re.compile("[\ud800-\udfff]")

@@ -179,7 +179,7 @@ class Stream:
         self._reader.check_whole()
         if self._reader.checksum is not None:
             self._reader.checksum.check(self._reader.name, self._reader.position)
-        self._options.policy.check_all(self.summary)
+        self._options.policy.check_all(self.summary, in_lines=self._spec.rows.in_lines)
         self.summary.notes += self._spec.final_notes(self.summary)
 
     def _results(self) -> contextlib.AbstractContextManager[Iterator[ChunkResult]]:

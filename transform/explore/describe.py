@@ -7,6 +7,7 @@ import polars as pl
 from transform import html
 from transform.engine.spec import ExpressionSpec
 from transform.errors import TransformError
+from transform.expressions.pseudonyms import as_text
 from transform.expressions.reads import bind
 from transform.terminal_text import printable
 
@@ -20,14 +21,15 @@ def describe(spec: ExpressionSpec) -> str:
         line
         for name, expr in spec.results.items()
         for line in (
-            f"  {name} = {_without_alias(expr)}",
+            f"  {name} = {as_text(_without_alias(expr))}",
             f"    reads {_reads(expr)}; type {types.get(name, _UNKNOWN)}",
         )
     ]
-    lines += [f"  where {predicate}" for predicate in spec.filters]
-    lines += [f"  reject {rule.predicate}: {rule.reason}" for rule in spec.rules]
+    lines += [f"  where {as_text(predicate)}" for predicate in spec.filters]
+    lines += [f"  reject {as_text(rule.predicate)}: {rule.reason}" for rule in spec.rules]
     lines += [f"  {what} {', '.join(names)}" for what, names in _projection(spec)]
     lines += [f"  schema {name}: {dtype}" for name, dtype in spec.schema.items()]
+    lines += [f"  {what} {text}" for what, text in spec.rows.describe()]
     return "\n".join(["Calculation", *(printable(line) for line in lines)])
 
 
@@ -35,13 +37,14 @@ def describe_html(spec: ExpressionSpec) -> str:
     """Return the calculation as HTML."""
     types = _types(spec)
     results = [
-        (html.Code(name), html.Code(str(_without_alias(expr))), _reads(expr), types.get(name, _UNKNOWN))
+        (html.Code(name), html.Code(as_text(_without_alias(expr))), _reads(expr), types.get(name, _UNKNOWN))
         for name, expr in spec.results.items()
     ]
-    rest: list[tuple[str, html.Cell]] = [("where", html.Code(str(predicate))) for predicate in spec.filters]
-    rest += [("reject", html.Code(f"{rule.predicate}: {rule.reason}")) for rule in spec.rules]
+    rest: list[tuple[str, html.Cell]] = [("where", html.Code(as_text(predicate))) for predicate in spec.filters]
+    rest += [("reject", html.Code(f"{as_text(rule.predicate)}: {rule.reason}")) for rule in spec.rules]
     rest += [(what, ", ".join(names)) for what, names in _projection(spec)]
     rest += [("schema", html.Code(f"{name}: {dtype}")) for name, dtype in spec.schema.items()]
+    rest += [(what, html.Code(text)) for what, text in spec.rows.describe()]
     header = ("result", "expression", "reads", "type")
     return html.render("Calculation", html.Table(results, header), html.Table(rest))
 

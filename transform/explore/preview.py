@@ -77,13 +77,13 @@ def preview(spec: ExpressionSpec, source: Source, rows: int, rejected: list[str]
     if rejected is not None and not isinstance(rejected, list):
         raise OptionError(f"rejected is a list, not {rejected!r:.80}")
     frame, seen = retry_widened(source, lambda state: _first_rows(spec, source, rows, state))
-    report_rejected(seen, rejected)
+    report_rejected(seen, rejected, in_lines=spec.rows.in_lines)
     return frame
 
 
-def report_rejected(seen: Summary, rejected: list[str] | None) -> None:
+def report_rejected(seen: Summary, rejected: list[str] | None, *, in_lines: bool) -> None:
     """Add messages about the lines rejected in a preview to a list; raise if all lines were rejected."""
-    Policy().check_all(seen)
+    Policy().check_all(seen, in_lines=in_lines)
     if rejected is not None and seen.rejected:
         rejected += seen.first_rejects
         if seen.rejected > len(seen.first_rejects):

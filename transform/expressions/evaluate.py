@@ -24,7 +24,7 @@ from transform.expressions.arithmetic import sql_literals, with_exact_arithmetic
 from transform.expressions.hashes import Hash, extract, hashed
 from transform.expressions.mixtures import check_types
 from transform.expressions.parse import first_line
-from transform.expressions.pseudonyms import HMAC_SHA256, read_key, uses_key
+from transform.expressions.pseudonyms import HMAC_SHA256, as_text, read_key, uses_key
 from transform.expressions.reads import columns_read
 from transform.expressions.rewrite import Check, Overflow
 from transform.expressions.row_wise import check_row_wise
@@ -196,7 +196,7 @@ class Evaluator:
         sql: Mapping[str | int, str] = {},
         rules: Sequence[Rule] = (),
     ) -> None:
-        shown = [f"the filter `{sql.get(place, str(expr))}`" for place, expr in enumerate(filters)]
+        shown = [f"the filter `{sql.get(place, as_text(expr))}`" for place, expr in enumerate(filters)]
         shown += [f"the rule `{rule.text}`" for rule in rules]
         exprs, self._overflow, self._hashes = _exact(results, schema, pure=pure, sql=sql)
         conditions = dict(enumerate(filters))

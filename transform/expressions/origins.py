@@ -38,7 +38,7 @@ def column_of(field: str) -> str:
     Raises:
         CalculationError: There is no such field.
     """
-    if field not in FIELDS:
+    if not isinstance(field, str) or field not in FIELDS:
         known = ", ".join(f"'{name}'" for name in FIELDS)
         near = near_names(field, FIELDS) if isinstance(field, str) else ""
         raise CalculationError(f"a source has {known}, and no {field!r:.80}.{near}")

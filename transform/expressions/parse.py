@@ -9,7 +9,9 @@ import polars as pl
 from transform.errors import CalculationError
 from transform.expressions import sql
 from transform.expressions.origins import COLUMNS
+from transform.expressions.pseudonyms import as_text
 from transform.expressions.sql_tokens import pieces, shown
+from transform.terminal_text import has_lone_surrogate
 
 _CLOCK = re.compile(r"\b(now|current_date|current_time|current_timestamp|localtime|localtimestamp)\b", re.IGNORECASE)
 _MOMENT = re.compile(r"\b(\d{4}-\d\d-\d\d[ T]\d\d:\d\d:\d\d\.\d{6})|\b(\d{10}\.\d+)\b")
@@ -30,6 +32,8 @@ def name_results(exprs: Sequence[object], named: Mapping[str, object]) -> dict[s
     results: dict[str, pl.Expr] = {}
     pairs = [(None, value) for value in exprs] + [(str(name), value) for name, value in named.items()]
     for keyword, value in pairs:
+        if keyword is not None and has_lone_surrogate(keyword):
+            raise CalculationError(f"the name of a result is not valid Unicode: {keyword!r:.80}")
         expr = to_expression(value, literal=keyword is not None)
         name = keyword if keyword is not None else _own_name(expr)
         if name in results:
@@ -51,6 +55,8 @@ def to_expression(value: object, *, literal: bool = False) -> pl.Expr:
     if isinstance(value, pl.Expr):
         expr = value
     elif isinstance(value, str):
+        if has_lone_surrogate(value):
+            raise CalculationError(f"the name of a column is not valid Unicode: {value!r:.80}")
         expr = pl.col(value)
     elif literal and (value is None or isinstance(value, bool | int | float)):
         expr = pl.lit(value)
@@ -67,7 +73,8 @@ def to_expression(value: object, *, literal: bool = False) -> pl.Expr:
         several = False  # unknown without the columns, as for a selector
     if several:
         raise CalculationError(
-            f"`{expr}` stands for several columns, or for columns by their place; name one column in each expression"
+            f"`{as_text(expr)}` stands for several columns, or for columns by their place; name one column in each "
+            "expression"
         )
     _refuse_moment(expr)
     return expr
@@ -85,11 +92,11 @@ def _own_name(expr: pl.Expr) -> str:
         name = expr.meta.output_name()
         unnamed = expr.meta.undo_aliases().meta.eq(expr)
     except pl.exceptions.PolarsError as error:
-        raise CalculationError(f"`{expr}`: {first_line(error)}") from None
+        raise CalculationError(f"`{as_text(expr)}`: {first_line(error)}") from None
     if unnamed and (not expr.meta.is_column() or name in COLUMNS):
         raise CalculationError(
-            f"`{expr}` needs a name for its result: write it with AS in SQL, as a keyword or with .alias(…) in "
-            f"Python. (polars alone would name it `{name}` and replace that member.)"
+            f"`{as_text(expr)}` needs a name for its result: write it with AS in SQL, as a keyword or with .alias(…) "
+            f"in Python. (polars alone would name it `{name}` and replace that member.)"
         )
     return name
 
@@ -101,6 +108,8 @@ def parse_sql(text: str) -> list[pl.Expr]:
         CalculationError: polars does not understand the text, it calls a function that is not taken, or it reads the
             clock.
     """
+    if has_lone_surrogate(text):
+        raise CalculationError(f"the SQL {text!r:.80} is not valid Unicode")
     exprs: list[pl.Expr] = []
     cut = list(pieces(text))
     for place, piece in enumerate(cut, 1):
@@ -164,7 +173,7 @@ def shown_pieces(texts: Sequence[str]) -> list[str]:
 def in_sql(message: str, exprs: Sequence[pl.Expr], written: Sequence[str]) -> str:
     """Return a message with the SQL of expressions as it was written."""
     for expr, text in zip(exprs, written, strict=False):
-        message = message.replace(f"`{expr}`", f"`{text}`")
+        message = message.replace(f"`{as_text(expr)}`", f"`{text}`")
     return message
 
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import polars as pl
 
 from transform.errors import CalculationError
+from transform.terminal_text import has_lone_surrogate
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -74,17 +75,27 @@ def mask(value: pl.Expr | str) -> pl.Expr:
         >>> Calculation(s=mask("s")).preview(io.BytesIO(b'{"s":"Ada-42@example.org"}')).to_dicts()
         [{'s': 'Xxx-nn@xxxxxxx.xxx'}]
     """
-    expr = pl.col(value) if isinstance(value, str) else value
+    expr = _to_expression(value, "mask")
     for pattern, letter in ((r"[\p{Ll}\p{Lm}\p{Lo}\p{M}]", "x"), (r"[\p{Lu}\p{Lt}]", "X"), (r"\p{N}", "n")):
         expr = expr.str.replace_all(pattern, letter)
     return expr
 
 
 def _marked(value: pl.Expr | str, kind: str) -> pl.Expr:
-    expr = pl.col(value) if isinstance(value, str) else value
-    if not isinstance(expr, pl.Expr):
-        raise CalculationError(f"{kind} takes an expression or the name of a column, not {value!r:.80}")
-    return pl.concat_str([pl.lit(MARK), expr], separator=kind)
+    return pl.concat_str([pl.lit(MARK), _to_expression(value, kind)], separator=kind)
+
+
+def _to_expression(value: pl.Expr | str, function: str) -> pl.Expr:
+    if isinstance(value, pl.Expr):
+        return value
+    if not isinstance(value, str) or has_lone_surrogate(value):
+        raise CalculationError(f"{function} takes an expression or the name of a column, not {value!r:.80}")
+    return pl.col(value)
+
+
+def as_text(expr: pl.Expr) -> str:
+    """Return an expression as messages show it, which is how polars does, except for hashes."""
+    return str(expr).replace(f'"{MARK}".str.concat_horizontal', "hash")
 
 
 def uses_key(exprs: Iterable[pl.Expr]) -> bool:

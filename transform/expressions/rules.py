@@ -5,18 +5,17 @@ This file imports no polars, so that settings can be read without waiting for it
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from transform.errors import CalculationError, OptionError
 from transform.expressions.sql_tokens import tokens
+from transform.terminal_text import has_lone_surrogate
 
 if TYPE_CHECKING:
     import polars as pl
 
 _SHOWN_CHARACTERS = 300
-_LONE_SURROGATE = re.compile("[\ud800-\udfff]")
 _EXPECTED = "expected rules separated by `;`, each a condition and after a colon its reason, as `stars < 0: negative"
 
 
@@ -37,7 +36,9 @@ class Rule:
     @property
     def text(self) -> str:
         """The condition as messages show it."""
-        return self.sql or str(self.predicate)
+        from transform.expressions.pseudonyms import as_text  # noqa: PLC0415 - it imports polars
+
+        return self.sql or as_text(self.predicate)
 
 
 def checked_reason(reason: object, condition: str) -> str:
@@ -49,7 +50,7 @@ def checked_reason(reason: object, condition: str) -> str:
     if reason is None:
         cut = len(condition) > _SHOWN_CHARACTERS
         return f"rejected by the rule `{condition[: _SHOWN_CHARACTERS - 1] + '…' if cut else condition}`"
-    if not isinstance(reason, str) or not reason.strip() or _LONE_SURROGATE.search(reason):
+    if not isinstance(reason, str) or not reason.strip() or has_lone_surrogate(reason):
         raise CalculationError(f"the reason of a rule is text, as 'negative stars', not {reason!r:.80}")
     return reason
 

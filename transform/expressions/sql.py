@@ -15,6 +15,7 @@ from transform.errors import CalculationError
 from transform.expressions.origins import column_of
 from transform.expressions.sql_advice import advice, instead, plain
 from transform.expressions.sql_functions import (
+    FUNCTIONS,
     RULE,
     SYNTAX,
     call,
@@ -26,9 +27,12 @@ from transform.expressions.sql_functions import (
     tree_of,
 )
 from transform.expressions.sql_tokens import (
+    ARGUMENTS,
     BRACKETS,
     OF_TEXT,
+    ONLY_HERE,
     Token,
+    count_arguments,
     marked,
     shown,
     with_doubles,
@@ -66,6 +70,7 @@ def read(piece: Sequence[Token], prepare: Callable[[str], str] = str) -> pl.Expr
     _check_distinct(tokens)
     _check_any(tokens)
     _check_intervals(tokens)
+    _check_arguments(tokens)
     mark = _MARK
     while any(str(mark) in token.text for token in piece):
         mark += 1
@@ -310,6 +315,24 @@ def _check_intervals(piece: Sequence[Token]) -> None:
         moved = place > 2 and piece[place - 1].is_op("+", "-") and piece[place - 3].is_word("DATE")
         if moved and any(unit in _DAYS and _DAYS[unit] < 1 for _, unit in parts):
             raise SqlError(f"a date has no hours to move it by {after.text}: write TIMESTAMP in place of DATE")
+
+
+def _check_arguments(piece: Sequence[Token]) -> None:
+    """Raise if a call has no argument, or if one of `ONLY_HERE` has another number of arguments than it takes.
+
+    polars panics in some calls without arguments, and does not know the names in `ONLY_HERE`.
+    """
+    for place, (token, after) in enumerate(pairwise(piece)):
+        name = token.text.upper()
+        before = piece[place - 1] if place else Token("op", "")
+        is_call = token.kind == "word" and after.is_op("(") and not before.is_op(".", "::") and not before.is_word("AS")
+        if not is_call or name == "PI" or (name not in ARGUMENTS and name.lower() not in FUNCTIONS):
+            continue
+        count = count_arguments(piece, place + 1)
+        if not count:
+            raise RefusedError(f"{name} needs an argument")
+        if name in ONLY_HERE and count != ARGUMENTS[name][0]:
+            raise RefusedError(f"{name} takes one argument, not {count}")
 
 
 _INTERVAL_PART = re.compile(r"(\d+(?:\.\d+)?)\s*([a-z]+?)s?(?![a-z])")

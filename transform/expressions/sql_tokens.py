@@ -101,9 +101,11 @@ ARGUMENTS = {
     "MASK": (1, 1),
 }
 """The functions that are not left to polars, with the least and the largest number of their arguments."""
+ONLY_HERE = ("SHA256", "HMAC_SHA256", "MASK")
+"""The functions that polars does not have."""
 OF_TEXT = (
     *("SUBSTR", "SUBSTRING", "LEFT", "RIGHT", "REPLACE", "SPLIT_PART", "ARRAY_TO_STRING"),
-    *("SHA256", "HMAC_SHA256", "MASK"),
+    *ONLY_HERE,
 )
 
 
@@ -137,6 +139,13 @@ def marked(piece: Sequence[Token], mark: str) -> list[Token]:
             for place, comma in commas.items():
                 found[place] = Token("op", comma)
     return found
+
+
+def count_arguments(parts: Sequence[Token], opening: int) -> int:
+    """Return how many arguments a call has, given the place of its opening bracket; `parts` has no white space."""
+    if opening + 1 < len(parts) and parts[opening + 1].is_op(")"):
+        return 0
+    return len(_separators(parts, opening)) + 1
 
 
 def _separators(parts: Sequence[Token], opening: int) -> dict[int, str]:

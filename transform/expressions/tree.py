@@ -12,6 +12,7 @@ import polars as pl
 
 from transform.errors import CalculationError
 from transform.expressions.parse import first_line
+from transform.expressions.pseudonyms import as_text
 
 REFUSALS = (pl.exceptions.PolarsError, pl.exceptions.PanicException)
 """What polars raises if it cannot do something."""
@@ -124,7 +125,7 @@ def nodes(expr: pl.Expr) -> list[Node]:
 
 def show(expr: pl.Expr) -> str:
     """Return an expression as messages show it."""
-    text = str(expr)
+    text = as_text(expr)
     return f"`{text if len(text) <= _SHOWN_CHARACTERS else text[: _SHOWN_CHARACTERS - 1] + '…'}`"
 
 

@@ -11,6 +11,7 @@ from typing import Any
 
 from transform.errors import OptionError, OutputError
 from transform.io.s3 import S3Object, is_uri
+from transform.terminal_text import has_lone_surrogate
 
 _OTHER_FORMATS = frozenset((".parquet", ".csv", ".tsv", ".arrow", ".feather", ".avro", ".orc", ".xlsx", ".zip", ".tar"))
 
@@ -33,13 +34,24 @@ def located(role: str, location: Any, *, streams: bool = True) -> Any:
     text = os.fspath(location)
     if not isinstance(text, str):
         raise OptionError(f"the {role} is a path in bytes: {text!r:.80}; os.fsdecode(…) makes text of it")
-    if not text or "\0" in text:
+    if not text or "\0" in text or not _can_name(text):
         raise OptionError(f"the {role} is not the name of a file or an object: {text!r:.80}")
     if not isinstance(location, str) and text.startswith("s3:/") and not text.startswith("s3://"):
         raise OptionError(
             f"the {role} is an S3 URI as a Path, which cannot hold one; give it as text: 's3://{text[4:]}'"
         )
     return text
+
+
+def _can_name(text: str) -> bool:
+    """Return whether a file or an object can have this name: that of a file can have bytes that are not UTF-8."""
+    if is_uri(text):
+        return not has_lone_surrogate(text)
+    try:
+        os.fsencode(text)
+    except UnicodeEncodeError:  # a lone surrogate that does not stand for a byte
+        return False
+    return True
 
 
 def _stream(role: str, location: Any, *, streams: bool) -> Any:

@@ -14,7 +14,7 @@ from runner.job.protocol import JobResult
 from runner.job.rejects import RejectObjects
 from tests.support.jobs import Free, Killed
 from tests.support.memory import INPUT, KEY, OUTPUT, OUTPUT_KEY, MemoryJobs, MemoryS3, refusal
-from transform import Summary
+from transform import SourceChangedError, Summary
 
 FOLDER = "rejects/in/a/job/"
 ABOUT = {"job": "job", "outcome": "published"}
@@ -297,6 +297,22 @@ def test_an_index_that_replaces_another_is_recognised_if_its_answer_was_lost(age
     assert check_index(s3) == [b"1\n"]
 
 
+def test_the_lease_is_checked_before_each_object_of_an_earlier_start_is_deleted() -> None:
+    s3, checks = MemoryS3(), list[int]()
+
+    def check() -> None:
+        checks.append(len(s3.keys(FOLDER)))
+        if checks[-1] == 2:
+            raise StoppedError("the lease has run out")
+
+    earlier = objects(s3, "early", b"1\n", b"2\n", b"3\n")
+    mine = objects(s3, "mine", check=check)
+    mine.replace(earlier)
+    with pytest.raises(StoppedError):
+        mine.finish(Summary(), {**ABOUT, "outcome": "cancelled"}, tidy=True)
+    assert s3.keys(FOLDER) == [f"{FOLDER}00000002-early.jsonl", f"{FOLDER}00000003-early.jsonl"]
+
+
 def test_without_the_lease_nothing_is_written_or_deleted() -> None:
     s3 = MemoryS3()
 
@@ -306,8 +322,8 @@ def test_without_the_lease_nothing_is_written_or_deleted() -> None:
     objects(s3, "other", b"1\n")
     frozen = RejectObjects(Store(OUTPUT, s3), FOLDER, "frozen", s3.clock, lost)
     before = len(s3.requests)
+    frozen.finish(Summary(), ABOUT, tidy=True)
     for tidy in (False, True):
-        frozen.finish(Summary(), ABOUT, tidy=True)
         frozen.write(b"1\n", Summary())
         with pytest.raises(StoppedError):
             frozen.finish(Summary(rejected=1), ABOUT, tidy=tidy)
@@ -493,6 +509,28 @@ def test_a_job_whose_input_changes_after_another_worker_has_published_leaves_the
     check_index(jobs.s3, folder)
 
 
+def test_a_job_whose_input_changes_after_it_has_started_again_leaves_no_rejects() -> None:
+    jobs = MemoryJobs()
+    jobs.s3.put(KEY, LARGE)
+    event = jobs.event()
+    starts: list[int] = []
+
+    def before(operation: str, _arguments: dict[str, Any]) -> None:
+        if operation == "complete_multipart_upload":
+            starts.append(len([key for key in jobs.s3.keys("rejects/") if key.endswith("index.json")]))
+            raise refusal(409, "ConditionalRequestConflict")
+
+    def read() -> None:
+        if starts:
+            jobs.s3.put(KEY, b"")
+            raise SourceChangedError(f"s3://{INPUT}/{KEY}: is not what was read before")
+
+    jobs.s3.before = before
+    assert jobs.do(event, control=Free(check=read)).kind is JobResult.SUPERSEDED
+    assert starts == [1], "its index was written"
+    assert (jobs.s3.keys("rejects/"), jobs.left()) == ([], [])
+
+
 def test_a_job_that_has_published_is_done_although_it_cannot_delete_its_doubles() -> None:
     """Another worker has done the same job at the same time, and this one has taken its objects."""
     jobs = MemoryJobs()
@@ -517,19 +555,49 @@ def test_a_job_that_has_published_is_done_although_it_cannot_delete_its_doubles(
     assert len(refused) == 1
 
 
+@pytest.mark.parametrize("pause_s", [0, 60])
 @pytest.mark.parametrize("starts", [2, 3])
-def test_an_index_in_the_place_of_that_of_an_earlier_start_is_retracted(starts: int) -> None:
+def test_an_index_in_the_place_of_that_of_an_earlier_start_is_retracted(starts: int, pause_s: float) -> None:
     """The output was refused with 409 after its index had been written, and the next start finds a newer output."""
     s3 = MemoryS3()
     mine = objects(s3, "start1", b"1\n")
     mine.finish(Summary(rejected=1), ABOUT, tidy=False)
     for number in range(2, starts + 1):
-        s3.clock.now += 60
+        s3.clock.now += pause_s
         earlier, mine = mine, objects(s3, f"start{number}", b"1\n")
         mine.replace(earlier)
         mine.finish(Summary(rejected=1), ABOUT, tidy=True)
     mine.retract()
     mine.discard(bool)
+    assert s3.keys(FOLDER) == []
+
+
+@pytest.mark.parametrize("starts", [2, 3])
+@pytest.mark.parametrize("end", ["superseded", "cancelled"])
+def test_an_index_is_retracted_if_the_next_start_ends_before_it_has_rejected_a_line(starts: int, end: str) -> None:
+    """The output was refused with 409 after its index had been written, because the input had been overwritten."""
+    s3 = MemoryS3()
+    mine = objects(s3, "start1", b"1\n")
+    mine.finish(Summary(rejected=1), ABOUT, tidy=False)
+    for number in range(2, starts + 1):
+        earlier, mine = mine, objects(s3, f"start{number}")
+        mine.replace(earlier)
+    if end == "cancelled":
+        mine.finish(Summary(), {**ABOUT, "outcome": end}, tidy=True)
+    else:
+        mine.retract()
+        mine.discard(bool)
+    assert s3.keys(FOLDER) == []
+
+
+def test_what_an_earlier_start_has_put_into_a_checkpoint_stays_while_there_is_one() -> None:
+    s3 = MemoryS3()
+    earlier, mine = objects(s3, "start1", b"1\n"), objects(s3, "start2")
+    assert earlier.names_for_checkpoint()
+    mine.replace(earlier)
+    mine.discard(lambda: True)
+    assert s3.keys(FOLDER) == [f"{FOLDER}00000001-start1.jsonl"]
+    mine.discard(lambda: False)
     assert s3.keys(FOLDER) == []
 
 

@@ -137,15 +137,49 @@ def test_none_is_taken_on_ahead_of_jobs_that_may_take_long(make_site: MakeSite) 
     assert site.crew.room() == 0, "nothing is known of the first"
 
 
-def test_a_job_that_was_taken_on_ahead_is_soon_left_to_another_worker(make_site: MakeSite) -> None:
+def test_none_is_taken_on_ahead_of_a_job_that_has_ended_its_process(make_site: MakeSite) -> None:
+    """It may end its worker next, which would count for the message that waits here."""
+    site = make_busy(make_site)
+    job, child = site.begin()
+    child.die()
+    site.listen()
+    site.start_jobs()
+    assert (job.state, job.deaths, site.crew.room()) == (RUNNING, 1, 0)
+
+
+@pytest.mark.parametrize("options", [{"large": True}, {"attempts": 1}, {"ago_s": 1}])
+def test_a_message_that_was_asked_for_before_is_left_to_another_worker_at_once(
+    make_site: MakeSite, options: dict[str, Any]
+) -> None:
+    """A receive may take 20 s, and another job may have begun meanwhile."""
+    site = make_busy(make_site)
+    running, _ = site.begin(**options)
+    site.clock.now += 5 if "ago_s" in options else 0
+    site.take_on()
+    site.wait(0)
+    assert site.crew.jobs == [running]
+    assert site.settled()[-1] == ("requeue", "m3", {"attempts": 0, "progress": 0})
+
+
+def test_a_job_of_a_backfill_does_not_wait_for_a_short_one_of_the_main_queue(make_site: MakeSite) -> None:
+    """Otherwise it would be before the messages that have come to the main queue meanwhile."""
+    site = make_busy(make_site, BACKFILL_QUEUE="backfill")
+    running, _ = site.begin()
+    site.take_on(lane=Lane.BACKFILL)
+    site.start_jobs()
+    assert site.crew.jobs == [running]
+
+
+@pytest.mark.parametrize("large", [False, True])
+def test_a_job_that_was_taken_on_ahead_is_soon_left_to_another_worker(make_site: MakeSite, large: bool) -> None:
     site = make_busy(make_site)
     running, _ = site.begin()
-    site.take_on()
+    site.take_on(large=large, attempts=2)
     site.wait(2)
     assert len(site.crew.jobs) == 2
     site.wait(0.1)
     assert site.crew.jobs == [running]
-    assert ("requeue", "m3") in site.names()
+    assert site.settled()[-1] == ("requeue", "m3", {"attempts": 2, "progress": 0}), "no attempt is counted"
 
 
 def test_a_small_job_waits_for_a_large_one(make_site: MakeSite) -> None:
@@ -328,7 +362,7 @@ def test_a_job_is_handed_over_before_sqs_renews_no_more(make_site: MakeSite) -> 
 
 def test_the_time_that_a_job_has_waited_here_counts(make_site: MakeSite) -> None:
     """SQS counts from the receive, not from when its process begins."""
-    site = make_site(1, MAX_JOB_S="100000")
+    site = make_site(2, MAX_JOB_S="100000")
     _, first = site.begin()
     job = site.take_on(large=True)
     site.wait(LONGEST_S - 10)
@@ -429,7 +463,7 @@ def test_what_waits_is_given_back_after_a_delay(make_site: MakeSite) -> None:
 
 
 def test_a_job_that_waits_is_not_given_up_without_a_reason(make_site: MakeSite) -> None:
-    site = make_site(1)
+    site = make_site(2)
     site.begin()
     waiting = site.take_on(large=True)
     site.wait(500)

@@ -270,7 +270,7 @@ def test_one_process_does_a_backfill_of_small_objects_in_a_row() -> None:
         whole.wait_until_empty()
     assert len(whole.done()) == len(whole.backfill.settled) == 40
     assert whole.queue.settled == []
-    assert len(whole.queue.waits) - whole.queue.waits.count(0) <= 2, "once the backfill was at its end"
+    assert len(whole.queue.waits) - whole.queue.waits.count(0) < 30, "they go on beside the jobs"
 
 
 def test_main_messages_are_done_before_a_backfill_that_came_first() -> None:

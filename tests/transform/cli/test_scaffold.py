@@ -152,9 +152,16 @@ def test_sample_has_no_more_elements_than_asked_for(tmp_path: Path, command: Com
     assert sample == lines('{"id":1.0,"Records":[{"a":1},{"a":2}]}', '{"Records":[{"a":3}]}')
 
 
+def test_lines_with_lone_surrogates_are_not_in_the_sample_of_elements(tmp_path: Path, command: Command) -> None:
+    (tmp_path / "in.json").write_bytes(lines(r'{"x":"\ud83d","Records":[{"a":1}]}', '{"Records":[{"a":3}]}'))
+    result = command("new", "trail", "--from", "in.json", "--each", "Records")
+    assert (result.returncode, b"has 1 row to try it on" in result.stdout) == (OK, True)
+    assert (tmp_path / "trail.sample.jsonl").read_bytes() == lines('{"Records":[{"a":3}]}')
+
+
 def test_array_that_no_line_has_is_an_error(tmp_path: Path, command: Command) -> None:
     (tmp_path / "in.json").write_bytes(lines('{"Records":[1]}', '{"Records":{"a":1}}', '{"b":1}'))
     result = command("new", "trail", "--from", "in.json", "--each", "Records")
     assert (result.returncode, made(tmp_path)) == (FAILED, ["in.json"])
     assert result.stderr == b"transform: in.json: no line has an array `Records` with an object in it\n"
-    assert b"--each needs --from" in command("new", "trail", "--each", "Records").stderr
+    assert b"for --from or --each: --each needs --from" in command("new", "trail", "--each", "Records").stderr

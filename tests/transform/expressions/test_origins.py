@@ -213,7 +213,7 @@ def test_a_member_of_a_similar_name_is_a_member() -> None:
     ]
 
 
-@pytest.mark.parametrize("field", ["kee", "", "Key", 3])
+@pytest.mark.parametrize("field", ["kee", "", "Key", 3, None, ["key"], {}])
 def test_an_unknown_field_is_refused(field: Any) -> None:
     with pytest.raises(CalculationError, match=r"a source has 'bucket', .* and no"):
         source(field)

@@ -17,10 +17,20 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tests.transform.native.test_hashes import HMAC_SHA256, SHA256
-from transform import Calculation, CalculationError, CalculationsByPrefix, hmac_sha256, load, mask, sha256
+from transform import (
+    Calculation,
+    CalculationError,
+    CalculationsByPrefix,
+    TransformError,
+    hmac_sha256,
+    load,
+    mask,
+    sha256,
+)
 from transform.expressions.pseudonyms import KEY_VARIABLE, fingerprint, read_key
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
 KEY, OTHER = "0123456789abcdef" * 2, "é" * 40
@@ -193,14 +203,36 @@ def test_what_cannot_be_hashed_is_refused(text: str, value: object) -> None:
 def test_elements_of_lists_are_refused() -> None:
     with pytest.raises(CalculationError, match="elements of lists cannot be hashed"):
         rows([{"v": ["a"]}], Calculation(h=pl.col("v").list.eval(sha256(pl.element()))))
-    with pytest.raises(CalculationError, match="takes an expression or the name of a column"):
-        sha256(3)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("function", [sha256, hmac_sha256, mask])
+@pytest.mark.parametrize("value", [3, None, True, b"s", ["s"], pl.Series(["s"]), "\ud83d"])
+def test_they_take_an_expression_or_a_name(function: Callable[[Any], pl.Expr], value: Any) -> None:
+    with pytest.raises(CalculationError, match=f"{function.__name__} takes an expression or the name of a column"):
+        function(value)
 
 
 @pytest.mark.parametrize("text", ["SHA256(s)", "HMAC_SHA256(s)", "MASK(s)"])
 def test_a_result_needs_a_name(text: str) -> None:
     with pytest.raises(CalculationError, match="needs a name"):
         Calculation.from_sql(text)
+
+
+def test_no_message_shows_how_a_hash_is_marked() -> None:
+    calculation = Calculation(h=sha256("s")).filter(hmac_sha256("s") != "").reject(sha256("s") == "")
+    shown = [str(calculation), calculation._repr_html_()]
+    for make in (
+        lambda: Calculation(sha256("s")),
+        lambda: Calculation(h=sha256(pl.all())),
+        lambda: rows([{"s": ["a"]}], Calculation(h=pl.col("s").list.eval(sha256(pl.element())))),
+        lambda: rows([{"s": "a"}], Calculation(h=1).filter(sha256("s"))),
+        lambda: rows([{"s": "a"}], Calculation(h=1).reject(sha256("s") != "")),
+    ):
+        with pytest.raises(TransformError) as caught:
+            make()
+        shown.append(str(caught.value))
+    for text in shown:
+        assert ("the hash of" in text, "concat" in text, "hash([" in text) == (False, False, True), text
 
 
 def test_null_is_null() -> None:

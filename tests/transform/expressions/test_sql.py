@@ -425,3 +425,23 @@ def test_what_is_too_long_for_polars_is_refused_in_a_line() -> None:
     with pytest.raises(CalculationError, match=r"is too long: polars shows it in \d+,\d+ characters") as caught:
         Calculation.from_sql(f"{text} AS r").run(io.BytesIO(b'{"s":"1"}'), io.BytesIO())
     assert "\n" not in str(caught.value)
+
+
+def test_a_function_without_arguments_is_refused_and_polars_is_not_asked(capfd: pytest.CaptureFixture[str]) -> None:
+    for name in sorted(FUNCTIONS - {"pi", "source"}):
+        assert f"{name.upper()} needs an argument" in refusal(f"b AND {name}( ) AS r"), name
+    assert capfd.readouterr().err == "", "polars panics in some of them, with a backtrace"
+    assert round(value("PI()"), 2) == 3.14
+
+
+@pytest.mark.parametrize("name", ["SHA256", "hmac_sha256", "MASK"])
+def test_a_function_of_ours_takes_one_argument(name: str) -> None:
+    assert f"{name.upper()} takes one argument, not 2" in refusal(f"{name}(s, SUBSTR(s, 1, 2)) AS r")
+
+
+@pytest.mark.parametrize("text", ["\ud83d", 'a AS "\udcff"', "s = '\ud83d'"])
+def test_text_that_is_not_unicode_is_refused(text: str) -> None:
+    assert "is not valid Unicode" in refusal(f"{text} AS r")
+    for reject in ("", f"{text}: a reason"):
+        with pytest.raises(CalculationError, match="is not valid Unicode"):
+            Calculation.from_sql("a AS r", text, reject)
