@@ -14,7 +14,7 @@ _START = """# Parameters of the templates
 Made from the templates in [cfn/](../cfn/ecs-fargate.yaml) by `python -m tests.parameters_page`; a test compares the
 two.
 
-Set them on the command line of make, as in `make deploy-fargate pMaxTasks=4`, or in the [file of an
+Set them on the command line of make, such as `pMaxTasks=4`, or in the [file of an
 environment](deployment.md#environments). A parameter without a default is required; `make` sets those itself.
 [deployment.md](deployment.md#what-you-have-already) says which ones you need, and [settings.md](settings.md) has the
 settings of the worker that `pSettings` takes.

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 EXCEPTIONS = {
     r"make install": "has made the environment that this runs in, which takes minutes and a network",
-    r"make test": "runs the tests, and would never end",
+    r"make test(-slow)?": "runs the tests, and would never end",
     r"make lint test": "runs the tests, and would never end",
     r"\.venv/bin/python -m pytest .*": "runs tests in a test; test_docs.py looks at the files that they name",
     r"make docs": "has an environment of its own, which takes minutes and a network; CI runs it",

@@ -183,7 +183,7 @@ def test_names_and_values_do_not_control_the_terminal(here: Path) -> None:
     )
     source = f"{value}.jsonl"
     for args, last in (
-        (["schema", source], "lines sampled"),
+        (["schema", source], " sampled"),
         (["preview", source, "-c", "calc.py"], "rejected line"),
         (["check", "calc.py", source], "problem: "),
         (["run", source, "out.jsonl", "-c", "calc.py:calculation"], "time"),
@@ -259,6 +259,6 @@ def test_bash_completes_when_the_tabulator_is_pressed(here: Path) -> None:
     child.close(force=True)
 
 
-def test_readme_says_how_to_turn_it_on() -> None:
-    readme = (Path(__file__).parents[1] / "README.md").read_text()
-    assert 'eval "$(_TRANSFORM_COMPLETE=bash_source transform)"' in readme
+def test_page_of_commands_says_how_to_turn_it_on() -> None:
+    page = (Path(__file__).parents[1] / "docs" / "commands.md").read_text()
+    assert 'eval "$(_TRANSFORM_COMPLETE=bash_source transform)"' in page

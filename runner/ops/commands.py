@@ -100,7 +100,9 @@ def submit(
     "--interval", type=click.FloatRange(min=0.5), default=5.0, show_default=True, help="Seconds between refreshes."
 )
 def status(*, watch: bool, interval: float, as_json: bool) -> None:
-    """Show waiting messages, running jobs with their progress, and dead letters by reason.
+    """Show waiting messages, running jobs and dead letters.
+
+    Running jobs have their progress, and dead letters are counted by reason.
 
     Up to 1,000 dead letters are received to count them, which hides them from others for a minute at most. They are
     released as soon as they are counted, and nothing is deleted. Each look counts as a receive.

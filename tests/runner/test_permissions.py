@@ -197,12 +197,15 @@ def test_rejects_of_an_earlier_attempt_are_deleted(
     user = {"key": guarded.env["AWS_ACCESS_KEY_ID"], "secret": guarded.env["AWS_SECRET_ACCESS_KEY"]}
     store = Store(guarded.output, S3fsRequests(S3FileSystem(**user, endpoint_url=strict, skip_instance_cache=True)))
     rejects = RejectObjects(store, "rejects/a/1/", "w", FakeClock(time.time() + 10), check=lambda: None)
+    rejects.write(b"{}\n", Summary())
+    about = {"job": "1", "outcome": "published"}
     if without is None:
-        rejects.finish(Summary(), {}, tidy=True)
+        rejects.finish(Summary(rejected=1), about, tidy=True)
     else:
         with pytest.raises(DeniedError):
-            rejects.finish(Summary(), {}, tidy=True)
-    assert guarded.stored_keys("rejects/") == ([] if without is None else ["rejects/a/1/00000001.jsonl"])
+            rejects.finish(Summary(rejected=1), about, tidy=True)
+    mine, earlier, index = (f"rejects/a/1/{name}" for name in ("00000001-w.jsonl", "00000001.jsonl", "index.json"))
+    assert guarded.stored_keys("rejects/") == ([mine, index] if without is None else [mine, earlier, index])
 
 
 COMMANDS = {
