@@ -340,10 +340,16 @@ def test_a_job_whose_process_is_killed_twice_is_tried_later(deployment: Deployme
     assert deployment.output_of("in") == transformed(10)
 
 
-def test_a_large_job_one_of_whose_processes_is_killed_is_done(deployment: Deployment, proxy: Proxy) -> None:
+def test_a_large_job_one_of_whose_processes_is_killed_is_done(
+    deployment: Deployment, proxy: Proxy, tmp_path: Path
+) -> None:
+    """Only Python functions run in processes of their own."""
+    calculation = tmp_path / "calc.py"
+    calculation.write_text("def calculation(line):\n    return {**line, 'b': line['a'] + 1}\n")
     proxy.rule = holding = Holding("UploadPart", "output/in")
     deployment.put("in", LARGE)
-    worker = Watched(deployment, "--drain", env={"PART_BYTES": "5MiB", "RANGE_BYTES": "1MiB"})
+    settings = {"PART_BYTES": "5MiB", "RANGE_BYTES": "1MiB", "CALCULATION": f"{calculation}:calculation", "SCHEMA": ""}
+    worker = Watched(deployment, "--drain", env=settings)
     holding.wait()
     worker.children("transform.engine.processes")[0].kill()
     proxy.rule = lambda _request: None
