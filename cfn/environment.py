@@ -273,6 +273,6 @@ def _check_settings(environment: Environment) -> None:
     for name, text in _settings_of(environment.parameters.get("pSettings")).items():
         _check_name(name, Value(text, "pSettings"), set(), set())
         if name in ALIASES:
-            raise DeployError(f"{name} (pSettings) has a parameter of its own: {ALIASES[name]}")
+            raise DeployError(f"set {name} with the parameter {ALIASES[name]}, not in pSettings")
         if environment.settings.get(name, text) != text:
             raise DeployError(f"{name} is in pSettings, and given on its own ({environment.places[name]})")

@@ -136,7 +136,7 @@ def test_unknown_environment_is_refused(tmp_path: Path) -> None:
         ("STACK=prod-monitoring", "the name prod-monitoring is reserved for a stack beside prod"),
         ("STACK=jsonl-transform-wake", "does not end in -wake"),
         ('pSettings={"LOGLEVEL": "debug"}', "LOGLEVEL (pSettings) is neither"),
-        ('pSettings={"WHERE": "a > 1"}', "WHERE (pSettings) has a parameter of its own: pWhere"),
+        ('pSettings={"WHERE": "a > 1"}', "set WHERE with the parameter pWhere, not in pSettings"),
         ("deploy", "expected NAME=value, found 'deploy'"),
     ],
 )

@@ -30,7 +30,7 @@ Example = pl.Expr | str  # a text is SQL
 # Why something is refused, in words of the messages.
 SERIES = "holds a Series, whose length has nothing to do with the input's"
 PYTHON = "calls a Python function"
-SEVERAL = "stands for several columns, or for columns by their place"
+SEVERAL = "selects several columns, or columns by position"
 RANDOM = "draws random numbers"
 CATEGORIES = "makes categories, which are numbered in the order in which they come"
 GUESSES = "guesses the format from the values it sees"

@@ -73,8 +73,7 @@ def to_expression(value: object, *, literal: bool = False) -> pl.Expr:
         several = False  # unknown without the columns, as for a selector
     if several:
         raise CalculationError(
-            f"`{as_text(expr)}` stands for several columns, or for columns by their place; name one column in each "
-            "expression"
+            f"`{as_text(expr)}` selects several columns, or columns by position; name one column in each expression"
         )
     _refuse_moment(expr)
     return expr
