@@ -16,6 +16,9 @@ if TYPE_CHECKING:
 MAX_CONNECTIONS = 100
 """With the 10 of botocore, the ranges and parts of a large object would wait for each other on many cores."""
 
+_settings: dict[str, str] = {}
+"""The variables of the environment that the file systems kept by s3fs were made with."""
+
 
 @dataclass(frozen=True, slots=True)
 class S3Object(os.PathLike[str]):
@@ -77,11 +80,23 @@ def split_uri(uri: str) -> tuple[str, str]:
 
 
 def filesystem() -> "s3fs.S3FileSystem":
-    """Return the file system of s3fs for the endpoint in force."""
+    """Return the file system of s3fs for the endpoint and the settings of AWS in force."""
     import s3fs
 
+    settings = {name: value for name, value in os.environ.items() if name.startswith("AWS_")}
+    if settings != _settings:  # s3fs knows its file systems by their arguments alone
+        forget_filesystems()
+        _settings.clear()
+        _settings.update(settings)
     config = {"max_pool_connections": MAX_CONNECTIONS}
     return s3fs.S3FileSystem(anon=False, endpoint_url=endpoint(), use_listings_cache=False, config_kwargs=config)
+
+
+def forget_filesystems() -> None:
+    """Have s3fs make its file systems anew."""
+    import s3fs
+
+    s3fs.S3FileSystem.clear_instance_cache()
 
 
 def endpoint() -> str | None:
@@ -195,6 +210,7 @@ def _raise_translated(error: Exception, uri: str, error_class: type[TransformErr
     denied, unavailable = (AccessDeniedError, UnavailableError) if reads else (error_class, error_class)
     match S3Failure.from_error(error):
         case S3Failure.NO_CREDENTIALS:
+            forget_filesystems()  # one that found none would not look again, and a notebook goes on
             hint = "Set AWS_PROFILE, or AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY."
             raise denied(f"{uri}: no AWS credentials found. {hint}") from None
         case S3Failure.DENIED:

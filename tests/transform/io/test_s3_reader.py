@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import os
 import random
 import signal
 import threading
@@ -525,12 +526,32 @@ def test_no_credentials_are_a_denial(place: ObjectPlace, monkeypatch: pytest.Mon
     for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
         monkeypatch.delenv(name)
     monkeypatch.setenv("HOME", str(tmp_path))
-    filesystem().clear_instance_cache()
-    try:
-        with pytest.raises(AccessDeniedError, match="no AWS credentials found"):
-            opened(place.target)
-    finally:
-        filesystem().clear_instance_cache()
+    with pytest.raises(AccessDeniedError, match="no AWS credentials found"):
+        opened(place.target)
+
+
+def test_credentials_that_come_later_are_found(
+    place: ObjectPlace, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    given = {name: os.environ[name] for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")}
+    for name in given:
+        monkeypatch.delenv(name)
+    with pytest.raises(AccessDeniedError):
+        opened(place.target)
+    (tmp_path / ".aws").mkdir()
+    (tmp_path / ".aws" / "credentials").write_text(
+        "[default]\n" + "".join(f"{name.lower()} = {value}\n" for name, value in given.items())
+    )
+    assert rest_of(opened(place.target)) == CONTENT
+
+
+def test_settings_that_change_are_followed(place: ObjectPlace, proxy: Proxy, monkeypatch: pytest.MonkeyPatch) -> None:
+    proxy.rule = of_some(BROKEN, lambda number: number <= 2)
+    with pytest.raises(UnavailableError):
+        opened(place.target)
+    monkeypatch.delenv("AWS_MAX_ATTEMPTS")
+    assert rest_of(opened(place.target)) == CONTENT
 
 
 def test_nobody_there_may_pass(place: ObjectPlace, monkeypatch: pytest.MonkeyPatch) -> None:
