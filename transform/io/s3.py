@@ -93,7 +93,7 @@ def filesystem() -> "s3fs.S3FileSystem":
 
 
 def forget_filesystems() -> None:
-    """Have s3fs make its file systems anew."""
+    """Have s3fs make its file systems again."""
     import s3fs
 
     s3fs.S3FileSystem.clear_instance_cache()
