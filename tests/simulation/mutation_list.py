@@ -60,7 +60,7 @@ BY_SIMULATION = (
     Mutation(
         "believe a sequencer without asking S3",
         PUBLISH,
-        "if found.decision is PublishDecision.STALE and not found.is_of_source and self.source.is_current(etag):",
+        "if found.decision is PublishDecision.STALE and not found.job and self.source.is_current(etag):",
         "if False:",
         seeds=1800,
     ),
