@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 def test_an_object_becomes_its_output(deployment: Deployment) -> None:
     deployment.put("in/a b+c.jsonl", lines(100))
-    deployment.drain()
+    deployment.drain_apart()
     assert deployment.output_of("in/a b+c.jsonl") == transformed(100)
     assert deployment.stored_keys() == ["output/in/a b+c.jsonl"]
     assert deployment.waiting() == (0, 0, 0)
