@@ -16,7 +16,7 @@ import subprocess
 import sys
 import threading
 from pathlib import Path
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING
 from unittest import mock
 
 from transform.cli import main
@@ -94,7 +94,7 @@ def run_command(
     *args: object,
     stdin: bytes = b"",
     env: Mapping[str, str | None] | None = None,
-    program: Callable[[], NoReturn] = main,
+    program: Callable[[], object] = main,
 ) -> subprocess.CompletedProcess[bytes]:
     """Run a program in a directory, by default the command `transform`.
 
