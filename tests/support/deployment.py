@@ -140,9 +140,18 @@ class Deployment:
 
     def drain(self, *, exit_status: int = 0, env: Mapping[str, str | None] | None = None) -> list[dict[str, Any]]:
         """Run a worker in this process until the queue is empty; return what it logged. Its jobs have their own."""
+        return logged(self._drain(exit_status, env).stdout.decode())
+
+    def refusal(self, env: Mapping[str, str | None]) -> str:
+        """Run a worker in this process that cannot work with its environment; return its standard error."""
+        said = self._drain(1, env).stderr.decode()
+        assert "Traceback" not in said
+        return said
+
+    def _drain(self, exit_status: int, env: Mapping[str, str | None] | None) -> subprocess.CompletedProcess[bytes]:
         done = run_command(Path.cwd(), "worker", "--drain", env={**self.env, **(env or {})}, program=main)
         assert done.returncode == exit_status, (done.stdout[-3000:], done.stderr[-3000:])
-        return logged(done.stdout.decode())
+        return done
 
     def drain_apart(self) -> list[dict[str, Any]]:
         """Do the same with a worker process, which takes a second more."""
