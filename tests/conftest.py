@@ -41,7 +41,7 @@ ONE_EXAMPLE_OF, LEAST_EXAMPLES = 4, 6
 sys.dont_write_bytecode = False
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 
-# The models of the SDK take a tenth of a second to load for each client, of which most of the tests of S3 need a new one.
+# The models of the SDK take a tenth of a second to load for each client, and most tests of S3 need a new one.
 botocore.session.create_loader = functools.cache(botocore.session.create_loader)
 
 ROOT = Path(__file__).parents[1]

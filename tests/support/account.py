@@ -212,9 +212,9 @@ def account_in(directory: Path) -> Iterator[Account]:
     shutil.copy(LIBRARY, clone / LIBRARY.relative_to(ROOT))  # which the installation compiles
     scripts = clone / ".venv" / "bin"
     scripts.mkdir(parents=True)
-    for script in Path(sys.prefix, "bin").iterdir():
-        if script.name != "python":
-            (scripts / script.name).symlink_to(script)
+    for file in Path(sys.prefix, "bin").iterdir():
+        if file.name != "python":
+            (scripts / file.name).symlink_to(file)
     for name in ("lib", "pyvenv.cfg"):
         (clone / ".venv" / name).symlink_to(Path(sys.prefix) / name)
     (clone / ".venv" / "installed").touch()  # or make would install it

@@ -1,4 +1,4 @@
-"""A stand-in for the `python` of a clone, which runs the program in cfn/ in forks, and leaves all else to the real one."""
+"""A stand-in for the `python` of a clone: it runs the program in cfn/ in forks, and all else with the real one."""
 
 from __future__ import annotations
 

@@ -148,12 +148,12 @@ def test_without_a_compiler_the_message_says_what_is_missing(tree: Path) -> None
     assert "No module named 'ziglang'" in done.stderr
 
 
-@pytest.mark.parametrize("given", [{"defines": ("SLACK=65",)}, {"options": ("-DSLACK=65",)}])
+@pytest.mark.parametrize(("defines", "options"), [(["SLACK=65"], []), ([], ["-DSLACK=65"])])
 def test_defines_and_options_reach_the_compiler_whose_warnings_are_errors(
-    tmp_path: Path, given: dict[str, tuple[str]]
+    tmp_path: Path, defines: list[str], options: list[str]
 ) -> None:
     with pytest.raises(CompilationError, match=r"vectors\.h:\d+:\d+: error: 'SLACK' macro redefined"):
-        compile_library(tmp_path / "library", **given)
+        compile_library(tmp_path / "library", defines=defines, options=options)
     assert not [*tmp_path.iterdir()]
 
 
