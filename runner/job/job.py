@@ -317,7 +317,7 @@ class Job:
             return
         try:
             self._checkpoint.touch()
-        except FencedError:  # whoever has resumed the job may have deleted the objects before there was an index
+        except FencedError:  # the worker that has resumed the job may have deleted the objects before they had an index
             attempt.rejects.retract()
             raise
 

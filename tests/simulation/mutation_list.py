@@ -726,6 +726,34 @@ BY_TESTS = (
         "if False and (dry_run or",
         test="tests/runner/ops/test_sweep_rejects.py",
     ),
+    Mutation(
+        "let an index stay that was written after the job was lost",
+        JOB,
+        "        if not attempt.rejects.names:\n            return\n",
+        "        return\n",
+        test="tests/runner/job/test_reject_objects.py",
+    ),
+    Mutation(
+        "copy the tags of the current version",
+        UPLOAD,
+        'source.tags(headers.get("VersionId"))',
+        "source.tags()",
+        test="tests/runner/job/test_afterwards.py",
+    ),
+    Mutation(
+        "leave the input of a job alone that ends as stale",
+        JOB,
+        "outcome.kind not in _RESULTS.values() or not self._output_job:",
+        "outcome.kind not in (JobResult.DONE, JobResult.DUPLICATE):",
+        test="tests/runner/job/test_afterwards.py",
+    ),
+    Mutation(
+        "look for the rejected lines of another calculation in the own summary",
+        JOB,
+        "summary=outcome.summary if is_own else {},",
+        "summary=outcome.summary,",
+        test="tests/runner/job/test_afterwards.py",
+    ),
 )
 """Noticed by tests beside the simulations."""
 
