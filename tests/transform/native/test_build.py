@@ -43,7 +43,7 @@ def tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
     It has the same path for each test, so that the compiler finds in its cache what it has compiled before.
     """
-    copy = tmp_path_factory.getbasetemp() / "tree of the package"
+    copy = tmp_path_factory.getbasetemp() / "built"
     shutil.rmtree(copy, ignore_errors=True)
     copy.mkdir()
     for name in ("pyproject.toml", "README.md", "LICENSE", ".gitignore"):
