@@ -85,6 +85,10 @@ def filesystem(environ: Mapping[str, str] | None = None, region: str | None = No
     Args:
         environ: Has the endpoint, instead of the environment of this process.
         region: The region, instead of that of the settings.
+
+    Example:
+        >>> filesystem() is filesystem()
+        True
     """
     import s3fs
 
