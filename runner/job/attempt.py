@@ -10,15 +10,20 @@ from functools import partial
 from typing import TYPE_CHECKING, Self
 
 from runner.errors import NoUploadError, RunnerError, StartAgainError
+from runner.job.identity import PublishDecision
 from runner.job.upload import MAX_PARTS_IN_FLIGHT, Target, Upload
 from transform import State
 
 if TYPE_CHECKING:
+    from runner.job.identity import Origin
     from runner.job.progress import JobProgress
-    from runner.job.publish import Publisher
+    from runner.job.publish import Published, Publisher
     from runner.job.rejects import RejectObjects
     from runner.job.resources import JobResources
     from transform import S3Object, Stream
+
+
+_EARLIER = "the upload is that of an earlier request than the existing output, which is of another calculation"
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,9 +36,11 @@ class Attempt:
         upload: The upload of the output.
         rejects: The objects of rejected lines.
         publisher: Publishes the output.
+        origin: The origin for which it is made; that of the upload may be of an earlier request for the same job.
     """
 
     job: JobResources
+    origin: Origin
     version: S3Object
     upload: Upload
     rejects: RejectObjects
@@ -55,7 +62,7 @@ class Attempt:
             StartAgainError: The upload of the checkpoint is that of an older event, or compressed in another format.
         """
         context = job.context
-        origin = job.identity.origin.with_modified(stream.headers.get("LastModified"))
+        own = origin = job.identity.origin.with_modified(stream.headers.get("LastModified"))
         if progress is not None:
             noted = progress.origin(origin)
             if origin.is_newer_than(noted):
@@ -77,7 +84,21 @@ class Attempt:
         rejects = job.reject_objects(progress)
         if not rejects.are_there():
             raise StartAgainError("rejected lines that the checkpoint names are gone")
-        return cls(job, version, upload, rejects, job.publisher_at(key))
+        return cls(job, own, version, upload, rejects, job.publisher_at(key))
+
+    def publish(self) -> Published:
+        """Publish the output, unless there is one that should stay; return what there is then.
+
+        Raises:
+            StartAgainError: As `Publisher.publish` does; or only what the metadata of the upload claim keeps the output
+                from being published, because they are those of an earlier request.
+        """
+        published = self.publisher.publish(self.upload.origin, self.upload, self.version.etag or "")
+        is_earlier = self.origin.first_sent > self.upload.origin.first_sent
+        is_held_back = is_earlier and published.decision is PublishDecision.STALE
+        if is_held_back and self.publisher.published(self.origin, self.version.etag) is None:
+            raise StartAgainError(_EARLIER)
+        return published
 
     def transform(self, stream: Stream) -> None:
         """Transform all of the input: send the output as parts, and note each in the checkpoint.

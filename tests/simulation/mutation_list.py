@@ -734,6 +734,13 @@ BY_TESTS = (
         test="tests/runner/job/test_reject_objects.py",
     ),
     Mutation(
+        "let an upload of an earlier request decide for a later one",
+        ATTEMPT,
+        "is_held_back = is_earlier and",
+        "is_held_back = False and",
+        test="tests/runner/job/test_job.py",
+    ),
+    Mutation(
         "copy the tags of the current version",
         UPLOAD,
         'source.tags(headers.get("VersionId"))',
