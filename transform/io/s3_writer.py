@@ -18,7 +18,10 @@ from transform import _process
 from transform.io.s3 import S3Failure
 
 MAX_PART_BYTES = 5 << 30
-"""From the quotas of S3 (Amazon S3 User Guide, "Amazon S3 multipart upload limits")."""
+"""From the quotas of S3 (Amazon S3 User Guide, "Amazon S3 multipart upload limits"), as the next one."""
+
+MIN_PART_BYTES = 5 << 20
+"""The last part of an upload may be smaller."""
 
 ReadSoFar = tuple[int, int | None]
 """How many bytes of an input were read, and its size, None if that is not known."""
@@ -166,22 +169,35 @@ class PartBuffer:
         """
         self._collected.write(data)
 
-    def is_full(self, read: ReadSoFar) -> bool:
+    def is_full(self, read: ReadSoFar, rest: int = 0) -> bool:
         """Return whether there is enough for a part.
 
         Args:
             read: How much of the input was read for the output so far, and the size of the input.
+            rest: How much has to be left after that part.
         """
         written = self._bytes_in_parts + self.size
-        return self.size >= self._sizes.next_size(self._parts, written, read)
+        return self.size - rest >= self._sizes.next_size(self._parts, written, read)
+
+    @property
+    def min_size(self) -> int:
+        """The minimum size of any part."""
+        return min(MIN_PART_BYTES, self._sizes.first)
 
     def content(self) -> bytes:
         """Return what is collected."""
         return self._collected.getvalue()
 
-    def take(self) -> bytes:
-        """Return what is collected, as the next part, and start to collect another one."""
+    def take(self, rest: int = 0) -> bytes:
+        """Return what is collected, as the next part, and start to collect another one.
+
+        Args:
+            rest: How many of the last bytes to leave for that one.
+        """
         content, self._collected = self._collected.getvalue(), BytesIO()
+        if rest:
+            self._collected.write(memoryview(content)[-rest:])
+            content = content[:-rest]
         self._parts += 1
         self._bytes_in_parts += len(content)
         return content
@@ -205,7 +221,7 @@ class MultipartUpload:
 
     Attributes:
         id: Id of the upload, None before it is created and after it was aborted.
-        parts: The parts that have arrived, up to the first gap.
+        parts: The parts that have arrived, up to the first gap, or to the last part that has a note if others follow it.
 
     Example:
         >>> def call(operation, **arguments):
@@ -243,6 +259,7 @@ class MultipartUpload:
         self._changed = threads.condition()
         self._in_flight: dict[int, int] = {}
         self._arrived: dict[int, tuple[UploadedPart, Callable[[], None] | None]] = {}
+        self._arrived_to = len(parts)  # without a gap
         self._is_noting = False
         self._failure: BaseException | None = None
 
@@ -258,7 +275,7 @@ class MultipartUpload:
             content: The part. It is sent without a copy, so it must not change.
             note: Called once this part and all before it have arrived, from another thread and one at a time; meanwhile
                 `parts` ends with this part. If more parts arrive while an earlier note is being made, only the note of
-                the last of these is called.
+                the last of these is called. A part without a note belongs to the next one that has one.
         """
         self._wait_until(lambda: self._has_room(len(content)))
         self._before_part()
@@ -283,6 +300,8 @@ class MultipartUpload:
     def finish(self) -> None:
         """Wait until all parts have arrived and are noted. Raises what a part or a note raised."""
         self._wait_until(self._is_idle)
+        with self._changed:
+            self._add_parts()
 
     def wait(self) -> None:
         """Wait until nothing is in flight, whether it arrived or not."""
@@ -366,12 +385,19 @@ class MultipartUpload:
                 self._changed.notify_all()
 
     def _advance(self) -> Callable[[], None] | None:
-        """Add to `parts` the parts that have arrived without a gap; return the note of the last one."""
-        note = None
-        while following := self._arrived.pop(len(self.parts) + 1, None):
-            self.parts.append(following[0])
-            note = following[1]
-        return note
+        """Add to `parts` the parts that have arrived without a gap, up to the last that has a note; return its note."""
+        newest = None
+        while following := self._arrived.get(self._arrived_to + 1):
+            self._arrived_to += 1
+            if following[1] is not None:
+                newest = following[1]
+                self._add_parts()
+        return newest
+
+    def _add_parts(self) -> None:
+        """Add to `parts` all that have arrived without a gap."""
+        for number in range(len(self.parts) + 1, self._arrived_to + 1):
+            self.parts.append(self._arrived.pop(number)[0])
 
 
 def _is_gone(error: BaseException | None) -> bool:

@@ -100,8 +100,9 @@ def write_elements(
     source.members = len(beside)
     room_bytes = max_bytes
     while True:
-        lines, elements, places = (np.empty(max_rows, np.int64) for _ in range(3))
-        found = _FoundElements(*(one.ctypes.data for one in (lines, elements, places)), max_rows, room_bytes, 0)
+        room = min(max_rows, room_bytes)  # each row has a byte at least
+        lines, elements, places = (np.empty(room, np.int64) for _ in range(3))
+        found = _FoundElements(*(one.ctypes.data for one in (lines, elements, places)), room, room_bytes, 0)
         text = np.empty(room_bytes + 2 * SLACK, np.uint8)
         count = functions.write_elements(ctypes.byref(source), data.ctypes.data, ctypes.byref(found), text.ctypes.data)
         if count:
