@@ -151,8 +151,22 @@ BY_SIMULATION = (
     Mutation(
         "note a part before its rejected lines are written",
         ATTEMPT,
-        "                    rejects.flush()\n                    names",
-        "                    names",
+        "        rejects.flush()\n        names",
+        "        names",
+        seeds=900,
+    ),
+    Mutation(
+        "note a part that ends within a line",
+        ATTEMPT,
+        "_send_part(stream.state, can_note=part.resumable)",
+        "_send_part(stream.state, can_note=True)",
+        seeds=900,
+    ),
+    Mutation(
+        "note a part with those of the next line that have arrived",
+        WRITER,
+        "                newest = following[1]\n                self._add_parts()\n",
+        "                newest = following[1]\n            self._add_parts()\n",
         seeds=900,
     ),
     Mutation(
