@@ -202,7 +202,7 @@ class Upload:
 
         No job can be continued from there, so the part is noted with the next one. What is left is enough for that.
         """
-        self._multipart.send(self._buffer.take(self._buffer.min_size))
+        self._multipart.send(self._buffer.take(self._buffer.min_size), is_end=False)
         self._has_begun = True
 
     def finish(self) -> None:

@@ -165,8 +165,8 @@ BY_SIMULATION = (
     Mutation(
         "note a part with those of the next line that have arrived",
         WRITER,
-        "                newest = following[1]\n                self._add_parts()\n",
-        "                newest = following[1]\n            self._add_parts()\n",
+        "                newest = note\n                self._add_parts()\n",
+        "                newest = note\n            self._add_parts()\n",
         seeds=900,
     ),
     Mutation(

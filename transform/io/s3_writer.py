@@ -221,7 +221,7 @@ class MultipartUpload:
 
     Attributes:
         id: Id of the upload, None before it is created and after it was aborted.
-        parts: The parts that have arrived, up to the first gap, or to the last part that has a note if others follow it.
+        parts: The parts that have arrived, up to the first gap, and to a part after which an upload can be continued.
 
     Example:
         >>> def call(operation, **arguments):
@@ -258,7 +258,7 @@ class MultipartUpload:
         # All below is guarded by this, and each change to it is notified.
         self._changed = threads.condition()
         self._in_flight: dict[int, int] = {}
-        self._arrived: dict[int, tuple[UploadedPart, Callable[[], None] | None]] = {}
+        self._arrived: dict[int, tuple[UploadedPart, Callable[[], None] | None, bool]] = {}
         self._arrived_to = len(parts)  # without a gap
         self._is_noting = False
         self._failure: BaseException | None = None
@@ -268,21 +268,23 @@ class MultipartUpload:
         self.id = str(self._call("create_multipart_upload", **self._headers)["UploadId"])
         return self.id
 
-    def send(self, content: bytes, note: Callable[[], None] | None = None) -> None:
+    def send(self, content: bytes, note: Callable[[], None] | None = None, *, is_end: bool = True) -> None:
         """Start to send the next part; wait first while too much is in flight. Raises what an earlier part raised.
 
         Args:
             content: The part. It is sent without a copy, so it must not change.
             note: Called once this part and all before it have arrived, from another thread and one at a time; meanwhile
                 `parts` ends with this part. If more parts arrive while an earlier note is being made, only the note of
-                the last of these is called. A part without a note belongs to the next one that has one.
+                the last of these is called.
+            is_end: Whether an upload can be continued after this part. Otherwise, it belongs to the next one that is an
+                end, and does not count without it.
         """
         self._wait_until(lambda: self._has_room(len(content)))
         self._before_part()
         number, self._next_number = self._next_number, self._next_number + 1
         with self._changed:
             self._in_flight[number] = len(content)
-        self._threads.start(self._send, number, content, note, name="upload")
+        self._threads.start(self._send, number, content, note, is_end, name="upload")
         if not self._max_parts:
             self.finish()
 
@@ -349,7 +351,7 @@ class MultipartUpload:
         answer = self._call("upload_part", UploadId=self.id, PartNumber=number, Body=content)
         return UploadedPart(number, str(answer["ETag"]), len(content))
 
-    def _send(self, number: int, content: bytes, note: Callable[[], None] | None) -> None:
+    def _send(self, number: int, content: bytes, note: Callable[[], None] | None, is_end: bool) -> None:  # noqa: FBT001
         """Send a part; runs in a thread for each part."""
         part, failure = None, None
         try:
@@ -360,7 +362,7 @@ class MultipartUpload:
             del self._in_flight[number]
             self._failure = self._failure or failure
             if part is not None:
-                self._arrived[number] = part, note
+                self._arrived[number] = part, note, is_end
             # While a note is being made, `parts` has to stay as it is.
             if not self._is_noting and (newest := self._advance()):
                 self._is_noting = True
@@ -385,12 +387,13 @@ class MultipartUpload:
                 self._changed.notify_all()
 
     def _advance(self) -> Callable[[], None] | None:
-        """Add to `parts` the parts that have arrived without a gap, up to the last that has a note; return its note."""
+        """Add to `parts` the parts that have arrived without a gap, up to the last that is an end; return its note."""
         newest = None
         while following := self._arrived.get(self._arrived_to + 1):
             self._arrived_to += 1
-            if following[1] is not None:
-                newest = following[1]
+            _, note, is_end = following
+            if is_end:
+                newest = note
                 self._add_parts()
         return newest
 
