@@ -160,7 +160,7 @@ BY_SIMULATION = (
         ATTEMPT,
         "_send_part(stream.state, can_note=part.resumable)",
         "_send_part(stream.state, can_note=True)",
-        seeds=900,
+        test="tests/runner/job/test_parts_of_lines.py -k killed",
     ),
     Mutation(
         "note a part with those of the next line that have arrived",
