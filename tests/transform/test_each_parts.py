@@ -125,6 +125,18 @@ def test_processes_return_parts_one_after_the_other(part_bytes: int, tmp_path: P
         check(long_line(40), tuned, tmp_path, chunk_bytes=part_bytes, workers=2)
 
 
+def test_no_process_waits_for_its_turn_while_a_thread_waits_for_a_process(tmp_path: Path) -> None:
+    """Of each line comes more than may wait, and each range has several chunks."""
+    member, count = "m" * 10_000, 5000
+    line = json.dumps({"m": member, "r": [{"a": 1}] * count}, separators=(",", ":")).encode() + b"\n"
+    (tmp_path / "in").write_bytes(line * 8)
+    calculation = Tuned(LineFunction(doubled).each("r", "m"), only_processes=True)
+    sizes = {"chunk_bytes": len(line), "range_bytes": 2 * len(line)}
+    summary = calculation.run(tmp_path / "in", tmp_path / "out", workers=2, **sizes)
+    assert summary.lines_out == 8 * count
+    (tmp_path / "out").unlink()
+
+
 @given(st.lists(st.lists(st.integers(0, 9), max_size=9), min_size=1, max_size=5), st.integers(1, 90))
 def test_parts_of_any_size_of_json_texts(texts: list[list[int]], part_bytes: int) -> None:
     content = ",\n".join(json.dumps({"m": 1, "r": [{"a": one} for one in rows]}, indent=1) for rows in texts)

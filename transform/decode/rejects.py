@@ -1,8 +1,8 @@
 """The result of a chunk, and the rejected lines in it.
 
-`ChunkResult` is what a plan makes of a chunk, all of it or a part, and what is sent between processes. Its `Rejects` are columns, and
-formatted already as they are kept in a file of rejects, except for the numbers of lines: those are known when it is the
-chunk's turn.
+`ChunkResult` is what a plan makes of a chunk, or of a part of it, and what is sent between processes. Its `Rejects` are
+columns, and formatted already as they are kept in a file of rejects, except for the numbers of lines: those are known
+when it is the chunk's turn.
 """
 
 import base64

@@ -105,8 +105,8 @@ class OutputPart:
     Attributes:
         output: Bytes to be written one after the other.
         rejects: The rejected lines, as blocks of one or more whole JSON lines.
-        resumable: Whether `Stream.state` is that just before this part, so that a run can be resumed from there. It is
-            not if part of a line was written already.
+        resumable: Whether `Stream.state` is the state just before this part, so that a run can be resumed with it. It
+            is not within a line whose elements are rows: the state is then that before earlier parts.
     """
 
     output: Sequence[memoryview]
@@ -158,7 +158,7 @@ class Stream:
     def state(self) -> State:
         """How far the run has come, without the part that is being used; the returned object does not change.
 
-        Within a line whose elements are rows, it is that before the lines of the same chunk; see `OutputPart.resumable`.
+        Within a line whose elements are rows, it is the state before the chunk of that line: see `OutputPart.resumable`.
         """
         return self._state
 

@@ -351,7 +351,7 @@ class MultipartUpload:
         answer = self._call("upload_part", UploadId=self.id, PartNumber=number, Body=content)
         return UploadedPart(number, str(answer["ETag"]), len(content))
 
-    def _send(self, number: int, content: bytes, note: Callable[[], None] | None, is_end: bool) -> None:  # noqa: FBT001
+    def _send(self, number: int, content: bytes, note: Callable[[], None] | None, is_end: bool) -> None:
         """Send a part; runs in a thread for each part."""
         part, failure = None, None
         try:

@@ -33,6 +33,7 @@ from transform.engine.threads import Threads
 from transform.io.chunks import Chunk, LongLine
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from collections.abc import Callable
 
     from tests.conftest import Start

@@ -304,8 +304,7 @@ def test_results_of_chunks_are_in_order_up_to_an_error(sizes: list[list[int]], c
     every = [(chunk, number) for chunk, of_chunk in enumerate(sizes) for number in range(len(of_chunk))]
     failing = data.draw(st.sampled_from([None, *every]))
     parts = InParts([[size * HELD_BYTES // 3 for size in of_chunk] for of_chunk in sizes], failing)
-    found = []
+    found = list[tuple[int, ...]]()
     with Threads(parts.results, count, 100, 100) as threads, suppress(SchemaError):
-        for result in threads.results(parts.chunks()):
-            found.append(tuple(result.output[0][:2]))
+        found.extend(tuple(result.output[0][:2]) for result in threads.results(parts.chunks()))
     assert found == (every if failing is None else every[: every.index(failing)])
