@@ -56,8 +56,8 @@ def content_of(lines: bytes, rows: str) -> bytes:
     if rows == "lines":
         return lines
     start, between, end = (b'{"n":[', b",", b"]}\n") if rows == "each of lines" else (b'{"n":[\n', b",\n", b"\n]}\n")
-    rows, texts = iter(found), list[list[bytes]]()
-    while text := list(islice(rows, _ROWS_OF_TEXTS[len(texts) % len(_ROWS_OF_TEXTS)])):
+    left, texts = iter(found), list[list[bytes]]()
+    while text := list(islice(left, _ROWS_OF_TEXTS[len(texts) % len(_ROWS_OF_TEXTS)])):
         texts.append(text)
     return b"".join(start + between.join(text) + end for text in texts)
 

@@ -131,8 +131,8 @@ def test_no_process_waits_for_its_turn_while_a_thread_waits_for_a_process(tmp_pa
     line = json.dumps({"m": member, "r": [{"a": 1}] * count}, separators=(",", ":")).encode() + b"\n"
     (tmp_path / "in").write_bytes(line * 8)
     calculation = Tuned(LineFunction(doubled).each("r", "m"), only_processes=True)
-    sizes = {"chunk_bytes": len(line), "range_bytes": 2 * len(line)}
-    summary = calculation.run(tmp_path / "in", tmp_path / "out", workers=2, **sizes)
+    options: Any = {"workers": 2, "chunk_bytes": len(line), "range_bytes": 2 * len(line)}
+    summary = calculation.run(tmp_path / "in", tmp_path / "out", **options)
     assert summary.lines_out == 8 * count
     (tmp_path / "out").unlink()
 

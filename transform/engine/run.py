@@ -158,7 +158,7 @@ class Stream:
     def state(self) -> State:
         """How far the run has come, without the part that is being used; the returned object does not change.
 
-        Within a line whose elements are rows, it is the state before the chunk of that line: see `OutputPart.resumable`.
+        Within a line whose elements are rows, it is that before the chunk of the line; see `OutputPart.resumable`.
         """
         return self._state
 

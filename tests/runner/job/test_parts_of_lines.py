@@ -43,7 +43,7 @@ def line_of(first: int, count: int) -> tuple[bytes, bytes, list[tuple[int, int]]
 
 
 LINES = [line_of(number, count) for number, count in enumerate(COUNTS, 1)]
-CONTENT, OUTPUT = (b"".join(one[which] for one in LINES) for which in (0, 1))
+CONTENT, OUTPUT = b"".join(line for line, _, _ in LINES), b"".join(output for _, output, _ in LINES)
 REJECTED = [place for _, _, rejected in LINES for place in rejected]
 
 

@@ -33,8 +33,7 @@ from transform.engine.threads import Threads
 from transform.io.chunks import Chunk, LongLine
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from tests.conftest import Start
     from transform.runnable import Runnable
