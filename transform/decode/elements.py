@@ -72,15 +72,15 @@ class Elements:
         kinds[list(unfit)] = Source.UNFIT
         beside = [Beside(name, *decoded.places(path)) for path, name in self._beside.items()]
         written = write_elements(decoded.found.data, kinds, starts, beside, CHUNK_LINES, self._max_bytes)
-        part: ElementLines | None = next(written, _NO_ROWS)
-        while part is not None:
-            following = next(written, None)
-            yield self._chunk(chunk, decoded, part, unfit, lines if following is None else None)
-            part = following
+        has_rows = False
+        for part in written:
+            yield self._chunk(chunk, decoded, part, unfit)
+            has_rows = True
+            del part  # so that it is gone when the next one is made
+        if not has_rows:
+            yield self._chunk(chunk, decoded, _NO_ROWS, unfit)
 
-    def _chunk(
-        self, chunk: Chunk, decoded: Decoded, rows: ElementLines, unfit: dict[int, UnfitRow], lines_read: int | None
-    ) -> Chunk:
+    def _chunk(self, chunk: Chunk, decoded: Decoded, rows: ElementLines, unfit: dict[int, UnfitRow]) -> Chunk:
         """Return rows as a chunk."""
         inside = rows.places - decoded.found.bounds[rows.lines]
         is_element = rows.elements > 0
@@ -89,7 +89,7 @@ class Elements:
         offsets = decoded.offsets[rows.lines] + np.where(is_element, inside, 0)
         whole = np.flatnonzero(~is_element)
         found = [(row, unfit.get(line)) for row, line in zip(whole.tolist(), rows.lines[whole].tolist(), strict=True)]
-        is_last, done = lines_read is not None, max(int(rows.places[-1]), 0) if len(rows.places) else 0
+        is_last, done = rows.is_last, max(int(rows.places[-1]), 0) if len(rows.places) else 0
         places = Places(
             offsets,
             # In a chunk without line breaks, a place is not that in the input.
@@ -98,7 +98,7 @@ class Elements:
             after=chunk.after if is_last else 0,
             lines=rows.lines,
             elements=rows.elements,
-            lines_read=lines_read or 0,
+            lines_read=len(decoded.offsets) if is_last else 0,
             is_last=is_last,
         )
         return Chunk(rows.data, chunk.offset, places)

@@ -2,8 +2,8 @@
 
 A process is a new interpreter that receives a chunk and returns its results, until its connection is closed. Forks
 would not do, because polars does not survive them; nor would processes of `multiprocessing`, which import the caller's
-main module again: a script or a notebook does not expect that. Each process has a separate connection, so that one that is
-killed while it sends a result does not damage the others' results.
+main module again: a script or a notebook does not expect that. Each process has a separate connection, so that one that
+is killed while it sends a result does not damage the others' results.
 """
 
 import contextlib
