@@ -4,10 +4,11 @@ import contextlib
 import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 from transform.decode.rejects import ChunkResult
 from transform.engine.options import EngineOptions
+from transform.engine.rows_plan import TransformsChunks
 from transform.engine.threads import GROWTH, Threads
 from transform.io.chunks import Chunk, LongLine, is_blank
 from transform.io.object_checksum import PieceChecksum, checksum_of
@@ -20,28 +21,9 @@ if TYPE_CHECKING:
     from transform.engine.processes import Processes
 
 
-class Plan(Protocol):
-    """Turns any chunk of an input into its results, as `RowsPlan` does."""
-
-    @property
-    def max_line_bytes(self) -> int:
-        """A longer line is rejected."""
-
-    @property
-    def in_threads(self) -> bool:
-        """Whether threads can transform chunks side by side, as no Python code runs for each line."""
-
-    @property
-    def in_parts(self) -> bool:
-        """Whether a chunk may have several results."""
-
-    def results(self, chunk: Chunk | LongLine) -> Iterator[ChunkResult]:
-        """Yield what a chunk becomes, in order."""
-
-
 @contextlib.contextmanager
 def chunk_results(
-    plan: Plan,
+    plan: TransformsChunks,
     reader: Reader,
     chunks: Iterator[Chunk | LongLine],
     options: EngineOptions,
@@ -83,7 +65,7 @@ def chunk_results(
             yield itertools.chain(first, _results(threads, reader, read, options))
 
 
-def _in_turn(plan: Plan, chunks: Iterator[Chunk | LongLine]) -> Iterator[ChunkResult]:
+def _in_turn(plan: TransformsChunks, chunks: Iterator[Chunk | LongLine]) -> Iterator[ChunkResult]:
     return itertools.chain.from_iterable(map(plan.results, chunks))
 
 
@@ -96,7 +78,7 @@ class _WithChecksums:
         algorithm: The algorithm of the checksums.
     """
 
-    plan: Plan
+    plan: TransformsChunks
     algorithm: str
 
     @property
@@ -145,7 +127,7 @@ class _Chunks:
 
 
 def _first_results(
-    plan: Plan, processes: "Processes", reader: Reader, chunks: _Chunks, options: EngineOptions
+    plan: TransformsChunks, processes: "Processes", reader: Reader, chunks: _Chunks, options: EngineOptions
 ) -> Iterator[ChunkResult]:
     """Yield the results of the first chunks, transformed by this process until another one is ready.
 
@@ -191,7 +173,7 @@ def _results(threads: Threads, reader: Reader, chunks: _Chunks, options: EngineO
     yield from reader.follow(threads.results(head(), reader.version, ranges()))
 
 
-def _pickle(plan: Plan, notes: list[str]) -> bytes | None:
+def _pickle(plan: TransformsChunks, notes: list[str]) -> bytes | None:
     """Return the plan as it is sent to other processes, None if it cannot be pickled."""
     import cloudpickle  # noqa: PLC0415 - only Python functions need it
 

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from transform.decode.rejects import ChunkResult
-    from transform.engine.parallel import Plan
+    from transform.engine.rows_plan import TransformsChunks
     from transform.io.chunks import LongLine
 
 EXIT_S = 5.0
@@ -61,7 +61,7 @@ class Processes:
         count: How many processes there are.
     """
 
-    def __init__(self, plan: "Plan", pickled: bytes, modules: Modules, count: int) -> None:
+    def __init__(self, plan: "TransformsChunks", pickled: bytes, modules: Modules, count: int) -> None:
         self._plan = plan
         self._setup = WorkerSetup(pickled, modules, import_path())
         self._count = count
@@ -212,7 +212,7 @@ def main() -> None:
             # At the end: the current directory may be among them, and the engine's own modules do not come from it.
             sys.path += [place for place in setup.path if place not in sys.path]
             import_from(setup.modules)
-            plan: Plan = pickle.loads(setup.plan)  # noqa: S301 - from the process that started this one
+            plan: TransformsChunks = pickle.loads(setup.plan)  # noqa: S301 - from the process that started this one
         except Exception as error:  # noqa: BLE001 - the process that started this one raises it
             connection.send(_failure(error))
             return

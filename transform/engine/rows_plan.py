@@ -8,7 +8,7 @@ from transform.decode.row_format import RowFormat
 from transform.io.chunks import CHUNK_BYTES, Chunk, LongLine
 
 
-class Transforms(Protocol):
+class TransformsRows(Protocol):
     """Turns any chunk of rows into its output: a pure function, which can be sent to other processes."""
 
     @property
@@ -21,6 +21,25 @@ class Transforms(Protocol):
 
     def transform(self, chunk: Chunk | LongLine) -> ChunkResult:
         """Return what a chunk becomes."""
+
+
+class TransformsChunks(Protocol):
+    """Turns any chunk of an input into its results, as `RowsPlan` does."""
+
+    @property
+    def max_line_bytes(self) -> int:
+        """A longer line is rejected."""
+
+    @property
+    def in_threads(self) -> bool:
+        """Whether threads can transform chunks side by side, as no Python code runs for each line."""
+
+    @property
+    def in_parts(self) -> bool:
+        """Whether a chunk may have several results."""
+
+    def results(self, chunk: Chunk | LongLine) -> Iterator[ChunkResult]:
+        """Yield what a chunk becomes, in order."""
 
 
 class RowsPlan:
@@ -36,7 +55,7 @@ class RowsPlan:
         part_bytes: The most bytes of elements that are transformed together, unless a single one is longer.
     """
 
-    def __init__(self, plan: Transforms, rows: RowFormat, part_bytes: int = CHUNK_BYTES) -> None:
+    def __init__(self, plan: TransformsRows, rows: RowFormat, part_bytes: int = CHUNK_BYTES) -> None:
         self._arguments = plan, rows, part_bytes
         self._plan = plan
         self._elements = rows.elements(plan.max_line_bytes, part_bytes)

@@ -29,7 +29,7 @@ from transform.engine.module_sources import Modules
 from transform.engine.options import EngineOptions
 from transform.engine.parallel import chunk_results
 from transform.engine.reject_file import RejectFile, default_target
-from transform.engine.rows_plan import RowsPlan, Transforms
+from transform.engine.rows_plan import RowsPlan, TransformsRows
 from transform.engine.summary import State, Summary
 from transform.errors import DamagedError, SchemaError, SourceChangedError, TransformError, WidenError
 from transform.io.chunks import CHUNK_BYTES, Chunk, LongLine
@@ -42,7 +42,7 @@ Chunks = Iterator[Chunk | LongLine]
 T = TypeVar("T")
 
 
-class Plan(Transforms, Protocol):
+class Plan(TransformsRows, Protocol):
     """Turns any chunk of an input into its output: a pure function, which can be sent to other processes."""
 
     def describe_schema(self) -> dict[str, tuple[str, str]]:
