@@ -27,6 +27,7 @@ ReadSoFar = tuple[int, int | None]
 """How many bytes of an input were read, and its size, None if that is not known."""
 
 _SPARE = 2  # half of the remaining parts are kept for an output that becomes larger than estimated
+_GROWTH = 625  # of 10,000 parts, the next one has at most a sixteenth of the output so far: 10,000 / 625
 _MAX_GROWTH = 4  # the rest of an input may give this many times its size, or this many times the rate so far
 
 
@@ -45,14 +46,17 @@ class PartSizes:
     If even more comes, the size of the last 1,000 parts doubles after each 100. If the size of the input is not known,
     the size of the parts doubles after each 1,000 parts.
 
+    Little of an input is no good estimate: a line whose elements are rows may become a thousand times its size. So a
+    part has at most a sixteenth of the output so far, or the first size.
+
     Attributes:
         first: Size of the parts of an output that is not huge, in bytes.
         max_parts: How many parts an upload may have; the default is S3's limit.
 
     Example:
         >>> sizes = PartSizes(first=16 << 20)
-        >>> sizes.next_size(parts=0, written=16 << 20, read=(16 << 20, 1 << 40)) >> 20
-        209
+        >>> sizes.next_size(parts=200, written=4 << 30, read=(4 << 30, 1 << 40)) >> 20
+        213
         >>> sizes.next_size(parts=1000) >> 20
         32
     """
@@ -75,6 +79,7 @@ class PartSizes:
         parts_left = max(1, self.max_parts - parts)
         rest = max(0, size - position)
         even = _SPARE * written * rest // (position * parts_left)
+        even = min(even, written // max(1, self.max_parts // _GROWTH))
         most = _MAX_GROWTH * rest * max(1, written / position)
         # As a sum of parts of which each has this share of all before it, the output grows from `written` to `most`.
         uneven = int(written * log1p(most / written) / parts_left) if written else 0
