@@ -46,7 +46,7 @@ class PartSizes:
     If even more comes, the size of the last 1,000 parts doubles after each 100. If the size of the input is not known,
     the size of the parts doubles after each 1,000 parts.
 
-    Little of an input is no good estimate: a line whose elements are rows may become a thousand times its size. So a
+    The start of an input is a poor estimate: a line whose elements are rows may become a thousand times its size. So a
     part has at most a sixteenth of the output so far, or the first size.
 
     Attributes:
@@ -179,7 +179,7 @@ class PartBuffer:
 
         Args:
             read: How much of the input was read for the output so far, and the size of the input.
-            rest: How much has to be left after that part.
+            rest: How much must be left after that part.
         """
         written = self._bytes_in_parts + self.size
         return self.size - rest >= self._sizes.next_size(self._parts, written, read)
