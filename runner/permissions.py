@@ -13,8 +13,8 @@ if TYPE_CHECKING:
 
 ACTIONS = {
     "input_bucket": ("s3:ListBucket",),
-    "input_objects": ("s3:GetObject", "s3:GetObjectTagging"),
-    "tagged_inputs": ("s3:PutObjectTagging", "s3:PutObjectVersionTagging", "s3:GetObjectVersionTagging"),
+    "input_objects": ("s3:GetObject", "s3:GetObjectTagging", "s3:GetObjectVersionTagging"),
+    "tagged_inputs": ("s3:PutObjectTagging", "s3:PutObjectVersionTagging"),
     "deleted_inputs": ("s3:DeleteObject",),  # of the current version, on a condition, which takes s3:GetObject as well
     "output_bucket": ("s3:ListBucket",),
     "outputs": (
@@ -177,7 +177,7 @@ def policy(resources: Resources, actions: Mapping[str, tuple[str, ...]] = ACTION
         >>> arn = "arn:aws:sqs:eu-central-1:111122223333:jobs"
         >>> document = policy(Resources("arn:aws:s3:::in", "arn:aws:s3:::out", arn, f"{arn}-dead"))
         >>> document["Statement"][1]["Action"], document["Statement"][1]["Resource"]
-        (['s3:GetObject', 's3:GetObjectTagging'], ['arn:aws:s3:::in/*'])
+        (['s3:GetObject', 's3:GetObjectTagging', 's3:GetObjectVersionTagging'], ['arn:aws:s3:::in/*'])
     """
     statements = [
         {

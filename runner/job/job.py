@@ -15,6 +15,7 @@ from runner.job.afterwards import Afterwards
 from runner.job.attempt import Attempt
 from runner.job.checkpoint import CheckpointHeartbeat
 from runner.job.identity import PublishDecision
+from runner.job.keys import rejects_folder
 from runner.job.protocol import JobResult, Outcome
 from runner.job.resources import JobResources
 from transform import (
@@ -83,6 +84,7 @@ class Job:
         self._starts = 0
         self._is_duplicate = False  # when the output was last looked at
         self._has_output = False  # that has to stay, when the attempt failed
+        self._output_job = ""  # whose output is there, if it is of the same version of the input
 
     @property
     def is_new_and_small(self) -> bool:
@@ -153,19 +155,22 @@ class Job:
     def finish_input(self, outcome: Outcome) -> Outcome:
         """Do with the input what AFTER asks for, if the outcome is that the output exists; return the outcome with it.
 
+        The output may be that of another calculation, which was asked for later. The job of that one may be about
+        another version with the same content, so that it does not finish this one.
         A job that was cancelled, has failed, or whose input is not current any more leaves its input as it is.
         """
-        context, attempt = self._context, self._attempt
-        if context.settings.after == "keep" or outcome.kind not in (JobResult.DONE, JobResult.DUPLICATE):
+        context, attempt, event = self._context, self._attempt, self.identity.event
+        if context.settings.after == "keep" or outcome.kind not in _RESULTS.values() or not self._output_job:
             return outcome
+        is_own = self._output_job == self.identity.id
         afterwards = Afterwards(
             settings=context.settings,
             source=self._input,
             etag=attempt.version.etag if attempt is not None else None,
             check=self._check_afterwards,
             store=context.store,
-            rejects_folder=self.identity.rejects_folder,
-            summary=outcome.summary,
+            rejects_folder=rejects_folder(context.settings, event.bucket, event.key, self._output_job),
+            summary=outcome.summary if is_own else {},
         )
         return replace(outcome, input=afterwards.apply())
 
@@ -308,6 +313,13 @@ class Job:
         # A job that is tried for the first time has nothing to delete, and needs no listing.
         tidy = self._order.tried_before or self._found is not None or self._starts > 1
         attempt.rejects.finish(stream.summary, self._progress.about(outcome), tidy=tidy)
+        if not attempt.rejects.names:
+            return
+        try:
+            self._checkpoint.touch()
+        except FencedError:  # the worker that has resumed the job may have deleted the objects before they had an index
+            attempt.rejects.retract()
+            raise
 
     def _open_stream(self, version: S3Object, state: State) -> AbstractContextManager[Stream]:
         settings = self._context.settings
@@ -338,6 +350,7 @@ class Job:
 
     def _outcome_of(self, published: Published, stream: Stream | None = None) -> Outcome:
         publisher = self._publisher if self._attempt is None else self._attempt.publisher
+        self._output_job = published.job
         if publisher is not None and published.decision is PublishDecision.TAKEN:
             reason = publisher.describe_taken(published.taken_by)
             return Outcome(JobResult.FAILED, reason, job=self.identity.id, digest=self.identity.digest, of_object=True)

@@ -46,11 +46,13 @@ class Published:
     Attributes:
         decision: `PUBLISH` if it was published now, otherwise why it was not.
         etag: The ETag of the output if its origin is that of the job, otherwise "".
+        job: The id of the job that the output is of, if that is of the same version of the input, otherwise "".
         taken_by: The hash of the input that the output is from, if that is another one, "" if it is not known.
     """
 
     decision: PublishDecision
     etag: str = ""
+    job: str = ""
     taken_by: str = ""
 
 
@@ -61,13 +63,13 @@ class Existing:
     Attributes:
         decision: Whether to publish.
         etag: Its ETag, "" if it does not exist.
-        is_of_source: Whether it is from the same version of the input.
+        job: The id of the job that it is of, if that is of the same version of the input, otherwise "".
         taken_by: The hash of the input that it is from, if that is another one, "" if it is not known.
     """
 
     decision: PublishDecision = PublishDecision.PUBLISH
     etag: str = ""
-    is_of_source: bool = False
+    job: str = ""
     taken_by: str = ""
 
     @property
@@ -79,7 +81,7 @@ class Existing:
     def result(self) -> Published:
         """What the job ends with if the output stays."""
         is_own = self.decision is PublishDecision.DUPLICATE
-        return Published(self.decision, self.etag if is_own else "", self.taken_by)
+        return Published(self.decision, self.etag if is_own else "", self.job, self.taken_by)
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,7 +112,7 @@ class Publisher:
             etag: The ETag of the version of the input that was read, None before that.
         """
         found = self._look(origin)
-        if found.decision is PublishDecision.STALE and not found.is_of_source and self.source.is_current(etag):
+        if found.decision is PublishDecision.STALE and not found.job and self.source.is_current(etag):
             return None
         return None if found.decision is PublishDecision.PUBLISH else found.result
 
@@ -154,7 +156,7 @@ class Publisher:
                 return self._settled(origin, etag, error)
             else:
                 upload.forget()
-                return Published(PublishDecision.PUBLISH, published)
+                return Published(PublishDecision.PUBLISH, published, origin.job)
             seen = self._judged(origin, etag)
         raise AssertionError
 
@@ -173,7 +175,7 @@ class Publisher:
         """
         seen = self._judged(origin, etag)
         if seen.decision is PublishDecision.DUPLICATE:
-            return Published(PublishDecision.PUBLISH, seen.etag)
+            return Published(PublishDecision.PUBLISH, seen.etag, seen.job)
         if seen.decision in (PublishDecision.STALE, PublishDecision.TAKEN):
             return seen.result
         raise (StartAgainError(str(error)) if isinstance(error, NoUploadError) else error) from error
@@ -183,7 +185,7 @@ class Publisher:
         seen = self._look(origin)
         if not seen.etag or seen.decision is PublishDecision.DUPLICATE:
             return seen
-        if seen.decision is PublishDecision.STALE and seen.is_of_source:
+        if seen.decision is PublishDecision.STALE and seen.job:
             return seen
         if self.source.is_current(etag):
             return seen if seen.decision is PublishDecision.TAKEN else Existing(PublishDecision.PUBLISH, seen.etag)
@@ -199,7 +201,8 @@ class Publisher:
         there = Origin.from_metadata(found.get("Metadata", {}), self.around.clock.time())
         if origin.is_of_another(there, self.sharing):
             return Existing(PublishDecision.TAKEN, found["ETag"], taken_by="" if there is None else there.input)
-        return Existing(origin.decide(there), found["ETag"], there is not None and there.source == origin.source)
+        is_of_source = there is not None and there.source == origin.source
+        return Existing(origin.decide(there), found["ETag"], there.job if is_of_source else "")
 
     def _wait(self, conflicts: int) -> None:
         longest_s = _FIRST_WAIT_S * 2**conflicts

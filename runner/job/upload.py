@@ -71,7 +71,7 @@ class Target:
         kept = {name: headers[name] for name in _KEPT if headers.get(name)} | {"Metadata": origin.to_metadata()}
         if headers.get("TagCount"):
             mark = tuple(context.settings.after_tag.split("=", 1))  # says nothing about the output
-            if tags := [tag for tag in source.tags().items() if tag != mark]:
+            if tags := [tag for tag in source.tags(headers.get("VersionId")).items() if tag != mark]:
                 kept["Tagging"] = urlencode(tags)
         codec, encoding = _compression(key, headers.get("ContentEncoding") or "")
         if encoding:

@@ -21,7 +21,7 @@ TOPIC = "arn:aws:sns:us-east-1:111122223333:outcomes"
 SQS = "sqs:us-east-1:111122223333:"
 AFTER = {
     "keep": (),
-    "tag": ("s3:PutObjectTagging", "s3:PutObjectVersionTagging", "s3:GetObjectVersionTagging"),
+    "tag": ("s3:PutObjectTagging", "s3:PutObjectVersionTagging"),
     "delete": ("s3:DeleteObject",),
 }
 """What it takes to do with inputs what AFTER says."""

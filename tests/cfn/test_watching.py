@@ -144,13 +144,16 @@ def check_metrics(alarm: dict[str, Any]) -> None:
 def test_alarms() -> None:
     alarms = of_type(load("monitoring"), "AWS::CloudWatch::Alarm")
     names = ("DeadLetter", "MessageAge", "QueueAge", "BackfillAge", "FailedJobs", "Breaker", "Stalled")
-    assert {f"r{name}Alarm" for name in names} == alarms.keys()
+    assert {f"r{name}Alarm" for name in (*names, "Outcomes", "Inputs")} == alarms.keys()
     for alarm in alarms.values():
         check_metrics(alarm)
         assert alarm["AlarmActions"] == [
             {"Fn::If": ["cAlarmTopic", {"Ref": "pAlarmTopicArn"}, {"Ref": "AWS::NoValue"}]}
         ]
     assert alarms["rFailedJobsAlarm"]["Dimensions"][1]["Value"] == JobResult.FAILED.value
+    for name, metric in (("rOutcomesAlarm", "OutcomesNotTold"), ("rInputsAlarm", "InputsNotFinished")):
+        assert alarms[name]["MetricName"] == metric
+        assert (alarms[name]["Statistic"], alarms[name]["Threshold"]) == ("Sum", 0)
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -230,7 +233,7 @@ def test_the_family_is_that_of_the_task_definition(kind: str) -> None:
     template = load(kind)
     family = template["Resources"]["rTaskDefinition"]["Properties"]["Family"]
     assert family == {"Ref": "AWS::StackName"} == template["Outputs"]["oTaskFamily"]["Value"]
-    for name in ("rFailedJobsAlarm", "rBreakerAlarm", "rMessageAgeAlarm"):
+    for name in ("rFailedJobsAlarm", "rBreakerAlarm", "rMessageAgeAlarm", "rOutcomesAlarm", "rInputsAlarm"):
         watched = load("monitoring")["Resources"][name]["Properties"]["Dimensions"]
         assert {"Name": FAMILY, "Value": {"Ref": "pTaskFamily"}} in watched
     (container,) = template["Resources"]["rTaskDefinition"]["Properties"]["ContainerDefinitions"]

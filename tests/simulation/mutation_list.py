@@ -60,7 +60,7 @@ BY_SIMULATION = (
     Mutation(
         "believe a sequencer without asking S3",
         PUBLISH,
-        "if found.decision is PublishDecision.STALE and not found.is_of_source and self.source.is_current(etag):",
+        "if found.decision is PublishDecision.STALE and not found.job and self.source.is_current(etag):",
         "if False:",
         seeds=1800,
     ),
@@ -739,6 +739,34 @@ BY_TESTS = (
         "if is_ours and (dry_run or",
         "if False and (dry_run or",
         test="tests/runner/ops/test_sweep_rejects.py",
+    ),
+    Mutation(
+        "let an index stay that was written after the job was lost",
+        JOB,
+        "        if not attempt.rejects.names:\n            return\n",
+        "        return\n",
+        test="tests/runner/job/test_reject_objects.py",
+    ),
+    Mutation(
+        "copy the tags of the current version",
+        UPLOAD,
+        'source.tags(headers.get("VersionId"))',
+        "source.tags()",
+        test="tests/runner/job/test_afterwards.py",
+    ),
+    Mutation(
+        "leave the input of a job alone that ends as stale",
+        JOB,
+        "outcome.kind not in _RESULTS.values() or not self._output_job:",
+        "outcome.kind not in (JobResult.DONE, JobResult.DUPLICATE):",
+        test="tests/runner/job/test_afterwards.py",
+    ),
+    Mutation(
+        "look for the rejected lines of another calculation in the own summary",
+        JOB,
+        "summary=outcome.summary if is_own else {},",
+        "summary=outcome.summary,",
+        test="tests/runner/job/test_afterwards.py",
     ),
 )
 """Noticed by tests beside the simulations."""

@@ -62,6 +62,7 @@ _WEIGHTS = {
     Fault.TASK_KILLED: 2,
 }
 _FAULTS, _CUMULATIVE = tuple(_WEIGHTS), tuple(accumulate(_WEIGHTS.values()))
+_PUBLISH = {"put_object", "complete_multipart_upload"}
 _MAKES_VISIBLE = {
     *("send_message", "send_message_batch"),
     *("change_message_visibility", "change_message_visibility_batch"),
@@ -164,6 +165,8 @@ class Network:
     Attributes:
         overwritten: Checkpoints that were overwritten by a process that did not know them.
         finished: The versions of inputs that workers have deleted or tagged.
+        given_up: When requests to publish have taken effect whose senders had died or given them up by then, by the
+            ETags of the outputs.
         on_the_way: How many requests other than receives have not taken effect yet.
     """
 
@@ -180,6 +183,7 @@ class Network:
         self.on_the_way = 0
         self.overwritten: list[str] = []
         self.finished: list[FinishedInput] = []
+        self.given_up: dict[str, float] = {}
 
     def ask_s3(self, process: Process, operation: str, arguments: dict[str, Any]) -> dict[str, Any]:
         """Return the answer to a request to S3.
@@ -334,6 +338,8 @@ class _Request:
             answer: Any = self.request(self.operation, **arguments) if arguments else {}
             if finishing is not None:
                 network.finished.append(finishing)
+            if self.operation in _PUBLISH and (self.fault is Fault.LATE or not self.process.alive):
+                network.given_up[answer["ETag"].strip('"')] = self.process.kernel.now
         except ClientError as error:
             answer = error
         else:

@@ -196,6 +196,7 @@ class World:
         self.settings = settings_with(scenario.max_lease_s, scenario.keying, scenario.backfill_percent, scenario.after)
         self.workers: list[RunningWorker] = []
         self.told: list[dict[str, Any]] = []
+        self.told_s: list[float] = []
         self.to_do = 0
         self.operators = 0
         self._quiet_s = scenario.quiet_s
@@ -293,6 +294,10 @@ class World:
         if not running.retired:
             self.at(self.kernel.now + self.chance.uniform(*_RESTART_S), self.start_worker)
 
+    def _hear(self, event: dict[str, Any]) -> None:
+        self.told.append(event)
+        self.told_s.append(self.kernel.now)
+
     def _work(self, running: RunningWorker) -> None:
         """Run a worker: the first thread of its process."""
         process, settings = running.process, self.settings
@@ -301,7 +306,7 @@ class World:
         metrics: Any = SimpleNamespace(emit=lambda *_, **__: None)
         watch = LaneWatch(self, running)
         main, backfill = self.queues_of(process, watch)
-        channel = SimpleNamespace(name="topic", paused_until=0.0, send=self.told.append)
+        channel = SimpleNamespace(name="topic", paused_until=0.0, send=self._hear)
         context = WorkerContext(
             settings=settings,
             environ={},

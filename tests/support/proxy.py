@@ -264,6 +264,7 @@ def _operation(method: str, path: str) -> tuple[str, str]:
         ("POST", "uploadId"): "CompleteMultipartUpload",
         ("DELETE", "uploadId"): "AbortMultipartUpload",
         ("PUT", "tagging"): "PutObjectTagging",
+        ("GET", "tagging"): "GetObjectTagging",
     }
     for (verb, parameter), name in names.items():
         if method == verb and parameter in query:

@@ -168,14 +168,37 @@ def test_the_input_of_a_job_that_fails_stays(jobs: Jobs) -> None:
         assert (outcome.kind, outcome.input, exists(jobs)) == (JobResult.FAILED, None, True)
 
 
-def test_the_input_of_a_stale_or_superseded_job_stays(jobs: Jobs) -> None:
+@pytest.mark.parametrize(("after", "outcome"), [("delete", DELETED), ("tag", TAGGED)])
+def test_the_output_of_a_later_calculation_finishes_the_input(jobs: Jobs, after: str, outcome: InputOutcome) -> None:
+    """Its job may be about another version with the same content, which is not this one."""
+    keep_versions(jobs)
+    other = put(jobs)
     event = put(jobs)
-    newer = replace(jobs.origin(event), digest="0" * 32, sent=SENT + 1, first_sent=SENT + 1)
+    newer = replace(jobs.origin(other), digest="0" * 32, sent=SENT + 1, first_sent=SENT + 1)
     jobs.put_output(b"another calculation's", newer)
-    stale = jobs.do(event, AFTER="delete")
+    for again in (False, True):
+        found = jobs.do(event, again=again, AFTER=after)
+        assert (found.kind, found.input) == (JobResult.STALE, GONE if again and after == "delete" else outcome)
+
+
+def test_rejected_lines_of_a_later_calculation_keep_the_input(jobs: Jobs) -> None:
+    event = put(jobs, SMALL + LONG)
+    assert jobs.do(event, sent=SENT + 1, MAX_LINE_BYTES=str(LIMIT)).kind is JobResult.DONE
+    outcome = jobs.do(event, AFTER="delete", MAX_LINE_BYTES=str(2 * LIMIT))
+    assert outcome.input is not None
+    assert (outcome.kind, outcome.input.kind, exists(jobs)) == (JobResult.STALE, InputResult.KEPT, True)
+    assert outcome.input.reason.startswith("of 1 rejected lines")
+
+
+def test_the_input_of_a_stale_or_superseded_job_stays(jobs: Jobs) -> None:
+    put(jobs, lines(5))
+    newer = jobs.origin(replace(jobs.event(), sequencer="F"))
+    event = replace(put(jobs), sequencer="1")
+    jobs.put_output(b"of a newer content", newer)
+    put(jobs, lines(5))
+    stale = jobs.do(event, again=True, AFTER="delete")
     assert (stale.kind, stale.input) == (JobResult.STALE, None)
     jobs.deployment.s3.delete_object(Bucket=jobs.deployment.output, Key=OUTPUT)
-    put(jobs, lines(5))
     superseded = jobs.do(event, AFTER="delete")
     assert (superseded.kind, superseded.input, exists(jobs)) == (JobResult.SUPERSEDED, None, True)
 
@@ -304,6 +327,16 @@ def test_an_output_does_not_get_the_tag(jobs: Jobs) -> None:
         found = jobs.deployment.s3.get_object_tagging(Bucket=jobs.deployment.output, Key=OUTPUT)["TagSet"]
         assert found == ([{"Key": "team", "Value": "a"}] if "team" in tagging else [])
         jobs.deployment.s3.delete_object(Bucket=jobs.deployment.output, Key=OUTPUT)
+
+
+@pytest.mark.parametrize("told", [True, False])
+def test_an_output_gets_the_tags_of_the_version_that_was_read(jobs: Jobs, proxy: Proxy, told: bool) -> None:
+    keep_versions(jobs)
+    event = put(jobs, tagging="team=a")
+    proxy.rule = before("GetObjectTagging", lambda: put(jobs, lines(5), tagging="team=b"))
+    assert jobs.do(event if told else replace(event, version_id=None)).kind is JobResult.DONE
+    found = jobs.deployment.s3.get_object_tagging(Bucket=jobs.deployment.output, Key=OUTPUT)["TagSet"]
+    assert found == [{"Key": "team", "Value": "a"}]
 
 
 @pytest.mark.parametrize("told", [True, False])

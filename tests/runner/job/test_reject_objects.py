@@ -432,6 +432,26 @@ def test_a_worker_that_was_overtaken_leaves_no_rejects(part: int) -> None:
     assert jobs.left() == []
 
 
+@pytest.mark.parametrize("ending", [b"", b"bad"])
+def test_a_worker_that_was_overtaken_before_its_index_leaves_no_index(ending: bytes) -> None:
+    """Given another worker that has deleted the objects of both, because the input has changed."""
+    jobs = MemoryJobs(part_bytes=100)
+    jobs.s3.put(KEY, LARGE + ending)
+    event = jobs.event()
+
+    def before(operation: str, arguments: dict[str, Any]) -> None:
+        if operation == "put_object" and arguments["Key"].endswith("index.json"):
+            jobs.s3.before = lambda _operation, _arguments: None
+            jobs.s3.put(KEY, BAD)
+            assert jobs.do(event, again=True).kind is JobResult.SUPERSEDED
+
+    jobs.s3.before = before
+    assert jobs.do(event).kind in (JobResult.FENCED, JobResult.SUPERSEDED)
+    assert jobs.s3.before is not before
+    assert not [key for key in jobs.s3.keys("rejects/") if key.endswith("index.json")]
+    assert jobs.left() == []
+
+
 @pytest.mark.parametrize("cancelled", [False, True])
 def test_a_repetition_that_fails_leaves_the_rejected_lines_of_the_published_output(cancelled: bool) -> None:
     """It is small, so it has not looked for an output before."""

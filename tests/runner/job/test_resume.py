@@ -17,7 +17,7 @@ import pytest
 from runner.errors import StoppedError
 from runner.job.protocol import JobResult
 from tests.support.deployment import events_of, wait_for
-from tests.support.example import lines
+from tests.support.example import lines, wait_until
 from tests.support.jobs import KEY, PART_BYTES, Free, Jobs, Killed
 from tests.support.proxy import Refuse, proxy_of
 from tests.support.watching import Holding, Watched
@@ -450,9 +450,14 @@ def kill(worker: Watched) -> None:
     assert psutil.wait_procs(family, timeout=40)[1] == [], "they end by themselves"
 
 
-def offset_of_checkpoint(deployment: Deployment) -> int:
+def checkpoint_of(deployment: Deployment) -> dict[str, Any]:
     (name,) = deployment.stored_keys("checkpoints/")
-    return int(json.loads(deployment.content(name) or b"")["offset"])
+    found: dict[str, Any] = json.loads(deployment.content(name) or b"")
+    return found
+
+
+def offset_of_checkpoint(deployment: Deployment) -> int:
+    return int(checkpoint_of(deployment)["offset"])
 
 
 @pytest.mark.parametrize("noted", [True, False], ids=["before a part is there", "before it is noted"])
@@ -467,6 +472,8 @@ def test_the_job_of_a_worker_that_was_killed_is_gone_on_with(
     proxy.rule = holding
     worker = Watched(deployment, env=WORKER)
     holding.wait()
+    if noted:  # the parts before it may still be on their way
+        wait_until(lambda: len(checkpoint_of(deployment)["parts"]) == number - 1)
     kill(worker)
     holding.released.set()
     offset, since = offset_of_checkpoint(deployment), len(proxy.requests)
@@ -485,6 +492,7 @@ def test_several_workers_in_a_row_may_be_killed(deployment: Deployment, given: E
         proxy.rule = holding = Holding("UploadPart", "output", first, passed_on=False)
         worker = Watched(deployment, env=WORKER)
         holding.wait()
+        wait_until(lambda: offset_of_checkpoint(deployment) > offsets[-1])
         kill(worker)
         holding.released.set()
         offsets.append(offset_of_checkpoint(deployment))
