@@ -186,8 +186,8 @@ BY_SIMULATION = (
     Mutation(
         "note parts with a gap between them",
         WRITER,
-        "self._arrived.pop(len(self.parts) + 1, None)",
-        "self._arrived.pop(min(self._arrived, default=0), None)",
+        "for number in range(len(self.parts) + 1, self._arrived_to + 1):",
+        "for number in sorted(self._arrived):",
         seeds=900,
     ),
     Mutation(
