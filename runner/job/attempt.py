@@ -113,11 +113,8 @@ class Attempt:
                 job.control.check()
                 job.cancellation.check()
                 job.progress.note_position(stream)
-                if upload.is_full(job.progress.position):
-                    self._create_upload(stream.state)
-                    rejects.flush()
-                    names = rejects.names_for_checkpoint()
-                    upload.send_part(partial(self._note_part, stream.state, names, rejects.size))
+                if upload.is_full(job.progress.position, within_line=not part.resumable):
+                    self._send_part(stream.state, can_note=part.resumable)
                 for data in part.output:
                     upload.write(data)
                 for lines in part.rejects:
@@ -128,6 +125,23 @@ class Attempt:
             raise StartAgainError(str(error)) from error
         finally:
             upload.wait()
+
+    def _send_part(self, state: State, *, can_note: bool) -> None:
+        """Start to send what is collected as a part, and note it in the checkpoint once it has arrived.
+
+        Args:
+            state: How far the input was transformed; within a line, up to which line.
+            can_note: Whether the output ends there. A line that becomes gigabytes is sent in many parts, and only the
+                last of them is noted: a job that is continued begins with a whole line.
+        """
+        upload, rejects = self.upload, self.rejects
+        self._create_upload(state)
+        if not can_note:
+            upload.send_part_of_line()
+            return
+        rejects.flush()
+        names = rejects.names_for_checkpoint()
+        upload.send_part(partial(self._note_part, state, names, rejects.size))
 
     def _create_upload(self, state: State) -> None:
         """Create the upload on first use and note it at once, or it would stay open if this process was killed."""

@@ -151,8 +151,22 @@ BY_SIMULATION = (
     Mutation(
         "note a part before its rejected lines are written",
         ATTEMPT,
-        "                    rejects.flush()\n                    names",
-        "                    names",
+        "        rejects.flush()\n        names",
+        "        names",
+        seeds=900,
+    ),
+    Mutation(
+        "note a part that ends within a line",
+        ATTEMPT,
+        "_send_part(stream.state, can_note=part.resumable)",
+        "_send_part(stream.state, can_note=True)",
+        test="tests/runner/job/test_parts_of_lines.py -k killed",
+    ),
+    Mutation(
+        "note a part with those of the next line that have arrived",
+        WRITER,
+        "                newest = note\n                self._add_parts()\n",
+        "                newest = note\n            self._add_parts()\n",
         seeds=900,
     ),
     Mutation(
@@ -172,8 +186,8 @@ BY_SIMULATION = (
     Mutation(
         "note parts with a gap between them",
         WRITER,
-        "self._arrived.pop(len(self.parts) + 1, None)",
-        "self._arrived.pop(min(self._arrived, default=0), None)",
+        "for number in range(len(self.parts) + 1, self._arrived_to + 1):",
+        "for number in sorted(self._arrived):",
         seeds=900,
     ),
     Mutation(
