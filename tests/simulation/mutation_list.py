@@ -277,9 +277,9 @@ BY_SIMULATION = (
     Mutation(
         "delete an input before its output is published",
         JOB,
-        "        published = attempt.publisher.publish(",
+        "        published = attempt.publish(",
         "        self._input.delete(version.etag, self._control.check_lease)\n"
-        "        published = attempt.publisher.publish(",
+        "        published = attempt.publish(",
         seeds=100,
     ),
     Mutation(
@@ -309,7 +309,7 @@ BY_SIMULATION = (
     Mutation(
         "tag or delete the input of a job that has failed",
         JOB,
-        'if context.settings.after == "keep" or outcome.kind not in (JobResult.DONE, JobResult.DUPLICATE):',
+        'if context.settings.after == "keep" or outcome.kind not in _RESULTS.values() or not self._output_job:',
         'if context.settings.after == "keep":',
         seeds=300,
     ),
@@ -324,7 +324,7 @@ BY_SIMULATION = (
     Mutation(
         "leave the input of an output that was found",
         JOB,
-        "outcome.kind not in (JobResult.DONE, JobResult.DUPLICATE):",
+        "outcome.kind not in _RESULTS.values() or not self._output_job:",
         "outcome.kind is not JobResult.DONE:",
         seeds=400,
     ),
