@@ -278,8 +278,7 @@ BY_SIMULATION = (
         "delete an input before its output is published",
         JOB,
         "        published = attempt.publish(",
-        "        self._input.delete(version.etag, self._control.check_lease)\n"
-        "        published = attempt.publish(",
+        "        self._input.delete(version.etag, self._control.check_lease)\n        published = attempt.publish(",
         seeds=100,
     ),
     Mutation(
