@@ -24,9 +24,8 @@ from transform import available_cores
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from structlog.typing import FilteringBoundLogger
-
     from runner.aws.ecs import TaskMetadata
+    from runner.log import Logger
 
 
 def start_worker(environ: Mapping[str, str], *, drain: bool, around: Surroundings = REAL) -> str:
@@ -58,7 +57,7 @@ def _make_worker(
     settings: Settings,
     environ: Mapping[str, str],
     task: TaskMetadata,
-    log: FilteringBoundLogger,
+    log: Logger,
     child: JobChild,
     *,
     drain: bool,
