@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import signal
 import sys
 from typing import TYPE_CHECKING
@@ -49,6 +50,8 @@ def start_worker(environ: Mapping[str, str], *, drain: bool, around: Surrounding
         raise
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, worker.on_signal)
+    gc.freeze()  # collections need not look at what was loaded
+    gc.enable()
     worker.run()
     return worker.end_reason
 
