@@ -10,8 +10,9 @@ import pytest
 
 from runner.errors import SettingsError
 from runner.job.process import settings_of_job
-from runner.setting_values import CheckedSettings, pass_on
+from runner.setting_values import CheckedSettings
 from runner.settings import Settings
+from runner.worker.job_child import environ_of_jobs
 from tests.support.fakes import LEAST
 
 DERIVED = ("is_reference", "keeps_keys", "key_template")
@@ -33,7 +34,7 @@ def plain(value: Any) -> Any:
 @pytest.mark.parametrize("variables", VARIABLES)
 def test_a_job_process_has_what_its_worker_has_read(variables: dict[str, str]) -> None:
     read = Settings.read({**LEAST, **variables})
-    passed = settings_of_job({"WORKERS": "many", **pass_on(dict(read))})
+    passed = settings_of_job(environ_of_jobs(read, {"WORKERS": "many"}))
     assert isinstance(passed, CheckedSettings)
     for name in Settings.model_fields:
         assert getattr(passed, name) == plain(getattr(read, name)), name
@@ -43,7 +44,7 @@ def test_a_job_process_has_what_its_worker_has_read(variables: dict[str, str]) -
 
 def test_settings_too_long_for_a_variable_are_read_again() -> None:
     environ = {**LEAST, "CALCULATION": f"'{'x' * 119_000}' AS x"}
-    assert pass_on(dict(Settings.read(environ))) == {}
+    assert environ_of_jobs(Settings.read(environ), environ) == environ
     assert settings_of_job(environ) == Settings.read(environ)
     with pytest.raises(SettingsError, match=r"^WORKERS: found 'many'"):
         settings_of_job({**environ, "WORKERS": "many"})
