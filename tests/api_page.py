@@ -22,7 +22,7 @@ GROUPS = {
     ),
     "Objects in S3": (
         *("S3Object", "S3Failure", "MultipartUpload", "UploadedPart", "PartBuffer", "PartSizes", "prepare_sending"),
-        *("Codec", "codec_of_encoding", "codec_of_name"),
+        *("Codec", "codec_of_encoding", "codec_of_name", "filesystem"),
     ),
     "Texts": (
         *("parse_size", "format_size", "format_exact_size", "parse_duration", "format_duration"),

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 import boto3
+import botocore.session
 import hypothesis
 import pytest
 
@@ -39,6 +40,9 @@ ONE_EXAMPLE_OF, LEAST_EXAMPLES = 4, 6
 # would compile the project again, and each worker of pytest-xdist all of the tests.
 sys.dont_write_bytecode = False
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+
+# The models of the SDK take a tenth of a second to load for each client, and most tests of S3 need a new one.
+botocore.session.create_loader = functools.cache(botocore.session.create_loader)
 
 ROOT = Path(__file__).parents[1]
 START_TIMEOUT_S = 90

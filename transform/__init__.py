@@ -47,7 +47,7 @@ if TYPE_CHECKING:
     from transform.expressions.pseudonyms import hmac_sha256, mask, sha256
     from transform.expressions.rules import parse_rules
     from transform.io.compression import Codec, codec_of_encoding, codec_of_name
-    from transform.io.s3 import S3Failure, S3Object
+    from transform.io.s3 import S3Failure, S3Object, filesystem
     from transform.io.s3_writer import MultipartUpload, PartBuffer, PartSizes, UploadedPart, prepare_sending
     from transform.line_function import LineFunction
     from transform.loading import load
@@ -90,6 +90,7 @@ __all__ = [
     "available_cores",
     "codec_of_encoding",
     "codec_of_name",
+    "filesystem",
     "fit_to_terminal",
     "format_duration",
     "format_exact_size",
@@ -132,6 +133,7 @@ _MODULES = {
     "available_cores": "_process",
     "codec_of_encoding": "io.compression",
     "codec_of_name": "io.compression",
+    "filesystem": "io.s3",
     "fit_to_terminal": "terminal_text",
     "format_duration": "sizes",
     "format_exact_size": "sizes",

@@ -14,13 +14,12 @@ from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, Any, Protocol, Self, TypeVar
 from urllib.parse import unquote_plus
 
-import s3fs
 from aiohttp import ClientError as ConnectionFailedError
 from botocore.exceptions import BotoCoreError, ClientError
 from fsspec.asyn import sync
 
 from runner.errors import ConditionFailedError, ConflictError, DeniedError, NoUploadError, RunnerError, StoreError
-from transform import S3Failure, prepare_sending
+from transform import S3Failure, filesystem, prepare_sending
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -40,8 +39,6 @@ _ERRORS: Mapping[S3Failure, type[RunnerError]] = {
 
 _FAILURES = (OSError, BotoCoreError, ClientError, ConnectionFailedError, RuntimeError)
 """What a request raises; botocore raises `RuntimeError` if refreshed credentials have expired already."""
-
-_MAX_CONNECTIONS = 100  # as `transform.io.s3` has it, so that s3fs shares the instance
 
 _T = TypeVar("_T")
 
@@ -73,14 +70,10 @@ class S3fsRequests:
     def open(cls, environ: Mapping[str, str], region: str | None = None) -> Self:
         """Return what sends them to the endpoint in the environment, in a region unless that is None.
 
-        Without a region, the file system is the one that inputs are read through: s3fs shares instances with the same
-        arguments. A second one would take a fifth of a second to load the models of the SDK, and its own connections.
+        Without a region, the file system is the one that inputs are read through. A second one would take a fifth of a
+        second to load the models of the SDK, and its own connections.
         """
-        endpoint = environ.get("AWS_ENDPOINT_URL_S3") or environ.get("AWS_ENDPOINT_URL")
-        options: dict[str, Any] = {"config_kwargs": {"max_pool_connections": _MAX_CONNECTIONS}}
-        if region:
-            options["client_kwargs"] = {"region_name": region}
-        return cls(s3fs.S3FileSystem(anon=False, endpoint_url=endpoint, use_listings_cache=False, **options))
+        return cls(filesystem(environ, region))
 
     def call(self, operation: str, **arguments: Any) -> dict[str, Any]:
         """Return the answer to a request, which is named as in boto3."""

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import re
 from typing import TYPE_CHECKING, Any
-
-from cfnlint.decode import cfn_yaml
 
 from tests.conftest import ROOT
 
@@ -26,8 +25,15 @@ _VARIABLE = re.compile(r"\$\{(\w+)\}")
 
 def load(kind: str) -> dict[str, Any]:
     """Return a template, short forms of functions spelled out; it is the caller's own, to be changed."""
-    loaded: dict[str, Any] = json.loads(json.dumps(cfn_yaml.load(str(PATHS[kind]))))
+    loaded: dict[str, Any] = json.loads(_as_json(kind))
     return loaded
+
+
+@functools.cache
+def _as_json(kind: str) -> str:
+    from cfnlint.decode import cfn_yaml  # noqa: PLC0415 # takes a second to import, also for workers that need it not
+
+    return json.dumps(cfn_yaml.load(str(PATHS[kind])))
 
 
 def defaults(template: Mapping[str, Any], **given: str) -> dict[str, str]:

@@ -18,7 +18,7 @@ from tests.cfn.templates import load
 if TYPE_CHECKING:
     from pathlib import Path
 
-PARAMETERS = [*load("fargate")["Parameters"]]
+PARAMETERS = [*read_template("ecs-fargate").parameters]
 
 
 def read(text: str, directory: Path) -> dict[str, str]:

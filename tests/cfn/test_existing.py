@@ -17,7 +17,7 @@ from tests.cfn.templates import KINDS
 from tests.cfn.what_exists import make_what_exists
 from tests.cfn.workers import deployment_of, end_all, without_own_account
 from tests.conftest import ROOT
-from tests.support.deployment import events_of
+from tests.support.deployment import events_of, wait_for
 from tests.support.example import lines, transformed
 from tests.support.queues import arn_of, take_all
 
@@ -153,13 +153,19 @@ def run_command(cloud: Cloud, command: str) -> None:
     subprocess.run(["bash", "-euc", command], env=env, check=True, timeout=120)
 
 
-def events_on(cloud: Cloud, stack: Stack) -> list[str]:
-    """Return the keys of the events that are on the queue of a stack, S3's test event aside."""
-    found = [json.loads(raw["Body"]) for raw in take_all(cloud.client("sqs"), stack.outputs["oQueueUrl"])]
+def events_on(cloud: Cloud, stack: Stack, count: int) -> list[str]:
+    """Return the keys of the events on the queue of a stack once so many are there, S3's test event aside."""
     keys: list[str] = []
-    for body in found:
-        keys += [body["detail"]["object"]["key"]] if "detail" in body else []
-        keys += [record["s3"]["object"]["key"] for record in body.get("Records", [])]
+
+    def have_come(wait_s: int = 0) -> bool:
+        for raw in take_all(cloud.client("sqs"), stack.outputs["oQueueUrl"], wait_s):
+            body = json.loads(raw["Body"])
+            keys.extend([body["detail"]["object"]["key"]] if "detail" in body else [])
+            keys.extend(record["s3"]["object"]["key"] for record in body.get("Records", []))
+        return len(keys) >= count
+
+    wait_for(have_come)
+    have_come(wait_s=1)  # as may others, which should not
     return sorted(keys)
 
 
@@ -173,7 +179,7 @@ def test_events_of_an_existing_bucket(cloud: Cloud, create: Create, exists: What
     for name in ("bucket", "another", "third"):
         for key in ("raw/a.jsonl", "logs/b", "other/c", "raw"):
             s3.put_object(Bucket=exists.names[name], Key=key, Body=b"{}")
-    assert events_on(cloud, stack) == ["logs/b", "logs/b", "raw/a.jsonl", "raw/a.jsonl"]
+    assert events_on(cloud, stack, 4) == ["logs/b", "logs/b", "raw/a.jsonl", "raw/a.jsonl"]
     assert len(take_all(cloud.client("sqs"), exists.url("queue"))) >= 4, "as before"
 
 
@@ -195,7 +201,7 @@ def test_events_of_a_created_bucket(
     assert "oEventsCommand" not in stack.outputs
     for key in ("raw/a.jsonl", "raw/b.txt", "logs/b.txt", "a.json"):
         cloud.client("s3").put_object(Bucket=stack.outputs["oInputBucket"], Key=key, Body=b"{}")
-    assert events_on(cloud, stack) == keys
+    assert events_on(cloud, stack, len(keys)) == keys
 
 
 def exports_of(stack: Stack) -> list[str]:

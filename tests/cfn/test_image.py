@@ -10,8 +10,10 @@ from pathlib import Path
 
 import pytest
 
+from cfn.__main__ import cli
 from cfn.image import tag_of
 from tests.conftest import ROOT
+from tests.support.in_process import run_command
 
 REGION = {"AWS_DEFAULT_REGION": "eu-central-1"}
 KEYS = {"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test"}
@@ -34,19 +36,11 @@ def tools(tmp_path: Path) -> dict[str, str]:
 
 
 def run(command: str, env: dict[str, str]) -> str:
-    done = subprocess.run(
-        [sys.executable, "-m", "cfn", *command.split()],
-        cwd=ROOT,
-        env=env,
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        timeout=100,
-        check=False,
-    )
-    assert (done.returncode, done.stdout) == (2, ""), done.stderr
-    assert "Traceback" not in done.stderr
-    return done.stderr
+    """Run a command that fails, in this process, and return what it says."""
+    done = run_command(ROOT, *command.split(), env={**dict.fromkeys(os.environ), **env}, program=cli)
+    assert (done.returncode, done.stdout) == (2, b""), done.stderr
+    assert b"Traceback" not in done.stderr
+    return done.stderr.decode()
 
 
 def program(env: dict[str, str], name: str, body: str) -> None:

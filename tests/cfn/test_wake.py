@@ -76,7 +76,7 @@ def desired(cloud: Cloud, worker: Stack) -> int:
 def test_message_starts_a_task_and_no_more(cloud: Cloud, worker: Stack, wake: Stack, queue: str) -> None:
     sqs = cloud.client("sqs")
     for url in (worker.outputs["oQueueUrl"], worker.outputs["oBackfillQueueUrl"]):
-        take_all(sqs, url)
+        take_all(sqs, url, wait_s=1)
     set_desired(cloud, worker, 0)
     assert look(cloud, wake) == "nothing waits"
     assert desired(cloud, worker) == 0

@@ -123,8 +123,11 @@ def allow(
     deployment.env |= {"AWS_ACCESS_KEY_ID": key["AccessKeyId"], "AWS_SECRET_ACCESS_KEY": key["SecretAccessKey"]}
 
 
-def put_all_kinds(deployment: Deployment) -> None:
-    """Put what has a worker do all that it can do."""
+def put_all_kinds(deployment: Deployment, *, versioned: bool = False) -> None:
+    """Put what has a worker do all that it can do, into a bucket with or without versions."""
+    if versioned:
+        kept = {"Status": "Enabled"}
+        deployment.s3.put_bucket_versioning(Bucket=deployment.input, VersioningConfiguration=kept)
     deployment.put("tagged", lines(10) + b"bad\n", Tagging="team=a&cost=b")
     deployment.put("large", LARGE)
     deployment.put("large and bad", LARGE + b"bad\n" * 2)
@@ -142,10 +145,13 @@ def flaky(request: Request) -> Fault | None:
     return Refuse(500, "InternalError") if (request.operation, request.key) == ("GetObject", "flaky") else None
 
 
-def test_a_worker_does_everything_with_what_is_listed(guarded: Deployment, gate: Proxy, strict: str) -> None:
+@pytest.mark.parametrize("versioned", [False, True])
+def test_a_worker_does_everything_with_what_is_listed(
+    guarded: Deployment, gate: Proxy, strict: str, versioned: bool
+) -> None:
     allow(guarded, strict)
     gate.rule = flaky
-    put_all_kinds(guarded)
+    put_all_kinds(guarded, versioned=versioned)
     guarded.drain()
     assert guarded.output_of("tagged") == transformed(10)
     assert guarded.output_of("large") == LARGE_OUTPUT
@@ -176,7 +182,7 @@ def test_a_job_is_handed_over_and_gone_on_with(guarded: Deployment, gate: Proxy,
 def test_each_permission_is_needed(guarded: Deployment, gate: Proxy, strict: str, kind: str, action: str) -> None:
     allow(guarded, strict, without=(kind, action))
     gate.rule = flaky
-    put_all_kinds(guarded)
+    put_all_kinds(guarded, versioned=action == "s3:GetObjectVersionTagging")
     worker = Watched(guarded, "--drain")
     if (kind, action) in NOT_ENFORCED | SELDOM:
         assert worker.end() == 0

@@ -175,11 +175,11 @@ def _wrong_at_rest(world: World, key: str, version: InputVersion, content: bytes
     heard = {event["outcome"] for event in world.told if _is_about(event, key)}
     cannot_know = len(world.digests) > 1 or "{date" in (world.settings.output_key or "")
     is_hidden = world.scenario.after == "delete" and not is_there and cannot_know and "superseded" in heard
-    # A request may take effect after its sender has died and the last job about the object has ended.
+    # A request may take effect after its sender has given it up and the last job about the object has ended.
     last_told_s = max(
         (at_s for at_s, one in zip(world.told_s, world.told, strict=True) if _is_about(one, key)), default=0.0
     )
-    is_late = world.network.of_the_dead.get(output.etag.strip('"'), -1.0) > last_told_s
+    is_late = world.network.given_up.get(output.etag.strip('"'), -1.0) > last_told_s
     if output.etag.strip('"') not in told and _job(output.metadata) not in jobs and not is_hidden and not is_late:
         yield f"nobody was told of the output of {key}"
 

@@ -165,7 +165,8 @@ class Network:
     Attributes:
         overwritten: Checkpoints that were overwritten by a process that did not know them.
         finished: The versions of inputs that workers have deleted or tagged.
-        of_the_dead: When processes that had died by then have published, by the ETags of the outputs.
+        given_up: When requests to publish have taken effect whose senders had died or given them up by then, by the
+            ETags of the outputs.
         on_the_way: How many requests other than receives have not taken effect yet.
     """
 
@@ -182,7 +183,7 @@ class Network:
         self.on_the_way = 0
         self.overwritten: list[str] = []
         self.finished: list[FinishedInput] = []
-        self.of_the_dead: dict[str, float] = {}
+        self.given_up: dict[str, float] = {}
 
     def ask_s3(self, process: Process, operation: str, arguments: dict[str, Any]) -> dict[str, Any]:
         """Return the answer to a request to S3.
@@ -337,8 +338,8 @@ class _Request:
             answer: Any = self.request(self.operation, **arguments) if arguments else {}
             if finishing is not None:
                 network.finished.append(finishing)
-            if self.operation in _PUBLISH and not self.process.alive:
-                network.of_the_dead[answer["ETag"].strip('"')] = self.process.kernel.now
+            if self.operation in _PUBLISH and (self.fault is Fault.LATE or not self.process.alive):
+                network.given_up[answer["ETag"].strip('"')] = self.process.kernel.now
         except ClientError as error:
             answer = error
         else:

@@ -20,6 +20,7 @@ from tests.cfn.cloud import ADMIN, strict_cloud, without_what_is_unknown
 from tests.cfn.templates import PATHS, load
 from tests.conftest import ROOT
 from tests.support.deployment import event_body, wait_for
+from tests.support.forked_python import forked_python
 from tests.support.queues import redrive_policy
 from transform.native.library import LIBRARY
 
@@ -209,8 +210,12 @@ def account_in(directory: Path) -> Iterator[Account]:
             (clone / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(ROOT / name, clone / name)
     shutil.copy(LIBRARY, clone / LIBRARY.relative_to(ROOT))  # which the installation compiles
-    (clone / ".venv").mkdir()
-    for name in ("bin", "lib", "pyvenv.cfg"):
+    scripts = clone / ".venv" / "bin"
+    scripts.mkdir(parents=True)
+    for file in Path(sys.prefix, "bin").iterdir():
+        if file.name != "python":
+            (scripts / file.name).symlink_to(file)
+    for name in ("lib", "pyvenv.cfg"):
         (clone / ".venv" / name).symlink_to(Path(sys.prefix) / name)
     (clone / ".venv" / "installed").touch()  # or make would install it
     for name, script in {"docker": _DOCKER, "aws": _AWS}.items():
@@ -232,10 +237,11 @@ def account_in(directory: Path) -> Iterator[Account]:
             "TMPDIR": str(temporary),
         }
         account = Account(cloud, clone, kept | own)
-        try:
-            yield account
-        finally:
-            account.stop_workers()
+        with forked_python(scripts / "python", clone, account.environment):
+            try:
+                yield account
+            finally:
+                account.stop_workers()
 
 
 def furnish(account: Account) -> None:

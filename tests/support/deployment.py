@@ -8,10 +8,13 @@ import sys
 import time
 import uuid
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote_plus
 
+from runner.cli import main
 from tests.conftest import environment_with
+from tests.support.in_process import run_command
 from tests.support.queues import arn_of, redrive_policy, take_all, texts_of
 
 if TYPE_CHECKING:
@@ -136,15 +139,30 @@ class Deployment:
         return process
 
     def drain(self, *, exit_status: int = 0, env: Mapping[str, str | None] | None = None) -> list[dict[str, Any]]:
-        """Run a worker until the queue is empty; return what it logged."""
-        process = self.start("--drain", env=env)
+        """Run a worker in this process until the queue is empty; return what it logged. Its jobs have their own."""
+        return logged(self._drain(exit_status, env).stdout.decode())
+
+    def refusal(self, env: Mapping[str, str | None]) -> str:
+        """Run a worker in this process that cannot work with its environment; return its standard error."""
+        said = self._drain(1, env).stderr.decode()
+        assert "Traceback" not in said
+        return said
+
+    def _drain(self, exit_status: int, env: Mapping[str, str | None] | None) -> subprocess.CompletedProcess[bytes]:
+        done = run_command(Path.cwd(), "worker", "--drain", env={**self.env, **(env or {})}, program=main)
+        assert done.returncode == exit_status, (done.stdout[-3000:], done.stderr[-3000:])
+        return done
+
+    def drain_apart(self) -> list[dict[str, Any]]:
+        """Do the same with a worker process, which takes a second more."""
+        process = self.start("--drain")
         try:
             stdout, stderr = process.communicate(timeout=WORKER_TIMEOUT_S)
         except subprocess.TimeoutExpired:
             process.kill()
             stdout, stderr = process.communicate()
             raise AssertionError(f"the worker does not end: {stdout[-5000:]}\n{stderr[-5000:]}") from None
-        assert process.returncode == exit_status, (stdout[-3000:], stderr[-3000:])
+        assert process.returncode == 0, (stdout[-3000:], stderr[-3000:])
         return logged(stdout)
 
 

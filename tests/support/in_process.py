@@ -1,4 +1,4 @@
-"""The command run in this process, which saves the second that another one takes to import polars.
+"""A command run in this process, which saves the second that another one takes to import polars.
 
 It has pipes for its standard streams, a current directory, an environment and signal handlers of its own, and leaves
 all of those as they were. What is about processes, such as signals, terminals and memory, needs a real one.
@@ -22,7 +22,7 @@ from unittest import mock
 from transform.cli import main
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping
 
 BUG = 1
 """The exit status of Python where an exception is not caught."""
@@ -90,11 +90,19 @@ def _left_as_it_was(directory: Path) -> Iterator[None]:
 
 
 def run_command(
-    directory: Path, *args: object, stdin: bytes = b"", env: Mapping[str, str | None] | None = None
+    directory: Path,
+    *args: object,
+    stdin: bytes = b"",
+    env: Mapping[str, str | None] | None = None,
+    program: Callable[[], object] = main,
 ) -> subprocess.CompletedProcess[bytes]:
-    """Run the command in a directory; a variable of `env` that is None is taken out of the environment."""
+    """Run a program in a directory, by default the command `transform`.
+
+    A variable of `env` that is None is taken out of the environment.
+    """
     environment = {name: value for name, value in {**os.environ, **(env or {})}.items() if value is not None}
-    words = ["transform", *(os.fspath(arg) if isinstance(arg, Path) else str(arg) for arg in args)]
+    name = program.__module__.partition(".")[0]
+    words = [name, *(os.fspath(arg) if isinstance(arg, Path) else str(arg) for arg in args)]
     pipes = _Pipes(stdin)
     status: object = 0
     with (
@@ -104,7 +112,7 @@ def run_command(
         pipes.connected(),
     ):
         try:
-            main()
+            program()
         except SystemExit as end:
             status = end.code
         except Exception as error:  # noqa: BLE001 # as Python itself does

@@ -1,16 +1,18 @@
-"""The operator's commands, as child processes or in this one."""
+"""The operator's commands, in this process or as child processes."""
 
 from __future__ import annotations
 
 import json
 import subprocess
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from click.testing import CliRunner
 
-from runner.cli import cli
+from runner.cli import cli, main
 from tests.conftest import environment_with
+from tests.support.in_process import run_command
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -33,7 +35,17 @@ def environment_of(deployment: Deployment, changes: Mapping[str, str | None] | N
 def operate(
     deployment: Deployment, *arguments: str, exit_status: int = 0, env: Mapping[str, str | None] | None = None
 ) -> subprocess.CompletedProcess[str]:
-    """Run a command to its end."""
+    """Run a command to its end, in this process."""
+    changes = {**deployment.env, "CALCULATION": None, "SCHEMA": None, **(env or {})}
+    ended = run_command(Path.cwd(), *arguments, env=changes, program=main)
+    done = subprocess.CompletedProcess(ended.args, ended.returncode, ended.stdout.decode(), ended.stderr.decode())
+    return _as_expected(done, exit_status)
+
+
+def operate_apart(
+    deployment: Deployment, *arguments: str, exit_status: int = 0, env: Mapping[str, str | None] | None = None
+) -> subprocess.CompletedProcess[str]:
+    """Run a command to its end as a child process, which takes a second and a half."""
     done = subprocess.run(
         command_of(*arguments),
         env=environment_of(deployment, env),
@@ -42,6 +54,10 @@ def operate(
         timeout=OPERATE_TIMEOUT_S,
         check=False,
     )
+    return _as_expected(done, exit_status)
+
+
+def _as_expected(done: subprocess.CompletedProcess[str], exit_status: int) -> subprocess.CompletedProcess[str]:
     assert done.returncode == exit_status, (done.stdout[-3000:], done.stderr[-3000:])
     assert "Traceback" not in done.stderr
     return done

@@ -153,6 +153,7 @@ class _Server(ThreadingHTTPServer):
 
 class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True  # the body of an answer would wait 40 ms for the client to confirm its headers
     server: _Server
 
     def handle_one_request(self) -> None:

@@ -38,12 +38,13 @@ def name_of(url: str) -> str:
     return url.rpartition("/")[2]
 
 
-def take_all(client: Any, url: str) -> list[dict[str, Any]]:
-    """Return every message that is visible, as boto3 gives them."""
+def take_all(client: Any, url: str, wait_s: int = 0) -> list[dict[str, Any]]:
+    """Return every message that is visible, as boto3 gives them, and those that come while it waits for others."""
     taken: list[dict[str, Any]] = []
     while messages := client.receive_message(
         QueueUrl=url,
         MaxNumberOfMessages=10,
+        WaitTimeSeconds=wait_s,  # or each queue of the templates would be waited for as long as its worker does: 20 s
         MessageSystemAttributeNames=SYSTEM_NAMES,
         MessageAttributeNames=["All"],
     ).get("Messages"):

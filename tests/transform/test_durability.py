@@ -8,10 +8,11 @@ import signal
 import subprocess
 import sys
 from collections import Counter
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import psutil
 import pytest
 
 from tests.conftest import command_line, environment_with
@@ -59,9 +60,23 @@ def small(tmp_path: Path) -> Path:
     return path
 
 
-def end(process: subprocess.Popen[bytes], timeout_s: float = 30) -> tuple[int, bytes, bytes]:
+IDLE_LOOKS = 30  # a hundredth of a second apart
+
+
+def wait_until_idle(process: subprocess.Popen[bytes]) -> None:
+    """Return once a process has started and waits for something: while it loads libraries, it sleeps for no time."""
+    seen, watched = [(0.0, "")] * IDLE_LOOKS, psutil.Process(process.pid)
+
+    def is_idle() -> bool:
+        seen.append((watched.cpu_times().user, watched.status()))
+        return seen[-1][0] > 0.1 and {*seen[-IDLE_LOOKS:]} == {(seen[-1][0], psutil.STATUS_SLEEPING)}
+
+    wait_until(is_idle)
+
+
+def end(process: subprocess.Popen[bytes]) -> tuple[int, bytes, bytes]:
     """Return a process's status and what it said, once it has ended; after ^C click leaves a line free."""
-    output, errors = process.communicate(timeout=timeout_s)
+    output, errors = process.communicate(timeout=30)
     return process.returncode, output, errors.lstrip(b"\n")
 
 
@@ -110,7 +125,7 @@ def test_a_run_that_waits_for_its_first_line_can_be_interrupted(
     process.stdin.flush()
     wait_until(file_place.others)
     process.send_signal(number)
-    process.wait(10)  # without an end of its input
+    process.wait(30)  # without an end of its input
     assert end(process) == (130, b"", INTERRUPTED)
     assert file_place.others() == []
 
@@ -120,10 +135,9 @@ def test_a_run_that_waits_for_more_lines_can_be_interrupted(
     number: signal.Signals, file_place: FilePlace, start: Start
 ) -> None:
     process = held(start, file_place)  # it has imported by now all that has a say in signals
-    with suppress(subprocess.TimeoutExpired):  # time to come to where it waits, which does not show
-        process.wait(2)
+    wait_until_idle(process)
     process.send_signal(number)
-    process.wait(10)
+    process.wait(30)
     assert end(process) == (130, b"", INTERRUPTED)
     assert file_place.others() == []
 
@@ -138,10 +152,9 @@ def test_a_run_that_waits_for_a_fifo_can_be_interrupted(
     with ExitStack() as stack:
         if waits_for == "a first byte":
             stack.enter_context(fifo.open("wb"))
-        with suppress(subprocess.TimeoutExpired):  # time to come to where it waits, which does not show
-            process.wait(2)
+        wait_until_idle(process)
         process.send_signal(signal.SIGTERM)
-        assert end(process, timeout_s=5) == (130, b"", INTERRUPTED)
+        assert end(process) == (130, b"", INTERRUPTED)
     assert file_place.others() == []
 
 

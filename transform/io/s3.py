@@ -2,7 +2,7 @@
 
 import contextlib
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from enum import Enum
 from typing import TYPE_CHECKING, Any, NoReturn, Self
@@ -79,8 +79,17 @@ def split_uri(uri: str) -> tuple[str, str]:
     return bucket, key
 
 
-def filesystem() -> "s3fs.S3FileSystem":
-    """Return the file system of s3fs for the endpoint and the settings of AWS in force."""
+def filesystem(environ: Mapping[str, str] | None = None, region: str | None = None) -> "s3fs.S3FileSystem":
+    """Return the file system of s3fs for the settings of AWS in force; the same one until they change.
+
+    Args:
+        environ: Has the endpoint, instead of the environment of this process.
+        region: The region, instead of that of the settings.
+
+    Example:
+        >>> filesystem() is filesystem()
+        True
+    """
     import s3fs
 
     settings = {name: value for name, value in os.environ.items() if name.startswith("AWS_")}
@@ -88,8 +97,10 @@ def filesystem() -> "s3fs.S3FileSystem":
         forget_filesystems()
         _settings.clear()
         _settings.update(settings)
-    config = {"max_pool_connections": MAX_CONNECTIONS}
-    return s3fs.S3FileSystem(anon=False, endpoint_url=endpoint(), use_listings_cache=False, config_kwargs=config)
+    options: dict[str, Any] = {"config_kwargs": {"max_pool_connections": MAX_CONNECTIONS}}
+    if region:
+        options["client_kwargs"] = {"region_name": region}
+    return s3fs.S3FileSystem(anon=False, endpoint_url=endpoint(environ), use_listings_cache=False, **options)
 
 
 def forget_filesystems() -> None:
@@ -99,9 +110,10 @@ def forget_filesystems() -> None:
     s3fs.S3FileSystem.clear_instance_cache()
 
 
-def endpoint() -> str | None:
+def endpoint(environ: Mapping[str, str] | None = None) -> str | None:
     """Return the endpoint in force; given explicitly, as s3fs shares its instances by their arguments."""
-    return os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL")
+    environ = os.environ if environ is None else environ
+    return environ.get("AWS_ENDPOINT_URL_S3") or environ.get("AWS_ENDPOINT_URL")
 
 
 class S3Failure(Enum):

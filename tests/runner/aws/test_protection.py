@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from runner.log import Logger
 
 DAY_S = 24 * 3600.0
-SOON_S = 5.0
+SOON_S = 30.0
 PROTECTED = {"ProtectionEnabled": True, "ExpiresInMinutes": 30}
 UNPROTECTED = {"ProtectionEnabled": False}
 DONE: dict[str, Any] = {"protection": {"ProtectionEnabled": True, "TaskArn": "arn:aws:ecs:1"}}

@@ -23,7 +23,7 @@ from runner.ops.status import JobStatus, Status, read_status
 from tests.runner.job.test_resume import example
 from tests.support.deployment import Deployment, event_body
 from tests.support.jobs import KEY, Free, Jobs, Killed
-from tests.support.operating import asked, command_of, environment_of, operate
+from tests.support.operating import asked, command_of, environment_of, operate, operate_apart
 from tests.support.proxy import Refuse
 from tests.support.queues import take_all
 
@@ -173,7 +173,7 @@ def test_aws_settings_that_are_wrong_are_told(
     deployment: Deployment, command: str, setting: dict[str, str], said: str
 ) -> None:
     env = {**setting, "CALCULATION": "1 AS a"}
-    told = operate(deployment, command, exit_status=1, env=env).stderr.splitlines()
+    told = operate_apart(deployment, command, exit_status=1, env=env).stderr.splitlines()
     assert len(told) == 1
     assert told[0].startswith(f"runner: the AWS settings of this environment cannot be used: {said}")
 

@@ -74,7 +74,7 @@ def numbers(summary: Summary) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize(
-    "workers", [3, pytest.param(2, marks=pytest.mark.slow), pytest.param(4, marks=pytest.mark.slow)]
+    "workers", [2, pytest.param(3, marks=pytest.mark.slow), pytest.param(4, marks=pytest.mark.slow)]
 )
 def test_ranges_give_the_same_bytes_for_any_number_of_workers(workers: int, tmp_path: Path) -> None:
     data = mixed_lines(3000)
@@ -86,7 +86,7 @@ def test_ranges_give_the_same_bytes_for_any_number_of_workers(workers: int, tmp_
 def test_a_compressed_input_is_handed_out_in_chunks(tmp_path: Path) -> None:
     data = mixed_lines(2000)
     alone = outcome(data, tmp_path, workers=1)
-    assert outcome(gzip.compress(data), tmp_path, name="in.gz", workers=3, chunk_bytes=3000) == alone
+    assert outcome(gzip.compress(data), tmp_path, name="in.gz", workers=2, chunk_bytes=3000) == alone
 
 
 def noting_processes(line: dict[str, Any]) -> dict[str, Any]:
@@ -236,9 +236,9 @@ def test_the_policy_counts_lines_in_their_order(tmp_path: Path) -> None:
     source = tmp_path / "in.jsonl"
     source.write_bytes(lines(3000) + b"bad\n" + lines(3000) + b"worse\n" + lines(10))
     with pytest.raises(RejectedError, match=r"line 3001 .*offset"):
-        CALCULATION.run(source, tmp_path / "out", workers=3, range_bytes=RANGE_BYTES, chunk_bytes=1000, on_error="fail")
+        CALCULATION.run(source, tmp_path / "out", workers=2, range_bytes=RANGE_BYTES, chunk_bytes=1000, on_error="fail")
     with pytest.raises(RejectedError, match="line 6002"):
-        CALCULATION.run(source, tmp_path / "out", workers=3, range_bytes=RANGE_BYTES, chunk_bytes=1000, max_rejects=1)
+        CALCULATION.run(source, tmp_path / "out", workers=2, range_bytes=RANGE_BYTES, chunk_bytes=1000, max_rejects=1)
     assert not (tmp_path / "out").exists()
     assert no_workers()
 
@@ -270,7 +270,7 @@ def test_no_worker_is_left_after_an_exception(error: BaseException, tmp_path: Pa
         raise error
 
     with pytest.raises(type(error)):
-        CALCULATION.run(source, tmp_path / "out", workers=3, range_bytes=RANGE_BYTES, chunk_bytes=1000, progress=fail)
+        CALCULATION.run(source, tmp_path / "out", workers=2, range_bytes=RANGE_BYTES, chunk_bytes=1000, progress=fail)
     assert no_workers()
     assert not (tmp_path / "out").exists()
 

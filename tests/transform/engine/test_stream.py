@@ -144,7 +144,7 @@ MANY = many_lines(600)
 @pytest.mark.parametrize(
     ("name", "format_name", "stops", "range_bytes"),
     [
-        ("declared", "plain", [5, 3], 1000),
+        pytest.param("declared", "plain", [5, 3], 1000, marks=pytest.mark.slow),
         ("inferred", "plain", [1], 777),
         ("filtered", "gzip", [2, 7], 1000),
         ("line by line", "plain", [11], 3000),

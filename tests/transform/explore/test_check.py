@@ -90,7 +90,7 @@ def test_worker_limits_are_those_of_its_settings(here: Path, command: Command) -
         bounds = [one.le for one in fields[name.lower()].metadata if hasattr(one, "le")]
         assert bounds == ([] if most is None else [most])
     (here / "in.jsonl").write_bytes(GOOD + b'{"a":1,"b":2,"c":"' + b"x" * 1000 + b'"}\n')
-    (here / "in.jsonl.gz").write_bytes(gzip.compress(b"\n" * (1 << 20)) * 258)  # a thousand times its size
+    (here / "in.jsonl.gz").write_bytes(gzip.compress((b" " * 1023 + b"\n") * 1024) * 258)  # a thousand times its size
     check_it = ("check", "calc.py", "in.jsonl")
     for args, env, status in (
         (check_it, {"MAX_LINE_BYTES": "1000"}, OK),  # which is the worker's

@@ -186,7 +186,7 @@ def test_an_object_with_another_checksum_is_read_as_it_comes(
     assert output.read_bytes() not in (SMALL_TRANSFORMED, OLD)
 
 
-@pytest.mark.parametrize("workers", [2, 3])
+@pytest.mark.parametrize("workers", [2, pytest.param(3, marks=pytest.mark.slow)])
 def test_damage_is_noticed_of_ranges_that_other_processes_read(
     workers: int, source: ObjectPlace, proxy: Proxy, output: Path
 ) -> None:

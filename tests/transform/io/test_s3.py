@@ -475,7 +475,9 @@ def test_an_object_is_read_by_several_processes(source: ObjectPlace, place: Obje
     assert proxy.count("GetObject") >= 3, "each process reads it for itself"
 
 
-@pytest.mark.parametrize("change", [other_content, longer, shorter, deleted])
+@pytest.mark.parametrize(
+    "change", [other_content, deleted, *(pytest.param(change, marks=pytest.mark.slow) for change in (longer, shorter))]
+)
 def test_an_object_that_is_overwritten_while_several_processes_read_it_fails_the_run(
     change: Callable[[ObjectPlace, bytes], None],
     source: ObjectPlace,
