@@ -49,6 +49,7 @@ from runner.setting_types import (
 )
 from runner.setting_values import DerivedSettings, is_reference
 from runner.settings_variable import expand_settings
+from transform import parse_paths
 
 _MIB = 2**20
 _TEXT = "expected text in UTF-8, without NUL"
@@ -278,6 +279,9 @@ class Settings(DerivedSettings, BaseSettings):
     def _only_with_each(cls, value: str, info: ValidationInfo) -> str:
         if value and "each" in info.data and info.data["each"] is None:
             raise ValueError("expected EACH to be set, too")
+        names = [path[-1] for path in parse_paths(value)] if value else []
+        if twice := next((name for name in names if names.count(name) > 1), None):
+            raise ValueError(f"expected members with different names, and two would be `{twice}` in each element")
         return value
 
     @field_validator("output_prefix", "rejects_prefix", "checkpoint_prefix")

@@ -3,6 +3,7 @@
 import json
 import pickle
 from collections.abc import Callable
+from typing import Any
 
 import msgspec
 import polars as pl
@@ -104,7 +105,7 @@ class LineFunction(Runnable):
             TransformError: As `run` does.
         """
         rows = count_option("rows", rows, 0)
-        found: list[object] = []
+        found: list[Any] = []
         plan, seen = FunctionPlan(self._function), Summary()
         with open_source(source) as reader:
             for chunk in self._rows.expanded(self._rows.read(reader.read_into, _PREVIEW_CHUNK_BYTES)):
@@ -115,7 +116,7 @@ class LineFunction(Runnable):
                 if len(found) >= rows:
                     break
         report_rejected(seen, rejected, in_lines=self._rows.in_lines)
-        return pl.DataFrame(found[:rows], infer_schema_length=None, strict=False)
+        return _as_frame(found[:rows])
 
     @property
     def function(self) -> Function:
@@ -143,6 +144,27 @@ def _decoded(line: bytes) -> object:
     except msgspec.DecodeError:
         text = json.dumps(json.loads(line), ensure_ascii=False)
         return msgspec.json.decode(text.encode(errors="replace"))
+
+
+def _shown(value: Any) -> Any:
+    """Return a value as a frame can have it: integers beyond 128 bits become text."""
+    if isinstance(value, dict):
+        return {name: _shown(one) for name, one in value.items()}
+    if isinstance(value, list):
+        return [_shown(one) for one in value]
+    return str(value) if isinstance(value, int) and not -(2**127) <= value < 2**127 else value
+
+
+def _as_frame(rows: list[Any]) -> pl.DataFrame:
+    """Return objects as a frame, and as the JSON texts of their members if these have no common type."""
+    try:
+        return pl.DataFrame(_shown(rows), infer_schema_length=None, strict=False)
+    except pl.exceptions.PolarsError:
+        texts = [
+            {name: json.dumps(value, ensure_ascii=False, separators=(",", ":")) for name, value in row.items()}
+            for row in rows
+        ]
+        return pl.DataFrame(texts, infer_schema_length=None)
 
 
 def _unpickled(

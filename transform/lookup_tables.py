@@ -78,6 +78,8 @@ def _read(path: Path) -> pl.DataFrame:
         content = path.read_bytes()
     except OSError as error:
         raise CalculationError(f"{path}: {(error.strerror or str(error)).lower()}") from None
+    except ValueError as error:  # a lone surrogate or a NUL
+        raise CalculationError(f"{str(path)!r} is no name of a file: {error}") from None
     tables = _tables_read.get()
     if tables is not None:
         tables[str(path.absolute())] = content

@@ -118,7 +118,8 @@ class Runnable(ABC):
     ) -> contextlib.AbstractContextManager[Stream]:
         """Transform an input for a caller that writes the output itself; return a context manager of the run.
 
-        Iterating over the run yields the output in parts.
+        Iterating over the run yields the output in parts. With `each`, a run can be resumed only before a part that is
+        `resumable`: a line may become several parts.
 
         Args:
             source: As for `run`.

@@ -10,15 +10,20 @@ from functools import partial
 from typing import TYPE_CHECKING, Self
 
 from runner.errors import NoUploadError, RunnerError, StartAgainError
+from runner.job.identity import PublishDecision
 from runner.job.upload import MAX_PARTS_IN_FLIGHT, Target, Upload
 from transform import State
 
 if TYPE_CHECKING:
+    from runner.job.identity import Origin
     from runner.job.progress import JobProgress
-    from runner.job.publish import Publisher
+    from runner.job.publish import Published, Publisher
     from runner.job.rejects import RejectObjects
     from runner.job.resources import JobResources
     from transform import S3Object, Stream
+
+
+_EARLIER = "the upload is that of an earlier request than the existing output, which is of another calculation"
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,9 +36,11 @@ class Attempt:
         upload: The upload of the output.
         rejects: The objects of rejected lines.
         publisher: Publishes the output.
+        origin: The origin for which it is made; that of the upload may be of an earlier request for the same job.
     """
 
     job: JobResources
+    origin: Origin
     version: S3Object
     upload: Upload
     rejects: RejectObjects
@@ -55,7 +62,7 @@ class Attempt:
             StartAgainError: The upload of the checkpoint is that of an older event, or compressed in another format.
         """
         context = job.context
-        origin = job.identity.origin.with_modified(stream.headers.get("LastModified"))
+        own = origin = job.identity.origin.with_modified(stream.headers.get("LastModified"))
         if progress is not None:
             noted = progress.origin(origin)
             if origin.is_newer_than(noted):
@@ -77,7 +84,21 @@ class Attempt:
         rejects = job.reject_objects(progress)
         if not rejects.are_there():
             raise StartAgainError("rejected lines that the checkpoint names are gone")
-        return cls(job, version, upload, rejects, job.publisher_at(key))
+        return cls(job, own, version, upload, rejects, job.publisher_at(key))
+
+    def publish(self) -> Published:
+        """Publish the output, unless there is one that should stay; return what there is then.
+
+        Raises:
+            StartAgainError: As `Publisher.publish` does; or only what the metadata of the upload claim keeps the output
+                from being published, because they are those of an earlier request.
+        """
+        published = self.publisher.publish(self.upload.origin, self.upload, self.version.etag or "")
+        is_earlier = self.origin.first_sent > self.upload.origin.first_sent
+        is_held_back = is_earlier and published.decision is PublishDecision.STALE
+        if is_held_back and self.publisher.published(self.origin, self.version.etag) is None:
+            raise StartAgainError(_EARLIER)
+        return published
 
     def transform(self, stream: Stream) -> None:
         """Transform all of the input: send the output as parts, and note each in the checkpoint.
@@ -92,11 +113,8 @@ class Attempt:
                 job.control.check()
                 job.cancellation.check()
                 job.progress.note_position(stream)
-                if upload.is_full(job.progress.position):
-                    self._create_upload(stream.state)
-                    rejects.flush()
-                    names = rejects.names_for_checkpoint()
-                    upload.send_part(partial(self._note_part, stream.state, names, rejects.size))
+                if upload.is_full(job.progress.position, within_line=not part.resumable):
+                    self._send_part(stream.state, can_note=part.resumable)
                 for data in part.output:
                     upload.write(data)
                 for lines in part.rejects:
@@ -107,6 +125,23 @@ class Attempt:
             raise StartAgainError(str(error)) from error
         finally:
             upload.wait()
+
+    def _send_part(self, state: State, *, can_note: bool) -> None:
+        """Start to send what is collected as a part, and note it in the checkpoint once it has arrived.
+
+        Args:
+            state: How far the input was transformed; within a line, up to which line.
+            can_note: Whether the output ends there. A line that becomes gigabytes is sent in many parts, and only the
+                last of them is noted: a job that is continued begins with a whole line.
+        """
+        upload, rejects = self.upload, self.rejects
+        self._create_upload(state)
+        if not can_note:
+            upload.send_part_of_line()
+            return
+        rejects.flush()
+        names = rejects.names_for_checkpoint()
+        upload.send_part(partial(self._note_part, state, names, rejects.size))
 
     def _create_upload(self, state: State) -> None:
         """Create the upload on first use and note it at once, or it would stay open if this process was killed."""

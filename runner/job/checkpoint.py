@@ -192,7 +192,7 @@ class ProgressLog:
         """Remember how far the input was transformed, for the next write."""
         read, size = stream.position
         if stream.state.codec is None:  # then the position is known exactly, without what was read ahead
-            read = stream.state.summary.bytes_in
+            read = stream.summary.bytes_in
         self.position = read, size
 
     def about(self, outcome: str) -> dict[str, str]:

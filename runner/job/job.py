@@ -291,7 +291,7 @@ class Job:
         self._control.check()
         self._finish_rejects(stream, attempt, "published")
         self._control.check()
-        published = attempt.publisher.publish(attempt.upload.origin, attempt.upload, version.etag or "")
+        published = attempt.publish()
         is_refused = published.decision in (PublishDecision.STALE, PublishDecision.TAKEN)
         if is_refused:
             attempt.rejects.retract()

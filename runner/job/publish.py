@@ -201,8 +201,8 @@ class Publisher:
         there = Origin.from_metadata(found.get("Metadata", {}), self.around.clock.time())
         if origin.is_of_another(there, self.sharing):
             return Existing(PublishDecision.TAKEN, found["ETag"], taken_by="" if there is None else there.input)
-        is_of_source = there is not None and there.source == origin.source
-        return Existing(origin.decide(there), found["ETag"], there.job if is_of_source else "")
+        job = there.job if there is not None and there.source == origin.source else ""
+        return Existing(origin.decide(there), found["ETag"], job)
 
     def _wait(self, conflicts: int) -> None:
         longest_s = _FIRST_WAIT_S * 2**conflicts

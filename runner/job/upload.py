@@ -121,6 +121,7 @@ class Upload:
         self._buffer = PartBuffer(target.part_sizes, parts)
         self._compressor = target.codec.compressor() if target.codec else None
         self._pending = False  # whether something was compressed since the last flush
+        self._has_begun = False  # whether what was sent last ends within a line
         self._call: Callable[..., dict[str, Any]] = partial(target.store.call, Key=target.key)
         self._multipart = MultipartUpload(
             self._call,
@@ -158,9 +159,18 @@ class Upload:
         """The parts that have arrived, up to the first gap."""
         return self._multipart.parts
 
-    def is_full(self, read: tuple[int, int | None]) -> bool:
-        """Return whether there is enough for a part, given how much of the input was read, as `PartBuffer` takes it."""
-        return self._buffer.is_full(read)
+    def is_full(self, read: tuple[int, int | None], *, within_line: bool = False) -> bool:
+        """Return whether there is enough for a part.
+
+        Once a part was sent that ends within a line, there is at the end of that line, so that it can be noted.
+
+        Args:
+            read: How much of the input was read, as `PartBuffer` takes it.
+            within_line: Whether what was written last is not all of what becomes of a line.
+        """
+        if within_line:
+            return self._buffer.is_full(read, self._buffer.min_size)
+        return self._has_begun or self._buffer.is_full(read)
 
     def write(self, data: memoryview | bytes) -> None:
         """Add to the content."""
@@ -185,6 +195,15 @@ class Upload:
         """
         self._end_stream()
         self._multipart.send(self._buffer.take(), note)
+        self._has_begun = False
+
+    def send_part_of_line(self) -> None:
+        """Start to send most of what is collected, within a line; raises as `send_part` does.
+
+        No job can be continued from there, so the part is noted with the next one. What is left is enough for that.
+        """
+        self._multipart.send(self._buffer.take(self._buffer.min_size), is_end=False)
+        self._has_begun = True
 
     def finish(self) -> None:
         """Wait until all parts have arrived and are noted; raises as `send_part` does."""

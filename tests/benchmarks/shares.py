@@ -33,8 +33,7 @@ from transform.native import binding
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from transform.decode.rejects import ChunkResult
-    from transform.io.chunks import Chunk, LongLine
+    from transform.engine.threads import Results
 
 EXPRESSION = "stars * review_count AS review_score"
 OUTSIDE, WRITING = "outside", "writing"
@@ -80,9 +79,7 @@ class Clocks:
 class OneThread(Threads):
     """One thread, where the engine wants several."""
 
-    def __init__(
-        self, transform: Callable[[Chunk | LongLine], ChunkResult], _count: int, chunk_bytes: int, max_line_bytes: int
-    ) -> None:
+    def __init__(self, transform: Results, _count: int, chunk_bytes: int, max_line_bytes: int) -> None:
         super().__init__(transform, 1, chunk_bytes, max_line_bytes)
 
 

@@ -10,6 +10,7 @@ import re
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import islice
 from typing import TYPE_CHECKING, Any, NoReturn, Self
 
 import polars as pl
@@ -41,7 +42,7 @@ FORMATS = {
     "each of lines": LINES.with_each("n"),
 }
 """What the rows of inputs are, by names that scenarios have."""
-_ROWS_OF_TEXT = 6
+_ROWS_OF_TEXTS = (6, 14)  # by turns; the output of the longer ones is several parts of an upload
 CHUNK_BYTES = 24
 _WIDER = pl.Float64()
 _ROW = re.compile(rb'\{"[x!]":[0-9.]+\}')
@@ -55,7 +56,9 @@ def content_of(lines: bytes, rows: str) -> bytes:
     if rows == "lines":
         return lines
     start, between, end = (b'{"n":[', b",", b"]}\n") if rows == "each of lines" else (b'{"n":[\n', b",\n", b"\n]}\n")
-    texts = (found[at : at + _ROWS_OF_TEXT] for at in range(0, len(found), _ROWS_OF_TEXT))
+    left, texts = iter(found), list[list[bytes]]()
+    while text := list(islice(left, _ROWS_OF_TEXTS[len(texts) % len(_ROWS_OF_TEXTS)])):
+        texts.append(text)
     return b"".join(start + between.join(text) + end for text in texts)
 
 

@@ -151,8 +151,22 @@ BY_SIMULATION = (
     Mutation(
         "note a part before its rejected lines are written",
         ATTEMPT,
-        "                    rejects.flush()\n                    names",
-        "                    names",
+        "        rejects.flush()\n        names",
+        "        names",
+        seeds=900,
+    ),
+    Mutation(
+        "note a part that ends within a line",
+        ATTEMPT,
+        "_send_part(stream.state, can_note=part.resumable)",
+        "_send_part(stream.state, can_note=True)",
+        test="tests/runner/job/test_parts_of_lines.py -k killed",
+    ),
+    Mutation(
+        "note a part with those of the next line that have arrived",
+        WRITER,
+        "                newest = note\n                self._add_parts()\n",
+        "                newest = note\n            self._add_parts()\n",
         seeds=900,
     ),
     Mutation(
@@ -172,8 +186,8 @@ BY_SIMULATION = (
     Mutation(
         "note parts with a gap between them",
         WRITER,
-        "self._arrived.pop(len(self.parts) + 1, None)",
-        "self._arrived.pop(min(self._arrived, default=0), None)",
+        "for number in range(len(self.parts) + 1, self._arrived_to + 1):",
+        "for number in sorted(self._arrived):",
         seeds=900,
     ),
     Mutation(
@@ -263,9 +277,9 @@ BY_SIMULATION = (
     Mutation(
         "delete an input before its output is published",
         JOB,
-        "        published = attempt.publisher.publish(",
+        "        published = attempt.publish(",
         "        self._input.delete(version.etag, self._control.check_lease)\n"
-        "        published = attempt.publisher.publish(",
+        "        published = attempt.publish(",
         seeds=100,
     ),
     Mutation(
@@ -295,7 +309,7 @@ BY_SIMULATION = (
     Mutation(
         "tag or delete the input of a job that has failed",
         JOB,
-        'if context.settings.after == "keep" or outcome.kind not in (JobResult.DONE, JobResult.DUPLICATE):',
+        'if context.settings.after == "keep" or outcome.kind not in _RESULTS.values() or not self._output_job:',
         'if context.settings.after == "keep":',
         seeds=300,
     ),
@@ -310,7 +324,7 @@ BY_SIMULATION = (
     Mutation(
         "leave the input of an output that was found",
         JOB,
-        "outcome.kind not in (JobResult.DONE, JobResult.DUPLICATE):",
+        "outcome.kind not in _RESULTS.values() or not self._output_job:",
         "outcome.kind is not JobResult.DONE:",
         seeds=400,
     ),
@@ -732,6 +746,13 @@ BY_TESTS = (
         "        if not attempt.rejects.names:\n            return\n",
         "        return\n",
         test="tests/runner/job/test_reject_objects.py",
+    ),
+    Mutation(
+        "let an upload of an earlier request decide for a later one",
+        ATTEMPT,
+        "is_held_back = is_earlier and",
+        "is_held_back = False and",
+        test="tests/runner/job/test_job.py",
     ),
     Mutation(
         "copy the tags of the current version",

@@ -42,14 +42,17 @@ def through_json(state: State) -> State:
 
 
 def stopped(calculation: Runnable, source: Source, stops: Iterable[int], **options: Any) -> Outcome:
-    """Run as many times as it takes: each time but the last is stopped after so many parts, or starts again."""
+    """Run as many times as it takes: each time but the last is stopped after so many parts, or starts again.
+
+    It is stopped where a line ends, which may be some parts later.
+    """
     output, rejects, state, still = b"", b"", State(), list(stops)
     while True:
         most = still.pop(0) if still else None
         try:
             with calculation.stream(source, state, **options) as stream:
                 for number, part in enumerate(stream):
-                    if number == most:  # the parts before are done
+                    if most is not None and number >= most and part.resumable:  # the parts before are done
                         break
                     output += b"".join(part.output)
                     for line in part.rejects:

@@ -197,7 +197,7 @@ def test_a_run_is_resumed_between_lines(tmp_path: Path) -> None:
     with DOUBLE.stream(source, chunk_bytes=1, workers=1) as stream:
         before, states = b"", []
         for part in stream:
-            states.append((stream.state, before))
+            states += [(stream.state, before)] * part.resumable
             before += b"".join(part.output)
     for state, output in states:
         again = State.from_dict(json.loads(json.dumps(state.to_dict())))

@@ -119,6 +119,19 @@ def test_preview_shows_lone_surrogates_as_question_marks() -> None:
     assert rows.rows() == [("x?", {"?": [1.5]}), ("é", None)]
 
 
+def test_preview_shows_integers_beyond_128_bits_and_members_of_several_types() -> None:
+    large, smallest = 2**130, -(2**127)
+
+    def preview(*texts: object) -> list[tuple[object, ...]]:
+        content = "\n".join(f'{{"a":{text}}}' for text in texts).encode()
+        return LineFunction(lambda line: line).preview(io.BytesIO(content)).rows()
+
+    assert preview(large) == [(str(large),)]
+    assert preview(smallest, 2**64) == [(smallest,), (2**64,)]
+    assert preview(f'{{"b":[{large}]}}') == [({"b": [str(large)]},)]
+    assert preview(large, '"x"', smallest, "[1]") == [(str(large),), ('"x"',), (str(smallest),), ("[1]",)]
+
+
 def test_preview_shows_the_objects(tmp_path: Path) -> None:
     source = tmp_path / "in"
     source.write_bytes(lines('{"stars":1,"review_count":3}', "bad", '{"stars":2,"review_count":3}'))

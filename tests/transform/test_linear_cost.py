@@ -67,14 +67,15 @@ def test_five_times_the_lines_take_about_five_times_the_time(name: str) -> None:
     assert cpu_seconds(lambda: run(TIMES * FEW)) < 2 * TIMES * cpu_seconds(lambda: run(FEW))
 
 
-def test_the_elements_of_a_line_are_joined_in_proportion_to_their_number() -> None:
-    some = Rejects.of([Reject(0, number, "a kind", "a reason", b"x" * 900, None) for number in range(100)])
-    part = ChunkResult((memoryview(b"x"),), some, 100, 0, 0, 0, {"a": 1}, 100)
+@pytest.mark.parametrize("element", [b'{"a":1}', b"1"], ids=["kept", "rejected"])
+def test_a_line_of_five_times_the_elements_takes_about_five_times_the_time(element: bytes) -> None:
+    calculation = Calculation.from_sql("a + 1 AS b").with_schema({"a": "Int64"}).each("r")
 
-    def joined(count: int) -> None:
-        assert len(ChunkResult.joined([part] * count).rejects) == 100 * count
+    def run(count: int) -> None:
+        content = io.BytesIO(b'{"r":[{"a":1},%b]}' % b",".join([element] * count))
+        calculation.run(content, io.BytesIO(), workers=1, chunk_bytes=10_000)
 
-    assert cpu_seconds(lambda: joined(200 * TIMES)) < 2 * TIMES * cpu_seconds(lambda: joined(200))
+    assert cpu_seconds(lambda: run(20_000 * TIMES)) < 2 * TIMES * cpu_seconds(lambda: run(20_000))
 
 
 def test_an_integer_beyond_the_range_is_found_without_a_series_for_each_row(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -99,6 +99,8 @@ def test_integer_keys_fit_integer_columns(write: Callable[[str], Path], tmp_path
     ("content", "call", "message"),
     [
         (None, "lookup('t.csv', 'k')", "no such file"),
+        (None, r"lookup('\ud83dt.csv', 'k')", "is no name of a file"),
+        (None, r"lookup('\0t.csv', 'k')", "is no name of a file"),
         ("k,v\n1,2\n", "lookup('t.csv', 'kk')", "no column `kk`. Did you mean `k`"),
         ("k,v\n1,2\n1,3\n", "lookup('t.csv', 'k', 'v')", "`1` in `k` has more than one `v`"),
         ("k,v\n1,2\n3\n1,2,3,4\n", "lookup('t.csv', 'k')", "not a table"),

@@ -30,6 +30,8 @@ class Elements:
         beside: The paths of members of the line that each of its elements gets, by the last name of each.
         max_line_bytes: A longer line is rejected.
         shown: The path as messages show it.
+        max_bytes: The most bytes of a chunk of elements, unless a single one is longer. It bounds memory, as a member
+            that is copied into each of many elements makes them as large as all of a line, again and again.
 
     Example:
         >>> chunk = Chunk(memoryview(b'{"a":[{"b":1},{"b":2}],"c":3}\n'), 0)
@@ -37,15 +39,23 @@ class Elements:
         [b'{"c":3,"b":1}\n{"c":3,"b":2}\n']
     """
 
-    def __init__(self, path: Path, beside: Sequence[Path] = (), max_line_bytes: int = 1 << 32, shown: str = "") -> None:
+    def __init__(
+        self,
+        path: Path,
+        beside: Sequence[Path] = (),
+        max_line_bytes: int = 1 << 32,
+        shown: str = "",
+        max_bytes: int = CHUNK_BYTES,
+    ) -> None:
         self._path = path
+        self._max_bytes = max_bytes
         self._shown = shown or ".".join(path)
         self._beside = {one: msgspec.json.encode(one[-1]) + b":" for one in beside}
         members = {str(number): one for number, one in enumerate((path, *beside))}
         self._decoder = Decoder({}, max_line_bytes=max_line_bytes, unchanged=members)
 
     def chunks(self, chunk: Chunk | LongLine) -> Iterator[Chunk | LongLine]:
-        """Yield the rows of a chunk of lines as chunks, of which only the last says that lines were read."""
+        """Yield the rows of a chunk of lines as chunks, one at least; the last one says that lines were read."""
         if isinstance(chunk, LongLine):
             yield chunk
             return
@@ -61,16 +71,16 @@ class Elements:
             unfit[line] = self._without_array(decoded, line)
         kinds[list(unfit)] = Source.UNFIT
         beside = [Beside(name, *decoded.places(path)) for path, name in self._beside.items()]
-        written = write_elements(decoded.found.data, kinds, starts, beside, CHUNK_LINES, CHUNK_BYTES)
-        part: ElementLines | None = next(written, _NO_ROWS)
-        while part is not None:
-            following = next(written, None)
-            yield self._chunk(chunk, decoded, part, unfit, lines if following is None else None)
-            part = following
+        written = write_elements(decoded.found.data, kinds, starts, beside, CHUNK_LINES, self._max_bytes)
+        has_rows = False
+        for part in written:
+            yield self._chunk(chunk, decoded, part, unfit)
+            has_rows = True
+            del part  # so that it is gone when the next one is made
+        if not has_rows:
+            yield self._chunk(chunk, decoded, _NO_ROWS, unfit)
 
-    def _chunk(
-        self, chunk: Chunk, decoded: Decoded, rows: ElementLines, unfit: dict[int, UnfitRow], lines_read: int | None
-    ) -> Chunk:
+    def _chunk(self, chunk: Chunk, decoded: Decoded, rows: ElementLines, unfit: dict[int, UnfitRow]) -> Chunk:
         """Return rows as a chunk."""
         inside = rows.places - decoded.found.bounds[rows.lines]
         is_element = rows.elements > 0
@@ -79,15 +89,17 @@ class Elements:
         offsets = decoded.offsets[rows.lines] + np.where(is_element, inside, 0)
         whole = np.flatnonzero(~is_element)
         found = [(row, unfit.get(line)) for row, line in zip(whole.tolist(), rows.lines[whole].tolist(), strict=True)]
-        ended = lines_read is not None
+        is_last, done = rows.is_last, max(int(rows.places[-1]), 0) if len(rows.places) else 0
         places = Places(
             offsets,
-            stop=chunk.stop if ended else chunk.offset,
+            # In a chunk without line breaks, a place is not that in the input.
+            stop=chunk.stop if is_last else chunk.offset + done * (chunk.stop - chunk.offset) // len(chunk.data),
             unfit=tuple(one._replace(row=row) for row, one in found if one is not None),
-            after=chunk.after if ended else 0,
+            after=chunk.after if is_last else 0,
             lines=rows.lines,
             elements=rows.elements,
-            lines_read=lines_read or 0,
+            lines_read=len(decoded.offsets) if is_last else 0,
+            is_last=is_last,
         )
         return Chunk(rows.data, chunk.offset, places)
 

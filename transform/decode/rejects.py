@@ -1,14 +1,13 @@
 """The result of a chunk, and the rejected lines in it.
 
-`ChunkResult` is what a plan returns for a chunk, and what is sent between processes. Its `Rejects` are columns, and
-formatted already as they are kept in a file of rejects, except for the numbers of lines: those are known when it is the
-chunk's turn.
+`ChunkResult` is what a plan makes of a chunk, or of a part of it, and what is sent between processes. Its `Rejects` are
+columns, and formatted already as they are kept in a file of rejects, except for the numbers of lines: those are known
+when it is the chunk's turn.
 """
 
 import base64
 import codecs
 import io
-from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Self, overload
@@ -126,26 +125,6 @@ class Rejects(Sequence[Reject]):
         order = np.argsort(np.concatenate(pairs[0]), kind="stable")
         lines, offsets, kind, starts, stops = (np.concatenate(pair)[order] for pair in pairs)
         return Rejects(lines, offsets, tuple(names), kind, np.concatenate((self.texts, other.texts)), starts, stops)
-
-    @classmethod
-    def joined(cls, parts: Sequence["Rejects"]) -> "Rejects":
-        """Return the lines of consecutive parts of a chunk, which `merged` would copy once for each part."""
-        some = [part for part in parts if len(part)]
-        if len(some) < 2:
-            return some[0] if some else NO_REJECTS
-        names = {
-            name: number for number, name in enumerate(dict.fromkeys(name for part in some for name in part.names))
-        }
-        sizes = np.cumsum([0, *(len(part.texts) for part in some)]).tolist()
-        return cls(
-            np.concatenate([part.lines for part in some]),
-            np.concatenate([part.offsets for part in some]),
-            tuple(names),
-            np.concatenate([np.array([names[name] for name in part.names])[part.kinds] for part in some]),
-            np.concatenate([part.texts for part in some]),
-            np.concatenate([part.starts + size for part, size in zip(some, sizes, strict=False)]),
-            np.concatenate([part.stops + size for part, size in zip(some, sizes, strict=False)]),
-        )
 
     def replaced(self, unfit: Sequence[UnfitRow], offsets: Positions) -> "Rejects":
         """Return these lines, with the reasons and bytes of rows that are unfit; these lines are among them.
@@ -285,7 +264,7 @@ def _write_text(text: io.BytesIO, raw: bytes) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class ChunkResult:
-    """The output of a chunk, its rejected lines, and counts.
+    """The output of a chunk, its rejected lines, and counts; or of some of the elements in a chunk of lines.
 
     Attributes:
         output: Bytes to be written one after the other; valid as long as the chunk is.
@@ -296,12 +275,13 @@ class ChunkResult:
         blank: How many of these are blank.
         nonfinite: How many NaN and infinite numbers were written as null, by result.
         inexact: How many integers beyond 2^53 were read as floats, by column.
-        stop: Where the chunk ends in the input.
+        stop: Where the chunk ends in the input; of some of its elements, about where these end.
         after: How to go on there, as in `Places`.
         seen: Names to drop or select that a line which is kept has.
         near: By name to drop or select that no such line has, the nearest names of members near the input's start.
         checksum: The checksum of the chunk's bytes, None if not needed.
         lines_read: How many lines were read, None if it is `lines`.
+        is_last: Whether a run can be resumed after it, as nothing more comes of the chunk.
     """
 
     output: Sequence[memoryview]
@@ -318,6 +298,12 @@ class ChunkResult:
     near: Mapping[str, Sequence[str]] = field(default_factory=dict)
     checksum: PieceChecksum | None = None
     lines_read: int | None = None
+    is_last: bool = True
+
+    @property
+    def size(self) -> int:
+        """The number of bytes of the output and of the rejected lines."""
+        return sum(map(len, self.output)) + len(self.rejects.texts)
 
     @classmethod
     def of_long_line(cls, line: LongLine, max_line_bytes: int) -> Self:
@@ -329,26 +315,5 @@ class ChunkResult:
         """Return the result of a chunk of rows that have places."""
         if places is None or places.lines is None:
             return self
-        return replace(self, rejects=self.rejects.placed(places), lines_read=places.lines_read)
-
-    @classmethod
-    def joined(cls, parts: Sequence["ChunkResult"]) -> "ChunkResult":
-        """Return the result of a chunk of which these are the parts, in order."""
-        nonfinite, inexact, near = Counter[str](), Counter[str](), dict[str, Sequence[str]]()
-        for part in parts:
-            nonfinite.update(part.nonfinite)
-            inexact.update(part.inexact)
-            near = {**part.near, **near}
-        return replace(
-            parts[-1],
-            output=tuple(data for part in parts for data in part.output),
-            rejects=Rejects.joined([part.rejects for part in parts]),
-            lines=sum(part.lines for part in parts),
-            kept=sum(part.kept for part in parts),
-            filtered=sum(part.filtered for part in parts),
-            blank=sum(part.blank for part in parts),
-            nonfinite=dict(nonfinite),
-            inexact=dict(inexact),
-            seen=frozenset().union(*(part.seen for part in parts)),
-            near=near,
-        )
+        rejects = self.rejects.placed(places)
+        return replace(self, rejects=rejects, lines_read=places.lines_read, is_last=places.is_last)

@@ -78,13 +78,18 @@ class RowFormat:
         """Return what the digest of a calculation has of it: nothing if rows are lines."""
         return [] if self == LINES else [f"rows {self.format} {self.each} {self.beside}".encode()]
 
-    def elements(self, max_line_bytes: int = MAX_LINE_BYTES) -> "Elements | None":
-        """Return what makes chunks of elements of chunks of lines; None if lines are the rows."""
+    def elements(self, max_line_bytes: int = MAX_LINE_BYTES, max_bytes: int = CHUNK_BYTES) -> "Elements | None":
+        """Return what makes chunks of elements of chunks of lines; None if lines are the rows.
+
+        Args:
+            max_line_bytes: A longer line is rejected.
+            max_bytes: The most bytes of a chunk of elements, unless a single one is longer.
+        """
         if self.each is None:
             return None
         from transform.decode.elements import Elements  # noqa: PLC0415 - it imports numpy
 
-        return Elements(self.each, self.beside, max_line_bytes, spelled(self.each))
+        return Elements(self.each, self.beside, max_line_bytes, spelled(self.each), max_bytes)
 
     def expanded(
         self, chunks: Iterable[Chunk | LongLine], max_line_bytes: int = MAX_LINE_BYTES

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 
 from transform.decode.rejects import ChunkResult
 from transform.engine.options import EngineOptions
-from transform.engine.threads import GROWTH, Threads, Transforms
+from transform.engine.rows_plan import TransformsChunks
+from transform.engine.threads import GROWTH, Threads
 from transform.io.chunks import Chunk, LongLine, is_blank
 from transform.io.object_checksum import PieceChecksum, checksum_of
 from transform.io.ranges import MIN_RANGES, Range, cut
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 
 @contextlib.contextmanager
 def chunk_results(
-    plan: Transforms,
+    plan: TransformsChunks,
     reader: Reader,
     chunks: Iterator[Chunk | LongLine],
     options: EngineOptions,
@@ -45,24 +46,27 @@ def chunk_results(
     if reader.checksum is not None and reader.codec is None:
         plan = _WithChecksums(plan, reader.checksum.algorithm)
     if options.workers == 1:
-        yield map(plan.transform, chunks)
+        yield _in_turn(plan, chunks)
     elif plan.in_threads and not options.only_processes:
-        with Threads(plan.transform, options.workers, options.thread_chunk_bytes, plan.max_line_bytes) as threads:
+        with Threads(plan.results, options.workers, options.thread_chunk_bytes, plan.max_line_bytes) as threads:
             yield _results(threads, reader, _Chunks(chunks, reader.start), options)
     elif (pickled := _pickle(plan, notes)) is None:
-        yield map(plan.transform, chunks)
+        yield _in_turn(plan, chunks)
     else:
         from transform.engine.processes import Processes  # noqa: PLC0415 - only Python functions need it
 
         processes = Processes(plan, pickled, modules, options.workers)
-        # One more, so that a process need not wait for its next chunk to be read.
-        with (
-            Threads(processes.transform, options.workers + 1, options.chunk_bytes, plan.max_line_bytes) as threads,
-            processes,
-        ):
+        # One more, so that a process need not wait for its next chunk to be read. But then a thread may have to wait
+        # for a process, which is in vain while all threads that have one wait for their turn, within a chunk.
+        count = options.workers + (0 if plan.in_parts else 1)
+        with Threads(processes.results, count, options.chunk_bytes, plan.max_line_bytes) as threads, processes:
             read = _Chunks(chunks, reader.start)
             first = _first_results(plan, processes, reader, read, options)
             yield itertools.chain(first, _results(threads, reader, read, options))
+
+
+def _in_turn(plan: TransformsChunks, chunks: Iterator[Chunk | LongLine]) -> Iterator[ChunkResult]:
+    return itertools.chain.from_iterable(map(plan.results, chunks))
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +78,7 @@ class _WithChecksums:
         algorithm: The algorithm of the checksums.
     """
 
-    plan: Transforms
+    plan: TransformsChunks
     algorithm: str
 
     @property
@@ -85,7 +89,11 @@ class _WithChecksums:
     def in_threads(self) -> bool:
         return self.plan.in_threads
 
-    def transform(self, chunk: Chunk | LongLine) -> ChunkResult:
+    @property
+    def in_parts(self) -> bool:
+        return self.plan.in_parts
+
+    def results(self, chunk: Chunk | LongLine) -> Iterator[ChunkResult]:
         if isinstance(chunk, LongLine):
             value = chunk.checksums[self.algorithm]
         elif chunk.places is not None and chunk.places.checksums is not None:
@@ -93,7 +101,8 @@ class _WithChecksums:
         else:
             value = checksum_of(self.algorithm, chunk.data)
         checksum = PieceChecksum(chunk.offset, chunk.stop, value)
-        return replace(self.plan.transform(chunk), checksum=checksum)
+        for result in self.plan.results(chunk):
+            yield replace(result, checksum=checksum) if result.is_last else result
 
 
 class _Chunks:
@@ -118,7 +127,7 @@ class _Chunks:
 
 
 def _first_results(
-    plan: Transforms, processes: "Processes", reader: Reader, chunks: _Chunks, options: EngineOptions
+    plan: TransformsChunks, processes: "Processes", reader: Reader, chunks: _Chunks, options: EngineOptions
 ) -> Iterator[ChunkResult]:
     """Yield the results of the first chunks, transformed by this process until another one is ready.
 
@@ -130,7 +139,7 @@ def _first_results(
     for chunk in chunks:
         if max(reader.size or 0, chunk.stop) - chunks.start > MIN_RANGES * options.range_bytes:
             processes.start()
-        yield plan.transform(chunk)
+        yield from plan.results(chunk)
         if processes.ready:
             return
 
@@ -164,7 +173,7 @@ def _results(threads: Threads, reader: Reader, chunks: _Chunks, options: EngineO
     yield from reader.follow(threads.results(head(), reader.version, ranges()))
 
 
-def _pickle(plan: Transforms, notes: list[str]) -> bytes | None:
+def _pickle(plan: TransformsChunks, notes: list[str]) -> bytes | None:
     """Return the plan as it is sent to other processes, None if it cannot be pickled."""
     import cloudpickle  # noqa: PLC0415 - only Python functions need it
 

@@ -1,9 +1,9 @@
 """Other processes, which run the Python code of a calculation; each serves one thread of `Threads` at a time.
 
-A process is a new interpreter that receives a chunk and returns its result, until its connection is closed. Forks would
-not do, because polars does not survive them; nor would processes of `multiprocessing`, which import the caller's main
-module again: a script or a notebook does not expect that. Each process has a separate connection, so that one that is
-killed while it sends a result does not damage the others' results.
+A process is a new interpreter that receives a chunk and returns its results, until its connection is closed. Forks
+would not do, because polars does not survive them; nor would processes of `multiprocessing`, which import the caller's
+main module again: a script or a notebook does not expect that. Each process has a separate connection, so that one that
+is killed while it sends a result does not damage the others' results.
 """
 
 import contextlib
@@ -25,8 +25,10 @@ from transform.errors import WorkerError
 from transform.io.chunks import Chunk, copy_chunk
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from transform.decode.rejects import ChunkResult
-    from transform.engine.threads import Transforms
+    from transform.engine.rows_plan import TransformsChunks
     from transform.io.chunks import LongLine
 
 EXIT_S = 5.0
@@ -59,7 +61,7 @@ class Processes:
         count: How many processes there are.
     """
 
-    def __init__(self, plan: "Transforms", pickled: bytes, modules: Modules, count: int) -> None:
+    def __init__(self, plan: "TransformsChunks", pickled: bytes, modules: Modules, count: int) -> None:
         self._plan = plan
         self._setup = WorkerSetup(pickled, modules, import_path())
         self._count = count
@@ -74,20 +76,21 @@ class Processes:
 
     @property
     def ready(self) -> bool:
-        """Whether a process has started, or has died at its start, which `transform` raises."""
+        """Whether a process has started, or has died at its start, which `results` raises."""
         return any(worker.connection.poll() for worker in self._workers)
 
-    def transform(self, chunk: "Chunk | LongLine") -> "ChunkResult":
-        """Return what a chunk becomes, as soon as a process has transformed it; to be called in several threads.
+    def results(self, chunk: "Chunk | LongLine") -> "Iterator[ChunkResult]":
+        """Yield what a chunk becomes, as soon as a process has transformed it; to be called in several threads.
 
         Raises:
             TransformError: What the chunk raised, or a `WorkerError`.
         """
         if not isinstance(chunk, Chunk):  # it is rejected, which takes no Python code of the calculation
-            return self._plan.transform(chunk)
+            yield from self._plan.results(chunk)
+            return
         worker = self._free.get()
         try:
-            return worker.transform(chunk)
+            yield from worker.results(chunk)
         finally:
             self._free.put(worker)
 
@@ -129,16 +132,19 @@ class _Worker:
         with contextlib.suppress(OSError):  # it has died already, which is noticed when it should answer
             self.connection.send(setup)
 
-    def transform(self, chunk: Chunk) -> "ChunkResult":
-        """Return what a chunk becomes."""
+    def results(self, chunk: Chunk) -> "Iterator[ChunkResult]":
+        """Yield what a chunk becomes; the process waits while none of it is asked for."""
         try:
             if not self.is_ready:
                 self._receive()
                 self.is_ready = True
             self.connection.send((chunk.offset, chunk.places))
             self.connection.send_bytes(chunk.data)
-            result: ChunkResult = self._receive()
-            return replace(result, output=(memoryview(self.connection.recv_bytes()),))
+            is_last = False
+            while not is_last:
+                result: ChunkResult = self._receive()
+                is_last = result.is_last
+                yield replace(result, output=(memoryview(self.connection.recv_bytes()),))
         except (EOFError, OSError):
             raise self._exit_error() from None
 
@@ -206,7 +212,7 @@ def main() -> None:
             # At the end: the current directory may be among them, and the engine's own modules do not come from it.
             sys.path += [place for place in setup.path if place not in sys.path]
             import_from(setup.modules)
-            plan: Transforms = pickle.loads(setup.plan)  # noqa: S301 - from the process that started this one
+            plan: TransformsChunks = pickle.loads(setup.plan)  # noqa: S301 - from the process that started this one
         except Exception as error:  # noqa: BLE001 - the process that started this one raises it
             connection.send(_failure(error))
             return
@@ -214,13 +220,17 @@ def main() -> None:
         while True:
             offset, places = connection.recv()
             chunk = copy_chunk(Chunk(memoryview(connection.recv_bytes()), offset, places))
-            try:
-                result = plan.transform(chunk)
-            except Exception as error:  # noqa: BLE001 - as above
-                connection.send(_failure(error))
-            else:
+            results = plan.results(chunk)
+            while True:
+                try:
+                    result = next(results)
+                except Exception as error:  # noqa: BLE001 - as above
+                    connection.send(_failure(error))
+                    break
                 connection.send((replace(result, output=()), None, ""))
                 connection.send_bytes(b"".join(result.output))
+                if result.is_last:
+                    break
 
 
 def _failure(error: Exception) -> tuple[None, Exception, str]:

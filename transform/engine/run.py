@@ -1,6 +1,6 @@
 """A run: lines → decode → evaluate → splice → output, in order, published whole or not at all.
 
-    RowFormat.read ─▶ plan.transform ─▶ Stream ─▶ Output
+    RowFormat.read ─▶ plan.results ───▶ Stream ─▶ Output
     rows as lines     decode            counts    file, object or pipe
                       evaluate             └────▶ RejectFile
                       splice
@@ -25,15 +25,14 @@ from transform.decode.inference import SampleSize
 from transform.decode.rejects import ChunkResult
 from transform.decode.row_format import RowFormat
 from transform.decode.schema import Column
-from transform.engine.elements_plan import ElementsPlan
 from transform.engine.module_sources import Modules
 from transform.engine.options import EngineOptions
 from transform.engine.parallel import chunk_results
 from transform.engine.reject_file import RejectFile, default_target
+from transform.engine.rows_plan import RowsPlan, TransformsRows
 from transform.engine.summary import State, Summary
-from transform.engine.threads import Transforms
 from transform.errors import DamagedError, SchemaError, SourceChangedError, TransformError, WidenError
-from transform.io.chunks import Chunk, LongLine
+from transform.io.chunks import CHUNK_BYTES, Chunk, LongLine
 from transform.io.conflicts import check_no_conflicts, located, refuse_other_format
 from transform.io.outputs import Output, Target
 from transform.io.source_info import UNKNOWN, SourceInfo
@@ -43,7 +42,7 @@ Chunks = Iterator[Chunk | LongLine]
 T = TypeVar("T")
 
 
-class Plan(Transforms, Protocol):
+class Plan(TransformsRows, Protocol):
     """Turns any chunk of an input into its output: a pure function, which can be sent to other processes."""
 
     def describe_schema(self) -> dict[str, tuple[str, str]]:
@@ -101,13 +100,18 @@ class Spec(Protocol):
 class OutputPart:
     """The output of a chunk; use all of it before you ask for the next.
 
+    If rows are elements of arrays, a chunk of lines may have several parts.
+
     Attributes:
         output: Bytes to be written one after the other.
         rejects: The rejected lines, as blocks of one or more whole JSON lines.
+        resumable: Whether `Stream.state` is the state just before this part, so that a run can be resumed with it. It
+            is not within a line whose elements are rows: the state is then that before earlier parts.
     """
 
     output: Sequence[memoryview]
     rejects: Iterator[bytes]
+    resumable: bool = True
 
 
 class Stream:
@@ -152,7 +156,10 @@ class Stream:
 
     @property
     def state(self) -> State:
-        """How far the run has come, without the part that is being used; the returned object does not change."""
+        """How far the run has come, without the part that is being used; the returned object does not change.
+
+        Within a line whose elements are rows, it is that before the chunk of the line; see `OutputPart.resumable`.
+        """
         return self._state
 
     def __iter__(self) -> Iterator[OutputPart]:
@@ -163,17 +170,20 @@ class Stream:
             TransformError: The calculation does not fit the input, the input cannot be read, or too many lines were
                 rejected.
         """
+        resumable = True
         for result in self._stack.enter_context(self._results()):
             _process.check_interrupts()
             rejects = self._rejects(result)
-            yield OutputPart(result.output, rejects)
+            yield OutputPart(result.output, rejects, resumable)
             for _ in rejects:  # so that those that the caller has not taken are counted, too
                 pass
             self.summary.add(result)
-            self._after = result.after
-            if self._reader.checksum is not None and result.checksum is not None:
-                self._reader.checksum.add(result.checksum)
-            self._state = self._current_state()
+            resumable = result.is_last
+            if result.is_last:
+                self._after = result.after
+                if self._reader.checksum is not None and result.checksum is not None:
+                    self._reader.checksum.add(result.checksum)
+                self._state = self._current_state()
             if self._options.progress:
                 self._options.progress(self._reader.position, self._reader.size)
         self._reader.check_whole()
@@ -201,13 +211,12 @@ class Stream:
         plan, chunks = self._spec.prepare(
             chunks, options.max_line_bytes, resumed.widened, resumed.columns, options.sample_size, self._reader.info
         )
-        if self._spec.rows.each is not None:
-            plan = ElementsPlan(plan, self._spec.rows)
         self.summary.schema = plan.describe_schema()
         self.summary.notes = [*self._reader.notes, *self._spec.notes]
         if resumed.position is None:
             self.summary.expect(self._spec.named_members)
-        return chunk_results(plan, self._reader, chunks, options, self.summary.notes, self._spec.modules)
+        whole = RowsPlan(plan, self._spec.rows, min(options.chunk_bytes, CHUNK_BYTES))
+        return chunk_results(whole, self._reader, chunks, options, self.summary.notes, self._spec.modules)
 
     def _rejects(self, result: ChunkResult) -> Iterator[bytes]:
         """Count the rejected lines of a chunk, and yield them as blocks of JSON lines."""

@@ -71,9 +71,11 @@ class Places:
         unfit: What is no row.
         after: How to go on at `stop`, for the reader that has found the rows.
         checksums: The checksums of all bytes of the input up to `stop`, by algorithm; None if not needed.
-        lines: If rows are elements of arrays: by row, the index of its line among those read since `stop` was the same.
+        lines: If rows are elements of arrays: by row, the index of its line in the chunk of lines.
         elements: If rows are elements, the number of each, from 1; 0 for a line that is rejected as a whole.
-        lines_read: If rows are elements, how many lines were read up to `stop`.
+        lines_read: If rows are elements: of the last rows of a chunk of lines, how many lines that has; of others, 0.
+        is_last: Whether these are all rows up to `stop`. Otherwise, they are some of the elements in a chunk of lines,
+            and `stop` says about where in it these end.
     """
 
     offsets: "npt.NDArray[np.int64]"
@@ -84,6 +86,7 @@ class Places:
     lines: "npt.NDArray[np.int64] | None" = None
     elements: "npt.NDArray[np.int64] | None" = None
     lines_read: int = 0
+    is_last: bool = True
 
     def first(self, rows: int) -> "Places":
         """Return the places of the first rows."""

@@ -18,12 +18,16 @@ from transform import _process
 from transform.io.s3 import S3Failure
 
 MAX_PART_BYTES = 5 << 30
-"""From the quotas of S3 (Amazon S3 User Guide, "Amazon S3 multipart upload limits")."""
+"""From the quotas of S3 (Amazon S3 User Guide, "Amazon S3 multipart upload limits"), as the next one."""
+
+MIN_PART_BYTES = 5 << 20
+"""The last part of an upload may be smaller."""
 
 ReadSoFar = tuple[int, int | None]
 """How many bytes of an input were read, and its size, None if that is not known."""
 
 _SPARE = 2  # half of the remaining parts are kept for an output that becomes larger than estimated
+_GROWTH = 625  # of 10,000 parts, the next one has at most a sixteenth of the output so far: 10,000 / 625
 _MAX_GROWTH = 4  # the rest of an input may give this many times its size, or this many times the rate so far
 
 
@@ -42,14 +46,17 @@ class PartSizes:
     If even more comes, the size of the last 1,000 parts doubles after each 100. If the size of the input is not known,
     the size of the parts doubles after each 1,000 parts.
 
+    The start of an input is a poor estimate: a line whose elements are rows may become a thousand times its size. So a
+    part has at most a sixteenth of the output so far, or the first size.
+
     Attributes:
         first: Size of the parts of an output that is not huge, in bytes.
         max_parts: How many parts an upload may have; the default is S3's limit.
 
     Example:
         >>> sizes = PartSizes(first=16 << 20)
-        >>> sizes.next_size(parts=0, written=16 << 20, read=(16 << 20, 1 << 40)) >> 20
-        209
+        >>> sizes.next_size(parts=200, written=4 << 30, read=(4 << 30, 1 << 40)) >> 20
+        213
         >>> sizes.next_size(parts=1000) >> 20
         32
     """
@@ -72,6 +79,7 @@ class PartSizes:
         parts_left = max(1, self.max_parts - parts)
         rest = max(0, size - position)
         even = _SPARE * written * rest // (position * parts_left)
+        even = min(even, written // max(1, self.max_parts // _GROWTH))
         most = _MAX_GROWTH * rest * max(1, written / position)
         # As a sum of parts of which each has this share of all before it, the output grows from `written` to `most`.
         uneven = int(written * log1p(most / written) / parts_left) if written else 0
@@ -166,22 +174,35 @@ class PartBuffer:
         """
         self._collected.write(data)
 
-    def is_full(self, read: ReadSoFar) -> bool:
+    def is_full(self, read: ReadSoFar, rest: int = 0) -> bool:
         """Return whether there is enough for a part.
 
         Args:
             read: How much of the input was read for the output so far, and the size of the input.
+            rest: How much must be left after that part.
         """
         written = self._bytes_in_parts + self.size
-        return self.size >= self._sizes.next_size(self._parts, written, read)
+        return self.size - rest >= self._sizes.next_size(self._parts, written, read)
+
+    @property
+    def min_size(self) -> int:
+        """The minimum size of any part."""
+        return min(MIN_PART_BYTES, self._sizes.first)
 
     def content(self) -> bytes:
         """Return what is collected."""
         return self._collected.getvalue()
 
-    def take(self) -> bytes:
-        """Return what is collected, as the next part, and start to collect another one."""
+    def take(self, rest: int = 0) -> bytes:
+        """Return what is collected, as the next part, and start to collect another one.
+
+        Args:
+            rest: How many of the last bytes to leave for that one.
+        """
         content, self._collected = self._collected.getvalue(), BytesIO()
+        if rest:
+            self._collected.write(memoryview(content)[-rest:])
+            content = content[:-rest]
         self._parts += 1
         self._bytes_in_parts += len(content)
         return content
@@ -205,7 +226,7 @@ class MultipartUpload:
 
     Attributes:
         id: Id of the upload, None before it is created and after it was aborted.
-        parts: The parts that have arrived, up to the first gap.
+        parts: The parts that have arrived, up to the first gap, and to a part after which an upload can be continued.
 
     Example:
         >>> def call(operation, **arguments):
@@ -242,7 +263,8 @@ class MultipartUpload:
         # All below is guarded by this, and each change to it is notified.
         self._changed = threads.condition()
         self._in_flight: dict[int, int] = {}
-        self._arrived: dict[int, tuple[UploadedPart, Callable[[], None] | None]] = {}
+        self._arrived: dict[int, tuple[UploadedPart, Callable[[], None] | None, bool]] = {}
+        self._arrived_to = len(parts)  # without a gap
         self._is_noting = False
         self._failure: BaseException | None = None
 
@@ -251,7 +273,7 @@ class MultipartUpload:
         self.id = str(self._call("create_multipart_upload", **self._headers)["UploadId"])
         return self.id
 
-    def send(self, content: bytes, note: Callable[[], None] | None = None) -> None:
+    def send(self, content: bytes, note: Callable[[], None] | None = None, *, is_end: bool = True) -> None:
         """Start to send the next part; wait first while too much is in flight. Raises what an earlier part raised.
 
         Args:
@@ -259,13 +281,15 @@ class MultipartUpload:
             note: Called once this part and all before it have arrived, from another thread and one at a time; meanwhile
                 `parts` ends with this part. If more parts arrive while an earlier note is being made, only the note of
                 the last of these is called.
+            is_end: Whether an upload can be continued after this part. Otherwise, it belongs to the next one that is an
+                end, and does not count without it.
         """
         self._wait_until(lambda: self._has_room(len(content)))
         self._before_part()
         number, self._next_number = self._next_number, self._next_number + 1
         with self._changed:
             self._in_flight[number] = len(content)
-        self._threads.start(self._send, number, content, note, name="upload")
+        self._threads.start(self._send, number, content, note, is_end, name="upload")
         if not self._max_parts:
             self.finish()
 
@@ -283,6 +307,8 @@ class MultipartUpload:
     def finish(self) -> None:
         """Wait until all parts have arrived and are noted. Raises what a part or a note raised."""
         self._wait_until(self._is_idle)
+        with self._changed:
+            self._add_parts()
 
     def wait(self) -> None:
         """Wait until nothing is in flight, whether it arrived or not."""
@@ -330,7 +356,7 @@ class MultipartUpload:
         answer = self._call("upload_part", UploadId=self.id, PartNumber=number, Body=content)
         return UploadedPart(number, str(answer["ETag"]), len(content))
 
-    def _send(self, number: int, content: bytes, note: Callable[[], None] | None) -> None:
+    def _send(self, number: int, content: bytes, note: Callable[[], None] | None, is_end: bool) -> None:
         """Send a part; runs in a thread for each part."""
         part, failure = None, None
         try:
@@ -341,7 +367,7 @@ class MultipartUpload:
             del self._in_flight[number]
             self._failure = self._failure or failure
             if part is not None:
-                self._arrived[number] = part, note
+                self._arrived[number] = part, note, is_end
             # While a note is being made, `parts` has to stay as it is.
             if not self._is_noting and (newest := self._advance()):
                 self._is_noting = True
@@ -366,12 +392,20 @@ class MultipartUpload:
                 self._changed.notify_all()
 
     def _advance(self) -> Callable[[], None] | None:
-        """Add to `parts` the parts that have arrived without a gap; return the note of the last one."""
-        note = None
-        while following := self._arrived.pop(len(self.parts) + 1, None):
-            self.parts.append(following[0])
-            note = following[1]
-        return note
+        """Add to `parts` the parts that have arrived without a gap, up to the last that is an end; return its note."""
+        newest = None
+        while following := self._arrived.get(self._arrived_to + 1):
+            self._arrived_to += 1
+            _, note, is_end = following
+            if is_end:
+                newest = note
+                self._add_parts()
+        return newest
+
+    def _add_parts(self) -> None:
+        """Add to `parts` all that have arrived without a gap."""
+        for number in range(len(self.parts) + 1, self._arrived_to + 1):
+            self.parts.append(self._arrived.pop(number)[0])
 
 
 def _is_gone(error: BaseException | None) -> bool:

@@ -28,7 +28,7 @@ typedef struct {
     int64_t *places;    // by row: where it is in the line's chunk
     int64_t room;
     int64_t bytes;      // how many there is room for
-    int64_t size;       // how many were written
+    int64_t size;       // how many were written; if no row fits, how many one takes
 } FoundElements;
 
 // Returns where an object or array ends. It is valid JSON, of which the rest of the line is behind it.
@@ -65,14 +65,33 @@ static int64_t end_of_plain(const byte *data, int64_t at) {
     return at + 1;
 }
 
+// Returns where the next element of a line is, or the bracket after the last one.
+static int64_t next_element(const Elements *from, const byte *data) {
+    int64_t at = from->at ? from->at : (int64_t)from->starts[from->line] + 1;
+    while (is_space(data[at]) || data[at] == ',') at++;
+    return at;
+}
+
+// Skips lines that have no more elements, so that it is known which rows are the last ones.
+static void skip_whole_arrays(Elements *from, const byte *data) {
+    while (from->line < from->lines && from->kinds[from->line] == LINE_OF_ELEMENTS) {
+        from->at = next_element(from, data);
+        if (data[from->at] != ']') return;
+        from->line++;
+        from->at = from->element = 0;
+    }
+}
+
 // Writes the elements of lines as lines; returns how many, 0 if there are no more, or there is no room for the next one.
 //
 // An object gets the members beside the array, before its own. A line that is blank or unfit becomes one that is.
 int64_t EXPORT(write_elements)(Elements *from, const byte *data, FoundElements *found, byte *to) {
     int64_t count = 0;
     byte *out = to;
-    while (from->line < from->lines && count < found->room && out - to + 2 <= found->bytes) {
+    for (;;) {
+        skip_whole_arrays(from, data);
         int64_t line = from->line;
+        if (line == from->lines || count == found->room || out - to + 2 > found->bytes) break;
         if (from->kinds[line] != LINE_OF_ELEMENTS) {
             found->lines[count] = line, found->elements[count] = 0, found->places[count] = -1;
             count++;
@@ -81,13 +100,7 @@ int64_t EXPORT(write_elements)(Elements *from, const byte *data, FoundElements *
             from->line++;
             continue;
         }
-        int64_t at = from->at ? from->at : (int64_t)from->starts[line] + 1;
-        while (is_space(data[at]) || data[at] == ',') at++;
-        if (data[at] == ']') {
-            from->line++;
-            from->at = from->element = 0;
-            continue;
-        }
+        int64_t at = next_element(from, data);
         bool object = data[at] == '{';
         int64_t end = object || data[at] == '[' ? end_of_nested(data, at) : end_of_plain(data, at);
         int64_t size = end - at + 1;
@@ -96,7 +109,10 @@ int64_t EXPORT(write_elements)(Elements *from, const byte *data, FoundElements *
             if (start == MISSING) continue;
             size += from->name_bounds[i + 1] - from->name_bounds[i] + from->beside_ends[i][line] - start + 1;
         }
-        if (out - to + size > found->bytes) break;
+        if (out - to + size > found->bytes) {
+            if (!count) out = to + size;
+            break;
+        }
         found->lines[count] = line, found->elements[count] = ++from->element, found->places[count] = at;
         count++;
         from->at = end;

@@ -60,12 +60,14 @@ class ElementLines:
         lines: By row, the index of the line that it comes from.
         elements: Its number in the array, from 1 on; 0 if it stands for a whole line.
         places: Where the element starts in the chunk.
+        is_last: Whether no rows follow.
     """
 
     data: memoryview
     lines: Positions
     elements: Positions
     places: Positions
+    is_last: bool = True
 
 
 def write_elements(
@@ -98,16 +100,17 @@ def write_elements(
     source = _Elements(kinds.ctypes.data, starts.ctypes.data, len(kinds), names.ctypes.data, bounds.ctypes.data)
     source.beside_starts, source.beside_ends = (ctypes.addressof(one) for one in pointers)
     source.members = len(beside)
-    room_bytes = max_bytes
-    while True:
-        lines, elements, places = (np.empty(max_rows, np.int64) for _ in range(3))
-        found = _FoundElements(*(one.ctypes.data for one in (lines, elements, places)), max_rows, room_bytes, 0)
+    room_bytes, parts = max_bytes, list[ElementLines]()
+    while source.line < len(kinds):
+        room = min(max_rows, room_bytes)  # each row has a byte at least
+        lines, elements, places = (np.empty(room, np.int64) for _ in range(3))
+        found = _FoundElements(*(one.ctypes.data for one in (lines, elements, places)), room, room_bytes, 0)
         text = np.empty(room_bytes + 2 * SLACK, np.uint8)
         count = functions.write_elements(ctypes.byref(source), data.ctypes.data, ctypes.byref(found), text.ctypes.data)
-        if count:
-            yield ElementLines(text.data[: found.size], lines[:count], elements[:count], places[:count])
-            room_bytes = max_bytes
-        elif source.line == len(kinds):
-            return
-        else:
-            room_bytes *= 2
+        if not count:
+            room_bytes = max(found.size, room_bytes + 1)
+            continue
+        room_bytes, is_last = max_bytes, source.line == len(kinds)
+        parts.append(ElementLines(text.data[: found.size], lines[:count], elements[:count], places[:count], is_last))
+        del text  # so that it is gone when the next one is made
+        yield parts.pop()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -15,9 +16,10 @@ from runner.job.context import JobContext
 from runner.job.identity import JobIdentity
 from runner.job.progress import JobProgress
 from runner.job.protocol import JobResult, Order
+from tests.support import memory
 from tests.support.deployment import CLAIM
 from tests.support.example import lines
-from tests.support.jobs import KEY, OUTPUT, SENT, Free, Jobs
+from tests.support.jobs import KEY, OUTPUT, SENT, Free, Jobs, Killed
 from tests.support.proxy import Refuse
 
 if TYPE_CHECKING:
@@ -241,3 +243,39 @@ def test_an_input_without_an_etag_in_its_event_is_read_as_it_is_now(jobs: Jobs) 
     assert jobs.output() == SMALL_OUTPUT
     gone = ObjectCreated(jobs.deployment.input, "in/gone.jsonl", None, None, None, None, None)
     assert jobs.do(gone).kind is JobResult.SUPERSEDED
+
+
+# What a job that is asked for again makes of an upload from before
+
+
+@pytest.mark.parametrize("moment", ["before", "at the end"])
+@pytest.mark.parametrize("asked_later", [True, False])
+def test_the_last_request_decides_although_its_upload_is_of_an_earlier_one(moment: str, asked_later: bool) -> None:
+    """Given a calculation that was interrupted, then replaced by another one, and then deployed again."""
+    jobs = memory.MemoryJobs(part_bytes=100)
+    jobs.s3.put(memory.KEY, LARGE)
+    with pytest.raises(Killed):
+        jobs.do(again=True, control=Free(lives=2))
+    other = replace(jobs.identity().origin, digest="0" * 32, sent=SENT + 5, first_sent=SENT + 5)
+    acts = {"before": "get_object", "at the end": "complete_multipart_upload"}
+
+    def before(operation: str, _arguments: dict[str, Any]) -> None:
+        if operation == acts[moment]:
+            jobs.s3.before = lambda _operation, _arguments: None
+            jobs.s3.put(memory.OUTPUT_KEY, b"of another calculation", memory.OUTPUT, Metadata=other.to_metadata())
+
+    jobs.s3.before = before
+    outcome = jobs.do(again=True, sent=SENT + 9 if asked_later else SENT)
+    assert jobs.s3.before is not before
+    assert outcome.kind is (JobResult.DONE if asked_later else JobResult.STALE)
+    is_other = jobs.s3.content(memory.OUTPUT_KEY) == b"of another calculation"
+    assert (is_other, jobs.left()) == (not asked_later, [])
+
+
+def test_an_upload_of_an_earlier_request_is_continued_if_no_other_calculation_has_published() -> None:
+    jobs = memory.MemoryJobs(part_bytes=100)
+    jobs.s3.put(memory.KEY, LARGE)
+    with pytest.raises(Killed):
+        jobs.do(again=True, control=Free(lives=2))
+    assert jobs.do(again=True, sent=SENT + 9).kind is JobResult.DONE
+    assert jobs.s3.requests.count("create_multipart_upload output") == 1

@@ -59,6 +59,10 @@ def test_a_job_takes_the_elements_of_arrays(jobs: Jobs) -> None:
         ({"EACH": "a,b"}, "EACH: found 'a,b', expected the path of an array"),
         ({"EACH": "a", "WITH": "a..b"}, "WITH: found 'a..b', expected paths of members"),
         ({"WITH": "a"}, "WITH: found 'a', expected EACH to be set, too"),
+        (
+            {"EACH": "r", "WITH": "a,b.a"},
+            "WITH: found 'a,b.a', expected members with different names, and two would be",
+        ),
     ],
 )
 def test_settings_of_rows_that_are_wrong(given: dict[str, str], message: str) -> None:

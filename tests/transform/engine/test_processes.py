@@ -33,7 +33,7 @@ from transform.engine.threads import Threads
 from transform.io.chunks import Chunk, LongLine
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from tests.conftest import Start
     from transform.runnable import Runnable
@@ -144,8 +144,9 @@ class FailingPlan:
     way: str
     max_line_bytes: int = 1000
     in_threads: bool = False
+    in_parts: bool = False
 
-    def transform(self, chunk: Chunk | LongLine) -> ChunkResult:
+    def results(self, chunk: Chunk | LongLine) -> Iterator[ChunkResult]:
         assert isinstance(chunk, Chunk)
         if b"fail" in bytes(chunk.data):
             match self.way:
@@ -155,7 +156,7 @@ class FailingPlan:
                     raise UnsendableError("a", "b")
                 case _:
                     os._exit(3)
-        return ChunkResult((memoryview(bytes(chunk.data)),), NO_REJECTS, 1, 1, 0, 0, {}, chunk.stop)
+        yield ChunkResult((memoryview(bytes(chunk.data)),), NO_REJECTS, 1, 1, 0, 0, {}, chunk.stop)
 
 
 @pytest.mark.parametrize(
@@ -173,7 +174,7 @@ def test_what_a_process_raises_comes_in_its_turn_with_its_traceback(
     chunks = [Chunk(memoryview(text), number) for number, text in enumerate((b"one\n", b"two\n", b"fail\n", b"four\n"))]
     processes = Processes(plan, cloudpickle.dumps(plan), {}, 2)
     processes.start()
-    with Threads(processes.transform, 3, 100, 100) as threads, processes:
+    with Threads(processes.results, 3, 100, 100) as threads, processes:
         results = threads.results(chunks)
         assert [bytes(next(results).output[0]) for _ in range(2)] == [b"one\n", b"two\n"]
         with pytest.raises(expected, match=message) as caught:

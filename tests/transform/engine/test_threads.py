@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import os
 import threading
+import time
+from contextlib import suppress
 from itertools import islice, pairwise
 from typing import TYPE_CHECKING, Any
 
 import psutil
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from tests.support.stops import stopped, uninterrupted
 from transform import Calculation, InputError, LineFunction, SchemaError
 from transform.decode.rejects import NO_REJECTS, ChunkResult
 from transform.engine.options import EngineOptions
 from transform.engine.run import run
-from transform.engine.threads import AHEAD, Threads
+from transform.engine.threads import AHEAD, HELD_BYTES, Threads
 from transform.io.chunks import Chunk, LongLine
 from transform.io.compression import CODECS
 from transform.io.ranges import cut
@@ -184,14 +188,14 @@ class Counting:
         self.allowed = threading.Event()
         self.lock = threading.Lock()
 
-    def transform(self, chunk: Chunk | LongLine) -> ChunkResult:
+    def results(self, chunk: Chunk | LongLine) -> Iterator[ChunkResult]:
         with self.lock:
             self.begun += 1
         self.allowed.wait()
         assert isinstance(chunk, Chunk)
         if b"fail" in chunk.data.tobytes():
             raise SchemaError("on purpose")
-        return ChunkResult((memoryview(bytes(chunk.data)),), NO_REJECTS, 1, 1, 0, 0, {}, chunk.stop)
+        yield ChunkResult((memoryview(bytes(chunk.data)),), NO_REJECTS, 1, 1, 0, 0, {}, chunk.stop)
 
 
 def open_files() -> int:
@@ -207,7 +211,7 @@ def chunks(count: int, taken: list[int]) -> Iterator[Chunk]:
 def test_no_more_is_read_ahead_than_the_threads_need() -> None:
     counting, taken = Counting(), list[int]()
     counting.allowed.set()
-    with Threads(counting.transform, 3, 100, 100) as threads:
+    with Threads(counting.results, 3, 100, 100) as threads:
         results = threads.results(chunks(100, taken))
         for used, result in enumerate(results, 1):
             assert bytes(result.output[0]) == b"%09d\n" % (used - 1), "they are in order"
@@ -219,7 +223,7 @@ def test_an_error_comes_in_its_turn_and_ends_all() -> None:
     counting = Counting()
     counting.allowed.set()
     bad = [*chunks(4, []), Chunk(memoryview(bytearray(b"fail\n")), 40), *chunks(50, [])]
-    with Threads(counting.transform, 2, 100, 100) as threads:
+    with Threads(counting.results, 2, 100, 100) as threads:
         results = threads.results(bad)
         assert [bytes(result.output[0])[:9] for result in islice(results, 4)] == [b"%09d" % n for n in range(4)]
         with pytest.raises(SchemaError, match="on purpose"):
@@ -238,10 +242,69 @@ def test_what_was_opened_for_ranges_is_closed_however_it_ends(used: int, tmp_pat
     counting = Counting()
     counting.allowed.set()
     before = open_files()
-    with Threads(counting.transform, 2, 25, 100) as threads:
+    with Threads(counting.results, 2, 25, 100) as threads:
         found = list(islice(threads.results([], version, cut(0, 1000, lambda: 25)), used))
         assert (
             b"".join(bytes(result.output[0]) for result in found)
             == source.read_bytes()[: len(found) and found[-1].stop]
         )
     assert open_files() == before
+
+
+class InParts:
+    """Makes several results of each chunk, and counts them.
+
+    Args:
+        sizes: Of each chunk, the sizes of its results.
+        failing: The number of a result, of all chunks, in whose place there is an error.
+    """
+
+    def __init__(self, sizes: list[list[int]], failing: tuple[int, int] | None = None) -> None:
+        self._sizes = sizes
+        self._failing = failing
+        self._lock = threading.Lock()
+        self.made = [0] * len(sizes)
+
+    def chunks(self) -> Iterator[Chunk]:
+        return (Chunk(memoryview(b"x"), number) for number in range(len(self._sizes)))
+
+    def results(self, chunk: Chunk | LongLine) -> Iterator[ChunkResult]:
+        sizes = self._sizes[chunk.offset]
+        for number, size in enumerate(sizes):
+            if (chunk.offset, number) == self._failing:
+                raise SchemaError("on purpose")
+            with self._lock:
+                self.made[chunk.offset] += 1
+            is_last = number == len(sizes) - 1
+            output = memoryview(bytes([chunk.offset, number]) + bytes(size))
+            yield ChunkResult((output,), NO_REJECTS, 1, 1, 0, 0, {}, chunk.stop, is_last=is_last)
+
+
+@pytest.mark.parametrize("first", [1, 60])
+def test_results_of_a_chunk_that_wait_for_their_turn_have_a_limit(first: int) -> None:
+    size = HELD_BYTES // 4
+    parts = InParts([[size] * count for count in (first, 60, 60, 60, 60)])
+    with Threads(parts.results, 3, 100, 100) as threads:
+        for used, _ in enumerate(threads.results(parts.chunks()), 1):
+            time.sleep(0.1 if used < 5 else 0)  # the threads could make everything in the meantime
+            assert sum(parts.made) - used <= 3 * HELD_BYTES // size + 3, "each thread may have made one more"
+    assert sum(parts.made) == used == first + 240
+
+
+@pytest.mark.parametrize("used", [0, 1, 30])
+def test_threads_end_that_wait_within_a_chunk(used: int) -> None:
+    parts = InParts([[HELD_BYTES] * 60] * 5)
+    with Threads(parts.results, 2, 100, 100) as threads:
+        assert len(list(islice(threads.results(parts.chunks()), used))) == used
+    assert pool_threads() == []
+
+
+@given(st.lists(st.lists(st.integers(0, 3), min_size=1, max_size=5), max_size=12), st.integers(1, 4), st.data())
+def test_results_of_chunks_are_in_order_up_to_an_error(sizes: list[list[int]], count: int, data: st.DataObject) -> None:
+    every = [(chunk, number) for chunk, of_chunk in enumerate(sizes) for number in range(len(of_chunk))]
+    failing = data.draw(st.sampled_from([None, *every]))
+    parts = InParts([[size * HELD_BYTES // 3 for size in of_chunk] for of_chunk in sizes], failing)
+    found = list[tuple[int, ...]]()
+    with Threads(parts.results, count, 100, 100) as threads, suppress(SchemaError):
+        found.extend(tuple(result.output[0][:2]) for result in threads.results(parts.chunks()))
+    assert found == (every if failing is None else every[: every.index(failing)])

@@ -253,11 +253,11 @@ def test_the_next_ranges_are_read_before_the_first_one_is_done(place: ObjectPlac
     version = InputVersion(place.target, (version_of(place).etag, len(content)))
     done = threading.Event()
 
-    def transform(chunk: Chunk | LongLine) -> ChunkResult:
+    def results_of(chunk: Chunk | LongLine) -> Iterator[ChunkResult]:
         done.wait()
-        return ChunkResult((), NO_REJECTS, 0, 0, 0, 0, {}, chunk.stop)
+        yield ChunkResult((), NO_REJECTS, 0, 0, 0, 0, {}, chunk.stop)
 
-    with Threads(transform, 1, 300, 500) as threads:
+    with Threads(results_of, 1, 300, 500) as threads:
         results = threads.results([], version, parts)
         first = threading.Thread(target=next, args=[results])
         first.start()

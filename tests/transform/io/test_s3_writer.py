@@ -6,6 +6,8 @@ import signal
 import threading
 import time
 from contextlib import suppress
+from functools import partial
+from itertools import permutations, product
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -150,6 +152,33 @@ def test_parts_after_a_gap_do_not_count(s3: FakeS3) -> None:
     s3.release()
     upload.wait()
     assert numbers(upload) == [1, 2, 3]
+
+
+@pytest.mark.parametrize("ends", list(product([False, True], repeat=3)))
+def test_a_part_that_is_no_end_counts_with_the_next_one_that_is(ends: tuple[bool, ...], s3: FakeS3) -> None:
+    """Whatever the order in which parts arrive, a note is made of the parts up to its own one only."""
+    for order in permutations((1, 2, 3)):
+        s3.answered.clear()
+        for number in order:
+            s3.gate(number).clear()
+        upload, noted = upload_of(s3), list[tuple[int, list[int]]]()
+
+        def note(number: int, upload: MultipartUpload = upload, noted: Any = noted) -> None:
+            noted.append((number, numbers(upload)))
+
+        for number, is_end in enumerate(ends, 1):
+            upload.send(b"x", partial(note, number) if is_end else None, is_end=is_end)
+        arrived = set[int]()
+        for number in order:
+            s3.gate(number).set()
+            arrived.add(number)
+            whole = next((one for one in (3, 2, 1) if arrived.issuperset(range(1, one + 1))), 0)
+            last = max((one for one in range(1, whole + 1) if ends[one - 1]), default=0)
+            wait_until(lambda: len(s3.answered) == len(arrived) and numbers(upload) == [*range(1, last + 1)])  # noqa: B023
+            wait_until(lambda: [one for one, _ in noted][-1:] == [last][: last > 0])  # noqa: B023
+        assert all(parts == [*range(1, number + 1)] and ends[number - 1] for number, parts in noted)
+        upload.finish()
+        assert numbers(upload) == [1, 2, 3], "they count when nothing follows"
 
 
 @pytest.mark.parametrize(
@@ -450,6 +479,16 @@ def test_what_is_collected_becomes_a_part_once_there_is_enough() -> None:
     assert (buffer.is_full((0, None)), buffer.size, buffer.content()) == (True, 12, b"123456789abc")
     assert buffer.take() == b"123456789abc"
     assert (buffer.size, buffer.content(), buffer.is_untouched) == (0, b"", False)
+
+
+def test_some_of_what_is_collected_may_stay_for_the_next_part() -> None:
+    buffer = PartBuffer(PartSizes(first=10))
+    buffer.write(b"123456789abcde")
+    assert [buffer.is_full((0, None), rest) for rest in (0, 4, 5)] == [True, True, False]
+    assert (buffer.take(4), buffer.size, buffer.content()) == (b"123456789a", 4, b"bcde")
+    buffer.write(b"fghijk")
+    assert (buffer.is_full((0, None)), buffer.take()) == (True, b"bcdefghijk")
+    assert (buffer.min_size, PartBuffer(PartSizes(first=16 * MIB)).min_size) == (10, 5 * MIB)
 
 
 def test_parts_grow_with_what_is_still_to_come_whoever_sent_those_before() -> None:

@@ -57,6 +57,19 @@ def test_an_output_of_a_terabyte_takes_little_memory() -> None:
     assert upload(TB, [1.1], TB).largest < 256 * MIB, "of which a job holds two"
 
 
+@pytest.mark.parametrize("size", [GIB, 100 * GIB, TB])
+def test_a_start_that_becomes_a_thousand_times_its_size_takes_little_memory(size: int) -> None:
+    """As it does where a member is copied into each element of a line."""
+    sizes, first = PartSizes(FIRST), 4 * MIB
+    parts = written = collected = largest = 0
+    for _ in range(1000):  # results of the first MiB
+        written, collected = written + first, collected + first
+        if collected >= sizes.next_size(parts, written, (1 + written // 1000, size)):
+            parts, largest, collected = parts + 1, max(largest, collected), 0
+    assert largest <= max(FIRST, written // 16) + first
+    assert parts < 200
+
+
 def test_as_much_as_s3_takes_fits() -> None:
     size = 47 * (1 << 40)
     done = upload(size, [1], size)
