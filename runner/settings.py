@@ -6,7 +6,6 @@ its names, its meaning and its values; messages about wrong values and the refer
 
 import re
 from collections.abc import Mapping
-from fractions import Fraction
 from pathlib import Path
 from typing import Any, Self, cast
 
@@ -16,7 +15,7 @@ from pydantic_settings import BaseSettings, EnvSettingsSource, PydanticBaseSetti
 from runner import setting_texts
 from runner.errors import SettingsError
 from runner.health import HEALTH_FILE
-from runner.key_template import WHOLE_KEY, KeyTemplate
+from runner.key_template import KeyTemplate
 from runner.setting_types import (
     After,
     Array,
@@ -48,15 +47,15 @@ from runner.setting_types import (
     Types,
     WholeSeconds,
 )
+from runner.setting_values import DerivedSettings, is_reference
 from runner.settings_variable import expand_settings
 from transform import parse_paths
 
 _MIB = 2**20
 _TEXT = "expected text in UTF-8, without NUL"
-_REFERENCE = re.compile(r".*\.py(:\w+)?|[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*", re.DOTALL)
 
 
-class Settings(BaseSettings):
+class Settings(DerivedSettings, BaseSettings):
     """The settings of the worker. Most are read from a variable with the name of the field in capitals."""
 
     model_config = SettingsConfigDict(
@@ -268,35 +267,10 @@ class Settings(BaseSettings):
             raise SettingsError("\n".join(wrong))
         return settings
 
-    def backfill_processes(self, workers: int) -> int:
-        """Return how many of a number of processes may work on messages of the backfill queue at a time.
-
-        Example:
-            >>> Settings.read({"S3_INPUT_BUCKET": "incoming", "S3_OUTPUT_BUCKET": "outgoing", "SQS_BATCH_QUEUE": "jobs",
-            ...                "CALCULATION": "a + 1 AS b", "BACKFILL_SHARE": "50%"}).backfill_processes(5)
-            2
-        """
-        return max(1, int(workers * Fraction(self.backfill_share.removesuffix("%")) / 100))
-
-    @property
-    def is_reference(self) -> bool:
-        """Whether the calculation is a reference to Python code, rather than SQL text."""
-        return _is_reference(self.calculation)
-
-    @property
-    def key_template(self) -> KeyTemplate:
-        """The template of output keys, after the prefix."""
-        return KeyTemplate.parse(self.output_key or ("{bucket}/{key}" if len(self.input_buckets) > 1 else WHOLE_KEY))
-
-    @property
-    def keeps_keys(self) -> bool:
-        """Whether the key of an output is OUTPUT_PREFIX and the key of its input, of which there is one bucket."""
-        return len(self.input_buckets) == 1 and self.output_key in (None, WHOLE_KEY)
-
     @field_validator("where", "schema_", "reject", "drop", "select")
     @classmethod
     def _only_beside_sql(cls, value: Any, info: ValidationInfo) -> Any:
-        if value and _is_reference(info.data.get("calculation", "")):
+        if value and is_reference(info.data.get("calculation", "")):
             raise ValueError("expected it not to be set, as CALCULATION names Python code, which says that itself")
         return value
 
@@ -393,7 +367,3 @@ def near_misses(environ: Mapping[str, str]) -> list[str]:
 def _is_text(text: str) -> bool:
     """Return whether a value is UTF-8 without NUL; bytes of the environment that are not become lone surrogates."""
     return not re.search("[\0\ud800-\udfff]", text)
-
-
-def _is_reference(calculation: str) -> bool:
-    return _REFERENCE.fullmatch(calculation) is not None

@@ -43,7 +43,7 @@ OUTSIDE_FOLDERS = {
         "cli": {"__main__", "cli", "demo"},
         "base": {
             *("errors", "health", "key_template", "log", "machine", "metrics", "permissions"),
-            *("setting_texts", "setting_types", "settings", "settings_variable"),
+            *("setting_texts", "setting_types", "setting_values", "settings", "settings_variable"),
         },
     },
     "cfn": {},
@@ -269,17 +269,17 @@ def test_local_runs_do_not_wait_for_s3() -> None:
 
 
 def test_the_health_check_imports_nothing_heavy() -> None:
-    heavy = {"polars", "numpy", "pyarrow", "s3fs", "boto3", "botocore", "pydantic", "structlog"}
+    heavy = {"polars", "numpy", "pyarrow", "s3fs", "boto3", "botocore", "pydantic"}
     assert not modules_after("import runner.cli, runner.health") & heavy
 
 
 def test_the_worker_itself_does_without_the_engine() -> None:
     # It only keeps messages; what takes memory is in processes that it can do without.
-    assert not modules_after("import runner.worker.start") & {"polars", "pyarrow", "s3fs"}
+    assert not modules_after("import runner.worker.start") & {"polars", "pyarrow", "s3fs", "rich", "boto3"}
 
 
 def test_a_job_process_does_not_load_what_only_the_worker_needs() -> None:
-    assert not modules_after("import runner.job.process") & {"boto3", "click", "rich", "structlog"}
+    assert not modules_after("import runner.job.process") & {"boto3", "click", "rich", "pydantic"}
 
 
 def test_a_job_does_not_wait_for_imports() -> None:

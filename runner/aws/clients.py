@@ -1,4 +1,4 @@
-"""Clients of boto3, with timeouts and retries that suit their users: the worker, notifications, operators."""
+"""Clients of botocore, with timeouts and retries that suit their users: the worker, notifications, operators."""
 
 from __future__ import annotations
 
@@ -60,10 +60,11 @@ def operator_client(service: str, settings: Settings) -> Any:
 
 
 def _make(service: str, region: str | None, config: Config) -> Any:
-    import boto3  # noqa: PLC0415 - job processes import this file, and need no such client
+    # boto3 itself takes 0.1 s to import. Job processes import this file, and need no such client.
+    from botocore.session import Session  # noqa: PLC0415
 
     try:
-        return boto3.client(service, region_name=region, config=config)
+        return Session().create_client(service, region_name=region, config=config)
     except NoRegionError:
         raise SettingsError("no AWS region is set: set AWS_REGION, as in AWS_REGION=eu-central-1") from None
     except (BotoCoreError, ValueError) as error:  # the latter if the endpoint is not a URL

@@ -18,8 +18,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from structlog.typing import FilteringBoundLogger
-
+    from runner.log import Logger
     from runner.machine import Bugs, Clock, Task, Tasks
 
 EXPIRES_MINUTES = 30
@@ -118,7 +117,7 @@ class Protection:
     def __init__(
         self,
         agent: AsksAgent | None,
-        log: FilteringBoundLogger,
+        log: Logger,
         max_s: float,
         clock: Clock,
         tasks: Tasks,

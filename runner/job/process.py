@@ -13,7 +13,7 @@ import sys
 import traceback
 from dataclasses import replace
 from multiprocessing.connection import Connection
-from typing import NoReturn
+from typing import TYPE_CHECKING, NoReturn, cast
 
 from runner.errors import (
     CancelledError,
@@ -34,7 +34,7 @@ from runner.job.identity import JobIdentity
 from runner.job.input_object import InputObject
 from runner.job.job import Job
 from runner.job.protocol import JobResult, Order, Outcome, Ready, Refused
-from runner.settings import Settings
+from runner.setting_values import passed_on
 from transform import (
     AccessDeniedError,
     CalculationError,
@@ -48,6 +48,11 @@ from transform import (
     WorkerError,
 )
 
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from runner.settings import Settings
+
 _MAY_BE_PUBLISHED = {JobResult.FENCED, JobResult.SUPERSEDED, JobResult.FAILED}
 """Results of a job whose output may have been published before: a new small job has not looked for one."""
 
@@ -57,7 +62,7 @@ def main() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the worker decides when to stop
     connection = Connection(int(sys.argv[1]))
     try:
-        context = JobContext.open(Settings.read(os.environ), os.environ)
+        context = JobContext.open(settings_of_job(os.environ), os.environ)
         context = replace(context, claim=Claim(context.store, context.settings, context.around.clock))
         context.check_claim()
     except (TransformError, RunnerError) as error:
@@ -66,6 +71,20 @@ def main() -> None:
     gc.freeze()  # collections need not look at what was loaded
     gc.enable()
     serve(context, connection)
+
+
+def settings_of_job(environ: Mapping[str, str]) -> Settings:
+    """Return the settings from the worker, or if they were too long to be passed on, from what the worker has read.
+
+    Raises:
+        SettingsError: Some are wrong.
+    """
+    passed = passed_on(environ)
+    if passed is not None:
+        return cast("Settings", passed)
+    from runner.settings import Settings  # noqa: PLC0415 - imports pydantic; see `runner.setting_values`
+
+    return Settings.read(environ)
 
 
 def serve(context: JobContext, connection: Connection) -> NoReturn:

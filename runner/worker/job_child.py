@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from runner.job.protocol import LeaseExtension, Order, Outcome, ProgressUpdate, Ready, Refused, Stop
 from runner.machine import can_send
+from runner.setting_values import pass_on
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -34,7 +35,8 @@ them 4,100, as many as with calls of mallopt. Other C libraries ignore them.
 
 def environ_of_jobs(settings: Settings, environ: Mapping[str, str]) -> dict[str, str]:
     """Return the environment for job processes, given that of the worker."""
-    return {**environ, **({"AWS_DEFAULT_REGION": settings.region} if settings.region else {})}
+    region = {"AWS_DEFAULT_REGION": settings.region} if settings.region else {}
+    return {**environ, **region, **pass_on(dict(settings))}
 
 
 class JobChild:

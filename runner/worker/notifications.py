@@ -21,11 +21,10 @@ from runner.job.protocol import JobResult
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from structlog.typing import FilteringBoundLogger
-
     from runner.aws.message import Message
     from runner.aws.s3_events import ObjectCreated
     from runner.job.protocol import Outcome
+    from runner.log import Logger
     from runner.machine import Clock
     from runner.metrics import Metrics
     from runner.settings import Settings
@@ -132,7 +131,7 @@ class OutcomeChannels:
     def __init__(
         self,
         channels: list[_Channel],
-        log: FilteringBoundLogger,
+        log: Logger,
         metrics: Metrics,
         clock: Clock = REAL.clock,
     ) -> None:
@@ -142,7 +141,7 @@ class OutcomeChannels:
         self._clock = clock
 
     @classmethod
-    def open(cls, settings: Settings, log: FilteringBoundLogger, metrics: Metrics) -> OutcomeChannels:
+    def open(cls, settings: Settings, log: Logger, metrics: Metrics) -> OutcomeChannels:
         """Return the channels that the settings name."""
         channels: list[_Channel] = []
         if settings.outcome_topic:

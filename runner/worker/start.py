@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import signal
 import sys
 from typing import TYPE_CHECKING
@@ -24,9 +25,8 @@ from transform import available_cores
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from structlog.typing import FilteringBoundLogger
-
     from runner.aws.ecs import TaskMetadata
+    from runner.log import Logger
 
 
 def start_worker(environ: Mapping[str, str], *, drain: bool, around: Surroundings = REAL) -> str:
@@ -50,6 +50,8 @@ def start_worker(environ: Mapping[str, str], *, drain: bool, around: Surrounding
         raise
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, worker.on_signal)
+    gc.freeze()  # collections need not look at what was loaded
+    gc.enable()
     worker.run()
     return worker.end_reason
 
@@ -58,7 +60,7 @@ def _make_worker(
     settings: Settings,
     environ: Mapping[str, str],
     task: TaskMetadata,
-    log: FilteringBoundLogger,
+    log: Logger,
     child: JobChild,
     *,
     drain: bool,
