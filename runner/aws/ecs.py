@@ -18,7 +18,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from runner.log import Logger
+    from structlog.typing import FilteringBoundLogger
+
     from runner.machine import Bugs, Clock, Task, Tasks
 
 EXPIRES_MINUTES = 30
@@ -117,7 +118,7 @@ class Protection:
     def __init__(
         self,
         agent: AsksAgent | None,
-        log: Logger,
+        log: FilteringBoundLogger,
         max_s: float,
         clock: Clock,
         tasks: Tasks,

@@ -14,7 +14,8 @@ from runner.metrics import breaker_metric
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from runner.log import Logger
+    from structlog.typing import FilteringBoundLogger
+
     from runner.metrics import Metrics
 
 FIRST_DELAY_S, LONGEST_DELAY_S = 30.0, 900.0
@@ -217,7 +218,7 @@ class Breaker:
         self._tell(state, reason)
 
 
-def tells(log: Logger, metrics: Metrics) -> Callable[[BreakerState, str | None], None]:
+def tells(log: FilteringBoundLogger, metrics: Metrics) -> Callable[[BreakerState, str | None], None]:
     """Return what logs and counts each new state; that the breaker is open still, the loop counts every minute."""
 
     def tell(state: BreakerState, reason: str | None) -> None:

@@ -15,11 +15,12 @@ from runner.machine import Bugs
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from structlog.typing import FilteringBoundLogger
+
     from runner.aws.ecs import Protection
     from runner.aws.message import Message
     from runner.aws.queue import Queue
     from runner.health import HealthFile
-    from runner.log import Logger
     from runner.metrics import Metrics
     from runner.settings import Settings
     from runner.worker.breaker import Breaker
@@ -53,7 +54,7 @@ class WorkerContext:
     protection: Protection
     metrics: Metrics
     channels: OutcomeChannels
-    log: Logger
+    log: FilteringBoundLogger
     around: Surroundings = REAL
     bugs: Bugs = field(default_factory=Bugs)
     backfill: Queue | None = None

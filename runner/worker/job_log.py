@@ -9,9 +9,10 @@ from runner.job.protocol import InputResult, JobResult
 from runner.metrics import JobNumbers, input_metric, job_metrics
 
 if TYPE_CHECKING:
+    from structlog.typing import FilteringBoundLogger
+
     from runner.aws.message import Message
     from runner.job.protocol import Outcome
-    from runner.log import Logger
     from runner.machine import Clock
     from runner.metrics import Metrics
 
@@ -30,7 +31,7 @@ class JobLog:
         clock: Tells the time.
     """
 
-    def __init__(self, log: Logger, metrics: Metrics, clock: Clock) -> None:
+    def __init__(self, log: FilteringBoundLogger, metrics: Metrics, clock: Clock) -> None:
         self._log = log
         self._metrics = metrics
         self._clock = clock

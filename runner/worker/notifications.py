@@ -21,10 +21,11 @@ from runner.job.protocol import JobResult
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from structlog.typing import FilteringBoundLogger
+
     from runner.aws.message import Message
     from runner.aws.s3_events import ObjectCreated
     from runner.job.protocol import Outcome
-    from runner.log import Logger
     from runner.machine import Clock
     from runner.metrics import Metrics
     from runner.settings import Settings
@@ -131,7 +132,7 @@ class OutcomeChannels:
     def __init__(
         self,
         channels: list[_Channel],
-        log: Logger,
+        log: FilteringBoundLogger,
         metrics: Metrics,
         clock: Clock = REAL.clock,
     ) -> None:
@@ -141,7 +142,7 @@ class OutcomeChannels:
         self._clock = clock
 
     @classmethod
-    def open(cls, settings: Settings, log: Logger, metrics: Metrics) -> OutcomeChannels:
+    def open(cls, settings: Settings, log: FilteringBoundLogger, metrics: Metrics) -> OutcomeChannels:
         """Return the channels that the settings name."""
         channels: list[_Channel] = []
         if settings.outcome_topic:

@@ -25,8 +25,9 @@ from transform import available_cores
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from structlog.typing import FilteringBoundLogger
+
     from runner.aws.ecs import TaskMetadata
-    from runner.log import Logger
 
 
 def start_worker(environ: Mapping[str, str], *, drain: bool, around: Surroundings = REAL) -> str:
@@ -60,7 +61,7 @@ def _make_worker(
     settings: Settings,
     environ: Mapping[str, str],
     task: TaskMetadata,
-    log: Logger,
+    log: FilteringBoundLogger,
     child: JobChild,
     *,
     drain: bool,

@@ -19,7 +19,7 @@ from runner.machine import Bugs, SystemClock
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from runner.log import Logger
+    from structlog.typing import FilteringBoundLogger
 
 DAY_S = 24 * 3600.0
 SOON_S = 30.0
@@ -108,7 +108,7 @@ class AheadClock(SystemClock):
 class Ticked(Protection):
     """A protection that can be told the time."""
 
-    def __init__(self, uri: str | None, log: Logger, max_s: float) -> None:
+    def __init__(self, uri: str | None, log: FilteringBoundLogger, max_s: float) -> None:
         self.clock = AheadClock()
         super().__init__(RealAgent(uri) if uri else None, log, max_s, self.clock, REAL.tasks, Bugs())
 
