@@ -275,7 +275,7 @@ def test_the_health_check_imports_nothing_heavy() -> None:
 
 def test_the_worker_itself_does_without_the_engine() -> None:
     # It only keeps messages; what takes memory is in processes that it can do without.
-    assert not modules_after("import runner.worker.start") & {"polars", "pyarrow", "s3fs", "rich", "boto3"}
+    assert not modules_after("import runner.worker.start") & {"polars", "pyarrow", "s3fs", "boto3"}
 
 
 def test_a_job_process_does_not_load_what_only_the_worker_needs() -> None:
