@@ -129,7 +129,7 @@ BY_SIMULATION = (
     ),
     Mutation(
         "outputs of all buckets under one key",
-        "runner/settings.py",
+        "runner/setting_values.py",
         '"{bucket}/{key}" if len(self.input_buckets) > 1 else WHOLE_KEY',
         "WHOLE_KEY",
         seeds=900,
