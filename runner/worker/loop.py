@@ -131,6 +131,7 @@ class Worker:
     def _ask_for_message(self) -> None:
         room = self._crew.room() if self._settlement.pending < _MAX_PENDING else 0
         if not room or not self._context.protection.may_take():
+            self._intake.ask(0, 0)  # by the time that there is room, a main message may have come
             return
         if self._may_do_all():
             self._intake.ask(room, self._crew.room(Lane.BACKFILL))
