@@ -327,6 +327,14 @@ BY_SIMULATION = (
         "outcome.kind is not JobResult.DONE:",
         seeds=400,
     ),
+    Mutation(
+        "remember that the main queue was empty while no process is free",
+        LOOP,
+        "            self._intake.ask(0, 0)  # by the time",
+        "            pass  # by the time",
+        seeds=20,
+        start=58242570,
+    ),
 )
 """Noticed by simulations."""
 
