@@ -83,7 +83,7 @@ def test_monitoring_of_a_stack(cloud: Cloud, create: Create, kind: str) -> None:
     assert "${" not in body.replace("${PROP('Dim.Outcome')}", "")
     assert json.loads(body)["widgets"]
     alarms = cloud.client("cloudwatch").describe_alarms(AlarmNamePrefix=f"{stack.name}-")["MetricAlarms"]
-    assert len(alarms) == 6
+    assert len(alarms) == 8
     assert all(alarm["AlarmActions"] == [topic] for alarm in alarms)
     of_queues = {part["Value"] for alarm in alarms for part in alarm["Dimensions"] if part["Name"] == "QueueName"}
     urls = [stack.outputs[f"o{queue}Url"] for queue in ("Queue", "BackfillQueue", "DeadLetterQueue")]

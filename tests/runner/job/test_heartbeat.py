@@ -167,7 +167,7 @@ def test_the_position_is_what_was_transformed_where_that_is_known(
 ) -> None:
     log = ProgressLog(cast("Checkpoint", None), "owner", 60, {"job": "j"})
     state = State(Summary(bytes_in=40), codec=codec)
-    log.note_position(cast("Stream", SimpleNamespace(position=(900, 1000), state=state)))
+    log.note_position(cast("Stream", SimpleNamespace(position=(900, 1000), state=state, summary=state.summary)))
     assert log.position == position
     assert {name: log.about("running")[name] for name in ("read", "size", "outcome", "job")} == {
         "read": str(position[0]),
