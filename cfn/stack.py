@@ -137,7 +137,7 @@ class Stack:
         creates = self._delete_if_never_made()
         given = [{"ParameterKey": key, "ParameterValue": value} for key, value in parameters.items()]
         tagged = [] if tags is None else [{"Key": key, "Value": value} for key, value in tags.items()]
-        kind, name = "CREATE" if creates else "UPDATE", f"deploy-{int(time.time())}"
+        kind, name = "CREATE" if creates else "UPDATE", f"deploy-{time.time_ns()}"  # two may deploy in one second
         show_command(
             *("aws", "cloudformation", "create-change-set", "--stack-name", self.name, "--change-set-name", name),
             *("--change-set-type", kind, "--capabilities", CAPABILITY),
