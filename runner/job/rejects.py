@@ -18,8 +18,8 @@ same time, or much later if the same content is uploaded again, while the output
   again from the beginning.
 
 What an attempt has left that was killed is deleted at the end of the next one, after its index was written, unless it
-is younger than the index. An attempt without rejected lines writes no index, and deletes only the objects of its own
-earlier starts: it may have been cancelled early, while another worker does the same job. An object that a frozen worker
+is younger than the index. An attempt without rejected lines writes no index, and deletes only what it wrote before it
+started again: it may have been cancelled early, while another worker does the same job. An object that a frozen worker
 writes after that stays, without being named by the index: the lease is checked before each request, so it is one at
 most. `runner sweep` deletes it.
 """

@@ -42,7 +42,7 @@ def main(address: Path) -> None:
                 server.close()
                 run(client, cli)
             client.close()
-            with contextlib.suppress(ChildProcessError):  # there is none
+            with contextlib.suppress(ChildProcessError):  # no child is running
                 while os.waitpid(-1, os.WNOHANG)[0]:
                     pass
 
